@@ -1,0 +1,168 @@
+"""All settings of a run: one frozen, validated object, made once from the flags.
+
+Each field is also an absl flag of the same name (`define_flags`). Flags are
+read by entry modules only; everything below `main` receives a `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from typing import Any, Mapping, Optional
+
+from absl import flags
+
+from galm_tf.errors import UserError
+
+
+def _setting(default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None):
+    """A field with what its flag and its check need; bounds are inclusive."""
+    meta = {"help": text, "choices": choices, "low": low, "high": high}
+    if isinstance(default, tuple):
+        return dataclasses.field(default_factory=lambda: default, metadata=meta)
+    return dataclasses.field(default=default, metadata=meta)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of one run. The help texts are the documentation of each field."""
+
+    # Data.
+    domain: tuple[str, ...] = _setting(("sun",), "Domains to search on, comma-separated: awa, apay, sun, or a label of your own with --data_dir.")
+    data_dir: tuple[str, ...] = _setting((), "Folder of each domain, comma-separated, in the order of --domain. Without it a small generated stand-in is drawn.")
+    layout: tuple[str, ...] = _setting((), "Layout of each folder: awa, apay, sun or table. Found by what is in the folder when left out.")
+    image_size: int = _setting(64, "Side of the square images that the networks see, in pixels; a multiple of 32.", low=32, high=256)
+    cache_dir: str = _setting(os.path.join("~", ".cache", "galm_tf"), "Where decoded images are cached.")
+    verify_cache: bool = _setting(False, "Hash the content of the source images before trusting the cache, not only their size and time.")
+    on_bad_image: str = _setting("fail", "What to do with an image that cannot be read.", ("fail", "skip"))
+    sun_votes: str = _setting("majority", "How SUN's three votes become labels: majority (positive at sun_positive and above), or unanimous (between 0 and sun_unanimous unknown).", ("majority", "unanimous"))
+    sun_positive: float = _setting(0.5, "With --sun_votes=majority: share of votes from which an attribute is present.", low=0.0, high=1.0)
+    sun_unanimous: float = _setting(2 / 3, "With --sun_votes=unanimous: share of votes from which an attribute is present; below it and above 0 it is unknown.", low=0.0, high=1.0)
+    splits_file: str = _setting("", "An xlsa17 att_splits.mat whose class or image lists replace the official split.")
+    split_seed: int = _setting(-1, "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split.", low=-1)
+    test_split: str = _setting("official", "Which images are tested: official (unseen classes), or apascal (aPascal's official test half, whose classes occur in training).", ("official", "apascal"))
+    validation_split: str = _setting("classes", "What validation holds out: classes (whole training classes, and a tenth of the images of the others), or images.", ("classes", "images"))
+    validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
+    validation_class_fraction: float = _setting(0.18, "Share of the training classes that validation holds out whole.", low=0.0, high=0.5)
+    # Augmentation.
+    augment_flip: bool = _setting(True, "Mirror training images at random.")
+    augment_crop: float = _setting(0.15, "Largest shift of a training image, as a share of its side.", low=0.0, high=0.5)
+    augment_color: float = _setting(0.2, "Strength of random brightness, contrast and saturation of training images.", low=0.0, high=1.0)
+    imbalance: str = _setting("none", "Rare attributes in the loss: none, or positive_weight (weights undone in the exported probability), or balanced (images sampled so that rare labels come more often).", ("none", "positive_weight", "balanced"))
+    max_positive_weight: float = _setting(10.0, "Largest positive weight with --imbalance=positive_weight.", low=1.0)
+    # The run.
+    run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
+    resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
+    seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
+    method: str = _setting("galm", "How architectures are chosen: galm (controller, then re-ranked), or random (a uniform architecture per attribute, the baseline).", ("galm", "random"))
+    checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
+    # Supernet training (the first phase of Algorithm 1; parameters Omega).
+    warmup_steps: int = _setting(1200, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
+    rounds: int = _setting(2, "Alternations of the two phases after the warm-up.", low=1)
+    supernet_steps: int = _setting(300, "Supernet steps per round, with architectures sampled by the policy.", low=0)
+    batch_size: int = _setting(64, "Images per supernet step.", low=2)
+    attributes_per_step: int = _setting(16, "Attributes whose towers are trained in one supernet step; 0 means all.", low=0)
+    learning_rate: float = _setting(2e-3, "Peak learning rate of the supernet (Adam, cosine decay).", low=0.0)
+    weight_decay: float = _setting(1e-4, "Decoupled weight decay of the supernet and of fine-tuning.", low=0.0)
+    dropout: float = _setting(0.3, "Dropout on the input of Fc-1 while training.", low=0.0, high=0.9)
+    uniform_fraction: float = _setting(0.5, "Share of sampled architectures drawn uniformly in the rounds, so that all stay trained.", low=0.0, high=1.0)
+    # Controller training (the second phase; parameters theta and W).
+    controller_steps: int = _setting(2000, "REINFORCE steps per round (paper: 2000).", low=1)
+    samples_per_step: int = _setting(64, "(attribute, architecture) pairs per REINFORCE step (paper: 1).", low=1)
+    controller_learning_rate: float = _setting(2e-3, "Learning rate of the controller (paper: 1e-4).", low=0.0)
+    controller_optimizer: str = _setting("adam", "Optimiser of the controller: adam, or sgd (the paper's plain ascent).", ("adam", "sgd"))
+    controller_cell: str = _setting("lstm", "Recurrent cell of the controller.", ("lstm",))
+    embedding_scale: float = _setting(1.0, "Half-width of the uniform initial attribute embeddings (ENAS-like 0.1 conditions too weakly).", low=0.0)
+    entropy_weight: float = _setting(0.02, "Weight of the policy's entropy, decayed linearly to a tenth.", low=0.0)
+    baseline: str = _setting("attribute", "Whose past rewards the baseline averages: attribute (one each), or global (paper).", ("attribute", "global"))
+    baseline_decay: float = _setting(0.95, "Decay of the exponential moving average of past rewards.", low=0.0, high=1.0)
+    normalize_advantage: bool = _setting(True, "Divide advantages by a running estimate of their standard deviation per attribute.")
+    reward: str = _setting("auc", "Reward of an architecture: auc, accuracy or balanced_accuracy on validation images.", ("auc", "accuracy", "balanced_accuracy"))
+    reward_data: str = _setting("full", "Images of one reward: full (the whole validation set, all architectures at once), or batch (the current validation mini-batch, one architecture at a time, as in the paper).", ("full", "batch"))
+    reward_bn: str = _setting("recalibrated", "Batch-norm statistics of a reward: recalibrated (per variant, on training images), or batch (of the scored images).", ("recalibrated", "batch"))
+    calibration_images: int = _setting(512, "Training images from which batch-norm statistics are recalibrated.", low=16)
+    reward_memory_mib: int = _setting(1024, "Memory that the reward engine may use for one block, in MiB; rewards do not depend on it.", low=64)
+    # Derive, fine-tune, test.
+    derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked on the whole validation set; 1 takes the most probable.", low=1, high=1536)
+    adapt_steps: int = _setting(600, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
+    finetune_steps: int = _setting(300, "Steps on training and validation images before the one test.", low=0)
+    finetune_learning_rate: float = _setting(5e-4, "Peak learning rate of adaptation and fine-tuning.", low=0.0)
+    threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_field(field, getattr(self, field.name))
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Contradictions between settings; each message names both values."""
+        if self.image_size % 32:
+            raise UserError(f"Expected --image_size to be a multiple of 32. Received: image_size={self.image_size}; try {max(32, round(self.image_size / 32) * 32)}.")
+        if not self.domain or len(set(self.domain)) != len(self.domain):
+            raise UserError(f"Expected --domain to name each domain once. Received: domain={','.join(self.domain)}.")
+        if self.data_dir and len(self.data_dir) != len(self.domain):
+            raise UserError(
+                f"Expected one --data_dir per --domain. Received: domain={','.join(self.domain)} ({len(self.domain)}) "
+                f"and data_dir={','.join(self.data_dir)} ({len(self.data_dir)})."
+            )
+        if self.layout and len(self.layout) != len(self.domain):
+            raise UserError(
+                f"Expected one --layout per --domain. Received: domain={','.join(self.domain)} and layout={','.join(self.layout)}."
+            )
+        if self.layout and not self.data_dir:
+            raise UserError(f"Expected --data_dir beside --layout. Received: layout={','.join(self.layout)} and no data_dir.")
+        if self.splits_file and self.split_seed >= 0:
+            raise UserError(
+                f"Expected --splits_file or --split_seed, not both. Received: splits_file={self.splits_file} and split_seed={self.split_seed}."
+            )
+        if self.reward_data == "batch" and self.reward == "auc" and self.reward_bn == "recalibrated":
+            raise UserError(
+                "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
+                f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Config":
+        """Reads what `to_json` gave; raises UserError on unknown settings."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in value:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, 1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise UserError(f"Expected settings known to this version. Received: {key}={value[key]!r}.{hint}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+
+
+def _check_field(field: dataclasses.Field, value: Any) -> None:
+    choices, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise UserError(f"Expected --{field.name} to be one of {list(choices)}. Received: {field.name}={value!r}.")
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise UserError(f"Expected --{field.name} to be {bounds}. Received: {field.name}={value}.")
+
+
+_DEFINERS = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float, "str": flags.DEFINE_string}
+
+
+def define_flags() -> None:
+    """Defines one absl flag per setting; call once, in an entry module."""
+    for field in dataclasses.fields(Config):
+        default = field.default if field.default is not dataclasses.MISSING else list(field.default_factory())
+        text = field.metadata["help"]
+        if field.metadata["choices"]:
+            flags.DEFINE_enum(field.name, default, list(field.metadata["choices"]), text)
+        elif str(field.type).startswith("tuple"):
+            flags.DEFINE_list(field.name, default, text)
+        else:
+            _DEFINERS[str(field.type)](field.name, default, text)
+
+
+def from_flags(values: flags.FlagValues) -> Config:
+    """The parsed flags as a Config; raises UserError on contradictions."""
+    settings = {f.name: getattr(values, f.name) for f in dataclasses.fields(Config)}
+    return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

@@ -1,0 +1,97 @@
+"""What every data set becomes: one label matrix, one record per image, one split.
+
+All layouts under `galm_tf/domains/` give a `Domain`; nothing after it knows
+which layout it came from. Labels are in {0, 1, NaN}, NaN meaning unknown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Optional, Sequence
+
+import numpy as np
+
+WHOLE_IMAGE = (-1, -1, -1, -1)  # box of a record that is the whole picture
+TRAIN, TEST, UNUSED = "train", "test", "unused"
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """Images with attribute annotations, of one domain or of several joined.
+
+    Attributes:
+      name: label of the domain, e.g. `sun`; joined ones are `awa+apay`.
+      attributes: [A] unique names, always `domain/attribute`.
+      classes: [C] unique names, always `domain/class`.
+      paths: [n] absolute file path per record; for a generated domain a
+        `generated://…` name, drawn by `draw`.
+      boxes: int32 [n, 4], left, top, right, bottom in pixels, right and bottom
+        exclusive; `WHOLE_IMAGE` where the record is the whole picture.
+      class_ids: int32 [n], index into `classes`.
+      labels: float32 [n, A] in {0, 1, NaN}.
+      subsets: str [n], `train`, `test` or `unused` (excluded from both).
+      image_domains: int32 [n], index into `domain_names`.
+      attribute_domains: int32 [A], index into `domain_names`.
+      domain_names: names of the joined domains, one for a single domain.
+      data_sources: per domain, `official`, `own` or `generated`.
+      layouts: per domain, the layout it was read with.
+      class_disjoint: whether test classes never occur in training.
+      crop_padding: fraction of a box's longer side kept around it when cropped.
+      draw: for generated domains, `draw(index, size)` -> uint8 [size, size, 3].
+      notes: sentences a user should see (oddities of the data, stand-ins).
+    """
+
+    name: str
+    attributes: tuple[str, ...]
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    boxes: np.ndarray
+    class_ids: np.ndarray
+    labels: np.ndarray
+    subsets: np.ndarray
+    image_domains: np.ndarray
+    attribute_domains: np.ndarray
+    domain_names: tuple[str, ...]
+    data_sources: tuple[str, ...]
+    layouts: tuple[str, ...]
+    class_disjoint: bool = True
+    crop_padding: float = 0.0
+    draw: Optional[Callable[[int, int], np.ndarray]] = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n, a = len(self.paths), len(self.attributes)
+        assert self.labels.shape == (n, a), (self.labels.shape, n, a)
+        assert self.boxes.shape == (n, 4) and self.class_ids.shape == (n,), (self.boxes.shape, self.class_ids.shape)
+        assert self.subsets.shape == (n,) and self.image_domains.shape == (n,)
+        assert self.attribute_domains.shape == (a,)
+        assert len(set(self.attributes)) == a, "attribute names are not unique"
+
+    @property
+    def generated(self) -> bool:
+        return "generated" in self.data_sources
+
+    def select_images(self, keep: np.ndarray) -> "Domain":
+        """The same domain with the records of a bool [n] mask or an index array."""
+        index = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep)
+        draw = self.draw
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in index),
+            boxes=self.boxes[index],
+            class_ids=self.class_ids[index],
+            labels=self.labels[index],
+            subsets=self.subsets[index],
+            image_domains=self.image_domains[index],
+            draw=None if draw is None else (lambda i, size: draw(int(index[i]), size)),
+        )
+
+    def select_attributes(self, keep: Sequence[bool]) -> "Domain":
+        """The same domain with the attributes of a bool [A] mask."""
+        index = np.flatnonzero(np.asarray(keep, bool))
+        return dataclasses.replace(
+            self,
+            attributes=tuple(self.attributes[i] for i in index),
+            labels=self.labels[:, index],
+            attribute_domains=self.attribute_domains[index],
+        )

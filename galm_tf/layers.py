@@ -1,0 +1,348 @@
+"""Layers of the supernet (paper §3.1, Table 1; DESIGN "the network").
+
+Trunk layers hold ordinary weights. Tower layers hold the weights of all N
+attributes stacked, `[N, …]`, and read the rows of the S attributes named in
+`ids`, so that S towers are a few wide operations. Gates are inputs: one traced
+graph serves all architectures. The choice of kernel groups the attributes
+(those with 3×3 first), so no switched-off kernel is computed.
+
+Batch norms keep no running averages, since they would mix architectures: their
+statistics are those of the images at hand (training) or of the leading
+`statistics_images` of them (scoring with recalibrated statistics).
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import search_space
+from galm_tf.gates import WIDTH_BLOCKS, columns
+
+BN_EPSILON = 1e-3
+_POOL = 4  # positions of a 2×2 max-pool
+
+
+def he_uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
+    """He's uniform initial weights, float32 `shape`, from a NumPy generator (same on every stack)."""
+    limit = np.sqrt(6.0 / fan_in)
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+class SeededLayer(tf.keras.layers.Layer):
+    """A layer whose weights are created in `__init__` from arrays, under stable names."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.parameters: dict[str, tf.Variable] = {}
+
+    def add(self, name: str, value: np.ndarray, trainable: bool = True) -> tf.Variable:
+        variable = self.add_weight(
+            name=name,
+            shape=value.shape,
+            dtype="float32",
+            initializer=lambda shape, dtype=None, **_: tf.constant(value, tf.float32),
+            trainable=trainable,
+        )
+        # Keras 3 wraps the tf.Variable; gathers, scatters and checkpoints want the variable itself.
+        self.parameters[name] = variable if isinstance(variable, tf.Variable) else variable.value
+        return self.parameters[name]
+
+
+def rows(stacked, ids: tf.Tensor) -> tf.Tensor:
+    """The rows of the named attributes: [N, …], int32 [S] -> [S, …]."""
+    return tf.gather(stacked, ids)
+
+
+def max_pool(x: tf.Tensor) -> tf.Tensor:
+    """2×2 max-pool with stride 2: [B, H, W, C] -> [B, H/2, W/2, C]."""
+    return tf.nn.max_pool2d(x, 2, 2, "VALID")
+
+
+class ConvPool(SeededLayer):
+    """Convolution (SAME), ReLU, 2×2 max-pool: [B, H, W, C] -> [B, H/2, W/2, filters]."""
+
+    def __init__(self, name: str, in_channels: int, filters: int, kernel_size: int, rng: np.random.Generator) -> None:
+        super().__init__(name)
+        shape = (kernel_size, kernel_size, in_channels, filters)
+        self.kernel = self.add("kernel", he_uniform(rng, shape, kernel_size**2 * in_channels))
+        self.bias = self.add("bias", np.zeros(filters, np.float32))
+
+    def call(self, x):
+        y = tf.nn.conv2d(x, self.kernel, 1, "SAME")
+        return tf.nn.relu(max_pool(y) + self.bias)
+
+
+class ConvPoolFolded(ConvPool):
+    """`ConvPool` computed at the pooled resolution, for few input channels.
+
+    A convolution and the 2×2 pool after it are one VALID convolution of the
+    space-to-depth input with a kernel that holds the four pool positions as
+    output channels, then a maximum over them (DESIGN §5.2). The kernel is
+    built from the ordinary weights in each call, so values and gradients are
+    those of `ConvPool`, in a shape that suits a matrix product.
+    """
+
+    def call(self, x):
+        kernel = tf.convert_to_tensor(self.kernel)
+        size, filters = int(kernel.shape[0]), int(kernel.shape[3])
+        pad = size // 2
+        x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]), 2)
+        y = tf.nn.conv2d(x, _fold_kernel(kernel), 1, "VALID")  # [B, H/2, W/2, 4 * filters]
+        parts = tf.split(y, _POOL, axis=-1)
+        best = tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
+        best.set_shape([None, None, None, filters])
+        return tf.nn.relu(best + self.bias)
+
+
+def _fold_kernel(kernel: tf.Tensor) -> tf.Tensor:
+    """[k, k, C, F], k odd -> [(k+1)/2, (k+1)/2, 4C, 4F]: the kernel at the four pool positions."""
+    size, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[3])
+    half = (size + 1) // 2
+    shifted = [tf.pad(kernel, [[dy, 1 - dy], [dx, 1 - dx], [0, 0], [0, 0]]) for dy in (0, 1) for dx in (0, 1)]
+    stacked = tf.concat(shifted, axis=-1)  # [k+1, k+1, C, 4F]
+    cells = tf.reshape(stacked, [half, 2, half, 2, channels, _POOL * filters])
+    return tf.reshape(tf.transpose(cells, [0, 2, 1, 3, 4, 5]), [half, half, 4 * channels, _POOL * filters])
+
+
+class TrunkBatchNorm(SeededLayer):
+    """Batch norm over all axes but the last.
+
+    In training it uses, and remembers, the statistics of the batch; otherwise
+    the last ones remembered. One training-mode pass over calibration images
+    therefore recalibrates it (paper §3.1: "BNs are fixed in the inference phase").
+    """
+
+    def __init__(self, name: str, channels: int) -> None:
+        super().__init__(name)
+        self.gamma = self.add("gamma", np.ones(channels, np.float32))
+        self.beta = self.add("beta", np.zeros(channels, np.float32))
+        self.mean = self.add("mean", np.zeros(channels, np.float32), trainable=False)
+        self.variance = self.add("variance", np.ones(channels, np.float32), trainable=False)
+
+    def call(self, x, training: Optional[bool] = None):
+        if training:
+            mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+            self.mean.assign(tf.stop_gradient(mean))
+            self.variance.assign(tf.stop_gradient(variance))
+        else:
+            mean, variance = self.mean.read_value(), self.variance.read_value()
+        scale = self.gamma * tf.math.rsqrt(variance + BN_EPSILON)
+        return x * scale + (self.beta - mean * scale)
+
+
+class SkipSources(tf.keras.layers.Layer):
+    """Average-pools feature maps to a side and concatenates them: what a tower's skips read.
+
+    [B, H_i, W_i, C_i] … -> [B, side, side, sum of C_i].
+    """
+
+    def __init__(self, name: str, side: int) -> None:
+        super().__init__(name=name)
+        self.side = side
+
+    def call(self, maps):
+        factors = [int(m.shape[1]) // self.side for m in maps]
+        return tf.concat([tf.nn.avg_pool2d(m, f, f, "VALID") if f > 1 else m for m, f in zip(maps, factors)], -1)
+
+
+class GroupByKernel(tf.keras.layers.Layer):
+    """Orders S towers so that those whose Conv-4 is 3×3 come first.
+
+    Call: ids int32 [S], gates [S, NUM_GATES]. Returns both reordered, and the
+    order int32 [S] (`Ungroup` undoes it).
+    """
+
+    def call(self, ids, gates):
+        order = tf.argsort(columns(gates, "conv4_kernel", 2)[:, 1], stable=True)
+        return tf.gather(ids, order), tf.gather(gates, order), order
+
+
+class Ungroup(tf.keras.layers.Layer):
+    """[S, B, 2] logits in the order of `GroupByKernel` -> [B, S, 2] in the caller's order."""
+
+    def call(self, logits, order):
+        return tf.transpose(tf.gather(logits, tf.argsort(order)), [1, 0, 2])
+
+
+class TowerBatchNorm(SeededLayer):
+    """Batch norm of S stacked towers.
+
+    Call: x [S, B * P, C] (P positions of each image), ids int32 [S],
+    statistics_images int32 [1]: mean and variance are those of this many
+    leading images. Returns [S, B * P, C].
+    """
+
+    def __init__(self, name: str, num_attributes: int, positions: int, channels: int) -> None:
+        super().__init__(name)
+        self.positions = positions
+        self.gamma = self.add("gamma", np.ones((num_attributes, channels), np.float32))
+        self.beta = self.add("beta", np.zeros((num_attributes, channels), np.float32))
+
+    def call(self, x, ids, statistics_images):
+        gamma, beta = (rows(v, ids)[:, None, :] for v in (self.gamma, self.beta))
+        mean, variance = tf.nn.moments(x[:, : statistics_images[0] * self.positions], [1], keepdims=True)
+        scale = gamma * tf.math.rsqrt(variance + BN_EPSILON)
+        return x * scale + (beta - mean * scale)
+
+
+class GatedSkips(SeededLayer):
+    """What Conv-4 and Conv-5 have in common: stacked kernels of both sizes, 1×1 skips, biases."""
+
+    def __init__(
+        self,
+        name: str,
+        num_attributes: int,
+        side: int,
+        channels: int,
+        filters: int,
+        sources: tuple[int, ...],
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__(name)
+        self.side, self.channels, self.filters, self.sources = side, channels, filters, sources
+        for k in search_space.KERNELS:
+            self.add(f"kernel{k}", he_uniform(rng, (num_attributes, k, k, channels, filters), k * k * channels))
+        total = sum(sources)
+        self.add("skip", he_uniform(rng, (num_attributes, total, filters), total))
+        self.add("bias", np.zeros((num_attributes, filters), np.float32))
+
+    def projections(self, ids: tf.Tensor, gates: tf.Tensor) -> tf.Tensor:
+        """1×1 skip weights with the closed skips at zero: gates [S, sources] -> [S, channels, filters]."""
+        return rows(self.parameters["skip"], ids) * tf.repeat(gates, self.sources, axis=1)[:, :, None]
+
+
+class Conv4(GatedSkips):
+    """Conv-4 of S towers: 3×3 or 5×5 convolution of Conv-3 plus gated skips, ReLU, 2×2 max-pool.
+
+    Call: features [B, h, h, 64], skips [B, h, h, 48], ids [S] and gates
+    [S, NUM_GATES] as `GroupByKernel` orders them. Returns [S, B * (h/2)², 32].
+    Each kernel size is one wide convolution of its own attributes.
+    """
+
+    def call(self, features, skips, ids, gates):
+        num_small = tf.cast(tf.reduce_sum(columns(gates, "conv4_kernel", 1)), tf.int32)
+        wide = [
+            _wide_conv(features, self.parameters[f"kernel{k}"], group)
+            for k, group in zip(search_space.KERNELS, (ids[:num_small], ids[num_small:]))
+        ]
+        projections = tf.transpose(self.projections(ids, columns(gates, "conv1_conv4", 2)), [1, 0, 2])
+        skip = tf.nn.conv2d(skips, tf.reshape(projections, [1, 1, sum(self.sources), -1]), 1, "SAME")
+        y = tf.concat(wide, -1) + skip + tf.reshape(rows(self.parameters["bias"], ids), [-1])
+        y = tf.nn.relu(max_pool(y))  # [B, h/2, h/2, S * 32]
+        y = tf.reshape(y, [-1, tf.shape(ids)[0], self.filters])
+        return tf.transpose(y, [1, 0, 2])
+
+
+def _wide_conv(features: tf.Tensor, stacked, ids: tf.Tensor) -> tf.Tensor:
+    """One convolution for several attributes: [B, h, h, C], [N, k, k, C, F], [S] -> [B, h, h, S * F]."""
+    kernel = tf.transpose(rows(stacked, ids), [1, 2, 3, 0, 4])
+    k, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[4])
+    kernel = tf.reshape(kernel, [k, k, channels, filters * tf.shape(ids)[0]])
+    # TensorFlow refuses a convolution without output channels, so a group may not simply be empty.
+    return tf.cond(
+        tf.size(ids) > 0,
+        lambda: tf.nn.conv2d(features, kernel, 1, "SAME"),
+        lambda: tf.zeros(tf.concat([tf.shape(features)[:3], [0]], 0)),
+    )
+
+
+class Conv5(GatedSkips):
+    """Conv-5 of S towers: 3×3 or 5×5 convolution of Conv-4 plus gated skips, ReLU, 2×2 max-pool.
+
+    Call: x [S, B * h², 32], skips [B, h, h, 112], ids [S], gates [S, NUM_GATES].
+    Returns [S, B * (h/2)², 16].
+
+    The maps are small (4×4 at 64 pixels), so the convolution is a matrix from
+    all input to all output positions, built from the kernel (DESIGN §5.3): a
+    batched product of a good shape, and both kernel sizes cost the same.
+    """
+
+    def call(self, x, skips, ids, gates):
+        positions = self.side**2
+        matrix = position_matrix(self._kernel(ids, columns(gates, "conv5_kernel", 2)), self.side)
+        x = tf.reshape(x, [tf.shape(ids)[0], -1, positions * self.channels])
+        linear = tf.reshape(tf.matmul(x, matrix), [tf.shape(ids)[0], -1, self.filters])
+        skips = tf.reshape(skips, [1, -1, sum(self.sources)])
+        projected = tf.matmul(skips, self.projections(ids, columns(gates, "conv1_conv5", 3)))
+        y = linear + projected + rows(self.parameters["bias"], ids)[:, None]
+        y = tf.nn.relu(max_pool(tf.reshape(y, [-1, self.side, self.side, self.filters])))
+        return tf.reshape(y, [tf.shape(ids)[0], -1, self.filters])
+
+    def _kernel(self, ids, chosen):
+        """The chosen kernels, a 3×3 one within a zero rim: [S, 5, 5, 32, 16]."""
+        small, large = (rows(self.parameters[f"kernel{k}"], ids) for k in search_space.KERNELS)
+        chosen = tf.reshape(chosen, [-1, 2, 1, 1, 1, 1])
+        rim = [[0, 0], [1, 1], [1, 1], [0, 0], [0, 0]]
+        return chosen[:, 0] * tf.pad(small, rim) + chosen[:, 1] * large
+
+
+def position_matrix(kernel: tf.Tensor, side: int) -> tf.Tensor:
+    """A SAME convolution of a side × side map as a matrix.
+
+    kernel [S, k, k, C, F], k odd -> [S, side² * C, side² * F]; row order (y, x, channel).
+    """
+    size, channels, filters = (int(kernel.shape[i]) for i in (1, 3, 4))
+    offsets = tf.constant(_offset_tensor(side, size))  # [side² * side², k²]
+    taps = tf.reshape(kernel, [-1, size * size, channels * filters])
+    dense = tf.reshape(tf.matmul(offsets[None], taps), [-1, side**2, side**2, channels, filters])
+    return tf.reshape(tf.transpose(dense, [0, 1, 3, 2, 4]), [-1, side**2 * channels, side**2 * filters])
+
+
+def _offset_tensor(side: int, size: int) -> np.ndarray:
+    """One-hot [side⁴, k²]: which tap joins input position p to output position q."""
+    y, x = np.divmod(np.arange(side * side), side)
+    dy = y[:, None] - y[None, :] + size // 2  # [p, q]
+    dx = x[:, None] - x[None, :] + size // 2
+    inside = (dy >= 0) & (dy < size) & (dx >= 0) & (dx < size)
+    taps = np.where(inside, dy * size + dx, -1).reshape(-1, 1)
+    return (taps == np.arange(size * size)).astype(np.float32)
+
+
+class TowerDropout(tf.keras.layers.Layer):
+    """Inverted dropout by a stateless draw: x, seed int32 [2]. A negative first seed switches it off."""
+
+    def __init__(self, name: str, rate: float) -> None:
+        super().__init__(name=name)
+        self.rate = rate
+
+    def call(self, x, seed):
+        keep = tf.random.stateless_uniform(tf.shape(x), seed) >= self.rate
+        return tf.where(seed[0] < 0, x, tf.where(keep, x / (1.0 - self.rate), 0.0))
+
+
+class TowerHead(SeededLayer):
+    """Fc-1, Fc-2 and Fc-3 of S towers, with nested widths.
+
+    Width w of Fc-1 and Fc-2 is the first w of 256 columns, so 64, 128 and 256
+    are partial sums of one another. Fc-3 has its own weights for each input.
+
+    Call: x [S, B * P, C], ids [S], gates [S, NUM_GATES]. Returns logits [S, B, 2].
+    """
+
+    def __init__(self, name: str, num_attributes: int, inputs: int, rng: np.random.Generator) -> None:
+        super().__init__(name)
+        n, width = num_attributes, search_space.FC_WIDTHS[-1]
+        self.inputs = inputs
+        self.add("fc1", he_uniform(rng, (n, inputs, width), inputs))
+        self.add("fc1_bias", np.zeros((n, width), np.float32))
+        self.add("fc2", he_uniform(rng, (n, width, width), width))
+        self.add("fc2_bias", np.zeros((n, width), np.float32))
+        self.add("fc3_from_fc1", 0.1 * he_uniform(rng, (n, width, 2), width))
+        self.add("fc3_from_fc2", 0.1 * he_uniform(rng, (n, width, 2), width))
+        self.add("fc3_bias", np.zeros((n, 2), np.float32))
+
+    def call(self, x, ids, gates):
+        row = {name: rows(v, ids) for name, v in self.parameters.items()}
+        mask1, mask2 = (
+            tf.repeat(columns(gates, f"fc{i}_width", 3), WIDTH_BLOCKS, axis=1)[:, None] for i in (1, 2)
+        )
+        reads = columns(gates, "fc3_input", 2)[:, None]
+        x = tf.reshape(x, [tf.shape(ids)[0], -1, self.inputs])
+        hidden1 = tf.nn.relu(tf.matmul(x, row["fc1"]) + row["fc1_bias"][:, None]) * mask1
+        hidden2 = tf.nn.relu(tf.matmul(hidden1, row["fc2"]) + row["fc2_bias"][:, None]) * mask2
+        from1 = tf.matmul(hidden1, row["fc3_from_fc1"]) * reads[:, :, :1]
+        from2 = tf.matmul(hidden2, row["fc3_from_fc2"]) * reads[:, :, 1:]
+        return from1 + from2 + row["fc3_bias"][:, None]

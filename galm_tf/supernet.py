@@ -1,0 +1,125 @@
+"""The weight-sharing supernet: a Keras functional model whose gates are inputs (paper §3.1).
+
+`trunk` maps images to three feature maps; any Keras model that does so can
+stand in its place. `towers` maps these, for S attributes and one architecture
+each, to logits. `supernet` is the two together. Training, scoring and
+derivation all use these layers; there is no other definition of the network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import layers, search_space
+from galm_tf.gates import NUM_GATES
+
+NO_DROPOUT = (-1, 0)  # a dropout seed that switches dropout off
+
+
+def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:
+    """Conv-1 to Conv-3: images float32 [B, H, W, 3] -> maps at 1/2, 1/4 and 1/8 of the side."""
+    x = image = tf.keras.Input((image_size, image_size, 3), name="image")
+    maps, channels = [], 3
+    for i, (filters, kernel) in enumerate(zip(search_space.TRUNK_CHANNELS, search_space.TRUNK_KERNELS), 1):
+        kind = layers.ConvPoolFolded if channels == 3 else layers.ConvPool
+        x = kind(f"conv{i}", channels, filters, kernel, rng)(x)
+        x = layers.TrunkBatchNorm(f"bn{i}", filters)(x)
+        maps.append(x)
+        channels = filters
+    return tf.keras.Model(image, maps, name="trunk")
+
+
+def build_towers(
+    num_attributes: int, map_shapes: Sequence[tuple[int, int, int]], dropout: float, rng: np.random.Generator
+) -> tf.keras.Model:
+    """Conv-4 to Fc-3 of S attributes. Inputs and output: see `Supernet.towers`."""
+    side, half, quarter = (map_shapes[2][0] // f for f in (1, 2, 4))
+    n, trunk = num_attributes, search_space.TRUNK_CHANNELS
+    filters4, filters5 = search_space.CONV4_CHANNELS, search_space.CONV5_CHANNELS
+    maps = [tf.keras.Input(shape, name=f"map{i}") for i, shape in enumerate(map_shapes, 1)]
+    inputs = _control_inputs()
+    ids, gates, order = layers.GroupByKernel(name="group")(inputs["attribute_ids"], inputs["gates"])
+    skips4 = layers.SkipSources("skips4", side)(maps[:2])
+    skips5 = layers.SkipSources("skips5", half)(maps)
+    x = layers.Conv4("conv4", n, side, trunk[2], filters4, trunk[:2], rng)(maps[2], skips4, ids, gates)
+    x = layers.TowerBatchNorm("bn4", n, half**2, filters4)(x, ids, inputs["statistics_images"])
+    x = layers.Conv5("conv5", n, half, filters4, filters5, trunk, rng)(x, skips5, ids, gates)
+    x = layers.TowerBatchNorm("bn5", n, quarter**2, filters5)(x, ids, inputs["statistics_images"])
+    x = layers.TowerDropout("dropout", dropout)(x, inputs["dropout_seed"])
+    x = layers.TowerHead("head", n, quarter**2 * filters5, rng)(x, ids, gates)
+    return tf.keras.Model([maps, *inputs.values()], layers.Ungroup(name="ungroup")(x, order), name="towers")
+
+
+def _control_inputs() -> dict[str, tf.Tensor]:
+    """Keras inputs besides the images, in the order in which the models take them."""
+    return {
+        "attribute_ids": tf.keras.Input((), dtype="int32", name="attribute_ids"),
+        "gates": tf.keras.Input((NUM_GATES,), name="gates"),
+        "statistics_images": tf.keras.Input((), dtype="int32", name="statistics_images"),
+        "dropout_seed": tf.keras.Input((), dtype="int32", name="dropout_seed"),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Supernet:
+    """The three functional models and their shared weights.
+
+    Attributes:
+      trunk: images float32 [B, H, H, 3] -> three feature maps.
+      towers: (maps, attribute ids int32 [S], gates [S, NUM_GATES],
+        statistics_images int32 [1], dropout_seed int32 [2]) -> logits [B, S, 2].
+      supernet: both, from images.
+      num_attributes: N.
+    """
+
+    trunk: tf.keras.Model
+    towers: tf.keras.Model
+    supernet: tf.keras.Model
+    num_attributes: int
+    image_size: int
+
+    @property
+    def parts(self) -> list[layers.SeededLayer]:
+        """Layers with weights, trunk first."""
+        every = list(self.trunk.layers) + list(self.towers.layers)
+        return [layer for layer in every if isinstance(layer, layers.SeededLayer)]
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """All weights by a name that is the same on every stack, e.g. `conv4/kernel3`."""
+        return {f"{part.name}/{name}": v for part in self.parts for name, v in part.parameters.items()}
+
+    @property
+    def tower_layer_names(self) -> frozenset[str]:
+        """Layers whose weights are stacked over attributes."""
+        return frozenset(layer.name for layer in self.towers.layers)
+
+    @property
+    def trainable(self) -> dict[str, tf.Variable]:
+        return {name: v for name, v in self.variables.items() if v.trainable}
+
+    def tower_logits(self, maps, attribute_ids, gates, statistics_images, dropout_seed=None) -> tf.Tensor:
+        """Logits [B, S, 2] of S attributes, one architecture each, from trunk features."""
+        seed = tf.constant(NO_DROPOUT, tf.int32) if dropout_seed is None else dropout_seed
+        return self.towers([list(maps), attribute_ids, gates, tf.reshape(statistics_images, [1]), seed])
+
+
+def build_supernet(num_attributes: int, image_size: int, dropout: float, seed: int) -> Supernet:
+    """Builds the supernet with initial weights that depend on the seed alone."""
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0x5EED]))
+    trunk = build_trunk(image_size, rng)
+    towers = build_towers(num_attributes, [tuple(m.shape[1:]) for m in trunk.outputs], dropout, rng)
+    image = tf.keras.Input((image_size, image_size, 3), name="image")
+    controls = list(_control_inputs().values())
+    logits = towers([trunk(image), *controls])
+    supernet = tf.keras.Model([image, *controls], logits, name="supernet")
+    return Supernet(trunk, towers, supernet, num_attributes, image_size)
+
+
+def margins(logits: tf.Tensor) -> tf.Tensor:
+    """Logit difference d = z1 - z0 of [..., 2] logits; the probability is sigmoid(d)."""
+    return logits[..., 1] - logits[..., 0]

@@ -1,0 +1,86 @@
+"""The first phase of Algorithm 1: one step on the supernet's weights, Omega (paper §3.5.1).
+
+The same step trains the supernet with sampled architectures and, with every
+attribute's architecture held fixed, adapts and fine-tunes the chosen networks.
+It does not choose images, attributes or architectures: `search` does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import supernet as supernet_lib
+from galm_tf.augment import Augment
+from galm_tf.config import Config
+from galm_tf.gates import gates_from_indices
+from galm_tf.optimizer import LazyAdam
+from galm_tf.preprocess import scale_images
+
+
+class SupernetTraining:
+    """Weights, optimiser and the traced step.
+
+    Args:
+      supernet: the network.
+      labels: float32 [n, N] in {0, 1, NaN}, rows as the images are indexed.
+      positive_weights: float32 [N], weight of a positive in the loss.
+    """
+
+    def __init__(
+        self, supernet: supernet_lib.Supernet, labels: np.ndarray, positive_weights: np.ndarray, config: Config
+    ) -> None:
+        self.supernet = supernet
+        trainable = supernet.trainable
+        stacked = frozenset(n for n, v in trainable.items() if n.split("/")[0] in supernet.tower_layer_names)
+        self.optimizer = LazyAdam(trainable, stacked)
+        self._labels = tf.constant(labels, tf.float32)
+        self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
+        self._weight_decay = config.weight_decay
+        self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+
+    @tf.function(reduce_retracing=True)
+    def step(self, images, index, attribute_ids, choices, seed, learning_rate) -> dict[str, tf.Tensor]:
+        """Trains on one batch.
+
+        Args:
+          images: uint8 [B, S, S, 3].
+          index: int64 [B], rows of the label matrix.
+          attribute_ids: int32 [A], distinct.
+          choices: int32 [A, 10], the architecture of each attribute.
+          seed: int32 [2], of this step's augmentation and dropout.
+          learning_rate: float32 [].
+
+        Returns:
+          {"loss": float32 []}.
+        """
+        labels = tf.gather(tf.gather(self._labels, index), attribute_ids, axis=1)
+        images = scale_images(self._augment(images, seed))
+        trainable = self.supernet.trainable
+        with tf.GradientTape() as tape:
+            logits = self.supernet.supernet(
+                [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed], training=True
+            )
+            margins = supernet_lib.margins(logits)
+            loss = masked_loss(labels, margins, tf.gather(self._log_weights, attribute_ids))
+        gradients = tape.gradient(loss, list(trainable.values()))
+        self.optimizer.apply(dict(zip(trainable, gradients)), learning_rate, self._weight_decay)
+        return {"loss": loss}
+
+
+def masked_loss(labels: tf.Tensor, margins: tf.Tensor, log_weights: tf.Tensor) -> tf.Tensor:
+    """Sigmoid cross-entropy of known labels: mean per attribute, then over attributes that have one.
+
+    Args:
+      labels: [B, A] in {0, 1, NaN}.
+      margins: [B, A], logit differences.
+      log_weights: [A], log weight of a positive.
+    """
+    tf.debugging.assert_shapes([(labels, ("B", "A")), (margins, ("B", "A")), (log_weights, ("A",))])
+    known = tf.cast(tf.math.is_finite(labels), tf.float32)
+    target = tf.where(known > 0, labels, 0.0)
+    weight = known * tf.exp(target * log_weights)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, margins)
+    count = tf.reduce_sum(known, 0)
+    per_attribute = tf.math.divide_no_nan(tf.reduce_sum(weight * entropy, 0), count)
+    return tf.math.divide_no_nan(tf.reduce_sum(per_attribute), tf.reduce_sum(tf.cast(count > 0, tf.float32)))

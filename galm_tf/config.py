@@ -73,6 +73,7 @@ class Config:
     controller_learning_rate: float = _setting(2e-3, "Learning rate of the controller (paper: 1e-4).", low=0.0)
     controller_optimizer: str = _setting("adam", "Optimiser of the controller: adam, or sgd (the paper's plain ascent).", ("adam", "sgd"))
     controller_cell: str = _setting("lstm", "Recurrent cell of the controller.", ("lstm",))
+    conditioning: str = _setting("film", "How an attribute conditions the controller: film (its embedding also scales and shifts what the output heads read), or concat (paper).", ("film", "concat"))
     embedding_scale: float = _setting(1.0, "Half-width of the uniform initial attribute embeddings (ENAS-like 0.1 conditions too weakly).", low=0.0)
     entropy_weight: float = _setting(0.02, "Weight of the policy's entropy, decayed linearly to a tenth.", low=0.0)
     baseline: str = _setting("attribute", "Whose past rewards the baseline averages: attribute (one each), or global (paper).", ("attribute", "global"))

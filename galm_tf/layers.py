@@ -86,15 +86,18 @@ class ConvPoolFolded(ConvPool):
     """
 
     def call(self, x):
-        kernel = tf.convert_to_tensor(self.kernel)
-        size, filters = int(kernel.shape[0]), int(kernel.shape[3])
-        pad = size // 2
-        x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]), 2)
-        y = tf.nn.conv2d(x, _fold_kernel(kernel), 1, "VALID")  # [B, H/2, W/2, 4 * filters]
-        parts = tf.split(y, _POOL, axis=-1)
-        best = tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
-        best.set_shape([None, None, None, filters])
-        return tf.nn.relu(best + self.bias)
+        return tf.nn.relu(folded_conv_pool(x, self.kernel) + self.bias)
+
+
+def folded_conv_pool(x: tf.Tensor, kernel) -> tf.Tensor:
+    """2×2-pooled SAME convolution: [B, H, W, C], [k, k, C, F] with k odd -> [B, H/2, W/2, F]."""
+    kernel = tf.convert_to_tensor(kernel)
+    size, filters = int(kernel.shape[0]), int(kernel.shape[3])
+    pad = size // 2
+    x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]), 2)
+    y = tf.nn.conv2d(x, _fold_kernel(kernel), 1, "VALID")  # [B, H/2, W/2, 4F]
+    parts = tf.split(y, [filters] * _POOL, axis=-1)
+    return tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
 
 
 def _fold_kernel(kernel: tf.Tensor) -> tf.Tensor:

@@ -42,6 +42,7 @@ DECISIONS: tuple[Decision, ...] = (
 )
 NUM_CHOICES: tuple[int, ...] = tuple(len(d.choices) for d in DECISIONS)
 NUM_ARCHITECTURES: int = int(np.prod(NUM_CHOICES))
+NUM_DISTINCT: int = 1536  # `canonical_numbers` has this many values; a test counts them
 TRUNK_CHANNELS = (16, 32, 64)  # Conv-1, Conv-2, Conv-3
 TRUNK_KERNELS = (7, 3, 3)
 CONV4_CHANNELS, CONV5_CHANNELS = 32, 16

@@ -36,7 +36,7 @@ class Domain:
       data_sources: per domain, `official`, `own` or `generated`.
       layouts: per domain, the layout it was read with.
       class_disjoint: whether test classes never occur in training.
-      crop_padding: fraction of a box's longer side kept around it when cropped.
+      crop_paddings: per domain, the share of a box's longer side kept around it.
       draw: for generated domains, `draw(index, size)` -> uint8 [size, size, 3].
       notes: sentences a user should see (oddities of the data, stand-ins).
     """
@@ -55,7 +55,7 @@ class Domain:
     data_sources: tuple[str, ...]
     layouts: tuple[str, ...]
     class_disjoint: bool = True
-    crop_padding: float = 0.0
+    crop_paddings: tuple[float, ...] = (0.0,)
     draw: Optional[Callable[[int, int], np.ndarray]] = None
     notes: tuple[str, ...] = ()
 

@@ -1,0 +1,101 @@
+"""Batches by index: which images a step sees is a function of (seed, step) alone.
+
+A resume needs no iterator state. Pixels come from the memory-mapped cache.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf.config import Config
+from galm_tf.draws import Stream, generator
+
+
+class BatchPlan:
+    """The images of every step.
+
+    Without weights each epoch is a fresh permutation, cut into full batches that
+    run on into the next epoch. With weights, images are drawn with replacement.
+
+    Args:
+      index: int64 [m], the records to draw from.
+      batch_size: images per step.
+      seed: of the run.
+      weights: float64 [m], relative frequency of each record, or None.
+    """
+
+    def __init__(self, index: np.ndarray, batch_size: int, seed: int, weights: Optional[np.ndarray] = None) -> None:
+        assert len(index), "no images to draw from"
+        self._index, self._batch_size, self._seed = np.asarray(index), batch_size, seed
+        self._weights = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def at(self, step: int) -> np.ndarray:
+        """Records of one step: int64 [batch_size]."""
+        if self._weights is not None:
+            rng = generator(self._seed, Stream.BATCHES, step)
+            return rng.choice(self._index, self._batch_size, p=self._weights)
+        position, parts, missing = step * self._batch_size, [], self._batch_size
+        while missing:
+            epoch, offset = divmod(position, len(self._index))
+            part = self._permutation(epoch)[offset : offset + missing]
+            parts.append(part)
+            position, missing = position + len(part), missing - len(part)
+        return np.concatenate(parts)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = generator(self._seed, Stream.BATCHES, epoch).permutation(self._index)
+        return self._order
+
+
+def training_plan(index: np.ndarray, labels: np.ndarray, config: Config) -> BatchPlan:
+    """The plan that the settings ask for; labels [n, N] are those of all records."""
+    weights = balanced_record_weights(labels[index]) if config.imbalance == "balanced" else None
+    return BatchPlan(index, config.batch_size, config.seed, weights)
+
+
+def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_step: int) -> tf.data.Dataset:
+    """Batches of steps first_step to last_step - 1: {"index": int64 [B], "image": uint8 [B, S, S, 3]}."""
+    side = images.shape[1]
+
+    def load(step):
+        index = plan.at(int(step))
+        return index, np.asarray(images[index])
+
+    def to_tensors(step):
+        index, pixels = tf.numpy_function(load, [step], (tf.int64, tf.uint8))
+        return {"index": tf.ensure_shape(index, [None]), "image": tf.ensure_shape(pixels, [None, side, side, 3])}
+
+    return tf.data.Dataset.range(first_step, last_step).map(to_tensors).prefetch(4)
+
+
+def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
+    """Weight of a positive that balances each attribute: negatives / positives, within [1 / maximum, maximum].
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}; unknown ones do not count.
+
+    Returns:
+      float32 [N].
+    """
+    positives = np.nansum(labels, axis=0)
+    negatives = np.isfinite(labels).sum(axis=0) - positives
+    return np.clip(negatives / np.maximum(positives, 1), 1 / maximum, maximum).astype(np.float32)
+
+
+def balanced_record_weights(labels: np.ndarray) -> np.ndarray:
+    """How often to draw each record so that rare labels come more often: float64 [n], mean 1.
+
+    A record counts the mean over its known labels of 1 / share of that label,
+    so that images which carry rare attributes are drawn more.
+    """
+    prevalence = np.clip(np.nanmean(np.where(np.isfinite(labels).any(0), labels, 0.5), axis=0), 1e-3, 1 - 1e-3)
+    rarity = np.where(labels > 0.5, 1 / prevalence, 1 / (1 - prevalence))
+    rarity = np.where(np.isfinite(labels), rarity, np.nan)
+    weights = np.nan_to_num(np.nanmean(rarity, axis=1), nan=1.0)
+    return weights / weights.mean()

@@ -1,0 +1,87 @@
+"""Putting a `Domain` together from what a layout has read."""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import numpy as np
+
+from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
+from galm_tf.draws import Stream, generator
+from galm_tf.errors import UserError
+
+
+def build_domain(
+    name: str,
+    layout: str,
+    *,
+    attributes: Sequence[str],
+    classes: Sequence[str],
+    paths: Sequence[str],
+    class_ids: np.ndarray,
+    labels: np.ndarray,
+    subsets: np.ndarray,
+    boxes: Optional[np.ndarray] = None,
+    source: str = "official",
+    class_disjoint: bool = True,
+    crop_padding: float = 0.0,
+    notes: Sequence[str] = (),
+    draw=None,
+) -> Domain:
+    """A single domain; names become `name/…`. Shapes as in `Domain`."""
+    if not len(paths):
+        raise UserError(f"Expected images of {name}. Received: none; check --data_dir.")
+    n = len(paths)
+    return Domain(
+        name=name,
+        attributes=tuple(f"{name}/{a}" for a in attributes),
+        classes=tuple(f"{name}/{c}" for c in classes),
+        paths=tuple(paths),
+        boxes=np.tile(np.array(WHOLE_IMAGE, np.int32), (n, 1)) if boxes is None else boxes.astype(np.int32),
+        class_ids=np.asarray(class_ids, np.int32),
+        labels=np.asarray(labels, np.float32),
+        subsets=np.asarray(subsets),
+        image_domains=np.zeros(n, np.int32),
+        attribute_domains=np.zeros(len(attributes), np.int32),
+        domain_names=(name,),
+        data_sources=(source,),
+        layouts=(layout,),
+        class_disjoint=class_disjoint,
+        crop_paddings=(crop_padding,),
+        draw=draw,
+        notes=tuple(notes),
+    )
+
+
+def subsets_by_class(
+    class_ids: np.ndarray, classes: Sequence[str], train: Sequence[str], test: Sequence[str], where: str
+) -> np.ndarray:
+    """`train` or `test` for every record by its class; raises UserError for a class in both or neither."""
+    both = sorted(set(train) & set(test))
+    if both:
+        raise UserError(f"Expected disjoint class lists in {where}. Received: {both[0]} in both; remove it from one.")
+    kind = np.array([TRAIN if c in set(train) else TEST if c in set(test) else "" for c in classes])
+    result = kind[class_ids]
+    lost = sorted({classes[i] for i in class_ids[result == ""]})
+    if lost:
+        raise UserError(
+            f"Expected every class with images in one of the class lists of {where}. Received: {lost[0]}"
+            + (f" and {len(lost) - 1} more" if len(lost) > 1 else "")
+            + " in neither; add it to one of them."
+        )
+    return result
+
+
+def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
+    """A class-disjoint split by seed: `train` or `test` per record, at least two classes a side where possible."""
+    present = np.unique(class_ids)
+    number = int(np.clip(round(test_fraction * len(present)), min(2, len(present) - 1), max(1, len(present) - 2)))
+    test = generator(seed, Stream.SPLIT).permutation(present)[:number]
+    return np.where(np.isin(class_ids, test), TEST, TRAIN)
+
+
+def test_class_fraction(domain: Domain) -> float:
+    """Share of the classes with images that the domain's own split tests."""
+    used = domain.subsets != UNUSED
+    tested = np.unique(domain.class_ids[domain.subsets == TEST])
+    return len(tested) / max(1, len(np.unique(domain.class_ids[used])))

@@ -1,0 +1,38 @@
+"""Every random draw of a run as a stateless function of (seed, stream, step).
+
+A resumed run therefore needs no generator state, and an interrupted one ends
+with the same numbers as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+
+class Stream(enum.IntEnum):
+    """What a draw is for; different streams never share numbers."""
+
+    BATCHES = 1
+    ATTRIBUTES = 2
+    ARCHITECTURES = 3
+    NOISE = 4  # augmentation and dropout
+    CONTROLLER = 5
+    CALIBRATION = 6
+    HALVES = 7
+    BASELINE = 8
+    CLASSES = 9  # held-out classes
+    VALIDATION = 10  # held-out images
+    SPLIT = 11  # class-disjoint splits by seed
+
+
+def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:
+    """A NumPy generator for one step of one stream."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(stream), step])))
+
+
+def tensor_seed(seed: int, stream: Stream, step: int = 0) -> np.ndarray:
+    """Seed for TensorFlow's stateless ops: non-negative int32 [2]."""
+    state = np.random.SeedSequence([seed, int(stream), step]).generate_state(2)
+    return (state >> np.uint32(1)).astype(np.int32)

@@ -1,0 +1,100 @@
+"""Metrics per attribute, thresholds, and their means (paper §4.2.4; DESIGN §3.6).
+
+Each figure is null, with the reason, where an attribute's known labels are of
+one kind only. Means are over the attributes that have one, and every method
+that is compared on a run averages over the same list.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Optional, Sequence
+
+import numpy as np
+from sklearn import metrics as sk_metrics
+
+from galm_tf.metrics import auc_columns
+
+
+def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Test or validation AUC of every attribute.
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}; unknown ones are left out.
+      scores: [n, N], larger means more likely.
+
+    Returns:
+      float64 [N]; NaN where the known labels are not of both kinds.
+    """
+    result = np.full(labels.shape[1], np.nan)
+    for i in range(labels.shape[1]):
+        known = np.isfinite(labels[:, i])
+        if 0 < labels[known, i].sum() < known.sum():
+            result[i] = auc_columns(labels[known, i], scores[None, known, i].astype(np.float32))[0]
+    return result
+
+
+def mean_auc(aucs: np.ndarray) -> Optional[float]:
+    """Mean over the attributes that have one; None without any."""
+    return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else None
+
+
+def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:
+    """The threshold of each attribute that maximises a metric: float64 [N]; NaN where it cannot be judged.
+
+    Args:
+      labels: validation labels [n, N] in {0, 1, NaN}.
+      probabilities: [n, N].
+      metric: balanced_accuracy or f1.
+    """
+    result = np.full(labels.shape[1], np.nan)
+    for i in range(labels.shape[1]):
+        known = np.isfinite(labels[:, i])
+        if 0 < labels[known, i].sum() < known.sum():
+            result[i] = _best_threshold(labels[known, i], probabilities[known, i], metric)
+    return result
+
+
+def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> float:
+    """Halfway between the two neighbouring probabilities where the metric is greatest."""
+    order = np.argsort(-probabilities, kind="stable")
+    values, positive = probabilities[order], labels[order]
+    true_positives, false_positives = np.cumsum(positive), np.cumsum(1 - positive)
+    recall = true_positives / positive.sum()
+    if metric == "f1":
+        quality = 2 * true_positives / (positive.sum() + true_positives + false_positives)
+    else:
+        quality = 0.5 * (recall + 1 - false_positives / (1 - positive).sum())
+    cut = np.append(np.diff(values) < 0, True)  # equal probabilities share a decision
+    best = int(np.where(cut, quality, -np.inf).argmax())
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return float((values[best] + below) / 2)
+
+
+def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:
+    """AUC, average precision, F1 and balanced accuracy of one attribute by scikit-learn.
+
+    Args:
+      labels: [n] in {0, 1, NaN}.
+      probabilities: [n].
+      threshold: of the yes/no decision; NaN means 0.5.
+    """
+    known = np.isfinite(labels)
+    truth, probability = labels[known].astype(int), probabilities[known]
+    if not 0 < truth.sum() < len(truth):
+        return dict.fromkeys(("auc", "average_precision", "f1", "balanced_accuracy"))
+    decided = probability >= (0.5 if np.isnan(threshold) else threshold)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
+        return {
+            "auc": float(sk_metrics.roc_auc_score(truth, probability)),
+            "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
+            "f1": float(sk_metrics.f1_score(truth, decided)),
+            "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)),
+        }
+
+
+def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:
+    """Mean of one metric over the attributes that have it."""
+    values = [row[key] for row in per_attribute if row.get(key) is not None]
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,58 @@
+"""Designs, trains, tests and exports one small network per attribute.
+
+    python -m galm_tf.main --domain=sun
+    python -m galm_tf.main --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
+"""
+
+from __future__ import annotations
+
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
+import os
+from typing import Any
+
+from absl import flags
+
+from galm_tf import config as config_lib
+from galm_tf import pipeline
+from galm_tf.run_folder import RunFolder, free_path
+
+
+def main(_: list[str]) -> None:
+    config = config_lib.from_flags(flags.FLAGS)
+    path = config.run_dir or free_path(config.domain, config.method, config.seed)
+    folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
+    result = pipeline.run(config, folder)
+    print(summary(result, path))
+
+
+def summary(result: dict[str, Any], path: str) -> str:
+    """What was reached and where it lies, for a person."""
+    search = result["search"]
+    rows = {k: v for k, v in result["per_attribute"].items() if v.get("test_auc") is not None}
+    best = sorted(rows, key=lambda name: -rows[name]["test_auc"])
+    lines = [
+        f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes searched, "
+        f"{search['architectures_scored']} architectures scored in {result['seconds_total'] / 60:.1f} min",
+        f"test mAUC {_figure(result['test_mauc'])} on {result['num_images']['test']} images"
+        + (" of unseen classes" if result["class_disjoint"] else "")
+        + f" ({result['num_attributes_tested']} attributes); validation mAUC {_figure(result['val_mauc'])}",
+    ]
+    if result["notice"]:
+        lines.insert(0, f"Data: {result['notice']}.")
+    for title, names in (("best", best[:3]), ("worst", best[-3:])):
+        lines.append(f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names))
+    files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("saved_model", "for serving")]
+    lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
+    lines.append(f"Try it:   python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
+    lines.append(f"Watch it: tensorboard --logdir={path}")
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    return "not known" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    config_lib.define_flags()
+    command_line.run(main)

@@ -1,0 +1,194 @@
+"""One run from settings to result: data, search, derived network, test, export.
+
+`main` and the benchmarks call this; it reads no flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from typing import Any, Optional
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import expit
+
+from galm_tf import evaluate, export, scoring, search_space, selection
+from galm_tf.config import Config
+from galm_tf.derived import DerivedNetwork
+from galm_tf.domains import load_domains
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split, make_split, unlearnable_attributes
+from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
+from galm_tf.preprocess import scale_images
+from galm_tf.run_folder import RunFolder, environment
+from galm_tf.search import Search
+from galm_tf.telemetry import Telemetry
+
+NOTICE = "generated stand-in, not the real data set"
+_TEST_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What the search works on.
+
+    Attributes:
+      domain: learnable attributes only.
+      split: record indices of each part.
+      images: uint8 [n, S, S, 3].
+      excluded: attribute name -> why it cannot be learned.
+      bad_images: (path, reason) of images that were skipped.
+    """
+
+    domain: Domain
+    split: Split
+    images: np.ndarray
+    excluded: dict[str, str]
+    bad_images: tuple[tuple[str, str], ...]
+
+
+def prepare(config: Config) -> Prepared:
+    """Loads the data, splits it, and leaves out attributes that cannot be learned."""
+    domain, images, bad = load_images(load_domains(config), config)
+    split = make_split(domain, config)
+    excluded = unlearnable_attributes(domain, split.train)
+    for name, reason in excluded.items():
+        logging.warning("%s is left out: %s", name, reason)
+    if len(excluded) == len(domain.attributes):
+        raise UserError(
+            f"Expected an attribute with both labels among the training images of {domain.name}. Received: "
+            f"{len(excluded)} attributes, none of which has; check the labels with python -m galm_tf.domains."
+        )
+    domain = domain.select_attributes([a not in excluded for a in domain.attributes])
+    return Prepared(domain, make_split(domain, config), images, excluded, bad)
+
+
+def run(config: Config, folder: RunFolder, prepared: Optional[Prepared] = None) -> dict[str, Any]:
+    """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds."""
+    started = time.monotonic()
+    prepared = prepared or prepare(config)
+    folder.write_json("split.json", prepared.split.to_json())
+    search = Search(config, prepared.domain, prepared.split, prepared.images, folder)
+    if config.resume:
+        search.restore()
+    with Telemetry(folder, search.state.records) as telemetry:
+        search.run(telemetry)
+        network = derive_network(search)
+        result = build_result(search, prepared, test(network, search, prepared))
+        result["seconds_total"] = time.monotonic() - started
+        telemetry.architecture_table(0, *_table_columns(result))
+    export_network(search, network, result, folder)
+    folder.write_json("architectures.json", {a: r["architecture"] for a, r in _searched(result).items()})
+    folder.write_json("result.json", result)
+    return result
+
+
+def derive_network(search: Search) -> DerivedNetwork:
+    """The chosen architectures with fixed, recalibrated batch norms."""
+    images, index = search.images, search.final_calibration_index()
+    calibration = np.asarray(images[index])
+    scoring.calibrate_trunk(search.supernet, calibration)
+    architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
+    weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
+    network = DerivedNetwork(architectures, weights, search.config.image_size)
+    network.calibrate(scale_images(tf.constant(calibration)))
+    return network
+
+
+def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:
+    """Probabilities on the test images: float32 [t, N]."""
+    call = tf.function(lambda x: network(scale_images(x)), reduce_retracing=True)
+    batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
+    margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
+    return expit(margins - search.log_weights)
+
+
+def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
+    """What result.json holds (DESIGN §4, "Run folder")."""
+    config, domain, state = search.config, prepared.domain, search.state
+    labels = domain.labels[prepared.split.test]
+    rows = [_attribute_row(i, search, prepared, labels[:, i], probabilities[:, i]) for i in range(len(domain.attributes))]
+    names = domain.attributes
+    per_attribute = dict(zip(names, rows))
+    per_attribute.update({name: {"excluded": reason} for name, reason in prepared.excluded.items()})
+    return {
+        "domains": list(domain.domain_names),
+        "method": config.method,
+        "seed": config.seed,
+        "split_seed": config.split_seed,
+        "data_source": "generated" if domain.generated else "official",
+        "data_sources": dict(zip(domain.domain_names, domain.data_sources)),
+        "notice": NOTICE if domain.generated else None,
+        "notes": list(domain.notes),
+        **environment(),
+        "image_size": config.image_size,
+        "num_attributes": len(names),
+        "num_attributes_excluded": len(prepared.excluded),
+        "num_attributes_rewarded": state.search.pop("num_attributes_rewarded", 0),
+        "num_attributes_tested": sum(r["test_auc"] is not None for r in rows),
+        "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
+        "bad_images": [list(pair) for pair in prepared.bad_images],
+        "class_disjoint": domain.class_disjoint,
+        "held_out_classes": list(prepared.split.held_out_classes),
+        "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
+        "test_mauc": evaluate.means(rows, "test_auc"),
+        "test_average_precision": evaluate.means(rows, "test_average_precision"),
+        "test_f1": evaluate.means(rows, "test_f1"),
+        "test_balanced_accuracy": evaluate.means(rows, "test_balanced_accuracy"),
+        "per_attribute": per_attribute,
+        "choice_frequencies": selection.choice_frequencies(state.chosen),
+        "search": {
+            **state.search,
+            "seconds": sum(state.phase_seconds.values()),
+            "phase_seconds": state.phase_seconds,
+            "architectures_scored": state.architectures_scored,
+        },
+    }
+
+
+def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    domain, state = prepared.domain, search.state
+    threshold = state.thresholds[i]
+    tested = evaluate.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
+    architecture = search_space.Architecture.from_number(state.chosen[i])
+    row = {
+        "val_auc": state.val_auc[i],
+        "judged_by": prepared.split.judged_by[i],
+        **{f"test_{k}": v for k, v in tested.items()},
+        "threshold": threshold,
+        "architecture": architecture.to_json(),
+        "description": architecture.describe(),
+        "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
+    }
+    if row["test_auc"] is None:
+        row["reason"] = prepared.split.reasons.get(domain.attributes[i], "its known test labels are of one kind only")
+    return row
+
+
+def _searched(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: row for name, row in result["per_attribute"].items() if "excluded" not in row}
+
+
+def _table_columns(result: dict[str, Any]):
+    rows = _searched(result)
+    extra = {key: [row[key] for row in rows.values()] for key in ("val_auc", "test_auc", "threshold")}
+    return list(rows), [row["description"] for row in rows.values()], extra
+
+
+def export_network(search: Search, network: DerivedNetwork, result: dict[str, Any], folder: RunFolder) -> None:
+    """Writes `saved_model/` with names, thresholds and where it all came from."""
+    rows = _searched(result)
+    keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "val_mauc", "test_mauc")
+    export.export_saved_model(
+        network,
+        os.path.join(folder.path, "saved_model"),
+        attributes=list(rows),
+        thresholds=np.array([np.nan if t is None else t for t in search.state.thresholds]),
+        margin_offsets=search.log_weights,
+        image_size=search.config.image_size,
+        metadata={**{k: result[k] for k in keys}, "architectures": {k: r["architecture"] for k, r in rows.items()}},
+    )

@@ -1,0 +1,108 @@
+"""The one definition of preprocessing: decode, EXIF, crop, resize, scale.
+
+The cache, training, prediction and the exported SavedModel all use these
+functions, so a picture means the same numbers everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from typing import Union
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from galm_tf.errors import UserError
+
+VERSION = 1  # part of the cache key: raise it when a function here changes what it returns
+
+
+class BadImageError(UserError):
+    """A file that cannot be read as a picture; the message names it and says why."""
+
+
+def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
+    """A picture as RGB: uint8 [H, W, 3].
+
+    EXIF orientation is applied; alpha is laid on white; 16-bit greys are scaled
+    to 8 bits; of an animation the first frame counts; CMYK and palettes become RGB.
+
+    Args:
+      source: a path, or the bytes of a file.
+
+    Raises:
+      BadImageError: empty, truncated, no picture, or too large to be one.
+    """
+    name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except FileNotFoundError:
+        raise BadImageError(f"Expected an image file. Received: {name}, which does not exist.") from None
+    except Exception as error:  # Pillow's decoders raise many kinds; each means that the file is unusable
+        raise BadImageError(
+            f"Expected a readable image. Received: {name} ({_reason(error, source)}); replace it, "
+            "or leave such images out with --on_bad_image=skip."
+        ) from error
+
+
+def _reason(error: Exception, source) -> str:
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+    if size == 0:
+        return "the file is empty"
+    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+        return f"more than {Image.MAX_IMAGE_PIXELS} pixels, which may be a decompression bomb"
+    return f"{type(error).__name__}: {error}"
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I;16", "I", "F")):
+        values = np.asarray(image, np.float64)
+        full = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        return Image.fromarray(np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def crop_box(image: np.ndarray, box: np.ndarray, padding: float, name: str = "image") -> np.ndarray:
+    """The part of an image within a box, with some of its surroundings.
+
+    Args:
+      image: uint8 [H, W, 3].
+      box: int [4], left, top, right, bottom, right and bottom exclusive; all
+        negative for the whole image.
+      padding: share of the box's longer side kept around it, cut at the borders.
+      name: for the message.
+
+    Raises:
+      BadImageError: a box that is empty or reaches outside the image.
+    """
+    left, top, right, bottom = (int(v) for v in box)
+    if right < 0:
+        return image
+    height, width = image.shape[:2]
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise BadImageError(
+            f"Expected a box within the {width}x{height} pixels of {name}. Received: left={left}, top={top}, "
+            f"right={right}, bottom={bottom}; correct the box in the annotation file."
+        )
+    margin = round(padding * max(right - left, bottom - top))
+    return image[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+
+
+def resize_images(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Bilinear, antialiased resize to a square: uint8 [B, H, W, 3] or [H, W, 3] -> uint8 [..., size, size, 3]."""
+    resized = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
+
+def scale_images(images: tf.Tensor) -> tf.Tensor:
+    """Pixel values 0 to 255, any dtype -> network input float32 in [-1, 1]."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0

@@ -1,0 +1,184 @@
+"""REINFORCE with a baseline of past rewards (paper equations 2 to 5; Williams 1992).
+
+The gradient of the expected reward is estimated over M samples,
+(1/M) sum_k grad log P(a_1:T; theta) (r_k - b), b being an exponential moving
+average of *previous* rewards: the advantage is taken first, the baseline moves
+after. A baseline that has seen nothing starts with its first reward.
+
+Paper: nothing is said about the scale of r - b. Here: with
+`normalize_advantage` it is divided by a running root mean square, because the
+rewards of one attribute spread by 0.01 and those of another by 0.03. The
+present step counts in that scale, which bounds what a single reward can do.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import search_space
+from galm_tf.config import Config
+from galm_tf.controller import Controller
+from galm_tf.optimizer import LazyAdam
+
+_STD_FLOOR = 1e-4  # rewards that differ less are taken as equal
+
+
+class Reinforce(tf.Module):
+    """Trains a controller.
+
+    Args:
+      controller: its variables are updated in place.
+      config: controller_optimizer, controller_learning_rate, entropy_weight,
+        baseline, baseline_decay, normalize_advantage, samples_per_step.
+      total_steps: over which the entropy weight falls linearly to a tenth.
+      seed: of every draw.
+    """
+
+    def __init__(self, controller: Controller, config: Config, total_steps: int, seed: int) -> None:
+        super().__init__(name="reinforce")
+        self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
+        rows = controller.num_attributes if config.baseline == "attribute" else 1
+        self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")
+        self.square = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="square")
+        self.seen = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="seen")
+        self._adam = LazyAdam(controller.named_variables, frozenset()) if config.controller_optimizer == "adam" else None
+        self._run = tf.function(self._steps, reduce_retracing=True)
+        self._given = tf.function(self._given_step, reduce_retracing=True)
+
+    @property
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """Controller, baseline and optimiser state by stable names."""
+        named = {f"policy/{name}": v for name, v in self._controller.named_variables.items()}
+        named.update(baseline=self.baseline, square=self.square, seen=self.seen)
+        if self._adam is not None:
+            named.update({f"adam/{name}": v for name, v in self._adam.slots.items()})
+        return named
+
+    def train_on_table(self, table: np.ndarray, rewarded: np.ndarray, first_step: int, num_steps: int) -> dict[str, float]:
+        """Steps whose rewards are looked up.
+
+        Args:
+          table: float32 [N, 2304].
+          rewarded: bool [N]; only these attributes are drawn.
+          first_step: number of the first step, which its draws depend on.
+          num_steps: how many.
+
+        Returns:
+          Mean metrics of the steps by telemetry tag.
+        """
+        ids = np.flatnonzero(rewarded).astype(np.int32)
+        values = self._run(tf.constant(table), tf.constant(ids), tf.constant(first_step), tf.constant(num_steps))
+        return {tag: float(v) for tag, v in values.items()}
+
+    def step_with_rewards(self, attribute_ids, actions, rewards, step: int) -> dict[str, float]:
+        """One step for rewards obtained elsewhere; NaN rewards give no gradient.
+
+        Args:
+          attribute_ids: int32 [M]. actions: int32 [M, 10]. rewards: float32 [M].
+        """
+        values = self._given(attribute_ids, actions, rewards, tf.constant(step))
+        return {tag: float(v) for tag, v in values.items()}
+
+    def _steps(self, table, ids, first_step, num_steps) -> Mapping[str, tf.Tensor]:
+        samples = self._config.samples_per_step
+        powers = tf.constant(_place_values(), tf.int32)
+        sums = tf.zeros([len(_TAGS)])
+        for step in tf.range(first_step, first_step + num_steps):
+            seed = tf.stack([tf.constant(self._seed, tf.int32), step])
+            drawn = tf.gather(ids, _draw_rows(seed, samples, tf.shape(ids)[0]))
+            with tf.GradientTape() as tape:
+                actions, log_prob, entropy = self._controller.sample(drawn, seed)
+                rewards = tf.gather_nd(table, tf.stack([drawn, tf.reduce_sum(actions * powers, 1)], 1))
+                loss, metrics = self._loss(drawn, rewards, log_prob, entropy, step)
+            sums += tf.stack(metrics + [self._apply(tape, loss)])
+        return dict(zip(_TAGS, tf.unstack(sums / tf.cast(num_steps, tf.float32), len(_TAGS))))
+
+    def _given_step(self, attribute_ids, actions, rewards, step) -> Mapping[str, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            log_prob, entropy = self._controller.log_prob(attribute_ids, actions)
+            loss, metrics = self._loss(attribute_ids, rewards, log_prob, entropy, step)
+        return dict(zip(_TAGS, metrics + [self._apply(tape, loss)]))
+
+    def _loss(self, attribute_ids, rewards, log_prob, entropy, step):
+        """Loss of equation 5 with an entropy bonus, and the metrics of the step."""
+        known = tf.math.is_finite(rewards)
+        rewards = tf.where(known, rewards, 0.0)
+        share_known = tf.cast(known, tf.float32)
+        mean = lambda v: tf.math.divide_no_nan(tf.reduce_sum(v * share_known), tf.reduce_sum(share_known))
+        rows = attribute_ids if self._config.baseline == "attribute" else tf.zeros_like(attribute_ids)
+        baseline, advantage = self._advantage(rows, rewards, known)
+        share = tf.minimum(1.0, tf.cast(step, tf.float32) / float(self._total))
+        weight = self._config.entropy_weight * (1.0 - 0.9 * share)
+        entropy = tf.reduce_sum(entropy, 1)
+        loss = -mean(advantage["scaled"] * tf.reduce_sum(log_prob, 1) + weight * entropy)
+        raw = advantage["raw"]
+        deviation = tf.sqrt(mean(tf.square(raw - mean(raw))))
+        return loss, [mean(rewards), mean(baseline), mean(raw), deviation, mean(entropy), loss]
+
+    def _advantage(self, rows, rewards, known):
+        """Advantages by the baseline of previous rewards, which then moves."""
+        seen = tf.gather(self.seen, rows)
+        counts = self._scatter_sum(rows, tf.cast(known, tf.float32))
+        means = tf.math.divide_no_nan(self._scatter_sum(rows, rewards), counts)
+        baseline = tf.where(seen > 0, tf.gather(self.baseline, rows), tf.gather(means, rows))
+        raw = tf.where(known, rewards - baseline, 0.0)
+        squares = tf.math.divide_no_nan(self._scatter_sum(rows, tf.square(raw)), counts)
+        self._move(self.baseline, means, counts, first=1.0)
+        self._move(self.square, squares, counts, first=1.0 - self._config.baseline_decay)
+        self.seen.assign_add(tf.cast(counts > 0, tf.float32))
+        scaled = raw / tf.gather(self._deviation(), rows) if self._config.normalize_advantage else raw
+        return baseline, {"raw": raw, "scaled": tf.stop_gradient(scaled)}
+
+    def _deviation(self) -> tf.Tensor:
+        """Root mean square of past advantages, corrected for the average's start at 0: [rows]."""
+        weight = 1.0 - tf.pow(self._config.baseline_decay, self.seen)
+        return tf.maximum(tf.sqrt(tf.math.divide_no_nan(self.square, weight)), _STD_FLOOR)
+
+    def _scatter_sum(self, rows, values):
+        return tf.math.unsorted_segment_sum(values, rows, self.baseline.shape[0])
+
+    def _move(self, average, means, counts, first: float) -> None:
+        """One decay step towards the mean of this step's values, for the rows that have some.
+
+        first: weight of the first values of a row.
+        """
+        weight = tf.where(self.seen > 0, 1.0 - self._config.baseline_decay, first)
+        average.assign_add(tf.where(counts > 0, weight * (means - average), 0.0))
+
+    def _apply(self, tape, loss) -> tf.Tensor:
+        named = self._controller.named_variables
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, list(named.values()))]
+        rate = tf.constant(self._config.controller_learning_rate, tf.float32)
+        if self._adam is not None:
+            self._adam.apply(dict(zip(named, gradients)), rate, 0.0)
+        else:
+            for variable, gradient in zip(named.values(), gradients):
+                variable.assign_sub(rate * gradient)
+        return tf.linalg.global_norm(gradients)
+
+
+_TAGS = (
+    "controller/reward",
+    "controller/baseline",
+    "controller/advantage",
+    "controller/advantage_std",
+    "controller/entropy",
+    "controller/loss",
+    "controller/gradient_norm",
+)
+
+
+def _draw_rows(seed: tf.Tensor, samples: int, count: tf.Tensor) -> tf.Tensor:
+    """`samples` rows below `count`: every row equally often but for a random remainder, int32 [samples]."""
+    keys = tf.random.stateless_uniform([count], seed + tf.constant([0, 0x40000000]))
+    order = tf.cast(tf.argsort(keys), tf.int32)
+    return tf.gather(order, tf.range(samples) % count)
+
+
+def _place_values() -> np.ndarray:
+    """Factors that turn ten choice indices into the architecture's number."""
+    counts = np.array(search_space.NUM_CHOICES)
+    return np.append(np.cumprod(counts[:0:-1])[::-1], 1)

@@ -1,0 +1,235 @@
+"""The folder of one run: made once, never overwritten, every file whole or absent.
+
+Holds config.json, flags.txt, metrics.jsonl, checkpoints/, tables/, TensorBoard
+events, architectures.json, result.json and saved_model/ (DESIGN §4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from typing import Any, Iterator, Optional
+
+import numpy as np
+
+import galm_tf
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, the folder's name alone protects
+    fcntl = None
+
+FORMAT = 1
+# Settings that may differ between a run and its continuation, since no number depends on them.
+_FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
+_KEPT_CHECKPOINTS = 2
+
+
+class RunFolder:
+    """One run's folder, locked while it is in use. Make it by `create` or `resume`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._lock = _lock(self.path)
+
+    @classmethod
+    def create(cls, path: str, config: Config) -> "RunFolder":
+        """Makes a new folder; raises UserError where one exists or none can be made."""
+        with _clear_errors(path):
+            if os.path.isdir(path) and os.listdir(path):
+                raise UserError(
+                    f"Expected a new run folder. Received: run_dir={path}, which holds a run; continue it with "
+                    "--resume, or name another folder by --run_dir."
+                )
+            os.makedirs(path, exist_ok=True)
+            folder = cls(path)
+            folder.write_json("config.json", {"format": FORMAT, **config.to_json()})
+            folder.write_text("flags.txt", flagfile(config))
+            return folder
+
+    @classmethod
+    def resume(cls, path: str, config: Config) -> "RunFolder":
+        """Opens the folder of an interrupted run; raises UserError when its settings differ."""
+        stored = read_config(path)
+        ours, theirs = config.to_json(), stored.to_json()
+        different = [k for k in ours if k not in _FREE_SETTINGS and ours[k] != theirs[k]]
+        if different:
+            pairs = "; ".join(f"{k}={ours[k]} now, {theirs[k]} in the run" for k in different)
+            raise UserError(
+                f"Expected the settings of the run in {path}. Received: {pairs}; give the same flags, or "
+                f"--flagfile={os.path.join(path, 'flags.txt')}."
+            )
+        return cls(path)
+
+    def has(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self.path, name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        with self._whole(name) as file:
+            file.write(text.encode("utf-8"))
+
+    def read_json(self, name: str) -> Any:
+        with open(os.path.join(self.path, name), encoding="utf-8") as file:
+            return json.load(file)
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        with self._whole(name) as file:
+            np.savez(file, **{_escape(k): v for k, v in arrays.items()})
+
+    def read_arrays(self, name: str) -> Optional[dict[str, np.ndarray]]:
+        """The arrays of a file; None when it is absent or damaged."""
+        path = os.path.join(self.path, name)
+        if not os.path.exists(path):
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {_unescape(k): stored[k] for k in stored.files}
+        except Exception as error:  # zip and NumPy raise many kinds for a damaged file
+            logging.warning("%s is damaged (%s) and is not used", path, error)
+            return None
+
+    def save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Writes the next checkpoint and removes all but the last two."""
+        names = self._checkpoints()
+        number = int(re.findall(r"\d+", names[-1])[0]) + 1 if names else 1
+        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        self.write_arrays(f"checkpoints/{number:06d}.npz", {**arrays, "__meta__": text})
+        for name in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
+            os.remove(os.path.join(self.path, "checkpoints", name))
+
+    def load_checkpoint(self) -> Optional[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+        """The newest readable checkpoint as (arrays, meta); None when there is none."""
+        for name in reversed(self._checkpoints()):
+            arrays = self.read_arrays(f"checkpoints/{name}")
+            if arrays is not None:
+                return arrays, json.loads(arrays.pop("__meta__").tobytes().decode())
+        return None
+
+    def _checkpoints(self) -> list[str]:
+        folder = os.path.join(self.path, "checkpoints")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        return sorted(n for n in names if re.fullmatch(r"\d+\.npz", n))
+
+    @contextlib.contextmanager
+    def _whole(self, name: str) -> Iterator[Any]:
+        """A binary file that appears under its name only when it is complete."""
+        path = os.path.join(self.path, name)
+        with _clear_errors(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".partial", dir=os.path.dirname(path))
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                os.chmod(temporary, 0o644)
+                os.replace(temporary, path)
+            finally:
+                if os.path.exists(temporary):
+                    os.remove(temporary)
+
+
+def free_path(domains: tuple[str, ...], method: str, seed: int, root: str = "runs") -> str:
+    """A run folder that does not exist yet: runs/<domains>-<method>-s<seed>, then -2, -3 …"""
+    base = os.path.join(root, f"{'+'.join(domains)}-{method}-s{seed}")
+    number, path = 1, base
+    while os.path.exists(path):
+        number += 1
+        path = f"{base}-{number}"
+    return path
+
+
+def read_config(path: str) -> Config:
+    """The settings of the run in a folder; raises UserError where there is none."""
+    try:
+        with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
+            stored = json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a run folder with a config.json. Received: run_dir={path} ({error}); name the folder of the run."
+        ) from None
+    if stored.pop("format", None) != FORMAT:
+        raise UserError(f"Expected a run of format {FORMAT}. Received: {path} of another version of galm_tf.")
+    return Config.from_json(stored)
+
+
+def flagfile(config: Config) -> str:
+    """Flags that repeat the run: absl's flagfile syntax."""
+    lines = ["# Repeats this run: python -m galm_tf.main --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
+    for name, value in config.to_json().items():
+        if name in ("run_dir", "resume"):
+            continue
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        else:
+            lines.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
+    return "\n".join(lines) + "\n"
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit, for result.json."""
+    import keras
+    import tensorflow as tf
+
+    versions = {
+        "galm_tf": galm_tf.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+    return {"versions": versions, "commit": _commit()}
+
+
+def _commit() -> Optional[str]:
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if not os.path.isdir(os.path.join(root, ".git")):
+        return None
+    done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def _lock(path: str):
+    """Keeps two processes from writing into one run; the lock ends with the process."""
+    if fcntl is None:
+        return None
+    with _clear_errors(path):
+        file = open(os.path.join(path, ".lock"), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError(
+            f"Expected a run folder that no other process uses. Received: run_dir={path}, which is in use; "
+            "wait for the other run, or name another folder."
+        ) from None
+    return file
+
+
+@contextlib.contextmanager
+def _clear_errors(path: str) -> Iterator[None]:
+    """Turns an operating system's refusal into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Expected to be able to write {path}. Received: {error.strerror or error}; free some space or name "
+            "another folder by --run_dir."
+        ) from error
+
+
+def _escape(name: str) -> str:
+    return name.replace("/", "|")
+
+
+def _unescape(name: str) -> str:
+    return name.replace("|", "/")

@@ -1,0 +1,115 @@
+"""Choosing one architecture per attribute, and measuring how well that was done.
+
+A table of rewards is noisy: its best entry is partly luck. So a choice made on
+one half of validation is judged on the other (DESIGN §3.4). Regret on the very
+table that the policy saw is only a check of the optimiser.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+from scipy.special import logsumexp
+
+from galm_tf import search_space
+from galm_tf.reward import RewardTable
+
+
+def canonical_log_probs(log_probs: np.ndarray) -> np.ndarray:
+    """Sums the probability of architectures that are the same network.
+
+    Args:
+      log_probs: [A, 2304].
+
+    Returns:
+      [A, 2304]: the sum at each canonical number, -inf at the numbers of void twins.
+    """
+    twins = search_space.canonical_numbers()
+    result = np.full(log_probs.shape, -np.inf)
+    for number in np.unique(twins):
+        result[:, number] = logsumexp(log_probs[:, twins == number], axis=1)
+    return result
+
+
+def derive(log_probs: np.ndarray, table: Optional[RewardTable], top: int) -> np.ndarray:
+    """The policy's most probable distinct architectures, re-ranked by reward.
+
+    Args:
+      log_probs: [A, 2304] of the policy.
+      table: rewards; attributes without one, or no table, take the most probable.
+      top: how many are re-ranked.
+
+    Returns:
+      int64 [A], numbers of architectures.
+    """
+    candidates = np.argsort(-canonical_log_probs(log_probs), axis=1, kind="stable")[:, :top]
+    if table is None:
+        return candidates[:, 0]
+    rewards = np.take_along_axis(np.nan_to_num(table.full, nan=-np.inf), candidates, axis=1)
+    return candidates[np.arange(len(candidates)), rewards.argmax(axis=1)]
+
+
+def specialisation(table: RewardTable) -> np.ndarray:
+    """Per attribute: reward of its own best architecture minus that of the best single one.
+
+    Chosen on one half of validation, judged on the other, mean of both
+    directions: float64 [cross-fitted attributes]. Its mean is S of DESIGN §3.4.
+    """
+    rows = table.crossfitted
+    gains = []
+    for chosen_on, judged_on in (table.halves, table.halves[::-1]):
+        chosen, judged = chosen_on[rows], judged_on[rows]
+        if not len(chosen):
+            return np.zeros(0)
+        single = int(chosen.mean(axis=0).argmax())
+        gains.append(judged[np.arange(len(judged)), chosen.argmax(axis=1)] - judged[:, single])
+    return np.mean(gains, axis=0, dtype=np.float64)
+
+
+def crossfitted_skill(table: RewardTable, choices: tuple[np.ndarray, np.ndarray]) -> Optional[float]:
+    """Skill of DESIGN §3.4: (policy - random) / (best of the same half - random), all judged on the other half.
+
+    Args:
+      table: rewards.
+      choices: two int [A]: the architectures chosen by a policy that saw only
+        the first, or only the second half.
+
+    Returns:
+      1 when the policy chooses as well as the best of the table, 0 when no better
+      than a random architecture; None when nothing can be judged.
+    """
+    rows = np.flatnonzero(table.crossfitted)
+    gained = possible = 0.0
+    for half, chosen in enumerate(choices):
+        seen, judged = table.halves[half][rows], table.halves[1 - half][rows]
+        random = judged.mean(axis=1)
+        index = np.arange(len(rows))
+        gained += float((judged[index, chosen[rows]] - random).sum())
+        possible += float((judged[index, seen.argmax(axis=1)] - random).sum())
+    return gained / possible if possible > 0 else None
+
+
+def regret(table: RewardTable, chosen: np.ndarray) -> Optional[float]:
+    """(best - chosen) / (best - mean) on the table itself, over rewarded attributes; None without any."""
+    rows = table.rewarded
+    if not rows.any():
+        return None
+    rewards = table.full[rows].astype(np.float64)
+    best, mean = rewards.max(axis=1), rewards.mean(axis=1)
+    got = rewards[np.arange(len(rewards)), chosen[rows]]
+    spread = float((best - mean).sum())
+    return float((best - got).sum()) / spread if spread > 0 else 0.0
+
+
+def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, float]]:
+    """Table 4: decision -> choice -> share of architectures that take it; void Fc-2 widths stay out."""
+    architectures = [search_space.Architecture.from_number(n).canonical() for n in numbers]
+    result = {}
+    for decision in search_space.DECISIONS:
+        values = [getattr(a, decision.name) for a in architectures]
+        if decision.name == "fc2_width":
+            values = [v for v in values if v]  # 0 is void
+        shares = [float(np.mean([v == choice for v in values])) if values else 0.0 for choice in decision.choices]
+        result[decision.name] = dict(zip(map(str, decision.choices), shares))
+    return result

@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from galm_tf import evaluate
+
+
+def _data():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((120, 3)) < 0.3).astype(np.float32)
+    probabilities = np.clip(0.3 * labels + rng.random((120, 3)) * 0.7, 0, 1)
+    labels[:20, 0] = np.nan
+    labels[:, 2] = 0.0
+    return labels, probabilities
+
+
+def test_auc_leaves_unknown_labels_out_and_is_nan_for_one_label():
+    labels, probabilities = _data()
+    aucs = evaluate.auc_per_attribute(labels, probabilities)
+    assert aucs[0] == pytest.approx(roc_auc_score(labels[20:, 0], probabilities[20:, 0].astype(np.float32)))
+    assert np.isnan(aucs[2])
+    assert evaluate.mean_auc(aucs) == pytest.approx(aucs[:2].mean())
+    assert evaluate.mean_auc(aucs[2:]) is None
+
+
+@pytest.mark.parametrize("metric, score", [("balanced_accuracy", balanced_accuracy_score), ("f1", f1_score)])
+def test_thresholds_are_the_best_of_all(metric, score):
+    labels, probabilities = _data()
+    thresholds = evaluate.choose_thresholds(labels, probabilities, metric)
+    assert np.isnan(thresholds[2])
+    known = np.isfinite(labels[:, 0])
+    truth, values = labels[known, 0], probabilities[known, 0]
+    every = [score(truth, values >= t) for t in np.unique(values)]
+    assert score(truth, values >= thresholds[0]) == pytest.approx(max(every))
+
+
+def test_attribute_metrics_are_none_for_one_label():
+    labels, probabilities = _data()
+    assert set(evaluate.attribute_metrics(labels[:, 2], probabilities[:, 2], 0.5).values()) == {None}
+    row = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], 0.4)
+    assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))

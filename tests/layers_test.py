@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import layers
+
+
+@pytest.mark.parametrize("kernel_size", [3, 7])
+def test_folded_convolution_equals_convolution_and_pool(kernel_size):
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32))
+    folded = layers.ConvPoolFolded("folded", 3, 5, kernel_size, np.random.default_rng(1))
+    plain = layers.ConvPool("plain", 3, 5, kernel_size, np.random.default_rng(1))
+    outputs, gradients = [], []
+    for layer in (folded, plain):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+            loss = tf.reduce_sum(tf.square(y))
+        outputs.append(y.numpy())
+        gradients.append([g.numpy() for g in tape.gradient(loss, [layer.kernel, layer.bias])])
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+    for a, b in zip(*gradients):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("side, kernel_size", [(4, 3), (4, 5), (6, 5)])
+def test_position_matrix_is_a_same_convolution(side, kernel_size):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(3, side, side, 2)).astype(np.float32)
+    kernels = rng.normal(size=(2, kernel_size, kernel_size, 2, 5)).astype(np.float32)
+    matrices = layers.position_matrix(tf.constant(kernels), side).numpy()
+    for kernel, matrix in zip(kernels, matrices):
+        expected = tf.nn.conv2d(x, kernel, 1, "SAME").numpy()
+        np.testing.assert_allclose((x.reshape(3, -1) @ matrix).reshape(expected.shape), expected, atol=1e-5)
+
+
+def test_trunk_batch_norm_remembers_its_last_batch():
+    layer = layers.TrunkBatchNorm("bn", 3)
+    x = np.random.default_rng(3).normal(2.0, 3.0, size=(4, 5, 5, 3)).astype(np.float32)
+    y = layer(x, training=True).numpy()
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(y.std((0, 1, 2)), 1.0, atol=1e-3)
+    np.testing.assert_allclose(layer(x, training=False).numpy(), y, atol=1e-5)
+
+
+def test_skip_sources_average_and_join():
+    maps = [np.random.default_rng(i).normal(size=(2, s, s, c)).astype(np.float32) for i, (s, c) in enumerate([(8, 2), (4, 3)])]
+    joined = layers.SkipSources("skips", 4)([tf.constant(m) for m in maps]).numpy()
+    np.testing.assert_allclose(joined[..., :2], maps[0].reshape(2, 4, 2, 4, 2, 2).mean((2, 4)), atol=1e-6)
+    np.testing.assert_array_equal(joined[..., 2:], maps[1])
+
+
+@pytest.mark.parametrize("small", [0, 1, 3])
+def test_grouping_by_kernel_allows_empty_groups(small):
+    rng = np.random.default_rng(5)
+    layer = layers.Conv4("conv4", 3, 4, 2, 3, (1, 1), rng)
+    features, skips = (tf.constant(rng.normal(size=(2, 4, 4, 2)).astype(np.float32)) for _ in range(2))
+    gates = np.zeros((3, 17), np.float32)
+    gates[:small, 2], gates[small:, 3] = 1.0, 1.0
+    y = layer(features, skips, tf.range(3), tf.constant(gates)).numpy()
+    for i in range(3):
+        kernel = layer.parameters["kernel3" if i < small else "kernel5"][i]
+        expected = tf.nn.relu(tf.nn.max_pool2d(tf.nn.conv2d(features, kernel, 1, "SAME"), 2, 2, "VALID"))
+        np.testing.assert_allclose(y[i], tf.reshape(expected, [-1, 3]), atol=1e-5)

@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from galm_tf import metrics
+
+
+@pytest.mark.parametrize("decimals", [6, 1, 0])
+def test_auc_equals_scikit_learn_with_and_without_ties(decimals):
+    rng = np.random.default_rng(decimals)
+    labels = (rng.random(200) < 0.2).astype(np.float32)
+    scores = np.round(rng.normal(size=(30, 200)) + 0.5 * labels, decimals).astype(np.float32)
+    expected = [roc_auc_score(labels, row) for row in scores]
+    np.testing.assert_allclose(metrics.auc_columns(labels, scores), expected, atol=1e-12)
+
+
+def test_auc_of_constant_and_signed_zero_scores_is_a_half():
+    labels = np.array([1, 0, 1, 0])
+    scores = np.array([[1, 1, 1, 1], [0.0, -0.0, -0.0, 0.0]], np.float32)
+    assert metrics.auc_columns(labels, scores).tolist() == [0.5, 0.5]
+
+
+def test_accuracies_equal_scikit_learn():
+    rng = np.random.default_rng(3)
+    labels = (rng.random(100) < 0.3).astype(int)
+    scores = rng.normal(size=(4, 100)).astype(np.float32)
+    for row, plain, balanced in zip(
+        scores, metrics.accuracy_columns(labels, scores, 0.2), metrics.balanced_accuracy_columns(labels, scores, 0.2)
+    ):
+        assert plain == pytest.approx(accuracy_score(labels, row > 0.2))
+        assert balanced == pytest.approx(balanced_accuracy_score(labels, row > 0.2))

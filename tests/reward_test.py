@@ -1,0 +1,79 @@
+"""The exact engine against the Keras model, one architecture at a time."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from galm_tf import reward, search_space
+from galm_tf.supernet import build_supernet
+
+SIZE, N, CALIBRATION, SCORED = 64, 3, 20, 60
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    net = build_supernet(N, SIZE, 0.3, seed=0)
+    rng = np.random.default_rng(0)
+    for variable in net.trainable.values():
+        variable.assign(variable + 0.1 * rng.normal(size=variable.shape).astype(np.float32))
+    return net
+
+
+def _images(supernet, calibration):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(calibration + SCORED, SIZE, SIZE, 3)).astype(np.float32)
+    maps = tuple(m.numpy() for m in supernet.trunk(x, training=True))
+    labels = (rng.random((SCORED, N)) < 0.4).astype(np.float32)
+    labels[:7, 1] = np.nan
+    labels[:, 2] = 1.0
+    return reward.ScoringImages(maps, calibration, labels, np.arange(SCORED) % 2)
+
+
+@pytest.fixture(scope="module")
+def images(supernet):
+    return _images(supernet, CALIBRATION)
+
+
+def _numbers():
+    return np.random.default_rng(4).choice(search_space.NUM_ARCHITECTURES, 40, replace=False)
+
+
+@pytest.mark.parametrize("calibration", [CALIBRATION, 0])
+def test_scores_equal_one_by_one(supernet, calibration):
+    images = _images(supernet, calibration)
+    engine = reward.RewardEngine(supernet, images, "auc", 1024)
+    scores = engine.scores(1).reshape(search_space.NUM_DISTINCT, SCORED)
+    rows = reward.expand_heads(np.arange(search_space.NUM_DISTINCT))
+    numbers = _numbers()
+    one_by_one = reward.score_one_by_one(supernet, images, 1, numbers)
+    assert one_by_one.std() > 0.05
+    np.testing.assert_allclose(scores[rows[numbers]], one_by_one, atol=1e-5 * max(1.0, np.abs(one_by_one).max()))
+
+
+def test_rewards_equal_scikit_learn_on_known_labels(supernet, images):
+    engine = reward.RewardEngine(supernet, images, "auc", 1024)
+    rewards = engine.rewards(1)
+    known = np.isfinite(images.labels[:, 1])
+    for number, scores in zip(_numbers(), reward.score_one_by_one(supernet, images, 1, _numbers())):
+        for row, subset in zip(rewards, (known, known & (images.halves == 0), known & (images.halves == 1))):
+            assert row[number] == pytest.approx(roc_auc_score(images.labels[subset, 1], scores[subset]), abs=2e-3)
+
+
+def test_rewards_do_not_depend_on_the_block_size(supernet, images):
+    small, large = (reward.RewardEngine(supernet, images, "auc", mib) for mib in (64, 4096))
+    assert small._block_rows < large._block_rows
+    np.testing.assert_allclose(small.scores(0), large.scores(0), atol=1e-6)
+    np.testing.assert_array_equal(small.rewards(0), large.rewards(0))
+
+
+def test_an_attribute_with_one_label_has_no_reward(supernet, images):
+    table = reward.RewardEngine(supernet, images, "balanced_accuracy", 1024).table([0, 2])
+    assert table.rewarded.tolist() == [True, False] == table.crossfitted.tolist()
+    assert np.isnan(table.full[1]).all()
+
+
+def test_void_twins_share_a_reward():
+    values = reward.expand_heads(np.arange(search_space.NUM_DISTINCT))
+    twins = search_space.canonical_numbers()
+    np.testing.assert_array_equal(values, values[twins])
+    assert len(np.unique(values)) == search_space.NUM_DISTINCT

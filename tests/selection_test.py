@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from galm_tf import search_space, selection
+from galm_tf.reward import RewardTable
+
+
+def _table(rng, attributes=8, noise=0.0, common=False):
+    truth = rng.normal(size=(1 if common else attributes, search_space.NUM_ARCHITECTURES))
+    truth = np.broadcast_to(truth, (attributes, search_space.NUM_ARCHITECTURES))
+    halves = tuple(truth + noise * rng.normal(size=truth.shape) for _ in range(2))
+    return RewardTable((halves[0] + halves[1]) / 2, halves)
+
+
+def test_void_twins_pool_their_probability():
+    uniform = np.full((1, 2304), -np.log(2304))
+    pooled = selection.canonical_log_probs(uniform)
+    assert np.exp(pooled).sum() == pytest.approx(1.0)
+    assert np.exp(pooled.max()) == pytest.approx(3 / 2304)
+
+
+def test_derive_takes_the_best_reward_among_the_most_probable():
+    rng = np.random.default_rng(0)
+    table = _table(rng, 3)
+    distinct = np.unique(search_space.canonical_numbers())
+    log_probs = np.full((3, 2304), -50.0)
+    favourites = rng.choice(distinct[distinct % 2 == 1], (3, 4), replace=False)
+    for row, numbers in enumerate(favourites):
+        log_probs[row, numbers] = -1.0 - np.arange(4) / 10
+    assert selection.derive(log_probs, table, 1).tolist() == favourites[:, 0].tolist()
+    best = [numbers[table.full[row, numbers].argmax()] for row, numbers in enumerate(favourites)]
+    assert selection.derive(log_probs, table, 4).tolist() == best
+
+
+def test_derive_without_a_reward_follows_the_policy():
+    table = RewardTable(np.full((1, 2304), np.nan), (np.full((1, 2304), np.nan),) * 2)
+    log_probs = np.random.default_rng(1).normal(size=(1, 2304))
+    assert selection.derive(log_probs, table, 8) == selection.derive(log_probs, None, 1)
+
+
+def test_specialisation_is_zero_for_one_common_optimum_and_positive_for_several():
+    rng = np.random.default_rng(2)
+    assert selection.specialisation(_table(rng, common=True)).mean() == pytest.approx(0.0, abs=1e-9)
+    assert selection.specialisation(_table(rng)).mean() > 1.0
+    noise = RewardTable(*(lambda h: ((h[0] + h[1]) / 2, h))(tuple(rng.normal(size=(50, 2304)) for _ in range(2))))
+    assert abs(selection.specialisation(noise).mean()) < 0.5  # pure luck does not carry over
+
+
+def test_skill_is_one_for_the_best_and_zero_for_an_average_choice():
+    table = _table(np.random.default_rng(3), noise=0.1)
+    best = tuple(half.argmax(axis=1) for half in table.halves)
+    assert selection.crossfitted_skill(table, best) == pytest.approx(1.0)
+    rng = np.random.default_rng(4)
+    skills = [selection.crossfitted_skill(table, tuple(rng.integers(0, 2304, (2, 8)))) for _ in range(200)]
+    assert np.mean(skills) == pytest.approx(0.0, abs=0.05)
+
+
+def test_regret_counts_from_best_to_mean():
+    table = _table(np.random.default_rng(5))
+    assert selection.regret(table, table.full.argmax(axis=1)) == 0.0
+    assert selection.regret(table, table.full.argmin(axis=1)) > 1.0
+
+
+def test_choice_frequencies_leave_void_widths_out():
+    number = search_space.Architecture(True, False, 3, False, False, True, 5, 64, 256, "fc1").number
+    other = search_space.Architecture(False, False, 3, False, False, True, 5, 128, 256, "fc2").number
+    shares = selection.choice_frequencies(np.array([number, other]))
+    assert shares["conv1_conv4"] == {"False": 0.5, "True": 0.5}
+    assert shares["fc2_width"] == {"64": 0.0, "128": 0.0, "256": 1.0}
+    assert shares["fc1_width"] == {"64": 0.5, "128": 0.5, "256": 0.0}

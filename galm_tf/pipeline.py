@@ -63,8 +63,8 @@ def prepare(config: Config) -> Prepared:
             f"Expected an attribute with both labels among the training images of {domain.name}. Received: "
             f"{len(excluded)} attributes, none of which has; check the labels with python -m galm_tf.domains."
         )
-    domain = domain.select_attributes([a not in excluded for a in domain.attributes])
-    return Prepared(domain, make_split(domain, config), images, excluded, bad)
+    keep = [a not in excluded for a in domain.attributes]
+    return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
 
 
 def run(config: Config, folder: RunFolder, prepared: Optional[Prepared] = None) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def derive_network(search: Search) -> DerivedNetwork:
     """The chosen architectures with fixed, recalibrated batch norms."""
     images, index = search.images, search.final_calibration_index()
     calibration = np.asarray(images[index])
-    scoring.calibrate_trunk(search.supernet, calibration)
+    search.scoring.calibrate_trunk(calibration)
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)

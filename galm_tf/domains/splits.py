@@ -9,7 +9,8 @@ have both labels on both sides.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,12 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 
 MIN_LABELS = 5  # positives and negatives that a judgement needs
+# With less than 50 known validation labels a tenth of them is enough, but never
+# one alone: a small set of one's own would otherwise have no reward at all.
+_MIN_FEW_LABELS = 2
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
+_MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +37,8 @@ class Split:
       validation_classes: images of the training classes that are held out whole.
       validation_images: a share of the images of the other training classes.
       held_out_classes: names of the former.
-      judged_by: per attribute `classes`, `images` or `none`: which validation part
-        has enough of both labels to judge it.
+      judged_by: per attribute `classes` (the held-out classes alone have enough of
+        both labels), `images` (all validation images together have) or `none`.
       testable: bool [A]: both labels occur among the test images.
       reasons: attribute name -> why it cannot be judged or tested.
     """
@@ -55,8 +60,15 @@ class Split:
     def to_json(self) -> dict[str, Any]:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(self).items()}
 
+    def select_attributes(self, keep: Sequence[bool]) -> Split:
+        """The same parts with the attributes of a bool [A] mask, as `Domain.select_attributes`; `reasons` stay."""
+        index = np.flatnonzero(np.asarray(keep, bool))
+        return dataclasses.replace(
+            self, judged_by=tuple(self.judged_by[i] for i in index), testable=self.testable[index]
+        )
+
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Split":
+    def from_json(cls, value: Mapping[str, Any]) -> Split:
         index = ("train", "validation_classes", "validation_images", "test")
         return cls(
             **{k: np.array(value[k], np.int64) for k in index},
@@ -82,99 +94,124 @@ def make_split(domain: Domain, config: Config) -> Split:
     validation_classes = training[in_held_out]
     rest = training[~in_held_out]
     validation_images = _share_of_each_class(domain, rest, config.validation_fraction, seed)
+    if not len(validation_classes) + len(validation_images):
+        raise UserError(
+            f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, or "
+            f"{_MIN_TRAINING_CLASSES} training classes, to hold some out for validation. Received: {len(training)} "
+            f"images of {len(np.unique(domain.class_ids[training]))} classes with "
+            f"--validation_split={config.validation_split}; add images."
+        )
     train = np.setdiff1d(rest, validation_images)
     judged_by, reasons = _judges(domain, validation_classes, validation_images)
     testable = _both_labels(domain.labels[test], 1)
-    for i in np.flatnonzero(~testable):
-        reasons[domain.attributes[i]] = "not tested: its known test labels are of one kind only"
+    _add_untested(reasons, domain, test, testable)
     names = tuple(domain.classes[c] for c in held_out)
     return Split(train, validation_classes, validation_images, test, names, judged_by, testable, reasons)
 
 
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     """Attribute name -> reason, for those whose training labels are of one kind or none."""
-    reasons = {}
     positives, negatives = _count_labels(domain.labels[train])
-    for name, p, n in zip(domain.attributes, positives, negatives):
-        if p and n:
-            continue
-        kind = "no known label" if not p and not n else ("no positive" if not p else "no negative")
-        reasons[name] = f"{kind} among the {len(train)} training images"
-    return reasons
+    lacking = np.flatnonzero((positives == 0) | (negatives == 0))
+    where = f"among the {len(train)} training images"
+    return {domain.attributes[i]: f"{_lack(positives[i], negatives[i], 1)} {where}" for i in lacking}
+
+
+def _lack(positives: int, negatives: int, minimum: int) -> str:
+    """What is missing for `minimum` labels of both kinds, in words."""
+    if not positives + negatives:
+        return "no known label"
+    counts = {"positive": positives, "negative": negatives}
+    few = [f"fewer than {minimum} {kind}s" if count else f"no {kind}" for kind, count in counts.items() if count < minimum]
+    return " and ".join(few)
 
 
 def _count_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positives and negatives of each attribute: int64 [A] each; NaN counts as neither."""
-    return (labels > 0.5).sum(axis=0), (labels <= 0.5).sum(axis=0)
+    return (labels > 0.5).sum(axis=0), (labels <= 0.5).sum(axis=0)  # a comparison with NaN is false
 
 
-def _both_labels(labels: np.ndarray, minimum: int) -> np.ndarray:
+def _both_labels(labels: np.ndarray, minimum: int | np.ndarray) -> np.ndarray:
     positives, negatives = _count_labels(labels)
     return (positives >= minimum) & (negatives >= minimum)
 
 
 def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed: int) -> np.ndarray:
-    """Class ids that validation holds out, of every joined domain: int64 [·]."""
-    if config.validation_split == "images" or not domain.class_disjoint or not config.validation_class_fraction:
+    """Class ids that validation holds out, of every joined domain: int64 [·], sorted."""
+    if config.validation_split == "images" or not config.validation_class_fraction:
         return np.zeros(0, np.int64)
-    chosen = []
+    chosen = [np.zeros(0, np.int64)]
     for group in range(len(domain.domain_names)):
         index = training[domain.image_domains[training] == group]
         classes = np.unique(domain.class_ids[index])
-        if len(classes) < _MIN_TRAINING_CLASSES:
+        if len(classes) < _MIN_TRAINING_CLASSES or not _tests_unseen_classes(domain, classes, group):
             continue
-        own = domain.attribute_domains == group
-        labels = domain.labels[np.ix_(index, own)]
+        labels = domain.labels[np.ix_(index, domain.attribute_domains == group)]
         counts = np.stack([_count_labels(labels[domain.class_ids[index] == c]) for c in classes])  # [C, 2, A]
         number = int(np.clip(round(config.validation_class_fraction * len(classes)), 1, len(classes) - 2))
         rng = generator(seed, Stream.CLASSES, group)
-        chosen.append(classes[_most_judgeable(counts, number, rng)])
-    return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+        chosen.append(classes[_most_judgeable(counts.astype(np.int32), number, rng)])
+    return np.sort(np.concatenate(chosen))
+
+
+def _tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
+    """Whether a joined domain is tested on other classes than it trains; its neighbours may not be."""
+    tested = domain.class_ids[(domain.subsets == TEST) & (domain.image_domains == group)]
+    return domain.class_disjoint or not np.isin(tested, classes).any()
 
 
 def _most_judgeable(counts: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Which `number` of C classes leave the most attributes with enough labels on both sides.
 
-    Swaps of one class at a time from random starts, until none improves.
+    Among equals, the set that leaves the fewest attributes with too few labels to
+    learn from. Searched by exchanging one class at a time from random starts,
+    until no exchange improves.
 
     Args:
-      counts: [C, 2, A], positives and negatives of each class.
+      counts: int32 [C, 2, A], positives and negatives of each class.
 
     Returns:
       int64 [number], sorted.
     """
     total = counts.sum(axis=0)
+    learnable = total.min(axis=0) >= MIN_LABELS
+    bound = int((total >= 2 * MIN_LABELS).all(axis=0).sum()) * (counts.shape[2] + 1)
 
-    def judged(members: np.ndarray) -> np.ndarray:
-        """members [K, number] -> attributes judged by each candidate set [K]."""
-        held = counts[members].sum(axis=1)  # [K, 2, A]
-        return (np.minimum(held, total - held).min(axis=1) >= MIN_LABELS).sum(axis=1)
+    def values(held: np.ndarray) -> np.ndarray:
+        """Labels of K held-out sets [K, 2, A] -> what each set is worth [K]."""
+        rest = (total - held).min(axis=1)  # [K, A]
+        judged = np.minimum(held.min(axis=1), rest) >= MIN_LABELS
+        lost = learnable & (rest < MIN_LABELS)
+        return judged.sum(axis=1) * (counts.shape[2] + 1) - lost.sum(axis=1)
 
-    best, best_value = np.arange(number), -1
+    best, best_value = np.arange(number), -np.inf
     for _ in range(_RESTARTS):
-        order = rng.permutation(len(counts))
-        members, value = order[:number], -1
-        while True:
-            swaps = _swaps(members, len(counts))
-            values = judged(swaps)
-            if values.max(initial=-1) <= value:
-                break
-            members, value = swaps[values.argmax()], int(values.max())
+        members, value = _climb(counts, rng.permutation(len(counts)), number, values)
         if value > best_value:
             best, best_value = members, value
+        if best_value >= bound:
+            break
     return np.sort(best)
 
 
-def _swaps(members: np.ndarray, size: int) -> np.ndarray:
-    """The set itself and every set that differs in one member: [K, len(members)]."""
-    outside = np.setdiff1d(np.arange(size), members)
-    result = [members]
-    for place in range(len(members)):
-        for other in outside:
-            changed = members.copy()
-            changed[place] = other
-            result.append(changed)
-    return np.stack(result)
+def _climb(
+    counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """Exchanges the first `number` of `order` for the others, one after the other, until none helps: (members, value)."""
+    order = order.copy()
+    members, others = order[:number], order[number:]
+    held = counts[members].sum(axis=0)
+    value, unchanged, place = int(values(held[None])[0]), 0, 0
+    while unchanged < number:
+        gains = values(held - counts[members[place]] + counts[others])  # [C - number]
+        other = int(gains.argmax())
+        unchanged += 1
+        if gains[other] > value:
+            held = held - counts[members[place]] + counts[others[other]]
+            members[place], others[other] = others[other], members[place]
+            value, unchanged = int(gains[other]), 0
+        place = (place + 1) % number
+    return members, value
 
 
 def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -182,7 +219,7 @@ def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: 
     parts = []
     for c in np.unique(domain.class_ids[index]):
         members = index[domain.class_ids[index] == c]
-        if len(members) >= 3:
+        if len(members) >= _MIN_CLASS_IMAGES:
             count = max(1, round(share * len(members)))
             parts.append(generator(seed, Stream.VALIDATION, int(c)).choice(members, count, replace=False))
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
@@ -190,10 +227,24 @@ def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: 
 
 def _judges(domain: Domain, by_class: np.ndarray, by_image: np.ndarray) -> tuple[tuple[str, ...], dict[str, str]]:
     """Which validation part judges each attribute, and why none does."""
-    can_classes, can_images = (_both_labels(domain.labels[part], MIN_LABELS) for part in (by_class, by_image))
-    judges, reasons = [], {}
-    for name, classes, images in zip(domain.attributes, can_classes, can_images):
-        judges.append("classes" if classes else "images" if images else "none")
-        if judges[-1] == "none":
-            reasons[name] = f"not judged: fewer than {MIN_LABELS} positives or negatives in every validation part"
-    return tuple(judges), reasons
+    both = np.concatenate([by_class, by_image])
+    known = np.isfinite(domain.labels[both]).sum(axis=0)
+    minimum = np.clip(known // (2 * MIN_LABELS), _MIN_FEW_LABELS, MIN_LABELS)
+    can_classes = _both_labels(domain.labels[by_class], MIN_LABELS)
+    can_images = _both_labels(domain.labels[both], minimum)
+    judges = np.where(can_classes, "classes", np.where(can_images, "images", "none"))
+    positives, negatives = _count_labels(domain.labels[both])
+    reasons = {
+        domain.attributes[i]: f"not judged: {_lack(positives[i], negatives[i], minimum[i])} among the validation images"
+        for i in np.flatnonzero(judges == "none")
+    }
+    return tuple(judges.tolist()), reasons
+
+
+def _add_untested(reasons: dict[str, str], domain: Domain, test: np.ndarray, testable: np.ndarray) -> None:
+    """Adds why an attribute cannot be tested to why it cannot be judged."""
+    positives, negatives = _count_labels(domain.labels[test])
+    for i in np.flatnonzero(~testable):
+        name = domain.attributes[i]
+        text = f"not tested: {_lack(positives[i], negatives[i], 1)} among the test images"
+        reasons[name] = f"{reasons[name]}; {text}" if name in reasons else text

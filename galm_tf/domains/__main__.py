@@ -1,0 +1,100 @@
+"""Describes a data set before anything is trained on it.
+
+    python -m galm_tf.domains --data_dir=DIR
+    python -m galm_tf.domains --domain=awa,apay --data_dir=A,B --format=json
+
+Prints counts, split, prevalences, attributes that cannot be learned, judged or
+tested, and unreadable images; writes them and a contact sheet to --out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+
+from absl import flags
+
+from galm_tf import command_line
+from galm_tf import config as config_lib
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.domains.describe import Description, describe, to_json, to_text
+from galm_tf.domains.splits import make_split
+from galm_tf.errors import UserError
+
+
+def define_flags() -> None:
+    """The settings of a run, and what only this command knows."""
+    config_lib.define_flags()
+    flags.DEFINE_string("out", "", "Folder for contact_sheet.png, attributes.csv and description.json; runs/<domain>-description when left out.")
+    flags.DEFINE_enum("format", "text", ["text", "json"], "How the description is printed: text, or json.")
+
+
+def main(arguments: list[str]) -> None:
+    values = flags.FLAGS
+    if arguments[1:]:
+        raise UserError(f"Expected flags only. Received: {arguments[1]}; name a folder by --data_dir={arguments[1]}.")
+    config = _settings(values)
+    domain = load_domains(config)
+    # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
+    from galm_tf.domains.contact_sheet import contact_sheet
+    from galm_tf.image_cache import load_images
+
+    domain, images, bad = load_images(domain, config)
+    split = make_split(domain, config)
+    description = describe(domain, split, bad)
+    folder = values.out or os.path.join("runs", f"{domain.name}-description")
+    paths = _write(folder, description, contact_sheet(domain, split, images, config.seed))
+    if values.format == "json":
+        print(json.dumps({**to_json(description), "files": paths}, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join([to_text(description), "", "Look at it: " + paths["contact_sheet"]]))
+
+
+def _settings(values: flags.FlagValues) -> Config:
+    """The flags as a Config that skips, and so counts, every bad image; a folder alone names its domain."""
+    if values.data_dir and not values["domain"].present:
+        values.domain = [os.path.basename(os.path.abspath(os.path.expanduser(d))) for d in values.data_dir]
+    return dataclasses.replace(config_lib.from_flags(values), on_bad_image="skip")
+
+
+def _write(folder: str, description: Description, sheet) -> dict[str, str]:
+    """Writes the three files, each whole; returns what each is -> its path."""
+    names = {"contact_sheet": "contact_sheet.png", "attributes": "attributes.csv", "description": "description.json"}
+    paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with _whole(paths["contact_sheet"]) as path:
+            sheet.save(path, format="PNG")
+        with _whole(paths["attributes"]) as path:
+            description.attributes.to_csv(path)
+        with _whole(paths["description"]) as path, open(path, "w", encoding="utf-8") as file:
+            json.dump(to_json(description), file, indent=1, ensure_ascii=False)
+    except OSError as error:
+        raise UserError(
+            f"Expected a folder that can be written. Received: out={folder} ({error.strerror}); name another by --out."
+        ) from error
+    return paths
+
+
+@contextlib.contextmanager
+def _whole(path: str) -> Iterator[str]:
+    """A temporary name beside `path` that becomes `path` once it is written."""
+    handle, partial = tempfile.mkstemp(prefix=os.path.basename(path), suffix=".partial", dir=os.path.dirname(path))
+    os.close(handle)
+    try:
+        yield partial
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,210 @@
+"""What a data set holds and what can be concluded from it, before anything is trained.
+
+Counts, split, prevalence of every attribute in every part, attributes that
+cannot be learned, judged or tested, and why, and unreadable images. The
+pictures of it are in `contact_sheet`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split, unlearnable_attributes
+
+_PARTS = {
+    "train": "training",
+    "validation_classes": "validation, held-out classes",
+    "validation_images": "validation, held-out images",
+    "test": "test",
+    "unused": "unused",
+}
+_PREVALENCE_PARTS = ("train", "validation", "test")
+_SHOWN_BAD_IMAGES = 20  # the JSON form lists all of them
+_WIDTH = 110
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """One data set as it would be searched.
+
+    Attributes:
+      domain: with readable images only.
+      split: of its records.
+      parts: one row per part: records, files, classes.
+      attributes: one row per attribute: `PART_positives`, `PART_known` and
+        `PART_prevalence` (positives / known, NaN without known labels) for the parts
+        train, validation and test, `judged_by`, and `problem` (empty without one).
+      unlearnable: attribute name -> why a run leaves it out.
+      bad_images: (path, reason).
+    """
+
+    domain: Domain
+    split: Split
+    parts: pd.DataFrame
+    attributes: pd.DataFrame
+    unlearnable: dict[str, str]
+    bad_images: tuple[tuple[str, str], ...]
+
+
+def describe(domain: Domain, split: Split, bad_images: Sequence[tuple[str, str]] = ()) -> Description:
+    """Counts everything; reads no file."""
+    unlearnable = unlearnable_attributes(domain, split.train)
+    table = _attribute_table(domain, split)
+    table["judged_by"] = split.judged_by
+    table["problem"] = [_problem(name, unlearnable, split.reasons) for name in domain.attributes]
+    return Description(domain, split, _part_table(domain, split), table, unlearnable, tuple(bad_images))
+
+
+def _problem(name: str, unlearnable: dict[str, str], reasons: dict[str, str]) -> str:
+    parts = [f"not learned: {unlearnable[name]}"] if name in unlearnable else []
+    return "; ".join(parts + ([reasons[name]] if name in reasons else []))
+
+
+def shown_name(domain: Domain, name: str) -> str:
+    """A class or attribute for a person: without the domain's name where there is only one."""
+    return name if len(domain.domain_names) > 1 else name.split("/", 1)[1]
+
+
+def part_records(domain: Domain, split: Split) -> dict[str, np.ndarray]:
+    """Record indices of every part, `unused` being what no part has: int64 [·] each, sorted."""
+    parts = {name: getattr(split, name) for name in _PARTS if name != "unused"}
+    return {**parts, "unused": np.setdiff1d(np.arange(len(domain.paths)), np.concatenate(list(parts.values())))}
+
+
+def _part_table(domain: Domain, split: Split) -> pd.DataFrame:
+    paths = np.array(domain.paths, object)
+    rows = {
+        name: {"records": len(index), "files": len(set(paths[index])), "classes": len(np.unique(domain.class_ids[index]))}
+        for name, index in part_records(domain, split).items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _attribute_table(domain: Domain, split: Split) -> pd.DataFrame:
+    columns: dict[str, np.ndarray] = {}
+    for part in _PREVALENCE_PARTS:
+        labels = pd.DataFrame(domain.labels[getattr(split, part)])
+        columns[f"{part}_positives"] = (labels == 1).sum().to_numpy()
+        columns[f"{part}_known"] = labels.notna().sum().to_numpy()
+        columns[f"{part}_prevalence"] = labels.mean().to_numpy(np.float64)
+    return pd.DataFrame(columns, index=pd.Index(domain.attributes, name="attribute"))
+
+
+def headline(domain: Domain) -> str:
+    """Size, layout and source in one line."""
+    kinds = ", ".join(
+        f"{name}: {layout} layout, {source} data" if len(domain.domain_names) > 1 else f"{layout} layout, {source} data"
+        for name, layout, source in zip(domain.domain_names, domain.layouts, domain.data_sources)
+    )
+    files = len(set(domain.paths))
+    of_files = "" if files == len(domain.paths) else f" in {files} files"
+    classes = len(np.unique(domain.class_ids))
+    return f"{len(domain.paths)} images{of_files}, {classes} classes, {len(domain.attributes)} attributes ({kinds})"
+
+
+def to_json(description: Description) -> dict[str, Any]:
+    """Everything as plain values; unknown prevalences are null."""
+    domain, split = description.domain, description.split
+    table = description.attributes.astype(object).where(description.attributes.notna(), None)
+    return {
+        "name": domain.name,
+        "domains": list(domain.domain_names),
+        "layouts": list(domain.layouts),
+        "data_sources": list(domain.data_sources),
+        "notes": list(domain.notes),
+        "num_records": len(domain.paths),
+        "num_files": len(set(domain.paths)),
+        "num_classes": len(np.unique(domain.class_ids)),
+        "num_attributes": len(domain.attributes),
+        "class_disjoint": domain.class_disjoint,
+        "parts": {k: {c: int(v) for c, v in row.items()} for k, row in description.parts.to_dict("index").items()},
+        "held_out_classes": list(split.held_out_classes),
+        "classes": _class_counts(domain, split),
+        "attributes": table.to_dict("index"),
+        "not_learned": description.unlearnable,
+        "not_judged": [a for a, judge in zip(domain.attributes, split.judged_by) if judge == "none"],
+        "not_tested": [a for a, ok in zip(domain.attributes, split.testable) if not ok],
+        "bad_images": [{"path": path, "reason": reason} for path, reason in description.bad_images],
+    }
+
+
+def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
+    """Class name -> records in each part where it has any."""
+    counts: dict[str, dict[str, int]] = {}
+    for part, index in part_records(domain, split).items():
+        for c, n in zip(*np.unique(domain.class_ids[index], return_counts=True)):
+            counts.setdefault(domain.classes[c], {})[part] = int(n)
+    return counts
+
+
+def to_text(description: Description) -> str:
+    """The description for a person, about 110 characters wide."""
+    domain, split = description.domain, description.split
+    blocks = [f"{domain.name}: {headline(domain)}"]
+    blocks += [_wrapped("Note: ", note) for note in domain.notes]
+    parts = description.parts[description.parts["records"] > 0]
+    blocks += ["", parts.rename(_PARTS).to_string(), ""]
+    blocks.append(_wrapped("Held-out classes: ", _names(domain, split.held_out_classes)))
+    blocks.append(_wrapped("Test classes: ", _names(domain, dict.fromkeys(domain.classes[c] for c in domain.class_ids[split.test]))))
+    if not domain.class_disjoint:
+        blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
+    blocks += ["", "Prevalence of each attribute: share of its known labels that are positive", _prevalence_text(description), ""]
+    return "\n".join(blocks + _attribute_lines(description) + _bad_lines(description.bad_images))
+
+
+def _names(domain: Domain, names: Iterable[str]) -> str:
+    return ", ".join(shown_name(domain, n) for n in names) or "none"
+
+
+def _wrapped(label: str, text: str) -> str:
+    return textwrap.fill(label + text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _prevalence_text(description: Description) -> str:
+    table = description.attributes
+    shown = pd.DataFrame(index=[shown_name(description.domain, name) for name in table.index])
+    for part in _PREVALENCE_PARTS:
+        shares = table[f"{part}_prevalence"]
+        shown[part] = [("unknown" if np.isnan(v) else f"{100 * v:.1f} %") for v in shares]
+    shown["positives (train)"] = table["train_positives"].to_numpy()
+    if (table["train_known"] < len(description.split.train)).any():
+        shown["known (train)"] = table["train_known"].to_numpy()
+    shown["judged by"] = table["judged_by"].to_numpy()
+    shown["tested"] = np.where(description.split.testable, "yes", "no")
+    return shown.to_string()
+
+
+def _attribute_lines(description: Description) -> list[str]:
+    """How many attributes can be learned, judged and tested, then which cannot, by reason."""
+    domain, split = description.domain, description.split
+    judges = {kind: split.judged_by.count(kind) for kind in ("classes", "images", "none")}
+    total = len(domain.attributes)
+    summary = (
+        f"{total - len(description.unlearnable)} of {total} attributes can be learned; held-out classes judge "
+        f"{judges['classes']}, all validation images {judges['images']}, none {judges['none']}; "
+        f"{int(split.testable.sum())} can be tested."
+    )
+    by_reason: dict[str, list[str]] = {}
+    for name, problem in description.attributes["problem"].items():
+        for reason in filter(None, problem.split("; ")):
+            by_reason.setdefault(reason, []).append(name)
+    return [summary] + [
+        _wrapped("", f"{reason[0].upper()}{reason[1:]} ({len(names)}): {_names(domain, names)}")
+        for reason, names in sorted(by_reason.items())
+    ]
+
+
+def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
+    if not bad_images:
+        return ["Every image can be read."]
+    lines = [f"{len(bad_images)} images cannot be read and are left out of all counts:"]
+    lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
+    more = len(bad_images) - _SHOWN_BAD_IMAGES
+    return lines + ([f"  and {more} more, all of them in description.json"] if more > 0 else [])

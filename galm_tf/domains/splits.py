@@ -113,8 +113,10 @@ def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     """Attribute name -> reason, for those whose training labels are of one kind or none."""
     positives, negatives = _count_labels(domain.labels[train])
     lacking = np.flatnonzero((positives == 0) | (negatives == 0))
-    where = f"among the {len(train)} training images"
-    return {domain.attributes[i]: f"{_lack(positives[i], negatives[i], 1)} {where}" for i in lacking}
+    own = np.bincount(domain.image_domains[train], minlength=len(domain.domain_names))[domain.attribute_domains]
+    return {
+        domain.attributes[i]: f"{_lack(positives[i], negatives[i], 1)} among the {own[i]} training images" for i in lacking
+    }
 
 
 def _lack(positives: int, negatives: int, minimum: int) -> str:

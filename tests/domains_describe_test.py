@@ -1,0 +1,243 @@
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.domains.build import build_domain
+from galm_tf.domains.contact_sheet import contact_sheet, spread_over_classes
+from galm_tf.domains.describe import describe, part_records, to_json, to_text
+from galm_tf.domains.join import join_domains
+from galm_tf.domains.splits import make_split
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+COLORS = np.array([[200, 30, 30], [30, 160, 60], [40, 60, 210], [230, 200, 40], [150, 40, 170], [20, 190, 200]], np.uint8)
+
+
+def _domain(name="zoo", images=40, unknown=0.2):
+    """Six classes, the last tested; a3 never occurs in training, a4 is unknown in the test."""
+    rng = np.random.default_rng(1)
+    class_ids = np.repeat(np.arange(6), images)
+    labels = (rng.random((len(class_ids), 5)) < [0.5, 0.3, 0.1, 0.5, 0.5]).astype(np.float32)
+    labels[rng.random(labels.shape) < unknown] = np.nan
+    labels[class_ids < 5, 3] = 0
+    labels[class_ids == 5, 4] = np.nan
+    return build_domain(
+        name,
+        "table",
+        attributes=["striped", "wet", "rare", "unseen", "hidden"],
+        classes=["ant", "bée", "cat", "dog", "elk", "fox"],
+        paths=[f"/{name}/{i}.png" for i in range(len(class_ids))],
+        class_ids=class_ids,
+        labels=labels,
+        subsets=np.where(class_ids == 5, "test", "train"),
+        source="own",
+        notes=["A planted note."],
+    )
+
+
+def _described(domain, bad=()):
+    return describe(domain, make_split(domain, Config(domain=("zoo",))), bad)
+
+
+def test_counts_equal_an_independent_count():
+    domain = _domain()
+    description = _described(domain)
+    split = description.split
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    for part, index in parts.items():
+        for a, name in enumerate(domain.attributes):
+            values = [float(domain.labels[i, a]) for i in index]
+            row = description.attributes.loc[name]
+            positives, negatives = values.count(1.0), values.count(0.0)
+            assert row[f"{part}_positives"] == positives
+            assert row[f"{part}_known"] == positives + negatives
+            if positives + negatives:
+                assert row[f"{part}_prevalence"] == pytest.approx(positives / (positives + negatives))
+            else:
+                assert np.isnan(row[f"{part}_prevalence"])
+    for part, index in part_records(domain, split).items():
+        assert description.parts.loc[part].tolist() == [len(index)] * 2 + [len({int(domain.class_ids[i]) for i in index})]
+
+
+def test_unused_records_are_counted_as_such():
+    domain = _domain()
+    subsets = domain.subsets.copy()
+    subsets[:7] = "unused"
+    domain = dataclasses.replace(domain, subsets=subsets)
+    description = _described(domain)
+    assert part_records(domain, description.split)["unused"].tolist() == list(range(7))
+    assert to_json(description)["classes"]["zoo/ant"]["unused"] == 7
+
+
+def test_json_says_everything():
+    description = _described(_domain(), [("/zoo/x.png", "the file is empty")])
+    value = json.loads(json.dumps(to_json(description), allow_nan=False))
+    assert (value["num_records"], value["num_classes"], value["num_attributes"]) == (240, 6, 5)
+    assert value["data_sources"] == ["own"] and value["layouts"] == ["table"] and value["notes"] == ["A planted note."]
+    assert value["bad_images"] == [{"path": "/zoo/x.png", "reason": "the file is empty"}]
+    assert list(value["not_learned"]) == ["zoo/unseen"]
+    assert value["not_tested"] == ["zoo/hidden"]
+    assert value["attributes"]["zoo/hidden"]["test_prevalence"] is None
+    assert value["attributes"]["zoo/unseen"]["problem"].startswith("not learned: no positive among the ")
+    assert sum(sum(parts.values()) for parts in value["classes"].values()) == 240
+
+
+def test_text_names_what_is_wrong():
+    text = to_text(_described(_domain(), [(f"/zoo/{i}.png", "the file is empty") for i in range(23)]))
+    lines = text.splitlines()
+    assert lines[0] == "zoo: 240 images, 6 classes, 5 attributes (table layout, own data)"
+    assert "Note: A planted note." in lines
+    assert any(line.startswith("Not learned: no positive among the ") and line.endswith("(1): unseen") for line in lines)
+    assert "Not tested: no known label among the test images (1): hidden" in lines
+    assert "4 of 5 attributes can be learned" in text
+    assert "23 images cannot be read and are left out of all counts:" in lines
+    assert "  /zoo/19.png: the file is empty" in lines and "  /zoo/20.png: the file is empty" not in lines
+    assert "  and 3 more, all of them in description.json" in lines
+    assert "Every image can be read." in to_text(_described(_domain()))
+
+
+def test_names_of_joined_domains_keep_their_prefix():
+    joined = join_domains([_domain("zoo"), _domain("farm")])
+    text = to_text(_described(joined))
+    assert text.startswith("zoo+farm: 480 images, 12 classes, 10 attributes (zoo: table layout, own data, farm: table layout")
+    assert "zoo/unseen, farm/unseen" in text
+
+
+def test_official_labels_are_counted_as_in_their_files():
+    folder = DATA / "apay_fullsize_sample"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    config = Config(domain=("apay",), data_dir=(str(folder),), on_bad_image="skip")
+    domain = load_domains(config)
+    description = describe(domain, make_split(domain, config))
+    lines = [(folder / "attribute_data" / f"apascal_{half}.txt").read_text().split("\n") for half in ("train", "test")]
+    matrices = [np.array([line.split()[6:] for line in part if line.strip()], float) for part in lines]
+    table = description.attributes
+    trained = (table["train_positives"] + table["validation_positives"]).to_numpy()
+    assert trained.tolist() == matrices[0].sum(axis=0).tolist()
+    assert table["test_positives"].tolist() == matrices[1].sum(axis=0).tolist()
+    assert description.parts["records"].sum() == 78
+    assert len({line.split()[0] for part in lines for line in part if line.strip()}) == to_json(description)["num_files"] == 30
+
+
+def test_examples_spread_over_classes():
+    class_ids = np.repeat([0, 1, 2], [50, 2, 1])
+    chosen = spread_over_classes(np.arange(53), class_ids, 6, np.random.default_rng(0))
+    assert np.bincount(class_ids[chosen]).tolist() == [3, 2, 1]
+    assert len(set(chosen.tolist())) == 6
+    assert len(spread_over_classes(np.array([51, 52]), class_ids, 6, np.random.default_rng(0))) == 2
+
+
+def _count_color(sheet, color):
+    return int((np.asarray(sheet) == np.array(color)).all(axis=-1).sum())
+
+
+def test_the_sheet_shows_every_part_and_frames_examples():
+    domain = dataclasses.replace(_domain(), notes=())
+    split = make_split(domain, Config(domain=("zoo",)))
+    images = np.broadcast_to(COLORS[domain.class_ids][:, None, None], (240, 32, 32, 3))
+    sheet = contact_sheet(domain, split, images)
+    cell = 104 * 104
+    assert _count_color(sheet, COLORS[5]) == 24 * cell  # the tested class: two full rows, in no attribute row
+    held_out = int(domain.class_ids[split.validation_classes][0])
+    assert _count_color(sheet, COLORS[held_out]) == 24 * cell
+    green, red = (42, 143, 74), (181, 72, 58)
+    frame = cell - 98 * 98
+    shown = 4  # attributes with four examples of both kinds: all but `unseen`
+    assert _count_color(sheet, green) == shown * 4 * frame
+    assert _count_color(sheet, red) == shown * 4 * frame
+    assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(domain, split, images)))
+    assert contact_sheet(_domain(), split, images).height > sheet.height  # a line for the note
+
+
+def test_the_sheet_shows_the_box_in_its_photograph(tmp_path):
+    domain = _domain(images=6, unknown=0.0)
+    paths = []
+    for i in range(36):
+        paths.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(np.full((50, 104, 3), 90, np.uint8)).save(paths[-1])
+    boxes = np.tile(np.array([10, 5, 60, 45], np.int32), (36, 1))
+    domain = dataclasses.replace(domain, paths=tuple(paths), boxes=boxes)
+    split = make_split(domain, Config(domain=("zoo",)))
+    sheet = contact_sheet(domain, split, np.zeros((36, 32, 32, 3), np.uint8))
+    yellow = (255, 212, 0)
+    shown = sum(min(12, len(i)) for i in part_records(domain, split).values())
+    outline = 51 * 41 - 47 * 37  # two pixels wide, corners included, at scale 1
+    assert _count_color(sheet, yellow) == shown * outline
+    os.remove(paths[int(split.test[0])])
+    gone = contact_sheet(domain, split, np.zeros((36, 32, 32, 3), np.uint8))
+    assert _count_color(gone, yellow) == (shown - 1) * outline
+
+
+def _run(*flags):
+    command = [sys.executable, "-m", "galm_tf.domains", *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+def _own_folder(folder):
+    """Twelve classes of six pictures, one of them truncated, one listed but absent."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for c in range(12):
+        for i in range(6):
+            name = f"{c}_{i}.jpg"
+            Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8)).save(folder / "images" / name)
+            rows.append({"image": name, "class": f"k{c}", "big": c % 2, "wet": "" if i == 0 else (c // 2) % 2})
+    whole = (folder / "images" / "3_3.jpg").read_bytes()
+    (folder / "images" / "3_3.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "images" / "4_4.jpg").unlink()
+    pd.DataFrame(rows).to_csv(folder / "attributes.csv", index=False)
+
+
+def test_the_command_describes_a_folder(tmp_path):
+    _own_folder(tmp_path / "pets")
+    out = tmp_path / "out"
+    done = _run(f"--data_dir={tmp_path / 'pets'}", "--format=json", f"--out={out}", f"--cache_dir={tmp_path / 'cache'}")
+    assert done.returncode == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert value["name"] == "pets" and value["num_records"] == 70 and value["num_classes"] == 12
+    assert [os.path.basename(b["path"]) for b in value["bad_images"]] == ["3_3.jpg"]
+    assert any("4_4.jpg" in note for note in value["notes"])
+    assert sorted(p.name for p in out.iterdir()) == ["attributes.csv", "contact_sheet.png", "description.json"]
+    assert value["files"]["contact_sheet"] == str(out / "contact_sheet.png")
+    assert Image.open(out / "contact_sheet.png").size[0] == 1376
+    table = pd.read_csv(out / "attributes.csv", index_col="attribute")
+    known = table[["train_known", "validation_known", "test_known"]].sum(axis=1)
+    assert known.to_dict() == {"pets/big": 70, "pets/wet": 58}
+
+
+@pytest.mark.parametrize(
+    "flags, part",
+    [
+        (("--data_dir=/no/such/folder",), "Received: data_dir=/no/such/folder"),
+        (("--domain=sum",), "nearest: sun"),
+        (("/some/folder",), "name a folder by --data_dir=/some/folder"),
+        (("--format=xml",), "--format"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(flags, part):
+    done = _run(*flags)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert part in done.stderr
+
+
+def test_an_out_folder_that_cannot_be_made(tmp_path):
+    _own_folder(tmp_path / "pets")
+    (tmp_path / "file").write_text("")
+    done = _run(f"--data_dir={tmp_path / 'pets'}", f"--out={tmp_path / 'file'}", f"--cache_dir={tmp_path / 'cache'}")
+    assert done.returncode == 2 and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: Expected a folder that can be written. Received: out=") and last.endswith("name another by --out.")

@@ -1,0 +1,283 @@
+import dataclasses
+import itertools
+import json
+import pathlib
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.domains.build import build_domain
+from galm_tf.domains.join import join_domains
+from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, make_split, unlearnable_attributes
+from galm_tf.errors import UserError
+
+DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+def _domain(labels, class_ids, test=(), unused=(), name="zoo", **settings):
+    """A domain whose records of the classes in `test` are tested; labels [n, A]."""
+    class_ids = np.asarray(class_ids)
+    subsets = np.where(np.isin(class_ids, test), "test", np.where(np.isin(class_ids, unused), "unused", "train"))
+    return build_domain(
+        name,
+        "table",
+        attributes=[f"a{i}" for i in range(np.shape(labels)[1])],
+        classes=[f"c{i}" for i in range(class_ids.max() + 1)],
+        paths=[f"/{name}/{i}.png" for i in range(len(class_ids))],
+        class_ids=class_ids,
+        labels=labels,
+        subsets=subsets,
+        **settings,
+    )
+
+
+def _random_domain(seed=0, classes=14, images=20, attributes=9, name="zoo", **settings):
+    rng = np.random.default_rng(seed)
+    class_ids = np.repeat(np.arange(classes), images)
+    shares = rng.random((classes, attributes)) * (rng.random((classes, attributes)) < 0.4)
+    labels = (rng.random((len(class_ids), attributes)) < shares[class_ids]).astype(np.float32)
+    return _domain(labels, class_ids, test=range(classes - 3, classes), name=name, **settings)
+
+
+def _planted(name, held_out, helpers, classes=10):
+    """Attribute i has 6 positives in class held_out[i] and 3 in each of two helpers: only holding out all
+    of `held_out` leaves 5 on both sides of every attribute."""
+    class_ids = np.repeat(np.arange(classes), 12)
+    labels = np.zeros((len(class_ids), len(held_out)), np.float32)
+    for i, (c, others) in enumerate(zip(held_out, helpers)):
+        labels[np.flatnonzero(class_ids == c)[:6], i] = 1
+        for other in others:
+            labels[np.flatnonzero(class_ids == other)[:3], i] = 1
+    return _domain(labels, class_ids, test=(classes - 1,), name=name)
+
+
+def _config(**settings):
+    return Config(domain=("zoo",), **settings)
+
+
+def _worth(counts, members):
+    """(attributes judged, -attributes left with too few labels to learn from), counted one by one."""
+    judged = lost = 0
+    for a in range(counts.shape[2]):
+        held = [sum(int(counts[c, k, a]) for c in members) for k in (0, 1)]
+        rest = [int(counts[:, k, a].sum()) - held[k] for k in (0, 1)]
+        judged += min(held + rest) >= MIN_LABELS
+        lost += min(counts[:, :, a].sum(axis=0)) >= MIN_LABELS > min(rest)
+    return judged, -lost
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_held_out_classes_are_the_best_of_all_sets(seed):
+    rng = np.random.default_rng(seed)
+    positives = rng.poisson(rng.gamma(0.3, 8, (10, 12))).clip(0, 20)
+    counts = np.stack([positives, 20 - positives], axis=1).astype(np.int32)
+    number = 2 + seed % 2
+    best = max(_worth(counts, members) for members in itertools.combinations(range(10), number))
+    chosen = _most_judgeable(counts, number, np.random.default_rng(100 + seed))
+    assert len(set(chosen.tolist())) == number
+    assert _worth(counts, chosen) == best
+
+
+def test_the_planted_classes_are_held_out():
+    domain = _planted("zoo", (1, 4), ((0, 2), (5, 7)))
+    split = make_split(domain, _config(validation_class_fraction=0.2))
+    assert split.held_out_classes == ("zoo/c1", "zoo/c4")
+    assert set(domain.class_ids[split.validation_classes]) == {1, 4}
+    assert split.judged_by == ("classes", "classes")
+
+
+def test_choosing_among_many_classes_takes_little_memory():
+    rng = np.random.default_rng(0)
+    positives = (rng.random((300, 40)) < 0.02) * rng.integers(1, 20, (300, 40))
+    counts = np.stack([positives, 20 - positives], axis=1).astype(np.int32)
+    tracemalloc.start()
+    chosen = _most_judgeable(counts, 54, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(chosen) == 54
+    assert peak < 32 * 2**20
+
+
+@pytest.mark.parametrize("name, at_best, number", [("sun", 40, 4), ("awa", 67, 4)])
+def test_real_data_reach_the_attributes_that_are_possible(name, at_best, number):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"no {DATA / name}")
+    config = Config(domain=(name,), data_dir=(str(DATA / name),))
+    domain = load_domains(config)
+    split = make_split(domain, config)
+    assert len(split.held_out_classes) == number
+    held = domain.labels[split.validation_classes]
+    rest = domain.labels[np.concatenate([split.train, split.validation_images])]
+    judged = [min((side[:, a] == v).sum() for side in (held, rest) for v in (0, 1)) >= 5 for a in range(held.shape[1])]
+    assert sum(judged) >= at_best
+
+
+@pytest.mark.parametrize("mode", ["classes", "images"])
+def test_parts_are_disjoint_and_complete(mode):
+    domain = _random_domain()
+    subsets = domain.subsets.copy()
+    subsets[domain.class_ids == 2] = "unused"
+    split = make_split(_replace_subsets(domain, subsets), _config(validation_split=mode))
+    parts = [split.train, split.validation_classes, split.validation_images, split.test]
+    joined = np.concatenate(parts)
+    assert len(joined) == len(set(joined.tolist()))
+    assert set(joined.tolist()) == set(np.flatnonzero(subsets != "unused").tolist())
+    assert np.array_equal(split.validation, np.sort(np.concatenate(parts[1:3])))
+    assert set(split.test) == set(np.flatnonzero(subsets == "test"))
+    assert (len(split.validation_classes) > 0) == (mode == "classes")
+    held_out = set(domain.class_ids[split.validation_classes])
+    assert {domain.classes[c] for c in held_out} == set(split.held_out_classes)
+    assert not held_out & set(domain.class_ids[np.concatenate([split.train, split.validation_images])])
+
+
+def _replace_subsets(domain, subsets):
+    return dataclasses.replace(domain, subsets=subsets)
+
+
+def test_a_share_of_the_images_of_every_class_is_held_out():
+    sizes = [1, 2, 3, 9, 20, 44, 5]
+    class_ids = np.repeat(np.arange(len(sizes)), sizes)
+    domain = _domain(np.eye(2, dtype=np.float32)[class_ids % 2], class_ids, test=(6,))
+    split = make_split(domain, _config(validation_split="images"))
+    counts = np.bincount(domain.class_ids[split.validation_images], minlength=7)
+    assert counts.tolist() == [0, 0, 1, 1, 2, 4, 0]
+
+
+def test_a_split_is_a_function_of_its_seed():
+    domain = _random_domain()
+    one, again, other = (make_split(domain, _config(seed=s)) for s in (3, 3, 4))
+    assert one.to_json() == again.to_json()
+    assert one.validation_images.tolist() != other.validation_images.tolist()
+    by_split_seed = make_split(domain, _config(seed=4, split_seed=3))
+    assert by_split_seed.to_json() == one.to_json()
+
+
+def test_json_round_trip():
+    split = make_split(_random_domain(), _config())
+    back = Split.from_json(json.loads(json.dumps(split.to_json())))
+    assert back.to_json() == split.to_json()
+    for field in ("train", "validation_classes", "validation_images", "test", "testable"):
+        assert getattr(back, field).dtype == getattr(split, field).dtype
+        assert np.array_equal(getattr(back, field), getattr(split, field))
+
+
+def test_select_attributes_keeps_the_images():
+    domain = _random_domain()
+    split = make_split(domain, _config())
+    keep = np.arange(9) % 2 == 0
+    part = split.select_attributes(keep)
+    assert np.array_equal(part.train, split.train)
+    assert part.judged_by == split.judged_by[::2]
+    assert np.array_equal(part.testable, split.testable[::2])
+
+
+def test_every_joined_domain_holds_out_its_own_classes():
+    domains = [_planted("zoo", (1, 4), ((0, 2), (5, 7))), _planted("farm", (3, 6), ((0, 1), (2, 8)))]
+    joined = join_domains(domains)
+    split = make_split(joined, _config(validation_class_fraction=0.2))
+    assert split.held_out_classes == ("zoo/c1", "zoo/c4", "farm/c3", "farm/c6")
+    assert split.judged_by == ("classes",) * 4
+    assert not unlearnable_attributes(joined, split.train)
+
+
+def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():
+    halves = _random_domain(name="halves")
+    subsets = np.where(np.arange(len(halves.paths)) % 2, "test", "train")
+    halves = dataclasses.replace(halves, subsets=subsets, class_disjoint=False)
+    joined = join_domains([_planted("zoo", (1, 4), ((0, 2), (5, 7))), halves])
+    split = make_split(joined, _config(validation_class_fraction=0.2))
+    assert split.held_out_classes == ("zoo/c1", "zoo/c4")
+    alone = make_split(halves, _config())
+    assert alone.held_out_classes == () and len(alone.validation_images)
+
+
+def test_fewer_than_three_training_classes_hold_out_images_only():
+    class_ids = np.repeat([0, 1, 2], 20)
+    domain = _domain(np.eye(3, dtype=np.float32)[class_ids], class_ids, test=(2,))
+    split = make_split(domain, _config())
+    assert split.held_out_classes == () and len(split.validation_images) == 4
+
+
+def test_what_judges_an_attribute():
+    class_ids = np.repeat(np.arange(5), 100)
+    labels = np.zeros((500, 5), np.float32)
+    labels[:50, 0] = labels[100:150, 0] = 1  # both labels in classes 0 and 1
+    labels[100:400, 1] = np.arange(300) % 2  # both labels in classes 1 to 3
+    labels[150, 2] = 1  # one positive in all
+    labels[:, 3] = np.nan  # unknown
+    labels[:400, 4] = np.arange(400) % 2
+    labels[400:450, :] = 1
+    labels[:, 3] = np.nan
+    labels[400:, 4] = np.nan
+    domain = _domain(labels, class_ids, test=(4,))
+    split = make_split(domain, _config(validation_class_fraction=0.25))
+    held = domain.labels[split.validation_classes]
+    expected = [min((held[:, a] == v).sum() for v in (0, 1)) >= 5 for a in range(5)]
+    assert [judge == "classes" for judge in split.judged_by] == expected
+    assert split.judged_by[0] in ("classes", "images") and split.judged_by[1] in ("classes", "images")
+    assert split.judged_by[2] == split.judged_by[3] == "none"
+    assert split.reasons["zoo/a3"] == (
+        "not judged: no known label among the validation images; not tested: no known label among the test images"
+    )
+    assert split.reasons["zoo/a2"].startswith("not judged: ") and "positive" in split.reasons["zoo/a2"]
+    assert split.reasons["zoo/a4"] == "not tested: no known label among the test images"
+    assert split.testable.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "images, positives, judge",
+    [(60, 4, "none"), (60, 5, "images"), (30, 2, "none"), (30, 3, "images"), (6, 1, "none"), (6, 2, "images")],
+)
+def test_few_validation_images_need_fewer_labels(images, positives, judge):
+    """One class gives `images` validation images, of which `positives` are positive."""
+    class_ids = np.repeat([0, 1], [2 * images, 10])
+    domain = _domain(np.zeros((len(class_ids), 1), np.float32), class_ids, test=(1,))
+    config = _config(validation_fraction=0.5)
+    chosen = make_split(domain, config).validation_images
+    assert len(chosen) == images
+    domain.labels[chosen[:positives]] = 1
+    assert make_split(domain, config).judged_by == (judge,)
+
+
+def test_unlearnable_attributes_and_unknown_labels():
+    labels = np.array([[1, 0, np.nan, 1, 1], [1, 0, np.nan, 0, np.nan], [0, 1, 1, 0, np.nan]], np.float32)
+    domain = _domain(labels, np.array([0, 0, 1]))
+    assert unlearnable_attributes(domain, np.array([0, 1])) == {
+        "zoo/a0": "no negative among the 2 training images",
+        "zoo/a1": "no positive among the 2 training images",
+        "zoo/a2": "no known label among the 2 training images",
+        "zoo/a4": "no negative among the 2 training images",
+    }
+
+
+def test_the_reason_counts_images_of_the_own_domain():
+    parts = [_domain(np.zeros((n, 1)), np.zeros(n, int), name=name) for name, n in (("zoo", 4), ("farm", 7))]
+    assert unlearnable_attributes(join_domains(parts), np.arange(2, 11)) == {
+        "zoo/a0": "no positive among the 2 training images",
+        "farm/a0": "no positive among the 7 training images",
+    }
+
+
+def test_unknown_labels_never_count():
+    """Were NaN a negative, attribute 0 would be judged and tested."""
+    domain = _random_domain()
+    domain.labels[:, 0] = np.where(domain.labels[:, 0] == 1, 1, np.nan)
+    split = make_split(domain, _config())
+    assert split.judged_by[0] == "none" and not split.testable[0]
+    assert "no negative" in split.reasons["zoo/a0"]
+
+
+@pytest.mark.parametrize("test, missing", [((), "test"), ((0, 1, 2), "training")])
+def test_a_part_without_images_is_an_error(test, missing):
+    class_ids = np.repeat([0, 1, 2], 5)
+    with pytest.raises(UserError, match=f"Expected {missing} images in zoo. Received: none of 15"):
+        make_split(_domain(np.zeros((15, 1)), class_ids, test=test), _config())
+
+
+def test_nothing_to_hold_out_is_an_error():
+    domain = _domain(np.zeros((6, 1)), np.repeat([0, 1, 2], 2), test=(2,))
+    with pytest.raises(UserError, match="Received: 4 images of 2 classes with --validation_split=classes; add images"):
+        make_split(domain, _config())

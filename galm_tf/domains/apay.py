@@ -3,7 +3,8 @@
 Layout: `attribute_data/{attribute_names,class_names,apascal_train,apascal_test,ayahoo_test}.txt`,
 each object a line `file class left top right bottom a1 … a64`; pictures in
 `VOCdevkit/VOC2008/JPEGImages` (or `VOC2008/JPEGImages`, `JPEGImages`) and
-`ayahoo_test_images`. Boxes are 1-based and inclusive, as in VOC.
+`ayahoo_test_images`. Boxes are 1-based and inclusive, as in VOC. A crop keeps
+CROP_PADDING of the box's longer side on every side, as far as the picture goes.
 
 The paper trains on all of aPascal and tests on Yahoo's unseen classes. With
 --test_split=apascal the official halves of aPascal are used instead; their
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Optional
 
 import numpy as np
 
@@ -35,7 +35,8 @@ _FILES = {
 
 
 def recognises(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "attribute_data", "apascal_train.txt"))
+    """Whether it holds the folder of the annotations."""
+    return os.path.isdir(os.path.join(folder, "attribute_data"))
 
 
 def load(name: str, folder: str, config: Config) -> Domain:
@@ -44,13 +45,17 @@ def load(name: str, folder: str, config: Config) -> Domain:
     attributes = files.read_lines(files.require(data, "attribute_names.txt"))
     classes = files.read_lines(files.require(data, "class_names.txt"))
     apascal = config.test_split == "apascal"
-    parts, subsets, notes = [], [], []
+    files.require(data, "apascal_train.txt", root=folder)
+    parts, subsets, notes, pictures = [], [], [], {}
     for file, (folders, official, halves) in _FILES.items():
         path = os.path.join(data, file)
         if not os.path.exists(path):
             notes.append(f"{file} is absent.")
             continue
-        part, note = _read(path, folder, folders, classes, len(attributes), config)
+        where = _picture_folder(folder, folders)
+        if where not in pictures:
+            pictures[where] = files.list_images(where, folder) if os.path.isdir(where) else {}
+        part, note = _read(path, where, pictures[where], classes, len(attributes), config)
         parts.append(part)
         subsets += [halves if apascal else official] * len(part[0])
         notes += note
@@ -76,32 +81,30 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def _read(path: str, root: str, folders, classes: list[str], num_attributes: int, config: Config):
-    """One file: ((paths, class ids [n], boxes [n, 4], labels [n, A]), notes)."""
-    lines = [line.split() for line in files.read_lines(path)]
-    _check_lines(path, lines, num_attributes)
-    folder = _picture_folder(root, folders)
-    present = files.list_images(folder) if folder else {}
-    keep = [i for i, line in enumerate(lines) if line[0] in present]
+def _picture_folder(root: str, folders: tuple[str, ...]) -> str:
+    """The first of the folders that is there, or else the one that should be."""
+    places = [os.path.join(root, folder) for folder in folders]
+    return next(filter(os.path.isdir, places), places[0])
+
+
+def _read(path: str, where: str, present: dict[str, str], classes: list[str], num_attributes: int, config: Config):
+    """One file, its pictures in the folder `where`: ((paths, class ids [n], boxes [n, 4], labels [n, A]), notes)."""
+    numbered = [(number, line.split()) for number, line in files.read_numbered_lines(path)]
+    _check_lines(path, numbered, num_attributes)
+    kept = [(number, line) for number, line in numbered if line[0] in present]
     notes = []
-    if len(keep) < len(lines):
-        missing = [line[0] for line in lines if line[0] not in present]
-        where = folder or os.path.join(root, folders[0])
-        notes.append(files.missing_images(missing, len(lines), os.path.basename(path), where, config.on_bad_image))
-    kept = [lines[i] for i in keep]
+    if len(kept) < len(numbered):
+        missing = [line[0] for _, line in numbered if line[0] not in present]
+        notes.append(files.missing_images(missing, len(numbered), os.path.basename(path), where, config.on_bad_image))
     rank = {c: i for i, c in enumerate(classes)}
-    files.check_names(sorted({line[1] for line in kept}), classes, path, "the classes in class_names.txt")
-    class_ids = np.array([rank[line[1]] for line in kept], np.int32)
-    boxes = _boxes(path, kept, keep)
-    labels = np.array([line[6:] for line in kept], np.float32).reshape(len(kept), num_attributes)
-    if not np.isin(labels, (0, 1)).all():
-        row = int(np.flatnonzero(~np.isin(labels, (0, 1)).all(axis=1))[0])
-        raise UserError(f"Expected attributes 0 or 1 in {path}, line {keep[row] + 1}. Received: {kept[row][6:]}; correct the line.")
-    return (np.array([present[line[0]] for line in kept], object), class_ids, boxes, labels), notes
+    files.check_names(sorted({line[1] for _, line in kept}), classes, path, "the classes in class_names.txt")
+    class_ids = np.array([rank[line[1]] for _, line in kept], np.int32)
+    paths = np.array([present[line[0]] for _, line in kept], object)
+    return (paths, class_ids, _boxes(path, kept), _labels(path, kept, num_attributes)), notes
 
 
-def _check_lines(path: str, lines: list[list[str]], num_attributes: int) -> None:
-    for number, line in enumerate(lines, 1):
+def _check_lines(path: str, lines: list[tuple[int, list[str]]], num_attributes: int) -> None:
+    for number, line in lines:
         if len(line) != 6 + num_attributes:
             raise UserError(
                 f"Expected file, class, 4 box numbers and {num_attributes} attributes in {path}, line {number}. "
@@ -109,25 +112,33 @@ def _check_lines(path: str, lines: list[list[str]], num_attributes: int) -> None
             )
 
 
-def _boxes(path: str, lines: list[list[str]], numbers: list[int]) -> np.ndarray:
-    """VOC's 1-based inclusive boxes as 0-based ones with right and bottom exclusive: int32 [n, 4]."""
-    try:
-        boxes = np.array([line[2:6] for line in lines], np.float64).reshape(-1, 4).round().astype(np.int32)
-    except ValueError as error:
-        raise UserError(f"Expected numbers as boxes in {path}. Received: {error}; correct the line.") from None
-    boxes -= np.array([1, 1, 0, 0], np.int32)
-    wrong = np.flatnonzero((boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1))
+def _labels(path: str, lines: list[tuple[int, list[str]]], num_attributes: int) -> np.ndarray:
+    """float32 [n, A] of 0 and 1."""
+    fields = np.array([line[6:] for _, line in lines], str).reshape(len(lines), num_attributes)
+    wrong = np.argwhere(~np.isin(fields, ("0", "1")))
     if len(wrong):
-        row = int(wrong[0])
+        row, column = wrong[0]
         raise UserError(
-            f"Expected a box with 1 <= left <= right and 1 <= top <= bottom in {path}, line {numbers[row] + 1}. "
-            "Received: " + ", ".join(f"{f}={v}" for f, v in zip(_BOX_FIELDS, lines[row][2:6])) + "; correct the line."
+            f"Expected 0 or 1 in {path}, line {lines[row][0]}, attribute {column + 1}. "
+            f"Received: {fields[row, column]}; correct the line."
         )
+    return (fields == "1").astype(np.float32)
+
+
+def _boxes(path: str, lines: list[tuple[int, list[str]]]) -> np.ndarray:
+    """VOC's 1-based inclusive boxes as 0-based ones with right and bottom exclusive: int32 [n, 4]."""
+    boxes = np.zeros((len(lines), 4), np.int32)
+    for row, (number, line) in enumerate(lines):
+        try:
+            left, top, right, bottom = (round(float(value)) for value in line[2:6])
+            left, top = left or 1, top or 1  # some tools count from 0
+            good = 1 <= left <= right < 2**31 and 1 <= top <= bottom < 2**31
+        except (ValueError, OverflowError):
+            good = False
+        if not good:
+            raise UserError(
+                f"Expected a box with 1 <= left <= right and 1 <= top <= bottom in {path}, line {number}. "
+                "Received: " + ", ".join(f"{f}={v}" for f, v in zip(_BOX_FIELDS, line[2:6])) + "; correct the line."
+            )
+        boxes[row] = left - 1, top - 1, right, bottom
     return boxes
-
-
-def _picture_folder(root: str, folders) -> Optional[str]:
-    for folder in folders:
-        if os.path.isdir(os.path.join(root, folder)):
-            return os.path.join(root, folder)
-    return None

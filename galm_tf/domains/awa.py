@@ -1,7 +1,8 @@
 """Animals with Attributes 1 and 2 (Lampert et al. 2014; Xian et al. 2018): labels per class.
 
 Layout: `classes.txt`, `predicates.txt` (number and name a line),
-`predicate-matrix-binary.txt`, `trainclasses.txt`, `testclasses.txt`,
+`predicate-matrix-binary.txt` (or, without it, `predicate-matrix-continuous.txt`,
+percentages of people who said yes), `trainclasses.txt`, `testclasses.txt`,
 `JPEGImages/CLASS/*`. The folder may hold only some of the classes.
 """
 
@@ -16,27 +17,32 @@ from galm_tf.domains import build, files
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 
+_BINARY, _CONTINUOUS = "predicate-matrix-binary.txt", "predicate-matrix-continuous.txt"
+
 
 def recognises(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "predicate-matrix-binary.txt"))
+    """Whether it holds the list of predicates or one of the matrices."""
+    return any(os.path.isfile(os.path.join(folder, name)) for name in ("predicates.txt", _BINARY, _CONTINUOUS))
 
 
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the folder; raises UserError for what is missing or does not fit."""
     classes = _numbered(files.require(folder, "classes.txt"))
     attributes = _numbered(files.require(folder, "predicates.txt"))
-    matrix_path = files.require(folder, "predicate-matrix-binary.txt")
-    matrix = files.read_matrix(matrix_path, len(classes), len(attributes), "one line a class, one column a predicate")
-    if not np.isin(matrix, (0, 1)).all():
-        raise UserError(f"Expected 0 and 1 in {matrix_path}. Received: other numbers; is this the continuous matrix?")
-    images = files.list_images(files.require(folder, "JPEGImages"))
+    matrix, notes = _class_labels(folder, len(classes), len(attributes))
+    images = files.list_images(files.require(folder, "JPEGImages"), folder)
     folders = [path.split("/")[0] for path in images]
-    files.check_names(sorted(set(folders)), classes, f"the folders of {folder}/JPEGImages", "the classes in classes.txt")
-    class_ids = np.array([classes.index(f) for f in folders], np.int32)
+    files.check_names(
+        sorted(set(folders)), classes, f"the folders of {folder}/JPEGImages", "the classes in classes.txt"
+    )
+    rank = {c: i for i, c in enumerate(classes)}
+    class_ids = np.array([rank[f] for f in folders], np.int32)
     train, test = (files.read_lines(files.require(folder, f"{part}classes.txt")) for part in ("train", "test"))
     for part, names in (("train", train), ("test", test)):
         files.check_names(names, classes, os.path.join(folder, f"{part}classes.txt"), "the classes in classes.txt")
     empty = len(classes) - len(set(folders))
+    if empty:
+        notes.append(f"{empty} of {len(classes)} classes have no images here.")
     return build.build_domain(
         name,
         "awa",
@@ -46,16 +52,35 @@ def load(name: str, folder: str, config: Config) -> Domain:
         class_ids=class_ids,
         labels=matrix[class_ids],
         subsets=build.subsets_by_class(class_ids, classes, train, test, folder),
-        notes=[f"{empty} of {len(classes)} classes have no images here."] if empty else [],
+        notes=notes,
     )
+
+
+def _class_labels(folder: str, num_classes: int, num_attributes: int) -> tuple[np.ndarray, list[str]]:
+    """(labels [C, A], notes): the binary matrix, or the continuous one cut at its mean, as the other arose."""
+    path = files.require(folder, _BINARY, _CONTINUOUS)
+    matrix = files.read_matrix(path, num_classes, num_attributes, "a line per class, a column per predicate")
+    if path.endswith(_CONTINUOUS):
+        note = f"{_BINARY} is absent: {_CONTINUOUS} is cut at its mean."
+        return (matrix > matrix.mean(dtype=np.float64)).astype(np.float32), [note]
+    wrong = np.argwhere(~np.isin(matrix, (0, 1)))
+    if len(wrong):
+        row, column = wrong[0]
+        raise UserError(
+            f"Expected 0 and 1 in {path}, line {row + 1}, column {column + 1}. Received: {matrix[row, column]:g}; "
+            "download the file anew (is this the continuous matrix?)."
+        )
+    return matrix, []
 
 
 def _numbered(path: str) -> list[str]:
     """Lines `number name`, in the order of their numbers."""
     pairs = []
-    for number, line in enumerate(files.read_lines(path), 1):
+    for number, line in files.read_numbered_lines(path):
         parts = line.split(None, 1)
         if len(parts) != 2 or not parts[0].isdigit():
-            raise UserError(f"Expected a number and a name in {path}, line {number}. Received: {line!r}; correct the line.")
+            raise UserError(
+                f"Expected a number and a name in {path}, line {number}. Received: {line!r}; correct the line."
+            )
         pairs.append((int(parts[0]), parts[1].strip()))
     return [name for _, name in sorted(pairs)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from galm_tf.config import Config
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
@@ -21,7 +22,7 @@ def build_domain(
     class_ids: np.ndarray,
     labels: np.ndarray,
     subsets: np.ndarray,
-    boxes: Optional[np.ndarray] = None,
+    boxes: np.ndarray | None = None,
     source: str = "official",
     class_disjoint: bool = True,
     crop_padding: float = 0.0,
@@ -32,6 +33,12 @@ def build_domain(
     if not len(paths):
         raise UserError(f"Expected images of {name}. Received: none; check --data_dir.")
     n = len(paths)
+    for kind, names in (("attributes", attributes), ("classes", classes)):
+        _check_unique(names, kind, name)
+    single = [classes[i] for i in np.flatnonzero(np.bincount(class_ids, minlength=len(classes)) == 1)]
+    if single:
+        note = f"{len(single)} of {len(classes)} classes of {name} have one image only, the first is {single[0]}."
+        notes = [*notes, note]
     return Domain(
         name=name,
         attributes=tuple(f"{name}/{a}" for a in attributes),
@@ -51,6 +58,15 @@ def build_domain(
         draw=draw,
         notes=tuple(notes),
     )
+
+
+def _check_unique(names: Sequence[str], kind: str, domain: str) -> None:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(
+                f"Expected {kind} of {domain} with different names. Received: {name} as number {names.index(name) + 1} "
+                f"and {i + 1}; rename one."
+            )
 
 
 def subsets_by_class(
@@ -78,6 +94,15 @@ def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int)
     number = int(np.clip(round(test_fraction * len(present)), min(2, len(present) - 1), max(1, len(present) - 2)))
     test = generator(seed, Stream.SPLIT).permutation(present)[:number]
     return np.where(np.isin(class_ids, test), TEST, TRAIN)
+
+
+def drawn_subsets(class_ids: np.ndarray, test_fraction: float, config: Config) -> tuple[np.ndarray, list[str]]:
+    """The split of a data set that brings none, by --seed, and the note that says so."""
+    subsets = random_class_subsets(class_ids, test_fraction, config.seed)
+    if config.splits_file or config.split_seed >= 0:
+        return subsets, []  # it will be replaced
+    tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
+    return subsets, [f"No split is given: {tested} of {total} classes, drawn by --seed={config.seed}, are tested."]
 
 
 def test_class_fraction(domain: Domain) -> float:

@@ -7,7 +7,7 @@ which layout it came from. Labels are in {0, 1, NaN}, NaN meaning unknown.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class Domain:
     layouts: tuple[str, ...]
     class_disjoint: bool = True
     crop_paddings: tuple[float, ...] = (0.0,)
-    draw: Optional[Callable[[int, int], np.ndarray]] = None
+    draw: Callable[[int, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Domain:
     def generated(self) -> bool:
         return "generated" in self.data_sources
 
-    def select_images(self, keep: np.ndarray) -> "Domain":
+    def select_images(self, keep: np.ndarray) -> Domain:
         """The same domain with the records of a bool [n] mask or an index array."""
         index = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep)
         draw = self.draw
@@ -86,7 +86,7 @@ class Domain:
             draw=None if draw is None else (lambda i, size: draw(int(index[i]), size)),
         )
 
-    def select_attributes(self, keep: Sequence[bool]) -> "Domain":
+    def select_attributes(self, keep: Sequence[bool]) -> Domain:
         """The same domain with the attributes of a bool [A] mask."""
         index = np.flatnonzero(np.asarray(keep, bool))
         return dataclasses.replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from galm_tf.errors import UserError
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def require(folder: str, *names: str) -> str:
-    """The path of the first of `names` in a folder; raises UserError when none is there."""
+def require(folder: str, *names: str, root: str | None = None) -> str:
+    """The path of the first of `names` in a folder.
+
+    Raises UserError when none is there, or when it is a link out of `root` (the folder when not given).
+    """
     for name in names:
         path = os.path.join(folder, name)
         if os.path.exists(path):
+            check_inside(path, root or folder)
             return path
     wanted = " or ".join(names)
     there = ", ".join(sorted(os.listdir(folder))[:8]) if os.path.isdir(folder) else "no such folder"
@@ -26,11 +30,18 @@ def require(folder: str, *names: str) -> str:
 
 def read_lines(path: str) -> list[str]:
     """Non-empty lines without surrounding space; UTF-8 with or without BOM, any line ends."""
+    return [line for _, line in read_numbered_lines(path)]
+
+
+def read_numbered_lines(path: str) -> list[tuple[int, str]]:
+    """As `read_lines`, each with its number in the file, from 1."""
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return [line.strip() for line in file if line.strip()]
+            return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
     except UnicodeDecodeError as error:
         raise UserError(f"Expected text in UTF-8 in {path}. Received: {error}; save the file as UTF-8.") from None
+    except OSError as error:
+        raise UserError(f"Expected a readable file. Received: {path} ({error.strerror}); check --data_dir.") from None
 
 
 def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
@@ -48,29 +59,52 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
         raise UserError(f"Expected numbers in {path}. Received: {error}; download the file anew.") from None
 
 
-def list_images(folder: str) -> dict[str, str]:
-    """Relative path with / -> absolute path of every picture below a folder, sorted.
+def list_images(folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[str, str]:
+    """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
-    Raises UserError for a symbolic link that leaves the folder.
+    Raises UserError for a symbolic link that leaves `root` (the folder itself when not given).
     """
-    root = os.path.realpath(folder)
-    found = {}
-    for directory, _, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(directory)
-        _check_inside(real, root, directory)
-        for name in names:
-            if name.lower().endswith(IMAGE_ENDINGS):
-                path = os.path.join(directory, name)
-                if os.path.islink(path):
-                    _check_inside(os.path.realpath(path), root, path)
-                found[os.path.relpath(path, folder).replace(os.sep, "/")] = os.path.abspath(path)
+    root = root or folder
+    check_inside(folder, root)
+    found: dict[str, str] = {}
+    pending = [(os.path.abspath(folder), "", (os.path.realpath(folder),))]
+    while pending:
+        directory, prefix, above = pending.pop()
+        for entry in _entries(directory):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                check_inside(entry.path, root)
+            if entry.is_dir():
+                real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
+                if real not in above:  # a link to a folder above would never end
+                    pending.append((entry.path, f"{prefix}{entry.name}/", (*above, real)))
+            elif entry.name.lower().endswith(endings) and entry.is_file():
+                found[prefix + entry.name] = entry.path
     return dict(sorted(found.items()))
 
 
-def _check_inside(real: str, root: str, shown: str) -> None:
-    if real != root and not real.startswith(root + os.sep):
+def _entries(folder: str) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
         raise UserError(
-            f"Expected files within {root}. Received: {shown}, a symbolic link to {real}; copy the files into the "
+            f"Expected a readable folder. Received: {folder} ({error.strerror}); check its permissions."
+        ) from error
+
+
+def subfolders(folder: str) -> list[str]:
+    """Paths of the folders in a folder, sorted."""
+    return sorted(entry.path for entry in _entries(folder) if entry.is_dir())
+
+
+def check_inside(path: str, root: str) -> None:
+    """Raises UserError when a path, its links followed, lies outside a folder."""
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if real != inside and not real.startswith(inside.rstrip(os.sep) + os.sep):
+        raise UserError(
+            f"Expected files within {root}. Received: {path}, a symbolic link to {real}; copy the files into the "
             "data folder, or name the folder they lie in by --data_dir."
         )
 
@@ -90,5 +124,5 @@ def check_names(names: Iterable[str], known: Sequence[str], where: str, meaning:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"Expected names of {meaning} in {where}. Received: {name}, which is not one{hint}")
+            repair = f"did you mean {near[0]}?" if near else "remove it, or add it there."
+            raise UserError(f"Expected names of {meaning} in {where}. Received: {name}, which is not one; {repair}")

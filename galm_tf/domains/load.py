@@ -8,28 +8,50 @@ import logging
 import os
 
 import numpy as np
-import scipy.io
 
 from galm_tf.config import Config
-from galm_tf.domains import apay, awa, build, files, generated, sun, table
+from galm_tf.domains import apay, awa, build, files, generated, splits_file, sun, table
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
 
+_LOGGER = logging.getLogger(__name__)
 LAYOUTS = {"awa": awa, "apay": apay, "sun": sun, "table": table}
-_MARKS = "predicate-matrix-binary.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv (table)"
+_TEST_FRACTION = 0.25  # of the classes by --split_seed, where the data set's own split is not by class
+_MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv (table)"
 
 
 def load_domains(config: Config) -> Domain:
     """All domains of the settings as one; raises UserError for what does not fit."""
+    _check(config)
     domains = []
     for i, name in enumerate(config.domain):
         domain = _load_folder(i, name, config) if config.data_dir else _load_generated(name)
         domains.append(_resplit(domain, config))
+    if config.test_split == "apascal" and not any("apay" in d.layouts for d in domains):
+        raise UserError(
+            "Expected a domain in the apay layout with --test_split=apascal. Received: "
+            + ", ".join(f"{d.name} ({d.layouts[0]})" for d in domains)
+            + "; leave --test_split out."
+        )
     joined = join_domains(domains)
     for note in joined.notes:
-        logging.warning("%s", note)
+        _LOGGER.warning("%s", note)
     return joined
+
+
+def _check(config: Config) -> None:
+    for name in config.domain:
+        if not name or not set("/\\+").isdisjoint(name):
+            raise UserError(
+                f"Expected names without /, \\ and + in --domain. Received: domain={name!r}; choose another."
+            )
+    if config.test_split == "apascal" and (config.splits_file or config.split_seed >= 0):
+        other = f"splits_file={config.splits_file}" if config.splits_file else f"split_seed={config.split_seed}"
+        raise UserError(
+            "Expected --test_split=apascal without another split. "
+            f"Received: test_split=apascal and {other}; leave one out."
+        )
 
 
 def _load_generated(name: str) -> Domain:
@@ -43,78 +65,66 @@ def _load_generated(name: str) -> Domain:
 
 
 def _load_folder(i: int, name: str, config: Config) -> Domain:
-    folder = os.path.abspath(os.path.expanduser(config.data_dir[i]))
-    if not os.path.isdir(folder):
-        raise UserError(f"Expected a folder for --domain={name}. Received: data_dir={config.data_dir[i]}, which is none.")
-    layout, folder = _find_layout(folder, config.layout[i] if config.layout else "")
-    return LAYOUTS[layout].load(name, folder, config)
+    given = config.data_dir[i]
+    folder = os.path.abspath(os.path.expanduser(given))
+    if not given or not os.path.isdir(folder):
+        raise UserError(
+            f"Expected a folder for --domain={name}. Received: data_dir={given or '(nothing)'}, "
+            f"{'which is none' if given else 'which names none'}; check --data_dir."
+        )
+    layout, place = _find_layout(name, folder, config.layout[i] if config.layout else "")
+    files.check_inside(place, folder)
+    return LAYOUTS[layout].load(name, place, config)
 
 
-def _find_layout(folder: str, asked: str) -> tuple[str, str]:
-    """(layout, the folder that has it): the folder itself or one below it."""
+def _find_layout(name: str, folder: str, asked: str) -> tuple[str, str]:
+    """(layout, the folder that has it): the folder itself or one below it.
+
+    Of several, the one whose layout is called like the domain counts.
+    """
     if asked and asked not in LAYOUTS:
-        raise UserError(f"Expected --layout to be one of {', '.join(LAYOUTS)}. Received: layout={asked}.")
-    below = sorted(e.path for e in os.scandir(folder) if e.is_dir())
+        near = difflib.get_close_matches(asked, LAYOUTS, 1, 0.0)
+        raise UserError(
+            f"Expected --layout to be one of {', '.join(LAYOUTS)}. Received: layout={asked}; nearest: {near[0]}."
+        )
     wanted = [asked] if asked else list(LAYOUTS)
-    for place in [folder, *below]:
-        for layout in wanted:
-            if LAYOUTS[layout].recognises(place):
-                return layout, place
+    for places in ([folder], files.subfolders(folder)):
+        found = [(layout, place) for place in places for layout in wanted if LAYOUTS[layout].recognises(place)]
+        named = [pair for pair in found if pair[0] == name]
+        choice = found if len(found) == 1 else named
+        if len(choice) == 1:
+            return choice[0]
+        if found:
+            shown = ", ".join(f"{os.path.basename(place)} ({layout})" for layout, place in found)
+            raise UserError(
+                f"Expected one data set in {folder}. Received: {shown}; name one of them by --data_dir or --layout."
+            )
     what = f"the {asked} layout" if asked else "a known layout"
     there = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
-    raise UserError(f"Expected {what} in {folder}: one of {_MARKS}. Received: {there}; name another folder by --data_dir.")
+    raise UserError(
+        f"Expected {what} in {folder}: one of {_MARKS}. Received: {there}; name another folder by --data_dir."
+    )
 
 
 def _resplit(domain: Domain, config: Config) -> Domain:
     """The domain with the split that the settings ask for in place of its own."""
+    notes = domain.notes
     if config.splits_file:
-        subsets = _splits_file_subsets(domain, config.splits_file)
+        subsets = splits_file.read_subsets(domain, os.path.expanduser(config.splits_file))
+        unused = f"{(subsets == UNUSED).sum()} of {len(subsets)} images of {domain.name}"
+        notes += (f"{unused} are in neither list of {config.splits_file}.",) if (subsets == UNUSED).any() else ()
     elif config.split_seed >= 0:
         subsets = _seeded_subsets(domain, config.split_seed)
     else:
         return domain
     shared = np.intersect1d(domain.class_ids[subsets == TRAIN], domain.class_ids[subsets == TEST])
-    return dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared))
+    return dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared), notes=notes)
 
 
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:
     """Another class-disjoint split with the same share of test classes; unused records stay out."""
-    fraction = build.test_class_fraction(domain) if domain.class_disjoint else 0.25
-    subsets = build.random_class_subsets(domain.class_ids, fraction, seed)
-    return np.where(domain.subsets == UNUSED, UNUSED, subsets)
-
-
-def _splits_file_subsets(domain: Domain, path: str) -> np.ndarray:
-    """The split of an xlsa17 `att_splits.mat`, whose image numbers refer to `res101.mat` beside it."""
-    if not os.path.isfile(path):
-        raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file.")
-    splits = _loadmat(path, ("trainval_loc", "test_unseen_loc"))
-    listing = _loadmat(files.require(os.path.dirname(os.path.abspath(path)), "res101.mat"), ("image_files",))
-    names = [_tail(str(cell.ravel()[0] if cell.dtype == object else cell.item())) for cell in listing["image_files"].ravel()]
-    part = {}
-    for key, subset in (("trainval_loc", TRAIN), ("test_unseen_loc", TEST)):
-        for number in splits[key].ravel():
-            part[names[int(number) - 1]] = subset
-    subsets = np.array([part.get(_tail(p), UNUSED) for p in domain.paths])
-    if not (subsets == TRAIN).any() or not (subsets == TEST).any():
-        raise UserError(
-            f"Expected {path} to list images of {domain.name}. Received: {len(part)} images, of which "
-            f"{int((subsets != UNUSED).sum())} are in the data folder; is it of another data set?"
-        )
+    fraction = build.test_class_fraction(domain) if domain.class_disjoint else _TEST_FRACTION
+    used = domain.subsets != UNUSED
+    subsets = np.full(len(used), UNUSED)
+    subsets[used] = build.random_class_subsets(domain.class_ids[used], fraction, seed)
     return subsets
-
-
-def _tail(path: str) -> str:
-    """Folder and file name, which identify an image in every release."""
-    return "/".join(path.replace("\\", "/").split("/")[-2:]).lower()
-
-
-def _loadmat(path: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        content = scipy.io.loadmat(path)
-    except Exception as error:  # SciPy raises many kinds for a damaged file
-        raise UserError(f"Expected a MATLAB file. Received: {path} ({error}); download it anew.") from error
-    for key in keys:
-        if key not in content:
-            raise UserError(f"Expected the variable {key} in {path}. Received: {sorted(content)}; download it anew.")
-    return content

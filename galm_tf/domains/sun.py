@@ -9,12 +9,12 @@ A class is the folder of an image below its first letter, its parts joined by
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
-import scipy.io
 
 from galm_tf.config import Config
-from galm_tf.domains import build, files
+from galm_tf.domains import build, files, matlab
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 
@@ -22,27 +22,31 @@ _TEST_FRACTION = 107 / 707  # the paper's proportion of classes, §4.2.2
 
 
 def recognises(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "SUNAttributeDB", "images.mat"))
+    """Whether it holds the folder of the annotations."""
+    return os.path.isdir(os.path.join(folder, "SUNAttributeDB"))
 
 
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the folder; raises UserError for what is missing or does not fit."""
-    attributes = _strings(folder, "attributes")
-    images = _strings(folder, "images")
-    votes = _matrix(folder, "attributeLabels_continuous", "labels_cv")
+    attributes = matlab.strings(_variable(folder, "attributes", "attributes"))
+    images = matlab.strings(_variable(folder, "images", "images"))
+    votes = _variable(folder, "attributeLabels_continuous", "labels_cv")
     if votes.shape != (len(images), len(attributes)):
         raise UserError(
             f"Expected votes of shape {(len(images), len(attributes))} (images, attributes) in "
-            f"{_path(folder, 'attributeLabels_continuous')}. Received: shape={votes.shape}; download the three files anew."
+            f"{folder}/SUNAttributeDB/attributeLabels_continuous.mat. Received: shape={votes.shape}; "
+            "download the three files anew."
         )
-    present = files.list_images(files.require(folder, "images"))
+    present = files.list_images(files.require(folder, "images"), folder)
     keep = np.array([image in present for image in images])
     notes = []
     if not keep.all():
         missing = [image for image, there in zip(images, keep) if not there]
-        notes.append(files.missing_images(missing, len(images), "images.mat", os.path.join(folder, "images"), config.on_bad_image))
+        place = os.path.join(folder, "images")
+        notes.append(files.missing_images(missing, len(images), "images.mat", place, config.on_bad_image))
     names = [class_name(image) for image, there in zip(images, keep) if there]
     classes, class_ids = np.unique(names, return_inverse=True)
+    subsets, drawn = _subsets(folder, classes.tolist(), class_ids, config)
     return build.build_domain(
         name,
         "sun",
@@ -51,8 +55,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
         paths=[present[image] for image, there in zip(images, keep) if there],
         class_ids=class_ids,
         labels=labels_from_votes(votes[keep], config),
-        subsets=_subsets(folder, classes.tolist(), class_ids, config),
-        notes=notes,
+        subsets=subsets,
+        notes=[*notes, *drawn],
     )
 
 
@@ -85,35 +89,20 @@ def unique(names: list[str]) -> list[str]:
     return result
 
 
-def _subsets(folder: str, classes: list[str], class_ids: np.ndarray, config: Config) -> np.ndarray:
-    lists = [os.path.join(folder, f"{part}classes.txt") for part in ("train", "test")]
-    if not all(map(os.path.exists, lists)):
-        return build.random_class_subsets(class_ids, _TEST_FRACTION, config.seed)
-    train, test = ([line.replace("/", "_") for line in files.read_lines(p)] for p in lists)
-    return build.subsets_by_class(class_ids, classes, train, test, folder)
+def _subsets(folder: str, classes: list[str], class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, list[str]]:
+    """(`train` or `test` per record, notes): by the class lists, without any by seed."""
+    lists = ("trainclasses.txt", "testclasses.txt")
+    if not any(os.path.exists(os.path.join(folder, name)) for name in lists):
+        return build.drawn_subsets(class_ids, _TEST_FRACTION, config)
+    train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, name))] for name in lists)
+    return build.subsets_by_class(class_ids, classes, train, test, folder), []
 
 
-def _path(folder: str, stem: str) -> str:
-    return os.path.join(folder, "SUNAttributeDB", f"{stem}.mat")
+def _listed_class(line: str) -> str:
+    """A class in a list: `library_indoor`, or as the folder `/l/library/indoor`."""
+    return re.sub("^/?[a-z]/", "", line).replace("/", "_")
 
 
-def _matrix(folder: str, stem: str, key: str) -> np.ndarray:
-    path = files.require(os.path.join(folder, "SUNAttributeDB"), f"{stem}.mat")
-    try:
-        content = scipy.io.loadmat(path)
-    except Exception as error:  # SciPy raises many kinds for a damaged file
-        raise UserError(f"Expected a MATLAB file. Received: {path} ({error}); download it anew.") from error
-    if key not in content:
-        there = sorted(k for k in content if not k.startswith("__"))
-        raise UserError(f"Expected the variable {key} in {path}. Received: {there}; download it anew.")
-    return content[key]
-
-
-def _strings(folder: str, stem: str) -> list[str]:
-    """A cell array of strings, of any nesting."""
-    result = []
-    for cell in _matrix(folder, stem, stem).ravel():
-        while isinstance(cell, np.ndarray):
-            cell = cell.ravel()[0]
-        result.append(str(cell).strip())
-    return result
+def _variable(folder: str, stem: str, name: str) -> np.ndarray:
+    path = files.require(os.path.join(folder, "SUNAttributeDB"), f"{stem}.mat", root=folder)
+    return matlab.read_variables(path, name)[0]

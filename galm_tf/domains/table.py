@@ -2,12 +2,15 @@
 
 Columns: `image` (path below images/), `class`, optionally `split` (train, test)
 and a box (`left`, `top`, `right`, `bottom`: pixels, right and bottom exclusive),
-then one column per attribute: 0, 1 or empty for unknown.
+then one column per attribute: 0, 1 or empty for unknown. An image may have several
+rows when their boxes differ.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -17,107 +20,177 @@ from galm_tf.domains import build, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
 
+_TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
 _TEST_FRACTION = 0.2
 
 
 def recognises(folder: str) -> bool:
-    return any(os.path.isfile(os.path.join(folder, f"attributes.{e}")) for e in ("csv", "parquet"))
+    return any(os.path.isfile(os.path.join(folder, name)) for name in _TABLES)
 
 
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
-    path = files.require(folder, "attributes.csv", "attributes.parquet")
+    path = files.require(folder, *_TABLES)
     table = _read(path)
-    for column in ("image", "class"):
-        if column not in table:
-            raise UserError(f"Expected a column {column} in {path}. Received: {list(table.columns)}; add it.")
-        _check_filled(table[column], path, column)
-    present = files.list_images(files.require(folder, "images"))
-    names = table["image"].astype(str).str.replace("\\", "/", regex=False)
-    _check_duplicates(table, names, path)
-    there = names.isin(set(present)).to_numpy()
-    notes = []
-    if not there.all():
-        missing = names[~there]
-        line = _line(path, int(np.flatnonzero(~there)[0]))
-        where = f"{os.path.basename(path)} ({line})"
-        notes.append(files.missing_images(missing.tolist(), len(names), where, os.path.join(folder, "images"), config.on_bad_image))
     attributes = [c for c in table.columns if c not in ("image", "class", "split", *_BOX)]
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
-    labels = np.stack([_labels(table[c], path, str(c)) for c in attributes], axis=1)[there]
-    boxes = _boxes(table, path)[there]
-    classes, class_ids = np.unique(table["class"].astype(str).to_numpy()[there].astype(str), return_inverse=True)
-    single = [c for c, count in zip(classes, np.bincount(class_ids)) if count == 1]
-    if single:
-        notes.append(f"{len(single)} classes have one image only, the first is {single[0]}.")
-    subsets, disjoint = _subsets(table, path, there, class_ids, config)
+    labels = np.stack([_labels(table[c], path) for c in attributes], axis=1)
+    boxes = _boxes(table, path)
+    _check_duplicates(table, boxes, path)
+    pictures, notes = _pictures(table, path, folder, config)
+    there = pictures.notna().to_numpy()
+    if not there.any():
+        raise UserError(
+            f"Expected the images of {path} in {folder}/images. Received: none of {len(table)}; copy them there."
+        )
+    classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
+    subsets, drawn = _subsets(table[there], path, class_ids, config)
+    shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,
         "table",
-        attributes=[str(a).strip() for a in attributes],
+        attributes=attributes,
         classes=classes.tolist(),
-        paths=[present[n] for n in names[there]],
+        paths=pictures[there].tolist(),
         class_ids=class_ids,
-        labels=labels,
+        labels=labels[there],
         subsets=subsets,
-        boxes=boxes,
+        boxes=boxes[there],
         source="own",
-        class_disjoint=disjoint,
-        notes=notes,
+        class_disjoint=not len(shared),
+        notes=[*notes, *drawn],
     )
 
 
 def _read(path: str) -> pd.DataFrame:
+    """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file."""
     try:
-        if path.endswith(".csv"):
-            return pd.read_csv(path, encoding="utf-8-sig", dtype=object, keep_default_na=False, skip_blank_lines=False)
-        return pd.read_parquet(path)
+        table = _read_csv(path) if path.endswith(".csv") else _read_parquet(path)
     except ImportError as error:
-        raise UserError(f"Expected pyarrow to read {path}. Received: {error}; install it, or save the table as CSV.") from None
+        raise UserError(
+            f"Expected pyarrow to read {path}. Received: {error}; install it, or save the table as CSV."
+        ) from error
     except Exception as error:  # pandas raises many kinds for a damaged table
-        raise UserError(f"Expected a table in {path}. Received: {error}; save it as UTF-8 CSV with one header line.") from None
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"Expected a table in {path}. Received: {reason}; save it as UTF-8 CSV with one header line."
+        ) from error
+    table.columns = [str(c).strip() for c in table.columns]
+    named = [bool(name) or not _blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
+    table = table.loc[:, named]  # without the columns of commas at the end of every line
+    _check_columns(list(table.columns), path)
+    table = table[~np.stack([_blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
+    if not len(table):
+        raise UserError(f"Expected a line per image in {path}. Received: the header only; add the images.")
+    for column in ("image", "class"):
+        _check_filled(table[column], path)
+        table = table.assign(**{column: table[column].astype(str).str.strip()})
+    return table
 
 
-def _line(path: str, row: int) -> str:
-    return f"line {row + 2}" if path.endswith(".csv") else f"row {row}"
+def _read_csv(path: str) -> pd.DataFrame:
+    """All cells as text. The header is read as a line, so that pandas neither renames nor drops a column."""
+    table = pd.read_csv(
+        path,
+        encoding="utf-8-sig",
+        header=None,
+        dtype=object,
+        keep_default_na=False,
+        skip_blank_lines=False,
+        index_col=False,
+    )
+    header = table.iloc[0]
+    table = table.iloc[1:].set_axis(header.tolist(), axis=1)
+    return table.set_axis(table.index + 1, axis=0)
+
+
+def _read_parquet(path: str) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    if table.index.names != [None]:
+        table = table.reset_index()
+    return table.reset_index(drop=True)
+
+
+def _check_columns(columns: list[str], path: str) -> None:
+    for column in ("image", "class"):
+        if column not in columns:
+            hint = "; separate the columns by commas" if len(columns) == 1 and ";" in columns[0] else "; add it"
+            raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
+    for i, column in enumerate(columns):
+        if not column or column in columns[:i]:
+            what = f"{column} twice" if column else f"no name in column {i + 1}"
+            raise UserError(
+                f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one."
+            )
+
+
+def _place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
+    return f"{path}, {_line(column, path, row)}"
+
+
+def _line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
+    return f"{'line' if path.endswith('.csv') else 'row'} {column.index[row]}"
 
 
 def _blank(column: pd.Series) -> np.ndarray:
     """bool [n]: cells without a value."""
-    return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
+    return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy(bool)
 
 
-def _check_filled(column: pd.Series, path: str, name: str) -> None:
+def _check_filled(column: pd.Series, path: str) -> None:
     empty = np.flatnonzero(_blank(column))
     if len(empty):
-        raise UserError(f"Expected a value of {name} in {path}, {_line(path, int(empty[0]))}. Received: nothing; fill the cell.")
+        where = _place(column, path, int(empty[0]))
+        raise UserError(f"Expected a value of {column.name} in {where}. Received: nothing; fill the cell.")
 
 
-def _check_duplicates(table: pd.DataFrame, names: pd.Series, path: str) -> None:
+def _check_duplicates(table: pd.DataFrame, boxes: np.ndarray, path: str) -> None:
     """One row per image and box."""
-    boxes = [table[c].astype(str) for c in _BOX if c in table]
-    keys = pd.concat([names, *boxes], axis=1)
+    keys = pd.DataFrame(boxes).assign(image=table["image"].map(_normal).to_numpy())
     repeated = np.flatnonzero(keys.duplicated())
     if len(repeated):
         row = int(repeated[0])
         first = int(np.flatnonzero((keys == keys.iloc[row]).all(axis=1))[0])
         raise UserError(
-            f"Expected one row per image (and box) in {path}. Received: {names.iloc[row]} in {_line(path, first)} "
-            f"and {_line(path, row)}; remove one."
+            f"Expected one row per image, or per image and box, in {_place(table, path, row)}, column image. Received: "
+            f"{table['image'].iloc[row]}, as in {_line(table, path, first)}; remove one."
         )
 
 
-def _labels(column: pd.Series, path: str, name: str) -> np.ndarray:
+def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tuple[pd.Series, list[str]]:
+    """(absolute path per row, missing where absent; notes)."""
+    place = files.require(folder, "images")
+    present = {_normal(name): file for name, file in files.list_images(place, folder, ("",)).items()}
+    pictures = table["image"].map(lambda name: present.get(_normal(name)))
+    absent = np.flatnonzero(pictures.isna())
+    if not len(absent):
+        return pictures, []
+    missing = table["image"].iloc[absent].tolist()
+    where = f"{path} ({_line(table, path, int(absent[0]))})"
+    return pictures, [files.missing_images(missing, len(table), where, place, config.on_bad_image)]
+
+
+def _normal(name: str) -> str:
+    """One spelling of a relative path: / between folders, letters with accents composed."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """float64 [n], NaN for what is no number."""
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
+def _labels(column: pd.Series, path: str) -> np.ndarray:
     """A column of 0, 1 and empty cells as float32 [n] with NaN."""
     empty = _blank(column)
-    values = pd.to_numeric(column.where(~empty), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    values = _numbers(column.where(~empty))
     wrong = np.flatnonzero(~empty & ~np.isin(values, (0.0, 1.0)))
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
-            f"Expected 0, 1 or an empty cell in {path}, {_line(path, row)}, column {name}. "
+            f"Expected 0, 1 or an empty cell in {_place(column, path, row)}, column {column.name}. "
             f"Received: {column.iloc[row]!r}; correct the cell, or remove the column if it is no attribute."
         )
     return values.astype(np.float32)
@@ -131,33 +204,37 @@ def _boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     if len(columns) < len(_BOX):
         raise UserError(f"Expected the columns {_BOX} together in {path}. Received: {columns} only; add the others.")
     empty = np.stack([_blank(table[c]) for c in _BOX], axis=1)
-    values = np.stack([pd.to_numeric(table[c], errors="coerce").to_numpy(np.float64, na_value=np.nan) for c in _BOX], axis=1)
+    values = np.stack([_numbers(table[c]) for c in _BOX], axis=1)
     whole = empty.all(axis=1)
-    good = np.isfinite(values).all(axis=1) & (values[:, :2] >= 0).all(axis=1) & (values[:, 2:] > values[:, :2]).all(axis=1)
+    good = ((values[:, :2] >= 0) & (values[:, 2:] > values[:, :2]) & (values[:, 2:] < 2**31)).all(axis=1)
     wrong = np.flatnonzero(~whole & ~good)
     if len(wrong):
         row = int(wrong[0])
         got = ", ".join(f"{c}={table[c].iloc[row]}" for c in _BOX)
         raise UserError(
-            f"Expected 0 <= left < right and 0 <= top < bottom in {path}, {_line(path, row)}. Received: {got}; correct the box."
+            f"Expected 0 <= left < right and 0 <= top < bottom in {_place(table, path, row)}. Received: {got}; "
+            "correct the box, or leave all four cells empty for the whole image."
         )
-    return np.where(whole[:, None], np.array(WHOLE_IMAGE), np.nan_to_num(values)).astype(np.int32)
+    boxes = np.concatenate([np.floor(values[:, :2]), np.ceil(values[:, 2:])], axis=1)
+    return np.where(whole[:, None], np.array(WHOLE_IMAGE), np.nan_to_num(boxes)).astype(np.int32)
 
 
-def _subsets(table, path: str, there: np.ndarray, class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, bool]:
-    """(`train`, `test` or `unused` per record, whether their classes are disjoint)."""
+def _subsets(table: pd.DataFrame, path: str, class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, list[str]]:
+    """(`train`, `test` or `unused` per record, notes): by the column split, without one by seed."""
     if "split" not in table:
         if len(np.unique(class_ids)) < 2:
-            raise UserError(f"Expected at least two classes in {path}, or a column split. Received: one class; add one.")
-        return build.random_class_subsets(class_ids, _TEST_FRACTION, config.seed), True
-    column = table["split"].astype(str).str.strip().str.lower()
-    wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED, ""]).to_numpy())
+            raise UserError(
+                f"Expected at least two classes in {path}, or a column split. Received: one class; add one."
+            )
+        return build.drawn_subsets(class_ids, _TEST_FRACTION, config)
+    column = table["split"].where(~_blank(table["split"]), UNUSED).astype(str).str.strip().str.lower()
+    wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
-            f"Expected train, test or an empty cell in {path}, {_line(path, row)}, column split. "
+            f"Expected train, test or an empty cell in {_place(table, path, row)}, column split. "
             f"Received: {table['split'].iloc[row]!r}; correct the cell."
         )
-    subsets = column.replace("", UNUSED).to_numpy().astype(str)[there]
-    shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
-    return subsets, not len(shared)
+    unused = int((column == UNUSED).sum())
+    notes = [f"{unused} of {len(column)} rows of {path} have no split and are unused."] if unused else []
+    return column.to_numpy().astype(str), notes

@@ -1,0 +1,73 @@
+"""The splits of Xian et al. (2018), "xlsa17": `att_splits.mat` with `res101.mat` beside it.
+
+`att_splits.mat` numbers images from 1 in the order of `image_files` in
+`res101.mat`. `trainval_loc` trains and `test_unseen_loc` is tested;
+`test_seen_loc` (images of training classes) is used for neither.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+
+import numpy as np
+
+from galm_tf.domains import files, matlab
+from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
+from galm_tf.errors import UserError
+
+
+def read_subsets(domain: Domain, path: str) -> np.ndarray:
+    """`train`, `test` or `unused` per record of a single domain.
+
+    Images are matched by folder and file name, the objects of one photograph in
+    their order, so a folder that holds only some of the images will do.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file.")
+    listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat")
+    listed = [_tail(name) for name in matlab.strings(matlab.read_variables(listing, "image_files")[0])]
+    parts = _parts(path, len(listed))
+    positions = defaultdict(list)
+    for position, name in enumerate(listed):
+        positions[name].append(position)
+    subsets, passed = [], defaultdict(int)
+    for name in map(_tail, domain.paths):
+        here, number = positions.get(name, ()), passed[name]
+        subsets.append(parts[here[number]] if number < len(here) else UNUSED)
+        passed[name] += 1
+    result = np.array(subsets)
+    for part in (TRAIN, TEST):
+        if not (result == part).any():
+            raise UserError(
+                f"Expected {path} to list {part} images of {domain.name}. Received: {len(listed)} images, of which "
+                f"{sum(name in passed for name in positions)} are in the data folder and none is for {part}; "
+                "is it of another data set?"
+            )
+    return result
+
+
+def _parts(path: str, size: int) -> np.ndarray:
+    """The part of each of `size` listed images."""
+    parts = np.full(size, UNUSED)
+    numbers = [v.ravel().astype(np.int64) for v in matlab.read_variables(path, "trainval_loc", "test_unseen_loc")]
+    both = np.intersect1d(*numbers)
+    if len(both):
+        raise UserError(
+            f"Expected disjoint trainval_loc and test_unseen_loc in {path}. Received: image {both[0]} in both; "
+            "download the file anew."
+        )
+    for variable, part, index in zip(("trainval_loc", "test_unseen_loc"), (TRAIN, TEST), numbers):
+        outside = index[(index < 1) | (index > size)]
+        if len(outside):
+            raise UserError(
+                f"Expected image numbers from 1 to {size} (images in res101.mat) in {variable} of {path}. "
+                f"Received: {outside[0]}; take both files from the same folder of the download."
+            )
+        parts[index - 1] = part
+    return parts
+
+
+def _tail(path: str) -> str:
+    """Folder and file name, which identify an image in every release."""
+    return "/".join(path.replace("\\", "/").split("/")[-2:]).lower()

@@ -1,0 +1,152 @@
+"""Animals with Attributes: counts, labels and split against a plain reading; damaged folders end in one sentence."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.errors import UserError
+
+DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data" / "awa"
+real = pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data/awa")
+
+CLASSES = ["antelope", "grizzly+bear", "killer+whale", "beaver"]
+MATRIX = [[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 1, 0]]
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    root = tmp_path / "Animals_with_Attributes2"
+    root.mkdir()
+    (root / "classes.txt").write_text("".join(f"{i:8d}\t{c}\n" for i, c in enumerate(CLASSES, 1)))
+    (root / "predicates.txt").write_text("1 black\n2 white\n3 furry\n")
+    (root / "predicate-matrix-binary.txt").write_text("\n".join(" ".join(map(str, row)) for row in MATRIX))
+    (root / "trainclasses.txt").write_text("antelope\nkiller+whale\n")
+    (root / "testclasses.txt").write_text("grizzly+bear\nbeaver\n")
+    for name, files in {
+        "antelope": ("a.JPG", "b.png"),
+        "grizzly+bear": ("c d.jpeg",),
+        "killer+whale": ("é.jpg", "._é.jpg"),
+    }.items():
+        (root / "JPEGImages" / name).mkdir(parents=True)
+        for file in files:
+            Image.new("RGB", (4, 4)).save(root / "JPEGImages" / name / file, "png")
+    return root
+
+
+def load(folder: pathlib.Path, **settings):
+    return load_domains(Config(domain=("zoo",), data_dir=(str(folder),), **settings))
+
+
+def test_reads_classes_images_labels_and_split(folder):
+    domain = load(folder)
+    assert domain.attributes == ("zoo/black", "zoo/white", "zoo/furry")
+    assert domain.classes == tuple(f"zoo/{c}" for c in CLASSES)
+    assert [pathlib.Path(p).name for p in domain.paths] == ["a.JPG", "b.png", "c d.jpeg", "é.jpg"]
+    np.testing.assert_array_equal(domain.class_ids, [0, 0, 1, 2])
+    np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
+    assert domain.subsets.tolist() == ["train", "train", "test", "train"]
+    assert domain.layouts == ("awa",) and domain.data_sources == ("official",) and domain.class_disjoint
+    assert (domain.boxes == -1).all()
+
+
+def test_classes_without_images_and_with_one_are_noted(folder):
+    notes = " ".join(load(folder).notes)
+    assert "1 of 4 classes have no images" in notes
+    assert "2 of 4 classes of zoo have one image only, the first is grizzly+bear" in notes
+
+
+def test_is_found_one_folder_below(folder):
+    assert load(folder.parent).paths == load(folder).paths
+
+
+def test_continuous_matrix_is_cut_at_its_mean(folder):
+    (folder / "predicate-matrix-binary.txt").unlink()
+    values = np.where(np.array(MATRIX) == 1, 80.0, -1.0)
+    np.savetxt(folder / "predicate-matrix-continuous.txt", values)
+    domain = load(folder)
+    np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
+    assert "predicate-matrix-continuous.txt is cut at its mean" in " ".join(domain.notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n", r"4 lines of 3 numbers.*binary\.txt.*2 lines of 3 numbers"),
+        ("predicate-matrix-binary.txt", "1 0\n0 0\n1 1\n0 1\n", r"4 lines of 3 numbers.*4 lines of 2 numbers"),
+        ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n1 7 0\n0 1 0\n", r"0 and 1 in .*line 3, column 2.*Received: 7"),
+        ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n1 x 0\n0 1 0\n", r"numbers in .*binary\.txt.*'x'"),
+        ("classes.txt", "1 antelope\nbear\n", r"number and a name in .*classes\.txt, line 2.*'bear'"),
+        (
+            "classes.txt",
+            "1 antelop\n2 grizzly+bear\n3 killer+whale\n4 beaver\n",
+            r"Received: antelope.*did you mean antelop\?",
+        ),
+        (
+            "predicates.txt",
+            "1 black\n2 furry\n3 furry\n",
+            r"attributes of zoo with different names.*furry as number 2 and 3",
+        ),
+        ("trainclasses.txt", "antelope\n", r"in one of the class lists.*killer\+whale in neither"),
+        ("trainclasses.txt", "antelope\nkiller+whale\nbeaver\n", r"disjoint class lists.*beaver in both"),
+        (
+            "trainclasses.txt",
+            "antelope\nkiller+wale\n",
+            r"trainclasses\.txt.*Received: killer\+wale.*did you mean killer\+whale",
+        ),
+    ],
+)
+def test_damaged_file_is_named_with_the_repair(folder, file, text, expected):
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=expected):
+        load(folder)
+
+
+@pytest.mark.parametrize("file", ["classes.txt", "predicate-matrix-binary.txt", "testclasses.txt"])
+def test_missing_file_is_named_with_its_place(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(UserError, match=f"Expected {file}.* in .*Animals_with_Attributes2"):
+        load(folder)
+
+
+def test_missing_images_folder(folder):
+    (folder / "JPEGImages").rename(folder / "Bilder")
+    with pytest.raises(UserError, match="Expected JPEGImages in .*Received: Bilder"):
+        load(folder)
+
+
+def test_text_that_is_not_utf8(folder):
+    (folder / "predicates.txt").write_bytes("1 schwarz\n2 weiß\n3 grün\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"UTF-8 in .*predicates\.txt"):
+        load(folder)
+
+
+def test_byte_order_mark_and_windows_line_ends(folder):
+    for file in folder.glob("*.txt"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load(folder).attributes == ("zoo/black", "zoo/white", "zoo/furry")
+
+
+@real
+def test_shared_sample_equals_a_plain_reading():
+    domain = load_domains(Config(domain=("awa",), data_dir=(str(DATA),)))
+    assert (len(domain.paths), len(domain.classes), len(domain.attributes)) == (8339, 26, 85)
+    matrix = np.loadtxt(DATA / "predicate-matrix-binary.txt")
+    names = np.loadtxt(DATA / "classes.txt", str)[:, 1].tolist()
+    test = (DATA / "testclasses.txt").read_text().split()
+    folders = [pathlib.Path(p).parent.name for p in domain.paths]
+    np.testing.assert_array_equal(domain.labels, matrix[[names.index(f) for f in folders]])
+    np.testing.assert_array_equal(domain.subsets == "test", [f in test for f in folders])
+    assert len({f for f, s in zip(folders, domain.subsets) if s == "test"}) == 6
+    assert set(domain.paths) == {str(p) for p in (DATA / "JPEGImages").glob("*/*")}
+
+
+@real
+def test_cut_at_the_mean_is_how_the_shared_binary_matrix_was_made():
+    continuous = np.loadtxt(DATA / "predicate-matrix-continuous.txt")
+    np.testing.assert_array_equal(continuous > continuous.mean(), np.loadtxt(DATA / "predicate-matrix-binary.txt"))

@@ -1,0 +1,308 @@
+"""Finding layouts, joining domains, other splits, and what is refused on the way."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import scipy.io
+from PIL import Image
+
+from galm_tf.config import Config
+from galm_tf.domains import files, load_domains
+from galm_tf.errors import UserError
+
+SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
+real = pytest.mark.skipif(not (SHARED / "apay").is_dir(), reason="no ../shared/data")
+
+CLASSES = [f"k{i:02d}" for i in range(12)]
+
+
+def picture(path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path, "png")
+
+
+def make_awa(root: pathlib.Path) -> pathlib.Path:
+    """12 classes of 3 images, the last 3 classes tested."""
+    for c in CLASSES:
+        for i in range(3):
+            picture(root / "JPEGImages" / c / f"{c}_{i}.png")
+    (root / "classes.txt").write_text("".join(f"{i} {c}\n" for i, c in enumerate(CLASSES, 1)))
+    (root / "predicates.txt").write_text("1 black\n2 furry\n")
+    (root / "predicate-matrix-binary.txt").write_text("".join(f"{i % 2} {i // 2 % 2}\n" for i in range(12)))
+    (root / "trainclasses.txt").write_text("\n".join(CLASSES[:9]))
+    (root / "testclasses.txt").write_text("\n".join(CLASSES[9:]))
+    return root
+
+
+def make_table(root: pathlib.Path) -> pathlib.Path:
+    rows = ["a.png,cat,train,1,", "b.png,cat,train,0,1", "c.png,dog,test,1,0"]
+    for row in rows:
+        picture(root / "images" / row.split(",")[0])
+    (root / "attributes.csv").write_text("image,class,split,furry,metal\n" + "\n".join(rows))
+    return root
+
+
+def load(*pairs: tuple[str, pathlib.Path], **settings):
+    names, folders = zip(*pairs)
+    return load_domains(Config(domain=tuple(names), data_dir=tuple(map(str, folders)), **settings))
+
+
+# Which layout, where.
+
+
+def test_layout_is_found_by_content_not_by_name(tmp_path):
+    assert load(("sun", make_awa(tmp_path / "a"))).layouts == ("awa",)
+    assert load(("zoo", make_table(tmp_path / "t"))).layouts == ("table",)
+
+
+def test_parent_of_one_data_set_is_enough(tmp_path):
+    make_awa(tmp_path / "Animals_with_Attributes")
+    (tmp_path / "notes").mkdir()
+    assert load(("zoo", tmp_path)).layouts == ("awa",)
+
+
+def test_parent_of_several_needs_a_choice(tmp_path):
+    make_awa(tmp_path / "a")
+    make_table(tmp_path / "t")
+    with pytest.raises(UserError, match=r"Expected one data set in .*Received: a \(awa\), t \(table\)"):
+        load(("zoo", tmp_path))
+    assert load(("awa", tmp_path)).layouts == ("awa",)
+    assert load(("zoo", tmp_path), layout=("table",)).layouts == ("table",)
+
+
+def test_layout_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"Expected the sun layout in .*SUNAttributeDB.*Received: JPEGImages"):
+        load(("zoo", make_awa(tmp_path / "a")), layout=("sun",))
+
+
+def test_unknown_layout(tmp_path):
+    with pytest.raises(UserError, match=r"--layout to be one of awa, apay, sun, table.*layout=tabel; nearest: table"):
+        load(("zoo", tmp_path), layout=("tabel",))
+
+
+def test_folder_without_a_layout(tmp_path):
+    (tmp_path / "holiday").mkdir()
+    with pytest.raises(UserError, match=r"a known layout in .*attributes\.csv \(table\).*Received: holiday"):
+        load(("zoo", tmp_path))
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(UserError, match=r"Expected a folder for --domain=zoo.*nowhere"):
+        load(("zoo", tmp_path / "nowhere"))
+
+
+def test_empty_name_of_a_folder(tmp_path):
+    with pytest.raises(UserError, match=r"Expected a folder for --domain=sun"):
+        load_domains(Config(domain=("zoo", "sun"), data_dir=(str(make_awa(tmp_path / "a")), "")))
+
+
+def test_unknown_domain_names_the_nearest():
+    with pytest.raises(UserError, match=r"one of awa, apay, sun, or --data_dir.*domain=snu; nearest: sun"):
+        load_domains(Config(domain=("snu",)))
+
+
+@pytest.mark.parametrize("name", ["my/zoo", "a+b", ""])
+def test_names_that_would_be_ambiguous(name):
+    with pytest.raises(UserError, match="Expected names without"):
+        load_domains(Config(domain=(name,)))
+
+
+# Several domains.
+
+
+def test_joined_domains_know_nothing_of_each_other(tmp_path):
+    awa, own = ("zoo", make_awa(tmp_path / "a")), ("mine", make_table(tmp_path / "t"))
+    joined, parts = load(awa, own), [load(awa), load(own)]
+    assert joined.name == "zoo+mine" and joined.domain_names == ("zoo", "mine") and joined.layouts == ("awa", "table")
+    assert joined.attributes == ("zoo/black", "zoo/furry", "mine/furry", "mine/metal")
+    np.testing.assert_array_equal(joined.attribute_domains, [0, 0, 1, 1])
+    np.testing.assert_array_equal(joined.image_domains, [0] * 36 + [1] * 3)
+    np.testing.assert_array_equal(joined.labels[:36, :2], parts[0].labels)
+    np.testing.assert_array_equal(joined.labels[36:, 2:], parts[1].labels)
+    assert np.isnan(joined.labels[:36, 2:]).all() and np.isnan(joined.labels[36:, :2]).all()
+    names = [part.classes[i] for part in parts for i in part.class_ids]
+    assert [joined.classes[i] for i in joined.class_ids] == names
+    assert joined.paths == parts[0].paths + parts[1].paths
+    assert joined.subsets.tolist() == [*parts[0].subsets, *parts[1].subsets]
+    assert joined.data_sources == ("official", "own") and not joined.generated
+
+
+def test_generated_domains_join_and_draw_their_own_pictures():
+    joined, single = load_domains(Config(domain=("awa", "sun"))), load_domains(Config(domain=("sun",)))
+    assert joined.generated and joined.data_sources == ("generated", "generated")
+    first = int(np.argmax(joined.image_domains == 1))
+    np.testing.assert_array_equal(joined.draw(first + 7, 32), single.draw(7, 32))
+    assert joined.paths[first + 7] == single.paths[7]
+
+
+@real
+def test_the_three_official_sets_as_one():
+    names = ("awa", "apay", "sun")
+    joined = load(*((name, SHARED / name) for name in names))
+    assert len(joined.attributes) == 251 and len(joined.paths) == 8339 + 14689 + 5517
+    own = joined.image_domains[:, None] == joined.attribute_domains[None]
+    assert np.isfinite(joined.labels[own]).all() and np.isnan(joined.labels[~own]).all()
+    assert joined.crop_paddings[0] == joined.crop_paddings[2] == 0 < joined.crop_paddings[1]
+
+
+# Other splits.
+
+
+def test_split_seed_draws_other_classes_with_the_same_share(tmp_path):
+    folder = make_awa(tmp_path / "a")
+    tested = []
+    for seed in (0, 0, 1, 2, 3):
+        domain = load(("zoo", folder), split_seed=seed)
+        test, train = (set(domain.class_ids[domain.subsets == part].tolist()) for part in ("test", "train"))
+        assert len(test) == 3 and len(train) == 9 and not test & train and domain.class_disjoint
+        tested.append(frozenset(test))
+    assert tested[0] == tested[1] and len(set(tested)) >= 3
+
+
+def test_split_seed_gives_every_domain_its_test_classes(tmp_path):
+    joined = load(("zoo", make_awa(tmp_path / "a")), ("other", make_awa(tmp_path / "b")), split_seed=5)
+    for group in (0, 1):
+        test = joined.class_ids[(joined.subsets == "test") & (joined.image_domains == group)]
+        assert len(np.unique(test)) == 3
+
+
+def test_split_seed_leaves_unused_records_out(tmp_path):
+    folder = tmp_path / "t"
+    rows = [
+        f"{c}{i}.png,{c},{'train' if c < 'k06' else 'test' if c < 'k09' else ''},1" for c in CLASSES for i in range(2)
+    ]
+    for row in rows:
+        picture(folder / "images" / row.split(",")[0])
+    (folder / "attributes.csv").write_text("image,class,split,red\n" + "\n".join(rows))
+    for seed in range(4):
+        domain = load(("mine", folder), split_seed=seed)
+        assert (domain.subsets == "unused").sum() == 6 and (domain.subsets[18:] == "unused").all()
+        assert len(np.unique(domain.class_ids[domain.subsets == "test"])) == 3
+
+
+def write_splits(folder: pathlib.Path, images: list[str], trainval: list[int], unseen: list[int]) -> pathlib.Path:
+    """The two files of xlsa17, numbers from 1."""
+    folder.mkdir()
+    cells = np.empty((len(images), 1), object)
+    cells[:, 0] = images
+    scipy.io.savemat(folder / "res101.mat", {"image_files": cells, "features": np.zeros((2, len(images)))})
+    columns = {"trainval_loc": np.array(trainval)[:, None], "test_unseen_loc": np.array(unseen)[:, None]}
+    scipy.io.savemat(folder / "att_splits.mat", {**columns, "test_seen_loc": np.array([[1]])})
+    return folder / "att_splits.mat"
+
+
+def listed(index: range) -> list[str]:
+    return [f"/home/x/Animals//JPEGImages/{CLASSES[i]}/{CLASSES[i]}_{k}.png" for i in index for k in range(3)]
+
+
+def test_splits_file_is_matched_by_folder_and_name(tmp_path):
+    images = ["/home/x/JPEGImages/elk/elk_1.png", *listed(range(11, -1, -1))]  # another order, one image not here
+    path = write_splits(tmp_path / "xlsa17", images, trainval=[1, 2, 3, 5], unseen=[20, 21, 22])
+    domain = load(("zoo", make_awa(tmp_path / "a")), splits_file=str(path))
+    parts = {pathlib.Path(p).name: s for p, s in zip(domain.paths, domain.subsets) if s != "unused"}
+    train, test = (
+        dict.fromkeys(["k11_0.png", "k11_1.png", "k10_0.png"], "train"),
+        dict.fromkeys(["k05_0.png", "k05_1.png", "k05_2.png"], "test"),
+    )
+    assert parts == {**train, **test} and domain.class_disjoint
+    assert "30 of 36 images of zoo are in neither list" in " ".join(domain.notes)
+
+
+def test_splits_file_tells_the_objects_of_a_photograph_apart(tmp_path):
+    folder = tmp_path / "t"
+    picture(folder / "images" / "p.png")
+    (folder / "attributes.csv").write_text(
+        "image,class,left,top,right,bottom,red\np.png,cat,0,0,1,1,1\np.png,dog,1,1,2,2,0\np.png,cat,2,2,3,3,0\n"
+    )
+    path = write_splits(tmp_path / "x", ["images/p.png"] * 3, trainval=[1, 3], unseen=[2])
+    assert load(("mine", folder), splits_file=str(path)).subsets.tolist() == ["train", "test", "train"]
+
+
+@pytest.mark.parametrize(
+    ("trainval", "unseen", "expected"),
+    [
+        ([1, 37], [4], r"from 1 to 36 .*trainval_loc.*Received: 37"),
+        ([0, 3], [4], r"from 1 to 36 .*trainval_loc.*Received: 0"),
+        ([1, 2], [2], r"disjoint trainval_loc and test_unseen_loc.*image 2 in both"),
+    ],
+)
+def test_splits_file_with_wrong_numbers(tmp_path, trainval, unseen, expected):
+    path = write_splits(tmp_path / "x", listed(range(12)), trainval, unseen)
+    with pytest.raises(UserError, match=expected):
+        load(("zoo", make_awa(tmp_path / "a")), splits_file=str(path))
+
+
+def test_splits_file_of_another_data_set(tmp_path):
+    path = write_splits(tmp_path / "x", ["images/a/abbey/sun_a.jpg"] * 3, [1, 2], [3])
+    with pytest.raises(UserError, match=r"to list train images of zoo.*3 images, of which 0 are in the data folder"):
+        load(("zoo", make_awa(tmp_path / "a")), splits_file=str(path))
+
+
+def test_splits_file_without_its_parts(tmp_path):
+    folder = make_awa(tmp_path / "a")
+    with pytest.raises(UserError, match=r"Expected an att_splits\.mat.*nowhere\.mat"):
+        load(("zoo", folder), splits_file=str(tmp_path / "nowhere.mat"))
+    path = write_splits(tmp_path / "x", listed(range(12)), [1], [36])
+    (path.parent / "res101.mat").unlink()
+    with pytest.raises(UserError, match=r"Expected res101\.mat in .*/x"):
+        load(("zoo", folder), splits_file=str(path))
+    scipy.io.savemat(path, {"loc": np.zeros(3)})
+    scipy.io.savemat(path.parent / "res101.mat", {"image_files": np.array(listed(range(12)))})
+    with pytest.raises(UserError, match=r"variable trainval_loc in .*\['loc'\]"):
+        load(("zoo", folder), splits_file=str(path))
+
+
+def test_test_split_needs_an_apascal_domain(tmp_path):
+    with pytest.raises(UserError, match=r"apay layout with --test_split=apascal.*zoo \(awa\)"):
+        load(("zoo", make_awa(tmp_path / "a")), test_split="apascal")
+    with pytest.raises(UserError, match=r"apay \(generated\)"):
+        load_domains(Config(domain=("apay",), test_split="apascal"))
+
+
+@pytest.mark.parametrize("other", [{"split_seed": 0}, {"splits_file": "x.mat"}])
+def test_contradictory_splits_name_both(other):
+    with pytest.raises(UserError, match=f"test_split=apascal and {next(iter(other))}={next(iter(other.values()))}"):
+        load_domains(Config(domain=("apay",), test_split="apascal", **other))
+
+
+# Symbolic links.
+
+
+def test_link_out_of_the_data_folder_is_refused(tmp_path):
+    secret = tmp_path / "secret.png"
+    picture(secret)
+    folder = make_table(tmp_path / "t")
+    (folder / "images" / "a.png").unlink()
+    (folder / "images" / "a.png").symlink_to(secret)
+    with pytest.raises(UserError, match=r"Expected files within .*a\.png, a symbolic link to .*secret\.png; copy"):
+        load(("mine", folder))
+
+
+@pytest.mark.parametrize("name", ["images", "attributes.csv"])
+def test_linked_parts_of_a_data_folder_are_refused(tmp_path, name):
+    folder = make_table(tmp_path / "t")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"{name}, a symbolic link to .*elsewhere"):
+        load(("mine", folder))
+
+
+def test_links_within_the_data_folder_and_to_it_are_followed(tmp_path):
+    folder = make_table(tmp_path / "t")
+    (folder / "images" / "a.png").rename(folder / "original.png")
+    (folder / "images" / "a.png").symlink_to(folder / "original.png")
+    (tmp_path / "link").symlink_to(folder)
+    assert len(load(("mine", tmp_path / "link")).paths) == 3
+
+
+def test_links_in_a_circle_end(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / name / f"{name}.png")
+    os.symlink(tmp_path / "b", tmp_path / "a" / "to_b")
+    os.symlink(tmp_path / "a", tmp_path / "b" / "to_a")
+    os.symlink(tmp_path, tmp_path / "b" / "up")
+    assert list(files.list_images(str(tmp_path))) == ["a/a.png", "a/to_b/b.png", "b/b.png", "b/to_a/a.png"]

@@ -1,0 +1,266 @@
+"""A folder and a table of one's own: what is read, and each mistake in the table ends in one sentence."""
+
+from __future__ import annotations
+
+import pathlib
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
+
+NAMES = ["a b.jpg", "größe.png", "x+y.JPG", "sub/d.jfif"]
+TABLE = """image,class,split,striped,has wheels
+a b.jpg,tram,train,1,0
+größe.png,Tür,train,,1
+x+y.JPG,bus,test,0.0,1
+sub/d.jfif,bus,,1,
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    for name in NAMES:
+        Image.new("RGB", (40, 30), "red").save(tmp_path / "images" / name, "png")
+    write(tmp_path, TABLE)
+    return tmp_path
+
+
+def write(folder: pathlib.Path, text: str) -> None:
+    (folder / "attributes.csv").write_bytes(text.encode())
+
+
+def load(folder: pathlib.Path, **settings):
+    return load_domains(Config(domain=("mine",), data_dir=(str(folder),), **settings))
+
+
+def check_standard(domain) -> None:
+    assert domain.attributes == ("mine/striped", "mine/has wheels")
+    assert domain.classes == ("mine/Tür", "mine/bus", "mine/tram")
+    assert [pathlib.Path(p).name for p in domain.paths] == [pathlib.Path(n).name for n in NAMES]
+    np.testing.assert_array_equal(domain.class_ids, [2, 0, 1, 1])
+    np.testing.assert_array_equal(domain.labels, [[1, 0], [np.nan, 1], [0, 1], [1, np.nan]])
+    assert domain.subsets.tolist() == ["train", "train", "test", "unused"]
+
+
+def test_reads_labels_split_and_names(folder):
+    domain = load(folder)
+    check_standard(domain)
+    assert domain.layouts == ("table",) and domain.data_sources == ("own",) and domain.class_disjoint
+    assert (domain.boxes == -1).all()
+    assert "1 of 4 rows" in " ".join(domain.notes) and "unused" in " ".join(domain.notes)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda t: "\ufeff" + t,
+        lambda t: t.replace("\n", "\r\n"),
+        lambda t: "\ufeff" + t.replace("\n", "\r\n"),
+        lambda t: t.rstrip("\n"),
+        lambda t: t + "\n\n",
+        lambda t: t.replace("\n", ",\n"),
+        lambda t: t.replace("image,class", " image , class"),
+        lambda t: t.replace("sub/d", "sub\\d"),
+        lambda t: t.replace("a b.jpg", '"a b.jpg"'),
+        lambda t: unicodedata.normalize("NFD", t).replace(unicodedata.normalize("NFD", "Tür"), "Tür"),
+        lambda t: t.replace("bus,,1,\n", "bus,,1\n"),
+    ],
+    ids=[
+        "bom",
+        "crlf",
+        "bom+crlf",
+        "no-last-newline",
+        "blank-lines",
+        "trailing-comma",
+        "spaces",
+        "backslash",
+        "quotes",
+        "nfd",
+        "short-line",
+    ],
+)
+def test_ways_of_writing_the_same_table(folder, variant):
+    write(folder, variant(TABLE))
+    check_standard(load(folder))
+
+
+def test_classes_without_a_split_column_are_drawn_by_seed(folder):
+    classes = [f"k{i}" for i in range(10)]
+    rows = [f"{NAMES[0]},{c},{left},0,{left + 5},9,1" for left, c in enumerate(classes)]
+    write(folder, "image,class,left,top,right,bottom,red\n" + "\n".join(rows))
+    splits = [load(folder, seed=seed) for seed in (0, 0, 1)]
+    tested = [set(d.class_ids[d.subsets == "test"]) for d in splits]
+    assert tested[0] == tested[1] != tested[2] and len(tested[0]) == len(tested[2]) == 2
+    assert "2 of 10 classes, drawn by --seed=0" in " ".join(splits[0].notes)
+
+
+def test_boxes_and_several_objects_of_one_image(folder):
+    write(
+        folder,
+        "image,class,left,top,right,bottom,red\nx+y.JPG,a,0,0,10,10,1\nx+y.JPG,b,10.2,0,39.5,30,0\na b.jpg,a,,,,,1\n",
+    )
+    np.testing.assert_array_equal(load(folder).boxes, [[0, 0, 10, 10], [10, 0, 40, 30], [-1, -1, -1, -1]])
+
+
+BOXED = "image,class,left,top,right,bottom,red\nx+y.JPG,a,0,0,10,10,1\n{}\na b.jpg,b,,,,,1\n"
+MISTAKES = {
+    "duplicate image": (
+        TABLE + "x+y.JPG,bus,test,1,1\n",
+        r"one row per image.*line 6, column image.*x\+y\.JPG, as in line 4; remove",
+    ),
+    "duplicate in other words": (TABLE + "./sub//d.jfif,bus,test,1,1\n", r"one row per image.*line 6.*as in line 5"),
+    "duplicate after a blank line": (TABLE + "\nx+y.JPG,bus,test,1,1\n", r"one row per image.*line 7"),
+    "duplicate box": (BOXED.format("x+y.JPG,b,0.0,0,10,10,1"), r"one row per image.*line 3.*as in line 2"),
+    "value 2": (TABLE.replace("0.0", "2"), r"0, 1 or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
+    "value 0.5": (TABLE.replace("0.0", "0.5"), r"line 4, column striped.*'0\.5'"),
+    "value yes": (
+        TABLE.replace("0.0", "yes"),
+        r"line 4, column striped.*'yes'.*remove the column if it is no attribute",
+    ),
+    "value nan": (TABLE.replace("0.0", "nan"), r"line 4, column striped.*'nan'"),
+    "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
+    "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
+    "half a box": (BOXED.format("x+y.JPG,b,1,,3,10,1"), r"0 <= left.*line 3.*top=,"),
+    "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
+    "box columns": (
+        "image,class,left,right,red\nx+y.JPG,a,0,3,1\n",
+        r"\['left', 'top', 'right', 'bottom'\] together.*\['left', 'right'\] only",
+    ),
+    "image absent": (
+        TABLE + "no.jpg,bus,test,1,1\n",
+        r"attributes\.csv \(line 6\).*images.*1 of 5 absent, the first is no\.jpg",
+    ),
+    "image outside": (TABLE + "../attributes.csv,bus,test,1,1\n", r"1 of 5 absent, the first is \.\./attributes\.csv"),
+    "no image": (TABLE + ",bus,test,1,1\n", r"value of image in .*line 6.*fill the cell"),
+    "no class": (TABLE + "no.jpg, ,test,1,1\n", r"value of class in .*line 6"),
+    "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'"),
+    "no column class": (TABLE.replace("class", "kind"), r"Expected a column class in "),
+    "semicolons": (TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
+    "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
+    "same attribute twice": (TABLE.replace("has wheels", "striped"), r"different names.*striped twice"),
+    "nameless column": (TABLE.replace("has wheels", ""), r"different names.*no name in column 5"),
+    "too many cells": (
+        TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
+        r"Expected a table in .*Expected 5 fields in line 2, saw 6",
+    ),
+    "too many cells everywhere": (
+        TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
+        r"Expected a table in .*Expected 5 fields in line 2, saw 6",
+    ),
+    "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'"),
+    "one class": ("image,class,red\na b.jpg,a,1\nx+y.JPG,a,0\n", r"at least two classes"),
+    "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
+    "empty file": ("", r"Expected a table in .*attributes\.csv"),
+    "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_ends_in_one_sentence(folder, mistake):
+    text, expected = MISTAKES[mistake]
+    write(folder, text)
+    with pytest.raises(UserError, match=expected) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_encoding(folder):
+    (folder / "attributes.csv").write_bytes(TABLE.encode("latin-1"))
+    with pytest.raises(UserError, match=r"Expected a table in .*UTF-8"):
+        load(folder)
+
+
+def test_absent_images_are_left_out_on_request(folder):
+    write(folder, TABLE + "no.jpg,bus,test,1,1\n")
+    domain = load(folder, on_bad_image="skip")
+    check_standard(domain)
+    assert "1 of 5 images listed" in " ".join(domain.notes)
+
+
+def test_all_images_absent(folder):
+    write(folder, "image,class,red\nn.jpg,a,1\nm.jpg,b,0\n")
+    with pytest.raises(UserError, match="none of 2"):
+        load(folder, on_bad_image="skip")
+
+
+def test_box_outside_the_image(folder, tmp_path):
+    write(folder, BOXED.format("x+y.JPG,b,1,0,41,10,1"))
+    domain = load(folder)
+    with pytest.raises(UserError, match=r"within the 40x30 pixels of .*x\+y\.JPG.*right=41.*correct the box"):
+        load_images(domain, Config(domain=("mine",), data_dir=(str(folder),), cache_dir=str(tmp_path / "cache")))
+
+
+def test_class_with_one_image_is_noted(folder):
+    assert "2 of 3 classes of mine have one image only, the first is Tür" in " ".join(load(folder).notes)
+
+
+def test_shared_classes_are_not_called_disjoint(folder):
+    write(folder, TABLE.replace("sub/d.jfif,bus,", "sub/d.jfif,bus,train"))
+    assert not load(folder).class_disjoint
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ([True, False, None], [1, 0, np.nan]),
+        (pd.array([1, None, 0], "Int64"), [1, np.nan, 0]),
+        ([1.0, 0.0, np.nan], [1, 0, np.nan]),
+        (pd.Categorical([1, 0, 0]), [1, 0, 0]),
+    ],
+    ids=["bool", "Int64", "float", "category"],
+)
+def test_parquet_column_types(folder, monkeypatch, column, expected):
+    use_parquet(folder, monkeypatch, column)
+    np.testing.assert_array_equal(load(folder).labels[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pd.to_datetime(["2020-01-01"] * 3), [[1], [0], [1]], ["a", "b", "c"], [b"\x00", b"1", b"0"]],
+    ids=["time", "lists", "text", "bytes"],
+)
+def test_parquet_column_of_another_type(folder, monkeypatch, column):
+    use_parquet(folder, monkeypatch, column)
+    with pytest.raises(UserError, match=r"0, 1 or an empty cell in .*attributes\.parquet, row 0, column red"):
+        load(folder)
+
+
+def use_parquet(folder: pathlib.Path, monkeypatch, column) -> None:
+    """A Parquet file as pandas returns it, so that the test needs no Parquet library."""
+    table = pd.DataFrame({"class": ["a", "b", "c"], "red": column}, index=pd.Index(NAMES[:3], name="image"))
+    (folder / "attributes.csv").unlink()
+    (folder / "attributes.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr(pd, "read_parquet", lambda path: table)
+
+
+def test_parquet_file_read_for_real(folder):
+    pytest.importorskip("pyarrow")
+    text = pd.read_csv(folder / "attributes.csv")
+    (folder / "attributes.csv").unlink()
+    text.to_parquet(folder / "attributes.parquet")
+    check_standard(load(folder))
+
+
+def test_parquet_without_its_library(folder, monkeypatch):
+    def read_parquet(path):
+        raise ImportError("Missing optional dependency 'pyarrow'")
+
+    use_parquet(folder, monkeypatch, [1, 0, 1])
+    monkeypatch.setattr(pd, "read_parquet", read_parquet)
+    with pytest.raises(UserError, match=r"Expected pyarrow to read .*save the table as CSV"):
+        load(folder)
+
+
+def test_damaged_parquet_file(folder):
+    (folder / "attributes.csv").unlink()
+    (folder / "attributes.parquet").write_bytes(b"PAR1 no table")
+    with pytest.raises(UserError, match=r"Expected (a table in|pyarrow to read) .*attributes\.parquet"):
+        load(folder)

@@ -19,8 +19,7 @@ from galm_tf.errors import UserError
 def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = None) -> None:
     """Parses flags, calls `main` with what is left of the arguments, and exits with its status."""
     app.define_help_flags()
-    logging.set_verbosity(logging.INFO)
-    logging.set_stderrthreshold("warning")
+    logging.set_verbosity(logging.WARNING)
     sys.exit(_call(main, sys.argv if argv is None else argv))
 
 

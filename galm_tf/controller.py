@@ -7,8 +7,9 @@ alone, so that a checkpoint by name is the same on every stack.
 
 Paper: ê_i is concatenated to the input, nothing more. Here: with
 `conditioning=film` ê_i, brought to unit scale, also shifts and scales what the
-LSTM gives to the output heads, because concatenation alone converged to one
-architecture for all attributes (DESIGN §3.2); `concat` is the paper's letter.
+LSTM gives to the output heads, so that attributes part in fewer steps;
+`concat` is the paper's letter. That all attributes end with one architecture
+is, first of all, a policy that collapses too early (see `reinforce`).
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class Controller(tf.Module):
         return _Context(gates, 1.0 + tf.matmul(vectors, self.film_scale), tf.matmul(vectors, self.film_shift))
 
     def _action_gates(self) -> tf.Tensor:
-        """What each last action adds to the first layer's pre-activations: [24, 4 * hidden]."""
+        """What each last action adds to the first layer's pre-activations: [23, 4 * hidden]."""
         return tf.matmul(self.action_embedding, self.kernels[0][EMBEDDING_SIZE:])
 
     def _step(self, context: _Context, gates, state, decision: int, children: int = 1):
@@ -171,10 +172,11 @@ class Controller(tf.Module):
         """
         gates, new_state = gates + context.gates, []
         for i, (h, c) in enumerate(state):
-            if i:
-                gates = tf.matmul(x, self.kernels[i]) + self.biases[i]
-            x, c = _lstm(gates + _repeat(tf.matmul(h, self.recurrent[i]), children), _repeat(c, children))
-            new_state.append((x, c))
+            h, c = _lstm(gates + _repeat(tf.matmul(h, self.recurrent[i]), children), _repeat(c, children))
+            new_state.append((h, c))
+            if i + 1 < len(state):
+                gates = tf.matmul(h, self.kernels[i + 1]) + self.biases[i + 1]
+        x = new_state[-1][0]
         if self.film:
             x = x * context.scale + context.shift
         start, count = int(self._starts[decision]), search_space.NUM_CHOICES[decision]

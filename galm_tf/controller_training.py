@@ -36,6 +36,7 @@ class ControllerTraining:
         )
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed)
+        self._initial = self._values()
         self._all_log_probs = tf.function(self.controller.all_log_probs, reduce_retracing=True)
 
     @property
@@ -70,19 +71,26 @@ class ControllerTraining:
         return self.controller.arm.vectors().numpy()
 
     def crossfit(self, table: RewardTable) -> tuple[np.ndarray, np.ndarray]:
-        """What two fresh controllers choose that saw one half of the rewards each: two int64 [N].
+        """What a fresh controller chooses that saw one half of the rewards only, for each half: two int64 [N].
 
-        They get the same steps and the same way of deriving as the real one, so
+        It gets the same steps and the same way of deriving as the real one, so
         that its skill can be judged on rewards it has not seen (DESIGN §3.4).
         """
-        choices = []
+        own, choices = self._values(), []
         for half in table.halves:
-            twin = ControllerTraining(self._n, self._config)
+            self._assign(self._initial)
             seen = RewardTable(half, (half, half))
-            steps = self._config.rounds * self._config.controller_steps
-            twin.train_on_table(seen, 0, steps)
-            choices.append(selection.derive(twin.log_probs(), seen, self._config.derive_top))
+            self.train_on_table(seen, 0, self._config.rounds * self._config.controller_steps)
+            choices.append(selection.derive(self.log_probs(), seen, self._config.derive_top))
+        self._assign(own)
         return choices[0], choices[1]
+
+    def _values(self) -> dict[str, np.ndarray]:
+        return {name: v.numpy() for name, v in self.variables.items()}
+
+    def _assign(self, values: dict[str, np.ndarray]) -> None:
+        for name, variable in self.variables.items():
+            variable.assign(values[name])
 
 
 class BatchRewards:

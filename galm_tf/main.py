@@ -42,7 +42,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.insert(0, f"Data: {result['notice']}.")
     for title, names in (("best", best[:3]), ("worst", best[-3:])):
         lines.append(f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names))
-    files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("saved_model", "for serving")]
+    files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
     lines.append(f"Try it:   python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
     lines.append(f"Watch it: tensorboard --logdir={path}")

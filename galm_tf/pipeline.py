@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import os
+import shutil
 import time
 from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, scoring, search_space, selection
+from galm_tf import evaluate, export, plots, scoring, search_space, selection
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
@@ -30,6 +33,7 @@ from galm_tf.telemetry import Telemetry
 
 NOTICE = "generated stand-in, not the real data set"
 _TEST_BATCH = 64
+_EXAMPLES, _EXAMPLE_PIXELS = 6, 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,8 @@ def prepare(config: Config) -> Prepared:
 
 def run(config: Config, folder: RunFolder, prepared: Optional[Prepared] = None) -> dict[str, Any]:
     """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds."""
+    if config.resume and folder.has("result.json"):
+        return folder.read_json("result.json")
     started = time.monotonic()
     prepared = prepared or prepare(config)
     folder.write_json("split.json", prepared.split.to_json())
@@ -81,10 +87,26 @@ def run(config: Config, folder: RunFolder, prepared: Optional[Prepared] = None) 
         result = build_result(search, prepared, test(network, search, prepared))
         result["seconds_total"] = time.monotonic() - started
         telemetry.architecture_table(0, *_table_columns(result))
+    plots.write_learning_curves(folder)
+    _write_examples(prepared, folder)
     export_network(search, network, result, folder)
     folder.write_json("architectures.json", {a: r["architecture"] for a, r in _searched(result).items()})
     folder.write_json("result.json", result)
+    search.archive()
     return result
+
+
+def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
+    """A few test pictures of a generated domain, so that there is something to predict."""
+    domain, test = prepared.domain, prepared.split.test
+    if domain.draw is None:
+        return
+    for index in test[:: max(1, len(test) // _EXAMPLES)][:_EXAMPLES]:
+        if "://" in domain.paths[index]:
+            buffer = io.BytesIO()
+            Image.fromarray(domain.draw(int(index), _EXAMPLE_PIXELS)).save(buffer, "PNG")
+            name = domain.classes[domain.class_ids[index]].replace("/", "_")
+            folder.write_bytes(f"examples/{name}-{index}.png", buffer.getvalue())
 
 
 def derive_network(search: Search) -> DerivedNetwork:
@@ -182,10 +204,12 @@ def _table_columns(result: dict[str, Any]):
 def export_network(search: Search, network: DerivedNetwork, result: dict[str, Any], folder: RunFolder) -> None:
     """Writes `saved_model/` with names, thresholds and where it all came from."""
     rows = _searched(result)
+    path = os.path.join(folder.path, "saved_model")
+    shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result
     keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "val_mauc", "test_mauc")
     export.export_saved_model(
         network,
-        os.path.join(folder.path, "saved_model"),
+        path,
         attributes=list(rows),
         thresholds=np.array([np.nan if t is None else t for t in search.state.thresholds]),
         margin_offsets=search.log_weights,

@@ -14,6 +14,18 @@ _PLAIN_SECONDS = 15.0
 _FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
+class _PlainLines:
+    """What tqdm writes, as whole lines without control characters."""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Progress:
     """Progress of one phase, on standard error.
 
@@ -31,9 +43,9 @@ class Progress:
             initial=initial,
             desc=phase,
             unit=unit,
-            file=sys.stderr,
+            file=sys.stderr if self._terminal else _PlainLines(),
             mininterval=0.2 if self._terminal else _PLAIN_SECONDS,
-            bar_format=_FORMAT + ("" if self._terminal else "\n"),
+            bar_format=_FORMAT,
             dynamic_ncols=self._terminal,
             leave=True,
         )

@@ -8,7 +8,9 @@ after. A baseline that has seen nothing starts with its first reward.
 Paper: nothing is said about the scale of r - b. Here: with
 `normalize_advantage` it is divided by a running root mean square, because the
 rewards of one attribute spread by 0.01 and those of another by 0.03. The
-present step counts in that scale, which bounds what a single reward can do.
+present step counts in that scale, which bounds what a single reward can do;
+and the scale never falls below its own peak, because dividing by a spread that
+shrinks with the policy would magnify noise until the policy collapses.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Reinforce(tf.Module):
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")
         self.square = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="square")
+        self.peak = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="peak")
         self.seen = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="seen")
         self._adam = LazyAdam(controller.named_variables, frozenset()) if config.controller_optimizer == "adam" else None
         self._run = tf.function(self._steps, reduce_retracing=True)
@@ -52,7 +55,7 @@ class Reinforce(tf.Module):
     def named_variables(self) -> dict[str, tf.Variable]:
         """Controller, baseline and optimiser state by stable names."""
         named = {f"policy/{name}": v for name, v in self._controller.named_variables.items()}
-        named.update(baseline=self.baseline, square=self.square, seen=self.seen)
+        named.update(baseline=self.baseline, square=self.square, peak=self.peak, seen=self.seen)
         if self._adam is not None:
             named.update({f"adam/{name}": v for name, v in self._adam.slots.items()})
         return named
@@ -106,20 +109,18 @@ class Reinforce(tf.Module):
         """Loss of equation 5 with an entropy bonus, and the metrics of the step."""
         known = tf.math.is_finite(rewards)
         rewards = tf.where(known, rewards, 0.0)
-        share_known = tf.cast(known, tf.float32)
-        mean = lambda v: tf.math.divide_no_nan(tf.reduce_sum(v * share_known), tf.reduce_sum(share_known))
         rows = attribute_ids if self._config.baseline == "attribute" else tf.zeros_like(attribute_ids)
-        baseline, advantage = self._advantage(rows, rewards, known)
+        baseline, raw, scaled = self._advantage(rows, rewards, known)
         share = tf.minimum(1.0, tf.cast(step, tf.float32) / float(self._total))
         weight = self._config.entropy_weight * (1.0 - 0.9 * share)
         entropy = tf.reduce_sum(entropy, 1)
-        loss = -mean(advantage["scaled"] * tf.reduce_sum(log_prob, 1) + weight * entropy)
-        raw = advantage["raw"]
-        deviation = tf.sqrt(mean(tf.square(raw - mean(raw))))
-        return loss, [mean(rewards), mean(baseline), mean(raw), deviation, mean(entropy), loss]
+        loss = -_mean_of(known, scaled * tf.reduce_sum(log_prob, 1) + weight * entropy)
+        reward, baseline, advantage, entropy = (_mean_of(known, v) for v in (rewards, baseline, raw, entropy))
+        deviation = tf.sqrt(_mean_of(known, tf.square(raw - advantage)))
+        return loss, [reward, baseline, advantage, deviation, entropy, loss]
 
     def _advantage(self, rows, rewards, known):
-        """Advantages by the baseline of previous rewards, which then moves."""
+        """(baseline, reward - baseline, the same scaled), each [M]; then the baseline moves."""
         seen = tf.gather(self.seen, rows)
         counts = self._scatter_sum(rows, tf.cast(known, tf.float32))
         means = tf.math.divide_no_nan(self._scatter_sum(rows, rewards), counts)
@@ -128,14 +129,16 @@ class Reinforce(tf.Module):
         squares = tf.math.divide_no_nan(self._scatter_sum(rows, tf.square(raw)), counts)
         self._move(self.baseline, means, counts, first=1.0)
         self._move(self.square, squares, counts, first=1.0 - self._config.baseline_decay)
+        self.peak.assign(tf.maximum(self.peak, self.square))
         self.seen.assign_add(tf.cast(counts > 0, tf.float32))
         scaled = raw / tf.gather(self._deviation(), rows) if self._config.normalize_advantage else raw
-        return baseline, {"raw": raw, "scaled": tf.stop_gradient(scaled)}
+        return baseline, raw, tf.stop_gradient(scaled)
 
     def _deviation(self) -> tf.Tensor:
-        """Root mean square of past advantages, corrected for the average's start at 0: [rows]."""
+        """Root mean square of the advantages so far, corrected for the average's start at 0: [rows]."""
         weight = 1.0 - tf.pow(self._config.baseline_decay, self.seen)
-        return tf.maximum(tf.sqrt(tf.math.divide_no_nan(self.square, weight)), _STD_FLOOR)
+        square = tf.maximum(tf.math.divide_no_nan(self.square, weight), self.peak)
+        return tf.maximum(tf.sqrt(square), _STD_FLOOR)
 
     def _scatter_sum(self, rows, values):
         return tf.math.unsorted_segment_sum(values, rows, self.baseline.shape[0])
@@ -171,8 +174,17 @@ _TAGS = (
 )
 
 
+def _mean_of(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Mean of the values [M] where `known`, 0 when none is."""
+    total = tf.reduce_sum(tf.where(known, values, 0.0))
+    return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(known, tf.float32)))
+
+
 def _draw_rows(seed: tf.Tensor, samples: int, count: tf.Tensor) -> tf.Tensor:
-    """`samples` rows below `count`: every row equally often but for a random remainder, int32 [samples]."""
+    """`samples` rows below `count`, int32 [samples].
+
+    Every row comes equally often, but for a random remainder of less than `count`; none twice when samples <= count.
+    """
     keys = tf.random.stateless_uniform([count], seed + tf.constant([0, 0x40000000]))
     order = tf.cast(tf.argsort(keys), tf.int32)
     return tf.gather(order, tf.range(samples) % count)

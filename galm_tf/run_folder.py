@@ -30,7 +30,6 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
 FORMAT = 1
 # Settings that may differ between a run and its continuation, since no number depends on them.
 _FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
-_KEPT_CHECKPOINTS = 2
 
 
 class RunFolder:
@@ -76,8 +75,11 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
+        self.write_bytes(name, text.encode("utf-8"))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
         with self._whole(name) as file:
-            file.write(text.encode("utf-8"))
+            file.write(content)
 
     def read_json(self, name: str) -> Any:
         with open(os.path.join(self.path, name), encoding="utf-8") as file:
@@ -99,13 +101,13 @@ class RunFolder:
             logging.warning("%s is damaged (%s) and is not used", path, error)
             return None
 
-    def save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-        """Writes the next checkpoint and removes all but the last two."""
+    def save_checkpoint(self, arrays: dict[str, np.ndarray], meta: dict[str, Any], keep: int = 2) -> None:
+        """Writes the next checkpoint and removes all but the last `keep`."""
         names = self._checkpoints()
         number = int(re.findall(r"\d+", names[-1])[0]) + 1 if names else 1
         text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         self.write_arrays(f"checkpoints/{number:06d}.npz", {**arrays, "__meta__": text})
-        for name in self._checkpoints()[:-_KEPT_CHECKPOINTS]:
+        for name in self._checkpoints()[:-keep]:
             os.remove(os.path.join(self.path, "checkpoints", name))
 
     def load_checkpoint(self) -> Optional[tuple[dict[str, np.ndarray], dict[str, Any]]]:

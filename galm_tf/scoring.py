@@ -17,38 +17,47 @@ _BATCH_IMAGES = 256
 _BLOCK_BYTES = 256 * 2**20
 
 
-def calibrate_trunk(supernet: Supernet, images: np.ndarray) -> None:
-    """Fixes the trunk's batch norms to the statistics of uint8 images [m, S, S, 3]."""
-    supernet.trunk(scale_images(tf.constant(images)), training=True)
-
-
-def trunk_features(supernet: Supernet, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The three feature maps of uint8 image batches, with fixed batch norms, joined: float32 [n, h, w, C] each."""
-    call = tf.function(lambda x: supernet.trunk(scale_images(x), training=False), reduce_retracing=True)
-    parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in batches]
-    return tuple(np.concatenate(maps) for maps in zip(*parts))
-
-
 def image_batches(images: np.ndarray, index: np.ndarray, size: int = _BATCH_IMAGES) -> Iterable[np.ndarray]:
     """uint8 batches of the named images, in order."""
     for start in range(0, len(index), size):
         yield np.asarray(images[index[start : start + size]])
 
 
-def score_chosen(
-    supernet: Supernet, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int]
-) -> np.ndarray:
-    """Margins of one architecture per attribute on the scored images: float32 [n, len(attribute_ids)]."""
-    maps = [tf.constant(m) for m in images.maps]
-    statistics = tf.constant(images.statistics_images, tf.int32)
-    side, count = images.maps[2].shape[1], len(images.maps[2])
-    block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
-    call = tf.function(
-        lambda ids, indices: margins(supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics)),
-        reduce_retracing=True,
-    )
-    indices = search_space.all_indices()[np.asarray(numbers)]
-    ids = np.asarray(attribute_ids, np.int32)
-    starts = range(0, len(ids), block)
-    parts = [call(tf.constant(ids[s : s + block]), tf.constant(indices[s : s + block])).numpy() for s in starts]
-    return np.concatenate(parts, axis=1)[images.num_calibration :]
+class Scoring:
+    """Features and scores of one supernet, under its present weights.
+
+    Args:
+      supernet: the network.
+    """
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+        self._calibrate = tf.function(lambda x: supernet.trunk(scale_images(x), training=True), reduce_retracing=True)
+        self._features = tf.function(lambda x: supernet.trunk(scale_images(x), training=False), reduce_retracing=True)
+        self._margins = tf.function(self._tower_margins, reduce_retracing=True)
+
+    def calibrate_trunk(self, images: np.ndarray) -> None:
+        """Fixes the trunk's batch norms to the statistics of uint8 images [m, S, S, 3]."""
+        self._calibrate(tf.constant(images))
+
+    def trunk_features(self, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """The three feature maps of uint8 image batches, with fixed batch norms: float32 [n, h, w, C] each."""
+        parts = [[m.numpy() for m in self._features(tf.constant(batch))] for batch in batches]
+        return tuple(np.concatenate(maps) for maps in zip(*parts))
+
+    def score_chosen(
+        self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int]
+    ) -> np.ndarray:
+        """Margins of one architecture per attribute on the scored images: float32 [n, len(attribute_ids)]."""
+        maps = [tf.constant(m) for m in images.maps]
+        statistics = tf.constant(images.statistics_images, tf.int32)
+        side, count = images.maps[2].shape[1], len(images.maps[2])
+        block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
+        indices = tf.constant(search_space.all_indices()[np.asarray(numbers)])
+        ids = tf.constant(np.asarray(attribute_ids, np.int32))
+        starts = range(0, len(attribute_ids), block)
+        parts = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts]
+        return tf.concat(parts, axis=1).numpy()[images.num_calibration :]
+
+    def _tower_margins(self, maps, ids, indices, statistics):
+        return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics))

@@ -50,6 +50,7 @@ class State:
       best_mauc, best_step: best validation of the adaptation so far.
       val_auc, thresholds: per attribute at that best; None where validation cannot judge.
       architectures_scored: rewards computed so far.
+      losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
       phase_seconds: kind of phase -> seconds spent in it.
       search: figures about the search for result.json.
@@ -63,6 +64,7 @@ class State:
     val_auc: list[Optional[float]] = dataclasses.field(default_factory=list)
     thresholds: list[Optional[float]] = dataclasses.field(default_factory=list)
     architectures_scored: int = 0
+    losses: list[float] = dataclasses.field(default_factory=list)
     records: int = 0
     phase_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -94,6 +96,7 @@ class Search:
         self.log_weights = self._log_positive_weights()
         self.training = SupernetTraining(self.supernet, domain.labels, np.exp(self.log_weights), config)
         self.controller = controller_training.ControllerTraining(n, config)
+        self.scoring = scoring.Scoring(self.supernet)
         self.schedule = build_schedule(config)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -136,7 +139,7 @@ class Search:
             return
         plan = self._batch_plan(phase)
         batches = training_batches(self.images, plan, phase.first_step + first, phase.first_step + until)
-        losses: list[float] = []
+        losses = self.state.losses
         with Progress(phase.steps, _title(phase), initial=first) as progress:
             for batch in batches:
                 step = phase.first_step + self.state.step
@@ -271,9 +274,9 @@ class Search:
         if group is not None:
             scored = scored[self.domain.image_domains[scored] == group]
         calibration = self._calibration_index() if self.config.reward_bn == "recalibrated" else scored[:0]
-        scoring.calibrate_trunk(self.supernet, np.asarray(self.images[self._calibration_index()]))
+        self.scoring.calibrate_trunk(np.asarray(self.images[self._calibration_index()]))
         index = np.concatenate([calibration, scored])
-        maps = scoring.trunk_features(self.supernet, scoring.image_batches(self.images, index))
+        maps = self.scoring.trunk_features(scoring.image_batches(self.images, index))
         labels = self.validation_labels(scored)
         halves = generator(self.config.seed, Stream.HALVES).permutation(len(scored)) % 2
         return ScoringImages(maps, len(calibration), labels, halves)
@@ -359,7 +362,7 @@ class Search:
     def validate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Validates the chosen architectures: (AUC [N], labels [n, N], probabilities [n, N])."""
         images = self._scoring_images()
-        margins = scoring.score_chosen(self.supernet, images, range(self.num_attributes), self.state.chosen)
+        margins = self.scoring.score_chosen(images, range(self.num_attributes), self.state.chosen)
         return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self.log_weights)
 
     def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, probabilities) -> None:
@@ -391,6 +394,11 @@ class Search:
         self.state.records = self._telemetry.num_records
         self._folder.save_checkpoint(self.arrays(), dataclasses.asdict(self.state))
         self._last_checkpoint = time.monotonic()
+
+    def archive(self) -> None:
+        """Leaves what a later run can start from (supernet and policy) and drops the optimisers' state."""
+        kept = {k: v for k, v in self.arrays().items() if k.startswith(("supernet/", "controller/policy/"))}
+        self._folder.save_checkpoint(kept, dataclasses.asdict(self.state), keep=1)
 
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds:

@@ -1,0 +1,1 @@
+"""Other attribute learners, for comparison. Nothing in the core imports them."""

@@ -1,0 +1,73 @@
+"""Suite `methods`: whole runs of several search methods on the same data, budget and seeds or splits.
+
+Each cell is a run folder of its own, so that a killed suite goes on where it
+stopped. Beside the methods stands the linear model on 16×16 pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Sequence
+
+import pandas as pd
+
+from galm_tf import evaluate, pipeline
+from galm_tf.baselines import linear_pixels
+from galm_tf.benchmark.paired import paired_interval
+from galm_tf.config import Config
+from galm_tf.run_folder import RunFolder
+
+LINEAR = "linear 16x16"
+
+
+def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], vary: str, out: str) -> pd.DataFrame:
+    """Test mAUC of every (method, seed): columns method, seed, val_mauc, test_mauc, seconds.
+
+    Args:
+      config: settings of every run but `method` and what varies.
+      methods: values of --method.
+      seeds: numbers of the repetitions.
+      vary: `seed` (same split, other draws) or `split_seed` (another class-disjoint split each).
+      out: folder of the run folders.
+    """
+    rows = []
+    for number in seeds:
+        cell = dataclasses.replace(config, **{vary: number})
+        prepared = pipeline.prepare(cell)
+        rows.append({"method": LINEAR, "seed": number, "test_mauc": _linear(prepared)})
+        for method in methods:
+            path = os.path.join(out, f"{method}-{vary}{number}")
+            result = _run_once(dataclasses.replace(cell, method=method, run_dir=path), prepared)
+            row = {"method": method, "seed": number, "val_mauc": result["val_mauc"]}
+            rows.append({**row, "test_mauc": result["test_mauc"], "seconds": result["seconds_total"]})
+    return pd.DataFrame(rows)
+
+
+def _run_once(config: Config, prepared: pipeline.Prepared) -> dict:
+    """The result of a run: read, resumed or made."""
+    path = config.run_dir
+    if os.path.exists(os.path.join(path, "config.json")):
+        config = dataclasses.replace(config, resume=True)
+        folder = RunFolder.resume(path, config)
+        return folder.read_json("result.json") if folder.has("result.json") else pipeline.run(config, folder, prepared)
+    return pipeline.run(config, RunFolder.create(path, config), prepared)
+
+
+def _linear(prepared: pipeline.Prepared) -> float:
+    features = linear_pixels.pixel_features(prepared.images)
+    scores = linear_pixels.fit_and_score(features, prepared.domain.labels, prepared.split)
+    return evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores))
+
+
+def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Mean and standard deviation per method, and the paired difference to a reference with its 95 % interval."""
+    wide = table.pivot(index="seed", columns="method", values="test_mauc")
+    rows = []
+    for method in table["method"].unique():
+        row = {"method": method, "runs": len(wide), "test_mauc": wide[method].mean(), "std": wide[method].std()}
+        if method != reference and len(wide) > 1:
+            keys = ("difference", "low", "high")
+            row.update(zip(keys, paired_interval(wide[reference], wide[method])))
+        rows.append(row)
+    return pd.DataFrame(rows)

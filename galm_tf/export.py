@@ -1,0 +1,134 @@
+"""The SavedModel that a run leaves: image in, probability and yes/no per named attribute out.
+
+It needs TensorFlow alone to load, on either stack, and holds the whole of the
+preprocessing. Signatures:
+
+- `serving_default(images uint8 [B, H, W, 3])`, any size;
+- `serving_jpeg(image_bytes string [B])`, encoded pictures (JPEG, PNG, GIF, BMP), EXIF honoured;
+- `metadata()` -> {"json": string []}, also in `assets.extra/metadata.json`.
+
+The first two give `probability` float32 [B, N], `decision` bool [B, N] (at each
+attribute's validation-chosen threshold) and `attribute` string [N].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from typing import Any, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf.errors import UserError
+from galm_tf.jpeg_orientation import orientation, upright
+from galm_tf.preprocess import resize_images, scale_images
+
+FORMAT = 1
+METADATA = os.path.join("assets.extra", "metadata.json")  # assets.extra: files that a SavedModel carries along
+DEFAULT_THRESHOLD = 0.5  # where validation could not choose one
+
+
+class ServingModule(tf.Module):
+    """A network with its preprocessing, names and thresholds.
+
+    Args:
+      network: tf.Module; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
+      attributes: [N] names.
+      thresholds: [N] probabilities; NaN where none could be chosen.
+      margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
+      image_size: S.
+      metadata: what travels along; JSON.
+    """
+
+    def __init__(
+        self,
+        network: tf.Module,
+        *,
+        attributes: Sequence[str],
+        thresholds: np.ndarray,
+        margin_offsets: np.ndarray,
+        image_size: int,
+        metadata: dict[str, Any],
+    ) -> None:
+        super().__init__(name="serving")
+        thresholds = np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds)
+        self._network, self._image_size = network, image_size
+        self._offsets = tf.constant(margin_offsets, tf.float32)
+        self._thresholds = tf.constant(thresholds, tf.float32)
+        self._attributes = tf.constant(list(attributes))
+        content = {
+            **metadata,
+            "format": FORMAT,
+            "attributes": list(attributes),
+            "thresholds": [float(t) for t in thresholds],
+            "image_size": image_size,
+        }
+        self.json = json.dumps(content, indent=1, ensure_ascii=False)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def serve_images(self, images):
+        margins = self._network(scale_images(self._resize(images)))
+        probability = tf.sigmoid(margins - self._offsets)
+        return {
+            "probability": probability,
+            "decision": probability >= self._thresholds,
+            "attribute": self._attributes,
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def serve_bytes(self, image_bytes):
+        size = self._image_size
+        images = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8))
+        return self.serve_images(images)
+
+    @tf.function(input_signature=[])
+    def serve_metadata(self):
+        return {"json": tf.constant(self.json)}
+
+    def _resize(self, images):
+        resized = resize_images(images, self._image_size)
+        return tf.ensure_shape(resized, [None, self._image_size, self._image_size, 3])
+
+    def _decode(self, image_bytes):
+        """One encoded picture -> uint8 [S, S, 3], with the decoder settings that agree with Pillow's."""
+        image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
+        image = upright(image, orientation(image_bytes))
+        return resize_images(image, self._image_size)
+
+
+def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:
+    """Writes a SavedModel, whole or not at all.
+
+    Args:
+      network, **settings: of `ServingModule`.
+      path: a folder that does not exist yet.
+
+    Raises:
+      UserError: the folder exists, or cannot be written.
+    """
+    if os.path.exists(path):
+        raise UserError(f"Expected a new folder for the SavedModel. Received: {path}, which exists; move it away.")
+    module = ServingModule(network, **settings)
+    parent = os.path.dirname(os.path.abspath(path))
+    try:
+        os.makedirs(parent, exist_ok=True)
+        partial = tempfile.mkdtemp(prefix=".saved_model-", dir=parent)
+    except OSError as error:
+        raise UserError(f"Expected to write {path}. Received: {error.strerror}; name another folder.") from error
+    try:
+        signatures = {
+            "serving_default": module.serve_images,
+            "serving_jpeg": module.serve_bytes,
+            "metadata": module.serve_metadata,
+        }
+        tf.saved_model.save(module, partial, signatures=signatures)
+        os.makedirs(os.path.join(partial, os.path.dirname(METADATA)), exist_ok=True)
+        with open(os.path.join(partial, METADATA), "w", encoding="utf-8") as file:
+            file.write(module.json + "\n")
+        os.chmod(partial, 0o755)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""The real program, tiny: every phase, the exported model, a stop and a resume."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import evaluate, pipeline
+from galm_tf.config import Config
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+from galm_tf.progress import Progress
+from galm_tf.run_folder import RunFolder
+
+TINY = dict(
+    image_size=32, warmup_steps=4, rounds=2, supernet_steps=3, batch_size=16, attributes_per_step=6,
+    controller_steps=8, samples_per_step=16, calibration_images=48, adapt_steps=4, finetune_steps=3,
+    checkpoint_seconds=0.0, derive_top=4,
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 20)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 20))
+        yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+
+
+def _run(config, path):
+    return pipeline.run(config, RunFolder.create(str(path), config))
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return path, _run(settings, path)
+
+
+def _numbers(result):
+    """What must not depend on interruptions."""
+    kept = {k: v for k, v in result.items() if k not in ("search", "seconds_total", "commit")}
+    search = {k: v for k, v in result["search"].items() if "seconds" not in k}
+    return json.loads(json.dumps({**kept, "search": search}))
+
+
+def test_the_run_folder_is_complete(finished):
+    path, result = finished
+    for name in ("config.json", "flags.txt", "metrics.jsonl", "architectures.json", "result.json", "saved_model", "split.json"):
+        assert (path / name).exists(), name
+    assert json.loads((path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    assert len(result["per_attribute"]) == result["num_attributes"] == 20
+    assert result["notice"] == "generated stand-in, not the real data set"
+    assert 0.0 < result["test_mauc"] < 1.0
+    assert result["search"]["architectures_scored"] == 2 * 1536 * result["num_attributes_rewarded"]
+    assert 0.0 < result["search"]["entropy"] <= np.log(2304)
+
+
+def test_saved_model_gives_the_test_result(finished, settings):
+    path, result = finished
+    prepared = pipeline.prepare(settings)
+    serve = tf.saved_model.load(str(path / "saved_model")).signatures["serving_default"]
+    test = prepared.split.test
+    outputs = [serve(images=tf.constant(np.asarray(prepared.images[test[s : s + 50]]))) for s in range(0, len(test), 50)]
+    probability = np.concatenate([o["probability"].numpy() for o in outputs])
+    mauc = evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[test], probability))
+    assert mauc == pytest.approx(result["test_mauc"], abs=1e-4)
+    decisions = np.concatenate([o["decision"].numpy() for o in outputs])
+    rows = list(result["per_attribute"].values())
+    thresholds = np.array([0.5 if r["threshold"] is None else r["threshold"] for r in rows], np.float32)
+    np.testing.assert_array_equal(decisions, probability >= thresholds)
+    assert [n.decode() for n in outputs[0]["attribute"].numpy()] == list(result["per_attribute"])
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("updates", [2, 9, 27, 38, 44, 52])
+def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, monkeypatch, updates):
+    """Killed in warm-up, in a table, in a controller phase, in adaptation and in fine-tuning."""
+    original, count = Progress.update, [0]
+
+    def update(self, *args, **figures):
+        count[0] += 1
+        if count[0] == updates:
+            raise _Killed
+        original(self, *args, **figures)
+
+    path = tmp_path / "run"
+    monkeypatch.setattr(Progress, "update", update)
+    with pytest.raises(_Killed):
+        _run(settings, path)
+    monkeypatch.setattr(Progress, "update", original)
+    config = dataclasses.replace(settings, resume=True)
+    result = pipeline.run(config, RunFolder.resume(str(path), config))
+    whole = finished[0]
+    assert _numbers(result) == _numbers(finished[1])
+    lines = [[json.loads(line) for line in open(p / "metrics.jsonl", encoding="utf-8")] for p in (path, whole)]
+    assert lines[0] == lines[1]
+
+
+def test_a_finished_run_is_not_overwritten(finished, settings):
+    with pytest.raises(UserError, match="holds a run; continue it with --resume"):
+        RunFolder.create(str(finished[0]), settings)
+
+
+def test_resume_with_other_settings_names_them(finished, settings):
+    other = dataclasses.replace(settings, resume=True, learning_rate=0.5)
+    with pytest.raises(UserError, match="learning_rate=0.5 now, 0.002 in the run"):
+        RunFolder.resume(str(finished[0]), other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(method="random"),
+        dict(reward_data="batch", reward_bn="batch", reward="accuracy", controller_optimizer="sgd", baseline="global",
+             samples_per_step=1, conditioning="concat", derive_top=1, normalize_advantage=False),
+        dict(reward="balanced_accuracy", imbalance="positive_weight", validation_split="images", adapt_steps=0, finetune_steps=0),
+        dict(domain=("awa", "apay"), imbalance="balanced", warmup_steps=0, attributes_per_step=0),
+    ],
+    ids=["random", "paper", "imbalance", "joint"],
+)
+def test_other_settings_run_through(settings, tmp_path, changes):
+    config = dataclasses.replace(settings, **changes)
+    result = _run(config, tmp_path / "run")
+    assert result["num_attributes_tested"] == 20 * len(config.domain)
+    assert os.path.exists(tmp_path / "run" / "saved_model" / "saved_model.pb")

@@ -111,17 +111,17 @@ class RewardEngine:
         """
         return self._scores(tf.constant(attribute_id, tf.int32)).numpy()
 
-    def rewards(self, attribute_id: int) -> Optional[np.ndarray]:
+    def rewards(self, attribute_id: int, halves: bool = True) -> Optional[np.ndarray]:
         """float32 [3, 2304]: rewards on all scored images and on both halves; None when not judged.
 
-        A half that holds one label only gives NaN.
+        A half that holds one label only gives NaN. Without `halves` the shape is [1, 2304].
         """
         labels = self._images.labels[:, attribute_id]
         known = np.isfinite(labels)
         if not _both_labels(labels[known]):
             return None
         scores = self.scores(attribute_id).reshape(-1, len(labels))
-        subsets = [known, known & (self._images.halves == 0), known & (self._images.halves == 1)]
+        subsets = [known] + [known & (self._images.halves == half) for half in (0, 1) if halves]
         columns = [self._reward_columns(labels[s], scores[:, s], attribute_id) for s in subsets]
         return np.stack([expand_heads(c) for c in columns]).astype(np.float32)
 

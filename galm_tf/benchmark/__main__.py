@@ -1,8 +1,9 @@
-"""Measures galm_tf: search methods against each other.
+"""Measures galm_tf: its parts against plain ones, its search against other methods.
 
-    python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5 --out=runs/methods
+    python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
+    python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
 
-Flags of galm_tf.main apply to every run. Results go to SUITE.csv and SUMMARY.md in --out.
+Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out.
 """
 
 from __future__ import annotations
@@ -14,30 +15,36 @@ import os
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf.benchmark import methods
+from galm_tf.benchmark import controller_speed, input_speed, methods, reward_speed, step_speed, timing
 
 FLAGS = flags.FLAGS
+_SPEED = {
+    "reward": reward_speed.measure,
+    "train_step": step_speed.measure_training,
+    "inference": step_speed.measure_inference,
+    "controller": controller_speed.measure,
+    "input": input_speed.measure,
+}
+_REPEATS, _QUICK_REPEATS = 7, 3
 
 
 def define_flags() -> None:
     config_lib.define_flags()
-    flags.DEFINE_enum("suite", "methods", ["methods"], "What to measure.")
-    flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results; an existing one is continued.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Values of --method to compare; the first is the reference.")
-    flags.DEFINE_integer("repeats", 5, "Paired repetitions.", lower_bound=2)
-    flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "What differs between them: the draws, or the class-disjoint split too.")
+    flags.DEFINE_enum("suite", None, [*_SPEED, "methods"], "What to measure.", required=True)
+    flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
+    flags.DEFINE_bool("quick", False, "Fewer rounds: a speed suite in about a minute.")
+    flags.DEFINE_list("methods", ["galm", "random"], "Suite methods: values of --method; the first is the reference.")
+    flags.DEFINE_integer("repeats", 5, "Suite methods: paired repetitions.", lower_bound=2)
+    flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suite methods: what differs between repetitions, the draws or the class-disjoint split.")
 
 
 def main(_: list[str]) -> None:
     config = config_lib.from_flags(FLAGS)
-    os.makedirs(FLAGS.out, exist_ok=True)
+    if FLAGS.suite in _SPEED:
+        repeats = _QUICK_REPEATS if FLAGS.quick else _REPEATS
+        return timing.write(_SPEED[FLAGS.suite](config, repeats), FLAGS.suite, FLAGS.out)
     table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary, FLAGS.out)
-    table.to_csv(os.path.join(FLAGS.out, "methods.csv"), index=False)
-    summary = methods.summarise(table, FLAGS.methods[0])
-    text = summary.to_string(index=False, float_format="%.4f", na_rep="")
-    with open(os.path.join(FLAGS.out, "methods.txt"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    print(text)
+    return methods.write(table, FLAGS.methods[0], FLAGS.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,152 @@
+"""Suites `train_step` and `inference`: the stacked layers against what one would write in plain Keras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from galm_tf import search_space
+from galm_tf.benchmark.timing import Case, compare
+from galm_tf.config import Config
+from galm_tf.derived import DerivedNetwork
+from galm_tf.gates import gates_from_indices
+from galm_tf.search_space import Architecture
+from galm_tf.supernet import Supernet, build_supernet, build_trunk, margins
+
+_N, _GEMM = 102, 2048  # SUN's attributes; side of the matrix product that shows the machine's peak
+
+
+def measure_training(config: Config, repeats: int) -> pd.DataFrame:
+    """Forward and backward: towers of 102 attributes, the trunk, and a large matrix product (all in GFLOP/s)."""
+    rng = np.random.default_rng(config.seed)
+    numbers = rng.integers(0, search_space.NUM_ARCHITECTURES, _N)
+    supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
+    x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
+    maps = [tf.constant(m) for m in supernet.trunk(x, training=True)]
+    flops = 3.0 * config.batch_size * sum(tower_flops(Architecture.from_number(n), config.image_size) for n in numbers)
+    ids, gates = tf.range(_N), gates_from_indices(search_space.all_indices()[numbers])
+    stacked = _gradient_step(
+        lambda: margins(supernet.tower_logits(maps, ids, gates, tf.shape(x)[0])), list(supernet.towers.trainable_variables)
+    )
+    plain = [plain_tower(Architecture.from_number(n), [m.shape[1:] for m in maps]) for n in numbers]
+    separate = _gradient_step(
+        lambda: tf.concat([tower(maps, training=True) for tower in plain], 1),
+        [v for tower in plain for v in tower.trainable_variables],
+    )
+    a = tf.random.stateless_normal([_GEMM, _GEMM], [1, 2])
+    gemm = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
+    towers = compare(
+        [
+            Case("towers in plain Keras", separate, flops / 1e9, "GFLOP/s"),
+            Case("stacked towers", stacked, flops / 1e9, "GFLOP/s"),
+            Case("matrix product (peak)", gemm, 2 * _GEMM**3 / 1e9, "GFLOP/s"),
+        ],
+        repeats,
+    )
+    return pd.concat([towers, _trunks(x, config, repeats)], ignore_index=True)
+
+
+def _trunks(x: tf.Tensor, config: Config, repeats: int) -> pd.DataFrame:
+    """Conv-1 to Conv-3, ours and in plain Keras layers."""
+    cases = []
+    for name, trunk in (
+        ("trunk in plain Keras", plain_trunk(config.image_size)),
+        ("trunk", build_trunk(config.image_size, np.random.default_rng(0))),
+    ):
+        step = _gradient_step(
+            lambda trunk=trunk: tf.concat([tf.reshape(m, [-1, 1]) for m in trunk(x, training=True)], 0),
+            trunk.trainable_variables,
+        )
+        cases.append(Case(name, step, len(x), "images/s"))
+    return compare(cases, repeats)
+
+
+def _gradient_step(forward, variables):
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(forward()))
+        gradients = [g for g in tape.gradient(loss, variables) if g is not None]
+        return [tf.reduce_sum(g.values if isinstance(g, tf.IndexedSlices) else g) for g in gradients]
+
+    return step
+
+
+def plain_trunk(image_size: int) -> tf.keras.Model:
+    """The trunk as a user would write it."""
+    k = tf.keras.layers
+    x = image = tf.keras.Input((image_size, image_size, 3))
+    maps = []
+    for filters, kernel in zip(search_space.TRUNK_CHANNELS, search_space.TRUNK_KERNELS):
+        x = k.BatchNormalization()(k.MaxPool2D()(k.Conv2D(filters, kernel, padding="same", activation="relu")(x)))
+        maps.append(x)
+    return tf.keras.Model(image, maps)
+
+
+def plain_tower(a: Architecture, shapes) -> tf.keras.Model:
+    """One architecture as a user would write it: feature maps -> margin [B, 1]."""
+    k = tf.keras.layers
+    maps = [tf.keras.Input(tuple(s)) for s in shapes]
+    x, filters = maps[2], (search_space.CONV4_CHANNELS, search_space.CONV5_CHANNELS)
+    switches = ((a.conv1_conv4, a.conv2_conv4), (a.conv1_conv5, a.conv2_conv5, a.conv3_conv5))
+    for size, kernel, open_ in zip(filters, (a.conv4_kernel, a.conv5_kernel), switches):
+        y = k.Conv2D(size, kernel, padding="same")(x)
+        for source, on in zip(maps, open_):
+            if on:
+                factor = source.shape[1] // y.shape[1]
+                pooled = k.AveragePooling2D(factor)(source) if factor > 1 else source
+                y = k.add([y, k.Conv2D(size, 1, use_bias=False)(pooled)])
+        x = k.BatchNormalization()(k.MaxPool2D()(k.ReLU()(y)))
+    x = k.Dense(a.fc1_width, activation="relu")(k.Flatten()(x))
+    if a.fc3_input == "fc2":
+        x = k.Dense(a.fc2_width, activation="relu")(x)
+    z = k.Dense(2)(x)
+    return tf.keras.Model(maps, k.Lambda(lambda t: t[:, 1:] - t[:, :1])(z))
+
+
+def tower_flops(a: Architecture, image_size: int) -> float:
+    """Operations (2 per multiply-add) of one forward pass of one image through a tower, convolutions and Fcs only."""
+    side = image_size // 8
+    half, trunk = side // 2, search_space.TRUNK_CHANNELS
+    skip4 = sum(c for c, on in zip(trunk, (a.conv1_conv4, a.conv2_conv4)) if on)
+    skip5 = sum(c for c, on in zip(trunk, (a.conv1_conv5, a.conv2_conv5, a.conv3_conv5)) if on)
+    conv4 = side**2 * search_space.CONV4_CHANNELS * (a.conv4_kernel**2 * trunk[2] + skip4)
+    conv5 = half**2 * search_space.CONV5_CHANNELS * (a.conv5_kernel**2 * search_space.CONV4_CHANNELS + skip5)
+    flat = (half // 2) ** 2 * search_space.CONV5_CHANNELS
+    wide = a.fc1_width * a.fc2_width if a.fc3_input == "fc2" else 0
+    last = a.fc2_width if a.fc3_input == "fc2" else a.fc1_width
+    return 2.0 * (conv4 + conv5 + flat * a.fc1_width + wide + 2 * last)
+
+
+def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
+    """Images a second of the derived network of 102 attributes, from images."""
+    rng = np.random.default_rng(config.seed)
+    numbers = rng.integers(0, search_space.NUM_ARCHITECTURES, _N)
+    architectures = [Architecture.from_number(n) for n in numbers]
+    supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
+    x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
+    supernet.trunk(x, training=True)
+    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, config.image_size)
+    derived.calibrate(x)
+    calls = {
+        "gated supernet": tf.function(lambda: _gated(supernet, x, numbers)),
+        "derived network": tf.function(lambda: derived(x)),
+        "one Keras model per attribute": _separate_models(architectures, config.image_size, x),
+    }
+    return compare([Case(name, call, len(x), "images/s") for name, call in calls.items()], repeats)
+
+
+def _gated(supernet: Supernet, x: tf.Tensor, numbers: np.ndarray) -> tf.Tensor:
+    gates = gates_from_indices(search_space.all_indices()[numbers])
+    return margins(supernet.tower_logits(supernet.trunk(x), tf.range(_N), gates, tf.shape(x)[0]))
+
+
+def _separate_models(architectures, image_size: int, x: tf.Tensor):
+    """N whole Keras models, trunk and tower each, as they would stand after N separate searches."""
+    models = []
+    for a in architectures:
+        trunk = plain_trunk(image_size)
+        tower = plain_tower(a, [m.shape[1:] for m in trunk.outputs])
+        models.append(tf.keras.Model(trunk.inputs, tower(trunk.outputs)))
+    return tf.function(lambda: [model(x, training=False) for model in models])

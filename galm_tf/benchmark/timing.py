@@ -1,0 +1,73 @@
+"""A against B in alternation, in one process: ratios with their spread (shared machines are noisy)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to time.
+
+    Attributes:
+      name: as it is shown.
+      run: does the work once.
+      work: units of work that one call does; rates are work per second.
+      unit: of the rate, e.g. images/s.
+    """
+
+    name: str
+    run: Callable[[], object]
+    work: float
+    unit: str
+
+
+def compare(cases: Sequence[Case], repeats: int) -> pd.DataFrame:
+    """Rates of all cases and their ratios to the first one: a row per case, columns `COLUMNS`.
+
+    Each round runs every case once; a ratio is taken within a round.
+    """
+    for case in cases:
+        case.run()  # traces, allocations and caches are not what is measured
+    rates = np.array([[_rate(case) for case in cases] for _ in range(repeats)])
+    rows = []
+    for column, case in enumerate(cases):
+        ratios = rates[:, column] / rates[:, 0]
+        summary = [float(f(ratios)) for f in (np.median, np.min, np.max)]
+        rows.append((case.name, cases[0].name, float(np.median(rates[:, column])), case.unit, *summary))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rate(case: Case) -> float:
+    started = time.perf_counter()
+    case.run()
+    return case.work / (time.perf_counter() - started)
+
+
+def write(table: pd.DataFrame, suite: str, out: str) -> None:
+    """Prints the table and writes SUITE.csv and SUITE.png into `out`."""
+    os.makedirs(out, exist_ok=True)
+    table.to_csv(os.path.join(out, f"{suite}.csv"), index=False)
+    print(table.to_string(index=False, float_format="%.4g"))
+    shown = table[table["case"] != table["reference"]]
+    figure = Figure((9, 1.2 + 0.5 * len(shown)), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    error = np.abs(shown[["ratio_min", "ratio_max"]].to_numpy().T - shown["ratio_median"].to_numpy())
+    labels = [f"{c}\nagainst {r}" for c, r in zip(shown["case"], shown["reference"])]
+    axis.barh(labels, shown["ratio_median"], xerr=error, color="#4477aa")
+    axis.axvline(1.0, color="black", linewidth=1)
+    axis.invert_yaxis()
+    axis.set_xlabel("times as fast (median; whiskers: least and most)")
+    axis.set_title(suite)
+    canvas.print_png(os.path.join(out, f"{suite}.png"))

@@ -33,7 +33,7 @@ class _Context(NamedTuple):
     scale: Optional[tf.Tensor]  # [M, hidden]
     shift: Optional[tf.Tensor]  # [M, hidden]
 
-    def repeat(self, times: int) -> "_Context":
+    def repeat(self, times: int) -> _Context:
         return _Context(*(None if v is None else _repeat(v, times) for v in self))
 
 

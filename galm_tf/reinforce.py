@@ -15,7 +15,7 @@ shrinks with the policy would magnify noise until the policy collapses.
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -47,7 +47,8 @@ class Reinforce(tf.Module):
         self.square = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="square")
         self.peak = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="peak")
         self.seen = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="seen")
-        self._adam = LazyAdam(controller.named_variables, frozenset()) if config.controller_optimizer == "adam" else None
+        adam = config.controller_optimizer == "adam"
+        self._adam = LazyAdam(controller.named_variables, frozenset()) if adam else None
         self._run = tf.function(self._steps, reduce_retracing=True)
         self._given = tf.function(self._given_step, reduce_retracing=True)
 
@@ -60,7 +61,9 @@ class Reinforce(tf.Module):
             named.update({f"adam/{name}": v for name, v in self._adam.slots.items()})
         return named
 
-    def train_on_table(self, table: np.ndarray, rewarded: np.ndarray, first_step: int, num_steps: int) -> dict[str, float]:
+    def train_on_table(
+        self, table: np.ndarray, rewarded: np.ndarray, first_step: int, num_steps: int
+    ) -> dict[str, float]:
         """Steps whose rewards are looked up.
 
         Args:

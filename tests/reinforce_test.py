@@ -73,7 +73,8 @@ def test_a_step_moves_the_weights_as_equation_5_says():
     expected = {}
     for name in ("arm_embedding", "arm_weight", "action_embedding", "lstm0_kernel", "lstm1_recurrent", "film_scale"):
         variable, start = controller.named_variables[name], before[f"policy/{name}"]
-        largest = np.unravel_index(np.abs(_gradient(controller, variable, ids, numbers, advantages)).argmax(), start.shape)
+        gradient = _gradient(controller, variable, ids, numbers, advantages)
+        largest = np.unravel_index(np.abs(gradient).argmax(), start.shape)
         sides = []
         for shift in (0.05, -0.05):
             moved = start.copy()
@@ -259,9 +260,8 @@ def test_weak_concatenation_does_not_find_them_in_the_same_steps():
     assert _learn(weak, MANY, 100)[0] < 0.65
 
 
-def test_the_papers_settings_find_neither():
-    assert _learn(PAPER, [1357] * N, 100)[0] < 0.5
-    assert _learn(PAPER, MANY, 100)[0] < 0.5
+def test_the_papers_settings_do_not_even_find_a_shared_one():
+    assert _learn(PAPER, [1357] * N, 150)[0] < 0.5
 
 
 @pytest.mark.parametrize("config", [ADAM, dataclasses.replace(PAPER, samples_per_step=8, normalize_advantage=True)])

@@ -1,13 +1,13 @@
 # make search   set up once, then design attribute networks on the embedded domain
 # make test     set up once, then run the tests
-# PYTHON=… names an interpreter, VENV=… another environment, ARGS="…" further flags.
+# PYTHON=… names an interpreter, VENV=… another environment, ARGS="…" further flags. On Windows: BUILD.md, "By hand".
 VENV ?= .venv
 VERSIONS := 3.11 3.12 3.10 3.13 3.9
 ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: search test lint setup clean
+.PHONY: search test lint setup clean FORCE
 
 search: $(VENV)/.installed
 	$(BIN)/python -m galm_tf.main --domain=sun $(ARGS)
@@ -20,16 +20,12 @@ lint: $(VENV)/.installed-dev
 
 setup: $(VENV)/.installed-dev
 
-$(VENV)/pyvenv.cfg:
-	@python="$(PYTHON)"; \
-	if [ -z "$$python" ]; then \
-	  python=$$(.ci/find_python $(VERSIONS)) || { \
-	    echo "error: Expected one of Python $(VERSIONS). Received: none that runs; install one, or name it by make PYTHON=PATH." >&2; exit 2; }; \
-	fi; \
-	echo "Setting up $(VENV) with $$python ($$("$$python" --version 2>&1))"; \
-	"$$python" -m venv "$(VENV)"
+# Asked every time, since PYTHON may name another version than last time; changes nothing when all is well.
+$(VENV)/.created: FORCE
+	@.ci/make_venv "$(VENV)" "$(PYTHON)" $(VERSIONS)
+FORCE:
 
-$(VENV)/.installed: requirements.txt | $(VENV)/pyvenv.cfg
+$(VENV)/.installed: requirements.txt $(VENV)/.created
 	$(PIP) -r requirements.txt
 	@touch $@
 
@@ -39,5 +35,6 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 
 # Leaves runs/ alone.
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
+	rm -rf .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

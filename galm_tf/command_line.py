@@ -5,39 +5,75 @@ Exit status: 0 done, 1 done in part, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its start-up notices bury ours
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: its start-up notices bury ours
 
 from absl import app, flags, logging
 
 from galm_tf.errors import UserError
 
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
 
 def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = None) -> None:
-    """Parses flags, calls `main` with what is left of the arguments, and exits with its status."""
+    """Parses flags, calls `main` with what is left of the arguments, and exits with its status.
+
+    A KeyboardInterrupt that carries a message tells it: how to continue.
+    """
     app.define_help_flags()
     logging.set_verbosity(logging.WARNING)
     sys.exit(_call(main, sys.argv if argv is None else argv))
 
 
-def _call(main, argv: list[str]) -> int:
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses into `flags.FLAGS` and returns the program's name and its arguments; raises UserError on bad flags."""
     try:
-        rest = flags.FLAGS(argv)
+        return flags.FLAGS(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
+        repair = f"did you mean --{near[0]}?" if near else "run with --help to see all flags."
+        where = _place_in_flagfile(error.flagname, argv)
+        raise UserError(f"Expected a flag of this program. Received: --{error.flagname}{where}; {repair}") from None
     except flags.Error as error:
-        return _tell(str(error).replace("\n", " "), "run with --help to see all flags")
+        text = " ".join(str(error).replace("ERROR::", "").split())
+        raise UserError(f"Expected flags that can be read. Received: {text}; run with --help to see all flags.") from None
+
+
+def expect_no_arguments(arguments: Sequence[str]) -> None:
+    """Raises UserError when something without dashes follows the program's name, which nothing would read."""
+    if arguments[1:]:
+        raise UserError(f"Expected flags only. Received: {arguments[1]}; a flag starts with two dashes, in a flagfile too.")
+
+
+def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> int:
     try:
-        return main(rest) or 0
+        return main(parse_flags(argv)) or DONE
     except UserError as error:
-        return _tell(str(error))
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume and the same --run_dir continues.", file=sys.stderr)
-        return 130
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as stop:
+        print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output has seen enough, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
-def _tell(message: str, repair: str = "") -> int:
-    print(f"error: {message}" + (f" ({repair})" if repair else ""), file=sys.stderr)
-    return 2
-
+def _place_in_flagfile(name: str, argv: Sequence[str]) -> str:
+    """" in FILE, line N" when a flagfile on the command line holds the flag; "" when none does."""
+    arguments = " ".join(argv[1:])
+    for path in re.findall(r"--?flagfile[= ](\S+)", arguments):
+        try:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            continue
+        for number, line in enumerate(lines, 1):
+            if re.match(rf"\s*--?{re.escape(name)}(=|\s|$)", line):
+                return f" in {path}, line {number}"
+    return ""

@@ -147,6 +147,8 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
         raise UserError(f"Expected --{field.name} to be {bounds}. Received: {field.name}={value}.")
 
 
+flags.disclaim_key_flags()  # they are the entry module's: its --help lists them
+
 _DEFINERS = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float, "str": flags.DEFINE_string}
 
 

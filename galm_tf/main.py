@@ -15,15 +15,29 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf import pipeline
-from galm_tf.run_folder import RunFolder, free_path
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder, free_path, last_path
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    command_line.expect_no_arguments(arguments)
     config = config_lib.from_flags(flags.FLAGS)
-    path = config.run_dir or free_path(config.domain, config.method, config.seed)
+    default_path = last_path if config.resume else free_path
+    path = config.run_dir or default_path(config.domain, config.method, config.seed)
+    print(summary(run(config, path), path))
+
+
+def run(config: Config, path: str) -> dict[str, Any]:
+    """Makes or continues the run in a folder; says how to go on when it is stopped."""
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
-    result = pipeline.run(config, folder)
-    print(summary(result, path))
+    try:
+        return pipeline.run(config, folder)
+    except UserError:
+        folder.remove_if_unused()  # so that the repaired command can have the same folder
+        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"The same command with --resume --run_dir={path} continues.") from None
 
 
 def summary(result: dict[str, Any], path: str) -> str:

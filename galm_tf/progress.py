@@ -15,12 +15,16 @@ _FORMAT = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}
 
 
 class _PlainLines:
-    """What tqdm writes, as whole lines without control characters."""
+    """What tqdm writes, as whole lines without control characters, none twice in a row."""
+
+    def __init__(self) -> None:
+        self._last = ""
 
     def write(self, text: str) -> None:
         line = text.strip("\r\n ")
-        if line:
+        if line and line != self._last:
             sys.stderr.write(line + "\n")
+            self._last = line
 
     def flush(self) -> None:
         sys.stderr.flush()

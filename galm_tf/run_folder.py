@@ -7,13 +7,16 @@ events, architectures.json, result.json and saved_model/ (DESIGN §4).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
+import zipfile
 from typing import Any, Iterator, Optional
 
 import numpy as np
@@ -28,6 +31,8 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
     fcntl = None
 
 FORMAT = 1
+_LOCK = ".lock"
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt"}
 # Settings that may differ between a run and its continuation, since no number depends on them.
 _FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
@@ -43,13 +48,10 @@ class RunFolder:
     def create(cls, path: str, config: Config) -> "RunFolder":
         """Makes a new folder; raises UserError where one exists or none can be made."""
         with _clear_errors(path):
-            if os.path.isdir(path) and os.listdir(path):
-                raise UserError(
-                    f"Expected a new run folder. Received: run_dir={path}, which holds a run; continue it with "
-                    "--resume, or name another folder by --run_dir."
-                )
+            _expect_new(path)
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
+            _expect_new(path)  # again, under the lock: two runs may start at once
             folder.write_json("config.json", {"format": FORMAT, **config.to_json()})
             folder.write_text("flags.txt", flagfile(config))
             return folder
@@ -68,6 +70,12 @@ class RunFolder:
             )
         return cls(path)
 
+    def remove_if_unused(self) -> None:
+        """Removes the folder when nothing but the settings was ever written into it."""
+        with contextlib.suppress(OSError):  # what was in the way before matters more
+            if not set(os.listdir(self.path)) - _SETTINGS_FILES:
+                shutil.rmtree(self.path)
+
     def has(self, name: str) -> bool:
         return os.path.exists(os.path.join(self.path, name))
 
@@ -81,13 +89,33 @@ class RunFolder:
         with self._whole(name) as file:
             file.write(content)
 
+    def append_line(self, name: str, line: str) -> None:
+        """Adds one line to a text file that a resumed run cuts back by `keep_lines`."""
+        path = os.path.join(self.path, name)
+        with _clear_errors(path), open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def keep_lines(self, name: str, count: int) -> list[str]:
+        """Cuts a text file back to its first `count` lines, and returns them; an absent file has none."""
+        path = os.path.join(self.path, name)
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:  # the last line may be torn
+            lines = file.readlines()
+        if len(lines) > count:
+            self.write_text(name, "".join(lines[:count]))
+        return [line.rstrip("\n") for line in lines[:count]]
+
     def read_json(self, name: str) -> Any:
         with open(os.path.join(self.path, name), encoding="utf-8") as file:
             return json.load(file)
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        with self._whole(name) as file:
-            np.savez(file, **{_escape(k): v for k, v in arrays.items()})
+        """Writes what NumPy calls an .npz; unlike np.savez of NumPy 1 it keeps quiet when the disk is full."""
+        with self._whole(name) as file, zipfile.ZipFile(file, "w") as archive:
+            for key, value in arrays.items():
+                with archive.open(_escape(key) + ".npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
     def read_arrays(self, name: str) -> Optional[dict[str, np.ndarray]]:
         """The arrays of a file; None when it is absent or damaged."""
@@ -140,14 +168,35 @@ class RunFolder:
                     os.remove(temporary)
 
 
+def _expect_new(path: str) -> None:
+    """Raises UserError when a folder holds more than a lock."""
+    names = set(os.listdir(path)) if os.path.isdir(path) else set()
+    if names - {_LOCK}:
+        what = "a run; continue it with --resume, or" if "config.json" in names else "other files;"
+        raise UserError(
+            f"Expected a new run folder. Received: run_dir={path}, which holds {what} name another folder by --run_dir."
+        )
+
+
 def free_path(domains: tuple[str, ...], method: str, seed: int, root: str = "runs") -> str:
     """A run folder that does not exist yet: runs/<domains>-<method>-s<seed>, then -2, -3 …"""
+    return next(path for path in _default_paths(domains, method, seed, root) if not os.path.exists(path))
+
+
+def last_path(domains: tuple[str, ...], method: str, seed: int, root: str = "runs") -> str:
+    """The newest folder that `free_path` named before; the first name when there is none."""
+    found, path = "", ""
+    for path in _default_paths(domains, method, seed, root):
+        if not os.path.exists(path):
+            break
+        found = path
+    return found or path
+
+
+def _default_paths(domains: tuple[str, ...], method: str, seed: int, root: str) -> Iterator[str]:
     base = os.path.join(root, f"{'+'.join(domains)}-{method}-s{seed}")
-    number, path = 1, base
-    while os.path.exists(path):
-        number += 1
-        path = f"{base}-{number}"
-    return path
+    yield base
+    yield from (f"{base}-{number}" for number in itertools.count(2))
 
 
 def read_config(path: str) -> Config:
@@ -194,9 +243,12 @@ def environment() -> dict[str, Any]:
 
 def _commit() -> Optional[str]:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.isdir(os.path.join(root, ".git")):
+    if not os.path.exists(os.path.join(root, ".git")):  # a file in a linked work tree
         return None
-    done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return None
     return done.stdout.strip() or None
 
 
@@ -205,15 +257,17 @@ def _lock(path: str):
     if fcntl is None:
         return None
     with _clear_errors(path):
-        file = open(os.path.join(path, ".lock"), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
+        file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise UserError(
             f"Expected a run folder that no other process uses. Received: run_dir={path}, which is in use; "
             "wait for the other run, or name another folder."
         ) from None
+    except OSError as error:  # some network file systems know no locks
+        logging.warning("%s cannot be locked (%s): do not start a second run in it", path, error.strerror)
     return file
 
 

@@ -1,13 +1,17 @@
 """What a run shows: TensorBoard events and metrics.jsonl.
 
-Tags are listed in `TAGS`; a tag that is not there is refused (STYLE 22). A
-resumed run drops the lines of metrics.jsonl that it is about to repeat and
-writes its events into a folder of its own, `tensorboard/from<step>`, because
-TensorBoard cannot take back events.
+Tags are listed in `TAGS`; a tag that is not there is refused (STYLE 22).
+
+TensorBoard cannot take back events, so a resumed run, after cutting
+metrics.jsonl back to the lines it will not repeat, writes the scalar events
+anew from these lines: no step occurs twice (wall times are then those of the
+resume). Pictures and texts have a folder of their own, which stays. The Projector's files lie beside the scalars,
+because it looks for them where events are.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from typing import Any, Mapping, Optional, Sequence
@@ -38,34 +42,46 @@ TAGS = {
     "architectures": "table of the chosen architectures (text)",
     "correlation": "cosine of the attribute embeddings, clustered (image)",
 }
+_CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
+_METRICS = "metrics.jsonl"
 
 
 class Telemetry:
-    """Writes into `folder`; use as a context manager."""
+    """Writes into `folder`; use as a context manager.
+
+    Args:
+      folder: the run's folder.
+      first_record: lines of metrics.jsonl that stay; a resumed run repeats the others.
+    """
 
     def __init__(self, folder: RunFolder, first_record: int = 0) -> None:
-        """first_record: lines of metrics.jsonl that stay; a resumed run repeats the others."""
         self._folder = folder
-        self._root = os.path.join(folder.path, "tensorboard")
-        self._metrics_path = os.path.join(folder.path, "metrics.jsonl")
-        self.num_records = first_record
-        _truncate(self._metrics_path, first_record)
-        self._metrics = open(self._metrics_path, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
-        segment = f"from{first_record:06d}" if first_record else "run"
-        self._writer = tf.summary.create_file_writer(os.path.join(self._root, segment))
+        root = os.path.join(folder.path, "tensorboard")
+        for stale in glob.glob(os.path.join(glob.escape(root), "events.out.tfevents.*")):
+            os.remove(stale)
+        self._scalars = tf.summary.create_file_writer(root)
+        self._pictures = tf.summary.create_file_writer(os.path.join(root, "pictures"))
+        kept = folder.keep_lines(_METRICS, first_record)
+        self.num_records = len(kept)
+        for line in kept:
+            record = json.loads(line)
+            del record["phase"]
+            self._write_events(record.pop("step"), record)
 
     def scalars(self, phase: str, step: int, values: Mapping[str, Optional[float]]) -> None:
-        """Records figures by tag; None is left out."""
+        """Records figures by tag; None is left out. Raises KeyError for a tag without a line in `TAGS`."""
         values = {tag: float(v) for tag, v in values.items() if v is not None}
         for tag in values:
-            if tag.split("=")[0] not in TAGS and tag.split("/")[0] not in TAGS:
+            if tag not in TAGS and tag not in _CHOICE_TAGS:
                 raise KeyError(f"tag {tag} has no line in telemetry.TAGS")
-        with self._writer.as_default():
+        self._write_events(step, values)
+        self._folder.append_line(_METRICS, json.dumps({"phase": phase, "step": step, **values}))
+        self.num_records += 1
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        with self._scalars.as_default():
             for tag, value in values.items():
                 tf.summary.scalar(tag, value, step)
-        self._metrics.write(json.dumps({"phase": phase, "step": step, **values}) + "\n")
-        self._metrics.flush()
-        self.num_records += 1
 
     def choice_probabilities(self, phase: str, step: int, probabilities: Sequence[np.ndarray]) -> None:
         """Probability of every choice of every decision: one [N, choices] per decision, shown as means."""
@@ -81,14 +97,14 @@ class Telemetry:
         header = ["attribute", "architecture", *extra]
         rows = [header, ["---"] * len(header)]
         for i, (name, description) in enumerate(zip(names, descriptions)):
-            rows.append([name, description, *(_show(column[i]) for column in extra.values())])
+            rows.append([name.replace("|", r"\|"), description, *(_show(column[i]) for column in extra.values())])
         text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-        with self._writer.as_default():
+        with self._pictures.as_default():
             tf.summary.text("architectures", text, step)
 
     def correlation_image(self, step: int, matrix: np.ndarray, names: Sequence[str]) -> None:
         """Cosine of attributes [N, N] as a heat map, ordered by clustering."""
-        with self._writer.as_default():
+        with self._pictures.as_default():
             tf.summary.image("correlation", _heat_map(matrix, names)[None], step)
 
     def embeddings(self, vectors: np.ndarray, names: Sequence[str], domains: Sequence[str]) -> None:
@@ -106,20 +122,8 @@ class Telemetry:
         return self
 
     def __exit__(self, *_) -> None:
-        self._writer.close()
-        self._metrics.close()
-
-
-def _truncate(path: str, count: int) -> None:
-    """Keeps the first `count` lines of a file, whole or not at all."""
-    if not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8") as file:
-        lines = file.readlines()
-    if len(lines) > count:
-        with open(path + ".partial", "w", encoding="utf-8") as file:
-            file.writelines(lines[:count])
-        os.replace(path + ".partial", path)
+        self._scalars.close()
+        self._pictures.close()
 
 
 def _show(value: Any) -> str:
@@ -139,8 +143,8 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     axes = figure.subplots()
     drawn = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
     labels = [names[i] for i in order]
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7, parse_math=False)
     figure.colorbar(drawn, ax=axes, label="cosine of attribute embeddings")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())

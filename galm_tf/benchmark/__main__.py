@@ -38,7 +38,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suite methods: what differs between repetitions, the draws or the class-disjoint split.")
 
 
-def main(_: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    command_line.expect_no_arguments(arguments)
     config = config_lib.from_flags(FLAGS)
     if FLAGS.suite in _SPEED:
         repeats = _QUICK_REPEATS if FLAGS.quick else _REPEATS

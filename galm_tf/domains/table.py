@@ -26,6 +26,7 @@ _TEST_FRACTION = 0.2
 
 
 def recognises(folder: str) -> bool:
+    """Whether a folder holds a table of attributes."""
     return any(os.path.isfile(os.path.join(folder, name)) for name in _TABLES)
 
 

@@ -1,0 +1,169 @@
+"""Flags, flagfiles and how an entry module ends."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from galm_tf import command_line
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FLAGFILES = sorted(ROOT.glob("flags/*.flags"))
+# What a user of default.flags names himself: which data, which run.
+_NOT_IN_DEFAULT = {
+    "domain", "data_dir", "layout", "cache_dir", "verify_cache", "splits_file", "run_dir", "resume", "seed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", FLAGFILES, ids=lambda p: p.stem)
+def test_a_flagfile_is_valid_and_says_what_it_is(path, parse):
+    assert isinstance(parse(f"--flagfile={path}"), Config)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    assert lines[0].startswith("# ") and any("python -m galm_tf.main" in line for line in comments)
+    names = [re.match(r"--(?:no(?!rm))?(\w+)", line).group(1) for line in lines if line.startswith("--")]
+    assert len(names) == len(set(names)), "a flag is set twice"
+
+
+def test_the_four_flagfiles_are_there():
+    assert {"default", "paper", "quick", "smoke"} <= {p.stem for p in FLAGFILES}
+
+
+def test_default_flags_are_the_defaults(parse):
+    path = ROOT / "flags" / "default.flags"
+    assert parse(f"--flagfile={path}") == Config()
+    words = set(re.findall(r"^--(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    missing = [name for name in Config().to_json() if not words & {name, "no" + name}]
+    assert set(missing) == _NOT_IN_DEFAULT
+
+
+def test_paper_flags_keep_the_letter(parse):
+    """Paper §3.1, §3.4 and §4.1: the figures that it states."""
+    paper = parse(f"--flagfile={ROOT / 'flags' / 'paper.flags'}")
+    assert (paper.controller_steps, paper.samples_per_step, paper.controller_learning_rate) == (2000, 1, 1e-4)
+    assert (paper.controller_optimizer, paper.baseline, paper.reward, paper.reward_data) == ("sgd", "global", "accuracy", "batch")
+    assert (paper.entropy_weight, paper.normalize_advantage, paper.derive_top, paper.conditioning) == (0, False, 1, "concat")
+
+
+def test_flags_after_a_flagfile_win(parse):
+    assert parse(f"--flagfile={ROOT / 'flags' / 'smoke.flags'}", "--rounds=5").rounds == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# c\n\n--lerning_rate=3\n", "Received: --lerning_rate in FILE, line 3; did you mean --learning_rate?"),
+        ("--noaugment_flop\n", "Received: --noaugment_flop in FILE, line 1; did you mean --augment_flip?"),
+        ("--zzqx\n", "Received: --zzqx in FILE, line 1; run with --help"),
+        ("--rounds=many\n", "Received: flag --rounds=many: invalid literal for int.*run with --help"),
+        ("--reward=mauc\n", "Received: flag --reward=mauc: value should be one of <auc"),
+        ("--rounds=0\n", "Expected --rounds to be at least 1. Received: rounds=0"),
+        ("--image_size=50\n", "multiple of 32. Received: image_size=50"),
+    ],
+)
+def test_a_mistake_in_a_flagfile(parse, tmp_path, content, message):
+    path = tmp_path / "my.flags"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        parse(f"--flagfile={path}")
+    text = str(error.value)
+    assert re.search(re.escape(message).replace(r"\.\*", ".*").replace("FILE", re.escape(str(path))), text), text
+    assert "\n" not in text
+
+
+def test_a_flag_on_the_command_line_is_not_blamed_on_a_file(parse, tmp_path):
+    (tmp_path / "my.flags").write_text("--rounds=3\n", encoding="utf-8")
+    with pytest.raises(UserError, match="Received: --round; did you mean --rounds"):
+        parse(f"--flagfile={tmp_path}/my.flags", "--round=3")
+
+
+def test_a_missing_flagfile(parse):
+    with pytest.raises(UserError, match="Received: Unable to open flagfile: .*No such file or directory: 'nowhere.flags'"):
+        parse("--flagfile=nowhere.flags")
+
+
+def test_words_without_dashes_are_refused():
+    with pytest.raises(UserError, match="Expected flags only. Received: domain=sun;"):
+        command_line.expect_no_arguments(["main", "domain=sun"])
+    command_line.expect_no_arguments(["main"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [
+        (None, 0, ""),
+        (UserError("Expected a. Received: b."), 2, "error: Expected a. Received: b.\n"),
+        (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+        (KeyboardInterrupt("Add --resume."), 130, "\nInterrupted. Add --resume.\n"),
+    ],
+)
+def test_exit_status(capsys, raised, status, told):
+    def main(_):
+        if raised is not None:
+            raise raised
+
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(main, ["main"])
+    assert stop.value.code == status
+    assert capsys.readouterr().err == told
+
+
+def test_main_returns_its_own_status():
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(lambda rest: len(rest), ["main", "image.jpg"])
+    assert stop.value.code == 2
+
+
+def test_a_bug_keeps_its_traceback():
+    def main(_):
+        raise RuntimeError("bug")
+
+    with pytest.raises(RuntimeError, match="bug"):
+        command_line.run(main, ["main"])
+
+
+def _python(code, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    code = "from galm_tf import command_line\ncommand_line.run(lambda _: print('x\\n' * 10**6, flush=True))"
+    producer = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
+    done = _python(producer + "p.stdout.readline(); p.stdout.close(); print(p.stderr.read().decode(), p.wait())")
+    assert done.stdout.strip() == "0" and not done.stderr
+
+
+def test_help_lists_every_setting():
+    code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
+    text = _python(code, "--help").stdout
+    assert all(f"{name}:" in text for name in Config().to_json())
+
+
+def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
+    from galm_tf import main, pipeline
+
+    def stopped(config, folder):
+        raise KeyboardInterrupt
+
+    path = str(tmp_path / "run")
+    monkeypatch.setattr(pipeline, "run", stopped)
+    with pytest.raises(KeyboardInterrupt, match=f"--resume --run_dir={path} continues"):
+        main.run(Config(), path)
+    assert os.path.exists(os.path.join(path, "config.json"))
+
+
+def test_a_mistake_found_before_anything_was_made_leaves_no_folder(monkeypatch, tmp_path):
+    from galm_tf import main
+
+    path = str(tmp_path / "run")
+    for _ in range(2):
+        with pytest.raises(UserError, match="nowhere"):
+            main.run(Config(data_dir=("nowhere",)), path)
+    assert not os.path.exists(path)

@@ -1,0 +1,34 @@
+"""What all tests share: quiet TensorFlow, and a first line that says which stack is tested."""
+
+import os
+import sys
+from importlib import metadata
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before any test imports TensorFlow
+
+
+def pytest_report_header(config):
+    other = os.environ.get("GALM_OTHER_PYTHON") or "none (GALM_OTHER_PYTHON)"
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras", "numpy"))
+    return f"stack: Python {sys.version.split()[0]}, {versions}; other stack: {other}"
+
+
+@pytest.fixture
+def parse():
+    """Command-line flags -> Config, by the real flags; whatever they set is undone."""
+    from absl import flags
+    from absl.testing import flagsaver
+
+    from galm_tf import command_line, config
+
+    if "image_size" not in flags.FLAGS:
+        config.define_flags()
+
+    def parse_flags(*arguments):
+        with flagsaver.flagsaver():
+            command_line.parse_flags(["galm_tf.main", *arguments])
+            return config.from_flags(flags.FLAGS)
+
+    return parse_flags

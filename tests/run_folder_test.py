@@ -1,0 +1,225 @@
+"""A run's folder: never overwritten, every file whole or absent, resumed with the same settings only."""
+
+import dataclasses
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from galm_tf import run_folder
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+
+CONFIG = Config(domain=("awa", "sun"), learning_rate=0.25, augment_flip=False)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "runs" / "one")
+
+
+@pytest.fixture
+def folder(path):
+    return RunFolder.create(path, CONFIG)
+
+
+def test_create_stores_the_settings(folder, path):
+    assert run_folder.read_config(path) == CONFIG
+    stored = folder.read_json("config.json")
+    assert stored["format"] == run_folder.FORMAT and stored["domain"] == ["awa", "sun"]
+
+
+def test_a_run_is_not_overwritten(folder, path):
+    with pytest.raises(UserError, match="run_dir=.*which holds a run; continue it with --resume"):
+        RunFolder.create(path, CONFIG)
+
+
+def test_a_folder_of_other_files_is_left_as_it_was(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="which holds other files; name another folder by --run_dir"):
+        RunFolder.create(str(tmp_path), CONFIG)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    assert RunFolder.create(str(tmp_path), CONFIG).has("config.json")
+
+
+def test_a_folder_of_another_process_is_refused(folder, path):
+    with pytest.raises(UserError, match="no other process uses. Received: run_dir=.*in use"):
+        RunFolder.resume(path, CONFIG)
+
+
+def test_the_lock_ends_with_its_process(path):
+    code = "import sys; from galm_tf.run_folder import *; f = RunFolder.create(sys.argv[1], Config()); os._exit(9)"
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, check=False)
+    assert done.returncode == 9
+    assert RunFolder.resume(path, Config()).path == path
+
+
+def test_resume_names_what_differs(path):
+    RunFolder.create(path, CONFIG)
+    with pytest.raises(UserError, match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; give the same"):
+        RunFolder.resume(path, dataclasses.replace(CONFIG, learning_rate=0.5, rounds=7))
+
+
+def test_resume_lets_what_no_number_depends_on_differ(path):
+    RunFolder.create(path, CONFIG)
+    other = dataclasses.replace(
+        CONFIG, resume=True, run_dir=path, cache_dir="elsewhere", checkpoint_seconds=1.0, reward_memory_mib=100, verify_cache=True
+    )
+    assert RunFolder.resume(path, other).has("flags.txt")
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"format": 99}'], ids=["absent", "torn", "newer"])
+def test_resume_of_no_run(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="Expected a run (folder with a config.json|of format 1). Received"):
+        RunFolder.resume(str(tmp_path), CONFIG)
+
+
+def test_flags_txt_repeats_the_run(folder, path, parse):
+    assert parse(f"--flagfile={path}/flags.txt") == CONFIG
+
+
+def test_default_names_count_up(tmp_path):
+    names = [run_folder.free_path(("awa", "sun"), "galm", 3, str(tmp_path))]
+    assert run_folder.last_path(("awa", "sun"), "galm", 3, str(tmp_path)) == names[0]  # told as missing by resume
+    for _ in range(2):
+        os.makedirs(names[-1])
+        assert run_folder.last_path(("awa", "sun"), "galm", 3, str(tmp_path)) == names[-1]
+        names.append(run_folder.free_path(("awa", "sun"), "galm", 3, str(tmp_path)))
+    assert [os.path.basename(n) for n in names] == ["awa+sun-galm-s3", "awa+sun-galm-s3-2", "awa+sun-galm-s3-3"]
+
+
+def test_an_unused_folder_is_removed_and_a_used_one_is_not(folder, path):
+    folder.write_json("split.json", {})
+    folder.remove_if_unused()
+    assert folder.has("split.json")
+    os.remove(os.path.join(path, "split.json"))
+    folder.remove_if_unused()
+    assert not os.path.exists(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(folder, path):
+    folder.write_text("a.txt", "old")
+    with pytest.raises(ZeroDivisionError), folder._whole("a.txt") as file:
+        file.write(b"half of the n")
+        raise ZeroDivisionError
+    with open(os.path.join(path, "a.txt"), encoding="utf-8") as file:
+        assert file.read() == "old"
+    assert not [n for n in os.listdir(path) if n.endswith(".partial")]
+
+
+def test_json_is_readable_by_anyone(folder, path):
+    folder.write_json("r.json", {"name": "bär", "auc": None})
+    assert json.load(open(os.path.join(path, "r.json"), encoding="utf-8")) == {"name": "bär", "auc": None}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        folder.write_json("r.json", {"auc": float("nan")})
+
+
+ARRAYS = {
+    "supernet/conv1/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "optimizer/step": np.array(7, np.int64),
+    "best/empty": np.zeros([0, 4], np.float32),
+    "flags": np.array([True, False]),
+}
+
+
+def test_checkpoint_round_trip(folder):
+    assert folder.load_checkpoint() is None
+    folder.save_checkpoint(ARRAYS, {"step": 3, "chosen": None, "name": "ä"})
+    arrays, meta = folder.load_checkpoint()
+    assert meta == {"step": 3, "chosen": None, "name": "ä"} and list(arrays) == list(ARRAYS)
+    for name, value in ARRAYS.items():
+        assert arrays[name].dtype == value.dtype and arrays[name].shape == value.shape
+        np.testing.assert_array_equal(arrays[name], value)
+
+
+def test_only_the_last_checkpoints_stay(folder, path):
+    for step in range(12):
+        folder.save_checkpoint(ARRAYS, {"step": step})
+    assert sorted(os.listdir(os.path.join(path, "checkpoints"))) == ["000011.npz", "000012.npz"]
+    assert folder.load_checkpoint()[1] == {"step": 11}
+
+
+def _cut(content):
+    return content[: len(content) // 2]
+
+
+def _flip(content):
+    middle = content.index(b"NUMPY") + 130  # inside the first array's numbers
+    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, lambda content: b""], ids=["cut", "flipped bit", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(folder, path, damage, caplog):
+    for step in (1, 2):
+        folder.save_checkpoint(ARRAYS, {"step": step})
+    newest = os.path.join(path, "checkpoints", "000002.npz")
+    with open(newest, "rb") as file:
+        content = file.read()
+    with open(newest, "wb") as file:
+        file.write(damage(content))
+    with caplog.at_level(logging.WARNING):
+        assert folder.load_checkpoint()[1] == {"step": 1}
+    assert "000002.npz is damaged" in caplog.text
+    folder.save_checkpoint(ARRAYS, {"step": 3})
+    assert folder.load_checkpoint()[1] == {"step": 3}
+
+
+def test_objects_are_neither_pickled_nor_unpickled(folder, path):
+    with pytest.raises(ValueError, match="allow_pickle"):
+        folder.write_arrays("evil.npz", {"a": np.array([{}], object)})
+    np.savez(os.path.join(path, "evil.npz"), a=np.array([{}], object))
+    assert folder.read_arrays("evil.npz") is None
+
+
+def test_lines_are_cut_back(folder, path):
+    assert folder.keep_lines("m.jsonl", 3) == []
+    for line in ("a", "b", "c"):
+        folder.append_line("m.jsonl", line)
+    with open(os.path.join(path, "m.jsonl"), "ab") as file:
+        file.write(b'{"torn \xc3')
+    assert folder.keep_lines("m.jsonl", 2) == ["a", "b"]
+    folder.append_line("m.jsonl", "d")
+    assert folder.keep_lines("m.jsonl", 9) == ["a", "b", "d"]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # nothing but the sentence may be seen
+def test_a_full_disk_is_one_sentence_and_costs_nothing(folder, path):
+    """A limit on the size of files stands in for a disk without space: the same call fails in the same place."""
+    folder.save_checkpoint(ARRAYS, {"step": 1})
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        with pytest.raises(UserError, match="Expected to be able to write .*npz. Received: File too large; free some space"):
+            folder.save_checkpoint({"big": np.ones(100_000)}, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert folder.load_checkpoint()[1] == {"step": 1}
+    assert os.listdir(os.path.join(path, "checkpoints")) == ["000001.npz"]
+
+
+def test_a_place_that_cannot_hold_a_folder(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="Expected to be able to write .*file/run. Received: Not a directory"):
+        RunFolder.create(str(tmp_path / "file" / "run"), CONFIG)
+
+
+def test_environment_names_versions_and_commit(monkeypatch):
+    import tensorflow as tf
+
+    found = run_folder.environment()
+    assert found["versions"]["tensorflow"] == tf.__version__ and found["versions"]["numpy"] == np.__version__
+    assert found["commit"] is None or len(found["commit"]) == 40
+    monkeypatch.setenv("PATH", "")
+    assert run_folder.environment()["commit"] is None  # no git to be found

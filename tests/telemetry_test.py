@@ -1,0 +1,169 @@
+"""Events and metrics.jsonl, read back by TensorBoard's own reader, pandas and Pillow."""
+
+import io
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+from galm_tf import search_space, telemetry
+from galm_tf.config import Config
+from galm_tf.run_folder import RunFolder
+from galm_tf.telemetry import Telemetry
+
+NAMES = ["sun/metal", "apay/metal", "sun/a|b", "sun/$x$ and $"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(str(tmp_path / "run"), Config())
+
+
+def _events(folder, name=""):
+    found = EventAccumulator(os.path.join(folder.path, "tensorboard", name), {"tensors": 0})
+    return found.Reload()
+
+
+def _series(folder, tag):
+    """(step, value) of a tag, as TensorBoard shows it."""
+    return [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in _events(folder).Tensors(tag)]
+
+
+def _lines(folder):
+    with open(os.path.join(folder.path, "metrics.jsonl"), encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_scalars_go_to_both(folder):
+    with Telemetry(folder) as shown:
+        shown.scalars("warmup", 24, {"supernet/loss": np.float32(0.75), "supernet/learning_rate": None})
+        shown.scalars("controller", 10, {"controller/reward": 0.5, "controller/entropy": 7.5})
+        assert shown.num_records == 2
+    assert _lines(folder) == [
+        {"phase": "warmup", "step": 24, "supernet/loss": 0.75},
+        {"phase": "controller", "step": 10, "controller/reward": 0.5, "controller/entropy": 7.5},
+    ]
+    assert _series(folder, "supernet/loss") == [(24, 0.75)]
+    assert _series(folder, "controller/entropy") == [(10, 7.5)]
+
+
+@pytest.mark.parametrize("tag", ["supernet/lost", "choice/conv4_kernel=4", "choice", "choice/nothing=1"])
+def test_a_tag_outside_the_glossary_is_refused(folder, tag):
+    if tag == "choice":
+        tag = "choice/fc1_width=0"
+    with Telemetry(folder) as shown, pytest.raises(KeyError, match="has no line in telemetry.TAGS"):
+        shown.scalars("warmup", 0, {"supernet/loss": 1.0, tag: 1.0})
+    assert not folder.has("metrics.jsonl")
+
+
+def test_every_tag_has_a_meaning():
+    assert all(len(line) > 20 for line in telemetry.TAGS.values())
+
+
+def _run(folder, first_record, steps):
+    with Telemetry(folder, first_record) as shown:
+        for step in steps:
+            shown.scalars("warmup", step, {"supernet/loss": step / 4})
+        return shown.num_records
+
+
+def test_a_resumed_run_repeats_no_step(folder, tmp_path):
+    """Ten steps, checkpoint after six, killed, twice: the same as ten steps at once."""
+    _run(folder, 0, range(10))
+    _run(folder, 6, range(6, 8))
+    assert _run(folder, 6, range(6, 10)) == 10
+    whole = RunFolder.create(str(tmp_path / "whole"), Config())
+    _run(whole, 0, range(10))
+    assert _lines(folder) == _lines(whole)
+    assert _series(folder, "supernet/loss") == _series(whole, "supernet/loss") == [(s, s / 4) for s in range(10)]
+
+
+def test_a_run_without_a_checkpoint_starts_over(folder):
+    _run(folder, 0, range(5))
+    _run(folder, 0, range(2))
+    assert [s for s, _ in _series(folder, "supernet/loss")] == [0, 1]
+
+
+def test_pictures_survive_a_resume(folder):
+    with Telemetry(folder) as shown:
+        shown.scalars("warmup", 1, {"supernet/loss": 1.0})
+        shown.architecture_table(1, NAMES[:1], ["c4"], {})
+    _run(folder, 1, [2])
+    assert len(_events(folder, "pictures").Tensors("architectures")) == 1
+
+
+def test_choice_probabilities_are_means_over_attributes(folder):
+    rng = np.random.default_rng(0)
+    probabilities = [rng.dirichlet(np.ones(len(d.choices)), 5) for d in search_space.DECISIONS]
+    with Telemetry(folder) as shown:
+        shown.choice_probabilities("controller", 500, probabilities)
+    (record,) = _lines(folder)
+    assert len(record) == 2 + sum(len(d.choices) for d in search_space.DECISIONS)
+    for decision, p in zip(search_space.DECISIONS, probabilities):
+        for i, choice in enumerate(decision.choices):
+            mean = sum(p[:, i]) / 5
+            assert record[f"choice/{decision.name}={choice}"] == pytest.approx(mean)
+    assert record["choice/conv4_kernel=3"] + record["choice/conv4_kernel=5"] == pytest.approx(1)
+
+
+def test_architecture_table_is_markdown(folder):
+    with Telemetry(folder) as shown:
+        shown.architecture_table(7, NAMES, list("pqrs"), {"val_auc": [0.51239, None, 1.0, 0.5], "judged": ["a", "b", "c", "d"]})
+    (event,) = _events(folder, "pictures").Tensors("architectures")
+    rows = tf.make_ndarray(event.tensor_proto).item().decode().split("\n")
+    assert rows[:4] == [
+        "| attribute | architecture | val_auc | judged |",
+        "| --- | --- | --- | --- |",
+        "| sun/metal | p | 0.512 | a |",
+        "| apay/metal | q | – | b |",
+    ]
+    assert rows[4].startswith(r"| sun/a\|b | r |") and event.step == 7
+
+
+def _blocks_in_a_row(picture):
+    """Changes between red and blue along a row through the middle of the heat map."""
+    row = picture[picture.shape[0] // 3, : int(picture.shape[1] * 0.75)].astype(int)
+    red, blue = (row[:, 0] < 120) & (row[:, 2] > 80), (row[:, 0] > 80) & (row[:, 2] < 60)
+    signs = np.where(red, 1, np.where(blue, -1, 0))
+    signs = signs[signs != 0]
+    return int((np.diff(signs) != 0).sum())
+
+
+def test_correlation_image_puts_like_beside_like(folder):
+    """Two groups, shuffled: the picture shows two blocks. Odd names are drawn as they are."""
+    group = np.array([1, -1, 1, -1, -1, 1, 1, -1])
+    with Telemetry(folder) as shown:
+        shown.correlation_image(3, np.outer(group, group).astype(float), NAMES * 2)
+    (event,) = _events(folder, "pictures").Tensors("correlation")
+    picture = np.asarray(Image.open(io.BytesIO(tf.make_ndarray(event.tensor_proto)[2])))
+    assert min(picture.shape[:2]) > 300
+    assert _blocks_in_a_row(picture) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 251])
+def test_correlation_image_of_any_number(folder, count):
+    with Telemetry(folder) as shown:
+        shown.correlation_image(0, np.eye(count), [f"domain/attribute {i}" for i in range(count)])
+    width, height = tf.make_ndarray(_events(folder, "pictures").Tensors("correlation")[0].tensor_proto)[:2]
+    assert int(height) >= 14 * (count - 50 if count > 50 else count) * 0.7 and int(width) > int(height)
+
+
+def test_embeddings_for_the_projector(folder):
+    vectors = np.random.default_rng(1).normal(size=[4, 6])
+    with Telemetry(folder) as shown:
+        shown.embeddings(vectors, NAMES, ["sun", "apay", "sun", "sun"])
+    root = os.path.join(folder.path, "tensorboard")
+    with open(os.path.join(root, "projector_config.pbtxt"), encoding="utf-8") as file:
+        (entry,) = text_format.Parse(file.read(), ProjectorConfig()).embeddings
+    read = pd.read_csv(os.path.join(root, entry.tensor_path), sep="\t", header=None)
+    np.testing.assert_allclose(read.to_numpy(), vectors, rtol=1e-5)
+    names = pd.read_csv(os.path.join(root, entry.metadata_path), sep="\t")
+    assert list(names["attribute"]) == NAMES and list(names["domain"]) == ["sun", "apay", "sun", "sun"]
+    assert [n for n in os.listdir(root) if "tfevents" in n]  # beside events, where the Projector looks

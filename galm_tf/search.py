@@ -204,6 +204,8 @@ class Search:
     def _run_controller(self, phase: Phase) -> None:
         table = self._reward_table(phase.round) if self.config.reward_data == "full" else None
         batches = None if table is not None else self._batch_rewards()
+        if table is not None and self.state.step == 0:
+            self._record_table(table, phase.first_step)
         with Progress(phase.steps, _title(phase), initial=self.state.step) as progress:
             while self.state.step < phase.steps:
                 count = min(self.controller.chunk_steps, phase.steps - self.state.step)
@@ -236,14 +238,16 @@ class Search:
         if stored is not None:
             return RewardTable(stored["full"], (stored["half_a"], stored["half_b"]))
         table = self._exact_table(f"reward table {round_}")
-        self.state.architectures_scored += int(table.rewarded.sum()) * search_space.NUM_DISTINCT
         self._folder.write_arrays(name, {"full": table.full, "half_a": table.halves[0], "half_b": table.halves[1]})
+        return table
+
+    def _record_table(self, table: RewardTable, step: int) -> None:
+        """Counts and shows a round's table, when the round begins: a resumed run may find it already on disk."""
+        self.state.architectures_scored += int(table.rewarded.sum()) * search_space.NUM_DISTINCT
         rewards = table.full[table.rewarded]
         if len(rewards):
             best, mean = float(rewards.max(1).mean()), float(rewards.mean())
-            values = {"validation/table_best": best, "validation/table_mean": mean}
-            self._telemetry.scalars(CONTROLLER, (round_ - 1) * self.config.controller_steps, values)
-        return table
+            self._telemetry.scalars(CONTROLLER, step, {"validation/table_best": best, "validation/table_mean": mean})
 
     def _exact_table(self, title: str) -> RewardTable:
         """Rewards of all architectures of all attributes, each on its own domain's validation images."""

@@ -37,6 +37,7 @@ from galm_tf.supernet_training import SupernetTraining
 from galm_tf.telemetry import Telemetry
 
 _LOG_STEPS = 25
+_POLICY_LOG_STEPS = 500  # the whole policy is written out this often; it costs as much as training it for 100 steps
 _ADAPT_CHECKS = 6  # validations within the adaptation
 
 
@@ -213,7 +214,9 @@ class Search:
                 metrics = self._controller_steps(table, batches, step, count)
                 self.state.step += count
                 self._telemetry.scalars(phase.kind, step + count, metrics)
-                self._telemetry.choice_probabilities(phase.kind, step + count, self.controller.choice_probabilities())
+                if self.state.step % _POLICY_LOG_STEPS == 0 or self.state.step == phase.steps:
+                    probabilities = self.controller.choice_probabilities()
+                    self._telemetry.choice_probabilities(phase.kind, step + count, probabilities)
                 progress.update(count, reward=metrics.get("controller/reward", 0.0))
                 self._checkpoint_if_due()
         self._log_policy(phase.first_step + phase.steps)

@@ -58,13 +58,13 @@ class Config:
     method: str = _setting("galm", "How architectures are chosen: galm (controller, then re-ranked), or random (a uniform architecture per attribute, the baseline).", ("galm", "random"))
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
-    warmup_steps: int = _setting(500, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
+    warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
     rounds: int = _setting(2, "Alternations of the two phases after the warm-up.", low=1)
-    supernet_steps: int = _setting(100, "Supernet steps per round, with architectures sampled by the policy.", low=0)
+    supernet_steps: int = _setting(60, "Supernet steps per round, with architectures sampled by the policy.", low=0)
     batch_size: int = _setting(64, "Images per supernet step.", low=2)
-    attributes_per_step: int = _setting(16, "Attributes whose towers are trained in one supernet step; 0 means all.", low=0)
+    attributes_per_step: int = _setting(24, "Attributes whose towers are trained in one supernet step; 0 means all.", low=0)
     learning_rate: float = _setting(2e-3, "Peak learning rate of the supernet (Adam, cosine decay).", low=0.0)
-    weight_decay: float = _setting(1e-4, "Decoupled weight decay of the supernet and of fine-tuning.", low=0.0)
+    weight_decay: float = _setting(0.1, "Decoupled weight decay of the supernet and of fine-tuning.", low=0.0)
     dropout: float = _setting(0.3, "Dropout on the input of Fc-1 while training.", low=0.0, high=0.9)
     uniform_fraction: float = _setting(0.5, "Share of sampled architectures drawn uniformly in the rounds, so that all stay trained.", low=0.0, high=1.0)
     # Controller training (the second phase; parameters theta and W).
@@ -85,8 +85,8 @@ class Config:
     reward_memory_mib: int = _setting(1024, "Memory that the reward engine may use for one block, in MiB; rewards do not depend on it.", low=64)
     # Derive, fine-tune, test.
     derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked on the whole validation set; 1 takes the most probable.", low=1, high=1536)
-    adapt_steps: int = _setting(200, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
-    finetune_steps: int = _setting(100, "Steps on training and validation images before the one test.", low=0)
+    adapt_steps: int = _setting(90, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
+    finetune_steps: int = _setting(90, "Steps on training and validation images before the one test.", low=0)
     finetune_learning_rate: float = _setting(5e-4, "Peak learning rate of adaptation and fine-tuning.", low=0.0)
     threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
 

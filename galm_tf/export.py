@@ -130,5 +130,8 @@ def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:
             file.write(module.json + "\n")
         os.chmod(partial, 0o755)
         os.replace(partial, path)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).split(" [Op:")[0].rsplit("; ", 1)[-1]
+        raise UserError(f"Expected to write {path}. Received: {reason}; free some space or name another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

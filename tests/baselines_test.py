@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from galm_tf import evaluate
+from galm_tf.baselines import linear_pixels
+from galm_tf.benchmark import methods, timing
+from galm_tf.benchmark.paired import paired_interval
+from galm_tf.domains.splits import Split
+
+
+def _split(n):
+    index = np.arange(n)
+    return Split(index[: n // 2], index[:0], index[n // 2 : 3 * n // 4], index[3 * n // 4 :], (), ("images",) * 2, np.ones(2, bool), {})
+
+
+def _mauc(labels, features, split):
+    scores = linear_pixels.fit_and_score(features, labels, split)
+    return evaluate.mean_auc(evaluate.auc_per_attribute(labels[split.test], scores))
+
+
+def test_linear_model_finds_a_planted_direction_and_not_shuffled_labels():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 30)).astype(np.float32)
+    labels = (features[:, :2] + 0.3 * rng.normal(size=(400, 2)) > 0).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.1] = np.nan
+    assert _mauc(labels, features, _split(400)) > 0.9
+    assert abs(_mauc(rng.permutation(labels), features, _split(400)) - 0.5) < 0.15
+
+
+def test_pixel_features_are_the_picture_in_small():
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    images[1, :, 32:] = 255
+    features = linear_pixels.pixel_features(images).reshape(2, 16, 16, 3)
+    assert features[0].max() == 0 and features[1, :, :6].max() == 0 and features[1, :, 10:].min() == 1
+
+
+def test_paired_interval_is_students():
+    a, b = [3.0, 5.0, 4.0, 6.0], [2.0, 3.5, 3.0, 4.0]
+    mean, low, high = paired_interval(a, b)
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+    assert mean == pytest.approx(1.375)
+
+
+def test_summary_pairs_by_seed():
+    rows = [dict(method=m, seed=s, test_mauc=v + s) for m, v in (("galm", 0.2), ("random", 0.1)) for s in range(3)]
+    summary = methods.summarise(methods.pd.DataFrame(rows), "galm").set_index("method")
+    assert summary.loc["random", "difference"] == pytest.approx(0.1)
+    assert summary.loc["random", "low"] == pytest.approx(0.1) == summary.loc["random", "high"]
+
+
+def test_comparison_counts_work_per_second():
+    table = timing.compare([timing.Case("one", lambda: None, 1.0, "x/s"), timing.Case("two", lambda: None, 1e6, "x/s")], 5)
+    assert list(table.columns) == list(timing.COLUMNS)
+    assert table["ratio_median"][0] == 1.0 and table["ratio_min"][1] > 1e3

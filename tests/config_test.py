@@ -1,0 +1,32 @@
+import pytest
+
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+
+
+def test_json_round_trip():
+    config = Config(domain=("awa", "sun"), data_dir=("a", "b"), learning_rate=0.5, augment_flip=False)
+    assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(image_size=50), "multiple of 32. Received: image_size=50; try 64"),
+        (dict(domain=("sun", "sun")), "name each domain once. Received: domain=sun,sun"),
+        (dict(domain=("sun", "awa"), data_dir=("x",)), r"domain=sun,awa \(2\) and data_dir=x \(1\)"),
+        (dict(layout=("sun",)), "--data_dir beside --layout"),
+        (dict(splits_file="s.mat", split_seed=3), "splits_file=s.mat and split_seed=3"),
+        (dict(reward="f2"), r"one of \['auc', 'accuracy', 'balanced_accuracy'\]. Received: reward='f2'"),
+        (dict(dropout=2.0), "between 0.0 and 0.9. Received: dropout=2.0"),
+        (dict(rounds=0), "at least 1. Received: rounds=0"),
+    ],
+)
+def test_contradictions_name_both_values(settings, message):
+    with pytest.raises(UserError, match=message):
+        Config(**settings)
+
+
+def test_unknown_settings_name_the_nearest():
+    with pytest.raises(UserError, match="batchsize=3. Did you mean batch_size?"):
+        Config.from_json({"batchsize": 3})

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from galm_tf import reward, scoring
+from galm_tf.supernet import build_supernet
+
+
+def test_chosen_scores_equal_one_by_one_in_any_block(monkeypatch):
+    net = build_supernet(5, 32, 0.0, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    scorer = scoring.Scoring(net)
+    scorer.calibrate_trunk(images[:20])
+    maps = scorer.trunk_features(scoring.image_batches(images, np.arange(40), 16))
+    scored = reward.ScoringImages(maps, 20, np.zeros((20, 5), np.float32), np.zeros(20, int))
+    numbers = [3, 700, 2303, 12, 1500]
+    whole = scorer.score_chosen(scored, range(5), numbers)
+    for i, number in enumerate(numbers):
+        alone = reward.score_one_by_one(net, scored, i, [number])[0]
+        np.testing.assert_allclose(whole[:, i], alone, atol=1e-4)
+    monkeypatch.setattr(scoring, "_BLOCK_BYTES", 1)
+    np.testing.assert_allclose(scorer.score_chosen(scored, range(5), numbers), whole, atol=1e-4)
+    assert whole.std() > 1e-3
+
+
+def test_features_do_not_depend_on_the_batch_size():
+    net = build_supernet(1, 32, 0.0, seed=0)
+    images = np.random.default_rng(1).integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    scorer = scoring.Scoring(net)
+    scorer.calibrate_trunk(images)
+    by_three, at_once = (scorer.trunk_features(scoring.image_batches(images, np.arange(10), s)) for s in (3, 10))
+    for a, b in zip(by_three, at_once):
+        assert a == pytest.approx(b, abs=1e-4)

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import search_space
+from galm_tf.config import Config
+from galm_tf.supernet import build_supernet
+from galm_tf.supernet_training import SupernetTraining, masked_loss
+
+SIZE, N, BATCH = 32, 3, 16
+
+
+def test_loss_equals_the_formula_on_known_labels():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((6, 3)) < 0.5).astype(np.float32)
+    labels[:4, 0], labels[:, 2] = np.nan, np.nan
+    margins, weights = rng.normal(size=(6, 3)).astype(np.float32), np.array([0.0, np.log(3.0), 0.0], np.float32)
+    probability = 1 / (1 + np.exp(-margins.astype(np.float64)))
+    cost = -np.where(labels == 1, np.exp(weights) * np.log(probability), np.log(1 - probability))
+    expected = np.mean([cost[4:, 0].mean(), cost[:, 1].mean()])  # the third attribute has no known label
+    assert float(masked_loss(labels, margins, weights)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_unknown_label_has_no_gradient():
+    margins = tf.Variable(np.random.default_rng(1).normal(size=(4, 2)), dtype=tf.float32)
+    labels = np.array([[1, np.nan], [0, 1], [np.nan, 0], [1, 1]], np.float32)
+    with tf.GradientTape() as tape:
+        loss = masked_loss(labels, margins, tf.zeros(2))
+    gradient = tape.gradient(loss, margins).numpy()
+    assert (gradient[np.isnan(labels)] == 0).all() and (gradient[np.isfinite(labels)] != 0).all()
+
+
+def _planted():
+    """Pictures whose attributes are visible: bright left half, red, and fine vertical stripes."""
+    rng = np.random.default_rng(2)
+    labels = (rng.random((BATCH, N)) < 0.5).astype(np.float32)
+    labels[:2] = [[0, 0, 0], [1, 1, 1]]
+    images = rng.integers(60, 120, (BATCH, SIZE, SIZE, 3))
+    images[labels[:, 0] == 1, :, : SIZE // 2] += 90
+    images[labels[:, 1] == 1, ..., 0] += 60
+    images[labels[:, 2] == 1, :, ::4] -= 50
+    return images.astype(np.uint8), labels
+
+
+def _train(learning_rate, steps, choices_of):
+    config = Config(image_size=SIZE, augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0)
+    images, labels = _planted()
+    net = build_supernet(N, SIZE, 0.0, seed=0)
+    training = SupernetTraining(net, labels, np.ones(N, np.float32), config)
+    before = {name: v.numpy() for name, v in net.variables.items()}
+    losses = []
+    for step in range(steps):
+        metrics = training.step(
+            tf.constant(images), tf.range(BATCH, dtype=tf.int64), tf.range(N), tf.constant(choices_of(step)),
+            tf.constant([0, step]), tf.constant(learning_rate),
+        )
+        losses.append(float(metrics["loss"]))
+    return losses, before, {name: v.numpy() for name, v in net.variables.items()}
+
+
+def _random_choices(step):
+    indices = search_space.all_indices()
+    return indices[np.random.default_rng(step).integers(0, len(indices), N)]
+
+
+def test_planted_attributes_are_learned_and_every_weight_moves():
+    losses, before, after = _train(3e-3, 60, _random_choices)
+    assert np.mean(losses[-10:]) < 0.35 < np.mean(losses[:3])
+    assert not [name for name in before if np.array_equal(before[name], after[name])]
+
+
+def test_nothing_is_learned_at_learning_rate_zero():
+    losses, before, after = _train(0.0, 25, _random_choices)
+    assert np.mean(losses[-10:]) > 0.5
+    moved = [name for name in before if not np.array_equal(before[name], after[name])]
+    assert all(name.endswith(("mean", "variance")) for name in moved)  # statistics follow the batch
+
+
+def test_only_chosen_branches_are_trained():
+    choices = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] * N, np.int32)  # 3×3, no skips, Fc-1 of 64 read directly
+    _, before, after = _train(3e-3, 3, lambda step: choices)
+    for name in ("conv4/kernel5", "conv4/skip", "conv5/kernel5", "conv5/skip", "head/fc2", "head/fc3_from_fc2"):
+        np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+    np.testing.assert_allclose(before["head/fc1"][:, :, 64:], after["head/fc1"][:, :, 64:], rtol=2e-3)  # decay alone

@@ -17,7 +17,7 @@ class Augment(tf.keras.layers.Layer):
     Args:
       flip: mirror half of the images.
       shift: largest displacement as a share of the side; the border is reflected.
-      color: strength s: brightness by up to ±s of the range, contrast and
+      color: strength s: brightness by up to ±s/2 of the range, contrast and
         saturation by factors in [1 - s, 1 + s].
     """
 

@@ -29,7 +29,7 @@ class BatchPlan:
 
     def __init__(self, index: np.ndarray, batch_size: int, seed: int, weights: Optional[np.ndarray] = None) -> None:
         assert len(index), "no images to draw from"
-        self._index, self._batch_size, self._seed = np.asarray(index), batch_size, seed
+        self._index, self._batch_size, self._seed = np.asarray(index, np.int64), batch_size, seed
         self._weights = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
@@ -92,10 +92,12 @@ def balanced_record_weights(labels: np.ndarray) -> np.ndarray:
     """How often to draw each record so that rare labels come more often: float64 [n], mean 1.
 
     A record counts the mean over its known labels of 1 / share of that label,
-    so that images which carry rare attributes are drawn more.
+    so that images which carry rare attributes are drawn more; a record without
+    any known label counts 1, the least that a labelled one can.
     """
-    prevalence = np.clip(np.nanmean(np.where(np.isfinite(labels).any(0), labels, 0.5), axis=0), 1e-3, 1 - 1e-3)
+    known = np.isfinite(labels)
+    prevalence = np.clip(np.nansum(labels, axis=0) / np.maximum(known.sum(axis=0), 1), 1e-3, 1 - 1e-3)
     rarity = np.where(labels > 0.5, 1 / prevalence, 1 / (1 - prevalence))
-    rarity = np.where(np.isfinite(labels), rarity, np.nan)
-    weights = np.nan_to_num(np.nanmean(rarity, axis=1), nan=1.0)
+    counts = known.sum(axis=1)
+    weights = np.where(counts, np.where(known, rarity, 0.0).sum(axis=1) / np.maximum(counts, 1), 1.0)
     return weights / weights.mean()

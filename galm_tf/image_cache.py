@@ -2,38 +2,43 @@
 
 The key of a cache file is a hash of what it was made from (paths, sizes, times,
 boxes, settings), so a changed source makes a new file, and two runs that need
-the same one agree on its name. A file appears under its name only when whole.
+the same one agree on its name. A file appears under its name only when whole;
+when two runs make the same one, the first to finish is used by both. Where the
+cache folder cannot be written, images are kept in memory, with a warning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
 import logging
 import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from typing import Iterator, Optional
+import time
+from typing import Optional
 
 import numpy as np
-import tensorflow as tf
 
 from galm_tf import preprocess
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
-from galm_tf.progress import Progress
+from galm_tf.image_decoding import decode_images
 
-FORMAT = 1
+FORMAT = 2  # of the files; those of another format are made anew
+_PARTIAL = ".partial"
+_ABANDONED_SECONDS = 24 * 3600.0  # no run takes so long to decode: what is older was left by a killed one
+_CHUNK = 256  # records moved at once
 
 
 def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tuple[tuple[str, str], ...]]:
     """The domain's images at `config.image_size`.
 
     Returns:
-      The domain without the records of unreadable images, uint8 [n, S, S, 3]
-      (read-only), and (path, reason) of the images left out.
+      The domain without the records of unreadable images; uint8 [n, S, S, 3],
+      read-only, mapped from the cache; (path, reason) of the records left out.
 
     Raises:
       BadImageError: an unreadable image with --on_bad_image=fail.
@@ -42,10 +47,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
     key = cache_key(domain, config)
     folder = os.path.expanduser(config.cache_dir)
     path = os.path.join(folder, f"{domain.name.replace(os.sep, '_')}-{config.image_size}-{key[:20]}.npy")
-    stored = _open(path)
-    if stored is None:
-        stored = _build(domain, config, path)
-    images, bad = stored
+    images, bad = _open(path) or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
         raise preprocess.BadImageError(next(iter(bad.values())))
     if not bad:
@@ -55,7 +57,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
     if not keep.any():
         raise UserError(f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable.")
     logging.warning("%d of %d images cannot be read and are left out", len(bad), len(keep))
-    return domain.select_images(keep), images[keep], tuple((domain.paths[int(i)], r) for i, r in bad.items())
+    return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
 
 
 def cache_key(domain: Domain, config: Config) -> str:
@@ -63,23 +65,32 @@ def cache_key(domain: Domain, config: Config) -> str:
     settings = [FORMAT, preprocess.VERSION, config.image_size, domain.crop_paddings]
     digest = hashlib.sha256(json.dumps(settings).encode())
     digest.update("\n".join(domain.paths).encode("utf-8", "surrogateescape"))
-    digest.update(np.ascontiguousarray(domain.boxes, np.int32).tobytes())
+    for array in (domain.boxes, domain.image_domains):
+        digest.update(np.ascontiguousarray(array, np.int32).tobytes())
     if domain.draw is not None:
         digest.update(_drawing_source())
     files = [p for p in domain.paths if "://" not in p]
     digest.update(np.array(_stat_all(files), np.int64).tobytes())
     if config.verify_cache:
         for path in dict.fromkeys(files):
-            with open(path, "rb") as file:
-                digest.update(hashlib.sha256(file.read()).digest())
+            digest.update(_content_digest(path))
     return digest.hexdigest()
+
+
+def _content_digest(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).digest()
+    except OSError:  # decoding will say so
+        return bytes(hashlib.sha256().digest_size)
 
 
 def _drawing_source() -> bytes:
     """The code that draws the generated domains: its change makes their cache stale."""
-    from galm_tf.domains import drawing, generated, pictures
+    from galm_tf.domains import animals, drawing, generated, objects, pictures, scenes
 
-    return "".join(inspect.getsource(module) for module in (drawing, generated, pictures)).encode()
+    modules = (drawing, animals, objects, scenes, pictures, generated)
+    return "".join(inspect.getsource(module) for module in modules).encode()
 
 
 def _stat_all(paths: list[str]) -> list[tuple[int, int]]:
@@ -89,23 +100,30 @@ def _stat_all(paths: list[str]) -> list[tuple[int, int]]:
     for path in paths:
         folder, name = os.path.split(path)
         if folder not in listed:
-            listed[folder] = {}
-            if os.path.isdir(folder):
-                with os.scandir(folder) as entries:
-                    listed[folder] = {e.name: (e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file()}
+            listed[folder] = _list_folder(folder)
         result.append(listed[folder].get(name, (-1, -1)))
     return result
 
 
+def _list_folder(folder: str) -> dict[str, tuple[int, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            return {e.name: (e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file()}
+    except OSError:  # decoding will name the files
+        return {}
+
+
 def _open(path: str) -> Optional[tuple[np.ndarray, dict[str, str]]]:
-    """The images and the bad ones of a finished cache file; None when there is none to use."""
+    """The readable images and the bad ones of a finished cache file; None when there is none to use."""
     try:
         with open(path + ".json", encoding="utf-8") as file:
             meta = json.load(file)
         images = np.load(path, mmap_mode="r")
-    except (OSError, ValueError):
+        if meta["format"] != FORMAT or list(images.shape) != meta["shape"] or images.dtype != np.uint8:
+            return None
+        return images[: len(images) - len(meta["bad"])], meta["bad"]
+    except (OSError, ValueError, LookupError, TypeError):  # absent, cut short, or of another version
         return None
-    return (images, meta["bad"]) if list(images.shape) == meta["shape"] and meta["format"] == FORMAT else None
 
 
 def _build(domain: Domain, config: Config, path: str) -> tuple[np.ndarray, dict[str, str]]:
@@ -114,26 +132,57 @@ def _build(domain: Domain, config: Config, path: str) -> tuple[np.ndarray, dict[
     partial = _partial_file(path)
     if partial is None:
         images = np.zeros(shape, np.uint8)
-        return images, _decode_all(domain, config, images)
+        bad = _fill(domain, config, images)
+        images.flags.writeable = False
+        return images[: len(images) - len(bad)], bad
     try:
-        images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        bad = _decode_all(domain, config, images)
-        images.flush()
-        del images
+        bad = _fill(domain, config, _map_new(partial, shape))
         with open(partial + ".json", "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, "shape": shape, "bad": bad}, file)
-        os.replace(partial, path)
-        os.replace(partial + ".json", path + ".json")
+        return _publish(partial, path)
     except OSError as error:
         raise UserError(
-            f"Expected room for {np.prod(shape) / 2**20:.0f} MiB of decoded images in the cache folder. Received: "
+            f"Expected to write {np.prod(shape) / 2**20:.0f} MiB of decoded images to the cache folder. Received: "
             f"{error.strerror} in {os.path.dirname(path)}; free some space or name another folder by --cache_dir."
         ) from error
     finally:
         for leftover in (partial, partial + ".json"):
-            if os.path.exists(leftover):
+            with contextlib.suppress(OSError):
                 os.remove(leftover)
+
+
+def _map_new(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A new mapped file with all of its room taken: writing to a mapped hole on a full disk would kill the process."""
+    images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        else:
+            file.seek(images.offset)
+            for _ in range(shape[0]):
+                file.write(bytes(images[0].nbytes))
+    return images
+
+
+def _fill(domain: Domain, config: Config, images: np.ndarray) -> dict[str, str]:
+    """Decodes into `images`, readable ones first; returns record index -> reason of the others."""
+    bad = decode_images(domain, config, images)
+    good = np.setdiff1d(np.arange(len(images)), [int(i) for i in bad])
+    for start in range(0, len(good) if bad else 0, _CHUNK):
+        rows = good[start : start + _CHUNK]
+        images[start : start + len(rows)] = images[rows]  # never past a row that is still to move
+    if isinstance(images, np.memmap):
+        images.flush()
+    return bad
+
+
+def _publish(partial: str, path: str) -> tuple[np.ndarray, dict[str, str]]:
+    """Gives a finished file its name, unless another run has finished the same one meanwhile."""
     stored = _open(path)
+    if stored is None:
+        os.replace(partial, path)
+        os.replace(partial + ".json", path + ".json")
+        stored = _open(path)
     assert stored is not None, path
     return stored
 
@@ -142,7 +191,8 @@ def _partial_file(path: str) -> Optional[str]:
     """A temporary name beside `path`; None, with a warning, where nothing can be written."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".partial", dir=os.path.dirname(path))
+        _remove_abandoned(os.path.dirname(path))
+        handle, name = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=_PARTIAL, dir=os.path.dirname(path))
     except OSError as error:
         logging.warning(
             "The cache folder %s cannot be written (%s): images are decoded into memory for this run only; "
@@ -154,46 +204,17 @@ def _partial_file(path: str) -> Optional[str]:
     return name
 
 
-def _decode_all(domain: Domain, config: Config, images: np.ndarray) -> dict[str, str]:
-    """Fills `images` in parallel; returns record index -> reason of the unreadable ones."""
-    workers = min(32, (os.cpu_count() or 1) + 1)
-    bad: dict[str, str] = {}
-    with Progress(len(images), f"decoding {domain.name}", unit="image") as progress, ThreadPoolExecutor(workers) as pool:
-        for rows, errors in pool.map(lambda rows: _decode_rows(domain, config, images, rows), _file_groups(domain)):
-            bad.update(errors)
-            progress.update(len(rows))
-            if bad and config.on_bad_image == "fail":
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise preprocess.BadImageError(next(iter(bad.values())))
-    return bad
+def _remove_abandoned(folder: str) -> None:
+    """Removes what runs that were killed while decoding left behind."""
+    with os.scandir(folder) as entries:
+        old = [e.path for e in entries if e.name.endswith((_PARTIAL, _PARTIAL + ".json")) and _age_seconds(e) > _ABANDONED_SECONDS]
+    for path in old:
+        with contextlib.suppress(OSError):
+            os.remove(path)
 
 
-def _file_groups(domain: Domain) -> Iterator[list[int]]:
-    """Records by file, so that a photograph with several objects is decoded once."""
-    groups: dict[str, list[int]] = {}
-    for row, path in enumerate(domain.paths):
-        groups.setdefault(path, []).append(row)
-    return iter(groups.values())
-
-
-def _decode_rows(domain: Domain, config: Config, images: np.ndarray, rows: list[int]) -> tuple[list[int], dict[str, str]]:
-    path = domain.paths[rows[0]]
-    if "://" in path:
-        for row in rows:
-            images[row] = domain.draw(row, config.image_size)
-        return rows, {}
-    errors = {}
+def _age_seconds(entry: os.DirEntry) -> float:
     try:
-        whole = preprocess.decode_image(path)
-    except preprocess.BadImageError as error:
-        return rows, {str(row): str(error) for row in rows}
-    for row in rows:
-        try:
-            padding = domain.crop_paddings[domain.image_domains[row]]
-            part = preprocess.crop_box(whole, domain.boxes[row], padding, path)
-        except preprocess.BadImageError as error:
-            errors[str(row)] = str(error)
-            continue
-        same = part.shape[:2] == (config.image_size, config.image_size)
-        images[row] = part if same else preprocess.resize_images(tf.constant(part), config.image_size).numpy()
-    return rows, errors
+        return time.time() - entry.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0

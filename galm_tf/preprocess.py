@@ -9,15 +9,29 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from galm_tf.errors import UserError
 
-VERSION = 1  # part of the cache key: raise it when a function here changes what it returns
+VERSION = 2  # part of the cache key: raise it when a function here changes what it returns
+
+# Pillow only warns up to twice its limit. Turning the warning into an error is not safe between threads, so
+# `_check_pixels` looks for itself and the warning is not needed.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation (CIPA DC-008, "Exif 2.32", §4.6.4)
 
 
 class BadImageError(UserError):
@@ -27,8 +41,9 @@ class BadImageError(UserError):
 def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
     """A picture as RGB: uint8 [H, W, 3].
 
-    EXIF orientation is applied; alpha is laid on white; 16-bit greys are scaled
-    to 8 bits; of an animation the first frame counts; CMYK and palettes become RGB.
+    EXIF orientation is applied, unless the EXIF data are damaged; alpha is laid on
+    white; 16-bit greys are scaled to 8 bits; of an animation the first frame
+    counts; CMYK and palettes become RGB. Colour profiles are not applied.
 
     Args:
       source: a path, or the bytes of a file.
@@ -38,10 +53,11 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
     """
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            _check_pixels(image)
+            image.load()
+            rgb, turn = _to_rgb(image), _TURNS.get(_orientation(image))
+            return np.asarray(rgb if turn is None else rgb.transpose(turn))
     except FileNotFoundError:
         raise BadImageError(f"Expected an image file. Received: {name}, which does not exist.") from None
     except Exception as error:  # Pillow's decoders raise many kinds; each means that the file is unusable
@@ -55,20 +71,44 @@ def _reason(error: Exception, source) -> str:
     size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
     if size == 0:
         return "the file is empty"
-    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture in a known format"
+    if isinstance(error, Image.DecompressionBombError):
         return f"more than {Image.MAX_IMAGE_PIXELS} pixels, which may be a decompression bomb"
     return f"{type(error).__name__}: {error}"
 
 
+def _check_pixels(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise Image.DecompressionBombError
+
+
+def _orientation(image: Image.Image) -> Optional[int]:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF raises many kinds; the picture itself has been read by now
+        return None
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I;16", "I", "F")):
-        values = np.asarray(image, np.float64)
-        full = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-        return Image.fromarray(np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5)).convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_to_8_bits(image)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> np.ndarray:
+    """Greys of more than 8 bits: uint8 [H, W]."""
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    if image.mode.startswith("I;16") or image.format == "PNG":
+        full = 65535.0
+    else:  # 32-bit integers and floats do not say what white is: the least usual scale that holds the picture
+        scales = (1.0, 255.0) if image.mode == "F" else (255.0,)
+        full = next((scale for scale in scales if values.max(initial=0.0) <= scale), 65535.0)
+    return np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5)
 
 
 def crop_box(image: np.ndarray, box: np.ndarray, padding: float, name: str = "image") -> np.ndarray:
@@ -76,8 +116,8 @@ def crop_box(image: np.ndarray, box: np.ndarray, padding: float, name: str = "im
 
     Args:
       image: uint8 [H, W, 3].
-      box: int [4], left, top, right, bottom, right and bottom exclusive; all
-        negative for the whole image.
+      box: int [4] in pixels of the upright image: left, top, right, bottom, right
+        and bottom exclusive; all negative for the whole image.
       padding: share of the box's longer side kept around it, cut at the borders.
       name: for the message.
 
@@ -85,7 +125,7 @@ def crop_box(image: np.ndarray, box: np.ndarray, padding: float, name: str = "im
       BadImageError: a box that is empty or reaches outside the image.
     """
     left, top, right, bottom = (int(v) for v in box)
-    if right < 0:
+    if max(left, top, right, bottom) < 0:
         return image
     height, width = image.shape[:2]
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):

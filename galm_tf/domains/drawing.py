@@ -7,32 +7,49 @@ pixel, so the same picture can be drawn at any size. Masks are coverages in
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 Color = np.ndarray  # float [3] in [0, 1]
 
 
 class Canvas:
-    """A square picture under construction: `pixels` float32 [S, S, 3] in [0, 1].
+    """A square picture under construction: `pixels` float64 [S, S, 3] in [0, 1].
+
+    Double precision, since NumPy 1 and 2 promote float32 differently and both
+    shall draw the same picture.
 
     Args:
       size: side in pixels.
-      rng: of this picture; draw from it in an order that does not depend on size.
+      rng: of this picture; draw from it in an order that depends neither on size nor on attributes.
     """
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.size, self.rng = size, rng
-        axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+        self.resolution = float(size)  # pixels per unit of x and y
+        axis = (np.arange(size) + 0.5) / size
         self.x, self.y = np.meshgrid(axis, axis)
-        self.pixels = np.zeros((size, size, 3), np.float32)
+        self.pixels = np.zeros((size, size, 3))
+
+    def frame(self, cx: float, cy: float, scale: float, angle: float = 0.0, mirror: bool = False) -> Canvas:
+        """The same pixels in coordinates with origin (cx, cy), `scale` long, turned, perhaps mirrored."""
+        part = copy.copy(self)
+        u, v = turn(self.x - cx, self.y - cy, angle)
+        part.x, part.y = (-u if mirror else u) / scale, v / scale
+        part.resolution = self.resolution * scale
+        return part
 
     def mask(self, distance: np.ndarray) -> np.ndarray:
         """Coverage of the inside of a signed distance field, [S, S]."""
-        return np.clip(0.5 - distance * self.size, 0.0, 1.0)
+        return np.clip(0.5 - distance * self.resolution, 0.0, 1.0)
 
     def paint(self, mask: np.ndarray, color) -> None:
-        """Lays a colour [3], or a picture [S, S, 3], over the canvas."""
-        self.pixels += mask[..., None] * (np.asarray(color, np.float32) - self.pixels)
+        """Lays a colour [3], or a picture [S, S, 3], over the canvas, in place."""
+        self.pixels += mask[..., None] * (np.asarray(color) - self.pixels)
+
+    def fill(self, color) -> None:
+        self.pixels[:] = color
 
     def disc(self, cx: float, cy: float, rx: float, ry: float, angle: float = 0.0) -> np.ndarray:
         """Distance of an ellipse."""
@@ -70,23 +87,35 @@ class Canvas:
         u = (u + 0.5 * period * (row % 2)) % period - period / 2
         return self.mask(np.hypot(u, v % period - period / 2) - radius)
 
-    def waves(self, level: float, period: float, height: float) -> np.ndarray:
-        """Coverage of everything below a wavy line."""
-        return self.mask(level + height * np.sin(2 * np.pi * self.x / period) - self.y)
-
     def below(self, level: float) -> np.ndarray:
         return self.mask(level - self.y)
 
-    def roughness(self, cells: int, strength: float) -> np.ndarray:
-        """Smooth noise of a number of cells a side, [S, S] in ±strength."""
-        grid = self.rng.uniform(-strength, strength, (cells + 1, cells + 1)).astype(np.float32)
-        return bilinear(grid, self.x[0] * cells, self.y[:, 0] * cells)
+    def water(self, level: float, depth: float, color, period: float) -> None:
+        """A lake from `level` down over `depth`, with light lines of waves."""
+        down = self.y - level + 0.15 * period * np.sin(2 * np.pi * self.x / period)
+        mask = self.mask(np.maximum(-down, down - depth))
+        self.paint(mask, color)
+        crest = self.mask(np.abs(down % (0.5 * period) - 0.2 * period) - 0.05 * period)
+        self.paint(mask * crest, np.clip(np.asarray(color) + 0.4, 0, 1))
+
+    def occlude(self, color) -> None:
+        """Something in front, in a third of the pictures."""
+        present, kind = self.rng.random(2)
+        x, y, rx, ry, angle = self.rng.uniform([0, 0, 0.04, 0.07, 0], [1, 1, 0.09, 0.15, 3])
+        tint = jitter(self.rng, color, 0.2)
+        if present < 1 / 3:
+            self.paint(self.mask((self.disc if kind < 0.5 else self.box)(x, y, rx, ry, angle)), tint)
+
+    def light(self) -> None:
+        """Contrast, brightness and a cast of colour over the whole picture."""
+        gain, shift, cast = self.rng.uniform(0.75, 1.2), self.rng.uniform(-0.1, 0.1), self.rng.uniform(0.85, 1.15, 3)
+        self.pixels[:] = np.clip(((self.pixels - 0.5) * gain + 0.5 + shift) * cast, 0.0, 1.0)
 
     def finish(self, noise: float) -> np.ndarray:
-        """The picture with sensor noise: uint8 [S, S, 3]."""
-        coarse = self.rng.normal(0.0, noise, (64, 64, 3)).astype(np.float32)
+        """The picture with sensor noise, of 64 grains a side at any size: uint8 [S, S, 3]."""
+        grains = self.rng.normal(0.0, noise, (64, 64, 3))
         index = (np.arange(self.size) * 64) // self.size
-        return np.uint8(np.clip(self.pixels + coarse[np.ix_(index, index)], 0.0, 1.0) * 255 + 0.5)
+        return np.uint8(np.clip(self.pixels + grains[np.ix_(index, index)], 0.0, 1.0) * 255 + 0.5)
 
 
 def turn(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -95,18 +124,9 @@ def turn(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.nda
     return c * x + s * y, c * y - s * x
 
 
-def bilinear(grid: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Interpolates grid [H, W] at columns u [S] and rows v [S]: [S, S]."""
-    c, r = np.minimum(u.astype(int), grid.shape[1] - 2), np.minimum(v.astype(int), grid.shape[0] - 2)
-    fu, fv = (u - c)[None], (v - r)[:, None]
-    top = grid[np.ix_(r, c)] * (1 - fu) + grid[np.ix_(r, c + 1)] * fu
-    bottom = grid[np.ix_(r + 1, c)] * (1 - fu) + grid[np.ix_(r + 1, c + 1)] * fu
-    return top * (1 - fv) + bottom * fv
-
-
 def jitter(rng: np.random.Generator, color, amount: float = 0.12) -> Color:
     """A colour near the given one."""
-    return np.clip(np.asarray(color, np.float32) + rng.uniform(-amount, amount, 3).astype(np.float32), 0.0, 1.0)
+    return np.clip(np.asarray(color) + rng.uniform(-amount, amount, 3), 0.0, 1.0)
 
 
 def darker(color: Color, factor: float = 0.45) -> Color:

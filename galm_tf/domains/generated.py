@@ -1,7 +1,7 @@
 """The embedded domains: small pictures drawn by rule, since no data can be shipped.
 
 They bear the names of the paper's domains and stand in for them: animals (awa),
-objects (apay) and scenes (sun), 20 attributes and 24 classes each, a quarter of
+objects (apay) and scenes (sun), 20 attributes and 40 classes each, a quarter of
 the classes for testing only. Every attribute has a visible cause; a class is a
 signature of attributes; pictures vary in pose, colour, light, noise and
 occlusion. Some causes recur in another domain under another name
@@ -18,10 +18,13 @@ from galm_tf.domains.drawing import Canvas
 
 NOTICE = "generated stand-in, not the real data set"
 GENERATED_NAMES = tuple(pictures.PICTURES)
-NUM_CLASSES, NUM_TEST_CLASSES = 24, 6
-IMAGES_PER_CLASS = 50
-_LOOSE_FLIP = 0.15  # share of images in which a loose attribute differs from its class
-_LIMIT = 0.8  # largest correlation of two attributes over the classes
+# Many classes of few images: with 24 classes of 50, small networks learned the class in place of the attribute.
+NUM_CLASSES, NUM_TEST_CLASSES = 40, 10
+IMAGES_PER_CLASS = 28
+_FLIP, _LOOSE_FLIP = 0.08, 0.2  # shares of images in which an attribute, or a loose one, differs from its class
+_SHARES = (0.3, 0.5)  # of the classes that have an attribute, least and most
+_SWAPS = 4000
+_SIGNATURES, _LABELS, _PICTURE = range(3)  # streams of random numbers
 
 PLANTED_CORRESPONDENCES = (
     ("awa/stripes", "apay/ribbed"),
@@ -39,33 +42,30 @@ PLANTED_CORRESPONDENCES = (
     ("apay/vegetation", "sun/trees"),
     ("apay/afloat", "sun/lake"),
     ("apay/dotted", "sun/flowers"),
+    ("apay/ribbed", "sun/railing"),
 )
 
 
 def load_generated(name: str, seed: int = 0, images_per_class: int = IMAGES_PER_CLASS) -> Domain:
-    """One of GENERATED_NAMES; pictures are a function of (name, seed, class, number)."""
+    """One of GENERATED_NAMES; labels and pictures are functions of (name, seed, class, number in the class)."""
     picture = pictures.PICTURES[name]
-    attributes = picture.attributes
-    signatures = make_signatures(name, seed)
-    rng = _rng(name, seed, 1)
     class_ids = np.repeat(np.arange(NUM_CLASSES), images_per_class)
-    labels = signatures[class_ids]
-    loose = np.isin(attributes, picture.loose)
-    labels ^= (rng.random(labels.shape) < _LOOSE_FLIP) & loose
+    numbers = np.tile(np.arange(images_per_class), NUM_CLASSES)
+    labels = make_signatures(name, seed)[class_ids] ^ _differences(name, seed, images_per_class)
 
     def draw(index: int, size: int) -> np.ndarray:
-        return draw_picture(name, labels[index], size, _rng(name, seed, 2 + index))
+        rng = _rng(name, seed, _PICTURE, int(class_ids[index]), int(numbers[index]))
+        return draw_picture(name, labels[index], size, rng)
 
-    test = class_ids >= NUM_CLASSES - NUM_TEST_CLASSES
     return build.build_domain(
         name,
         "generated",
-        attributes=attributes,
+        attributes=picture.attributes,
         classes=[f"{picture.kind}{c:02d}" for c in range(NUM_CLASSES)],
-        paths=[f"generated://{name}/seed{seed}/{c:02d}/{i % images_per_class:03d}" for i, c in enumerate(class_ids)],
+        paths=[f"generated://{name}/seed{seed}/{c:02d}/{i:03d}" for c, i in zip(class_ids, numbers)],
         class_ids=class_ids,
         labels=labels.astype(np.float32),
-        subsets=np.where(test, TEST, TRAIN),
+        subsets=np.where(class_ids >= NUM_CLASSES - NUM_TEST_CLASSES, TEST, TRAIN),
         source="generated",
         notes=[f"{name}: {NOTICE}."],
         draw=draw,
@@ -81,29 +81,50 @@ def draw_picture(name: str, signature: np.ndarray, size: int, rng: np.random.Gen
 
 
 def make_signatures(name: str, seed: int) -> np.ndarray:
-    """Which class has which attribute: bool [24, 20].
+    """Which class has which attribute: bool [NUM_CLASSES, 20], the test classes last.
 
-    Every attribute has both labels several times among training and test
-    classes, no two classes agree, no two attributes nearly do.
+    Every attribute has both labels several times among training and among test
+    classes, no two classes agree, and attributes hardly correlate, so that one
+    cannot be learned by the cause of another.
     """
     count = len(pictures.PICTURES[name].attributes)
-    rng = _rng(name, seed, 0)
-    columns: list[np.ndarray] = []
-    while len(columns) < count:
-        column = np.concatenate([_column(rng, NUM_CLASSES - NUM_TEST_CLASSES, 6, 10), _column(rng, NUM_TEST_CLASSES, 2, 3)])
-        if all(abs(np.corrcoef(column, other)[0, 1]) < _LIMIT for other in columns):
-            columns.append(column)
-    signatures = np.stack(columns, axis=1)
+    rng = _rng(name, seed, _SIGNATURES)
+    parts = [_decorrelated(rng, count, rows) for rows in (NUM_CLASSES - NUM_TEST_CLASSES, NUM_TEST_CLASSES)]
+    signatures = np.concatenate(parts, axis=1).T
     assert len(np.unique(signatures, axis=0)) == NUM_CLASSES, "two classes share a signature"
     return signatures
 
 
-def _column(rng: np.random.Generator, rows: int, least: int, most: int) -> np.ndarray:
-    column = np.zeros(rows, bool)
-    column[rng.permutation(rows)[: rng.integers(least, most + 1)]] = True
-    return column
+def _decorrelated(rng: np.random.Generator, count: int, rows: int) -> np.ndarray:
+    """bool [count, rows]: random columns of a signature, improved by exchanging two classes in one of them."""
+    low, high = (round(share * rows) for share in _SHARES)
+    positives = rng.integers(low, high + 1, (count, 1))
+    columns = (rng.random((count, rows)).argsort(axis=1).argsort(axis=1) < positives).astype(float)
+    for _ in range(_SWAPS):
+        j = rng.integers(count)
+        gain, loss = (rng.choice(np.flatnonzero(columns[j] == value)) for value in (0, 1))
+        swapped = columns[j].copy()
+        swapped[[gain, loss]] = 1, 0
+        others = _standardized(np.delete(columns, j, axis=0))
+        # The number of positives stays, and so the variance: products compare as correlations do.
+        if np.sum((others @ swapped) ** 2) < np.sum((others @ columns[j]) ** 2):
+            columns[j] = swapped
+    return columns > 0.5
 
 
-def _rng(name: str, seed: int, stream: int) -> np.random.Generator:
+def _standardized(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def _differences(name: str, seed: int, images_per_class: int) -> np.ndarray:
+    """Where an image differs from its class, as individuals do: bool [NUM_CLASSES * images_per_class, 20]."""
+    picture = pictures.PICTURES[name]
+    shape = (images_per_class, len(picture.attributes))
+    chance = np.concatenate([_rng(name, seed, _LABELS, c).random(shape) for c in range(NUM_CLASSES)])
+    return chance < np.where(np.isin(picture.attributes, picture.loose), _LOOSE_FLIP, _FLIP)
+
+
+def _rng(name: str, seed: int, *stream: int) -> np.random.Generator:
     code = GENERATED_NAMES.index(name)
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, code, stream])))
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, code, *stream])))

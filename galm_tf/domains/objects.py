@@ -1,0 +1,132 @@
+"""The generated domain `apay`: an object, or several, before a wall."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from galm_tf.domains.drawing import Canvas, darker, jitter
+
+ATTRIBUTES = (
+    "ribbed", "dotted", "shiny", "wheels", "windows", "round", "handle", "stilts", "mast", "headlight",
+    "wooden", "see_through", "vegetation", "afloat", "red", "fins", "sail", "label", "several", "toothed",
+)
+LOOSE = ("several", "headlight", "vegetation", "afloat", "red", "sail", "label")
+_DARK = (0.1, 0.1, 0.12)
+_BELOW = 0.62  # half the height of what is not round, in half widths
+
+
+def draw(c: Canvas, show: Mapping[str, bool]) -> None:
+    """Paints one picture; the order of its random numbers does not depend on `show`."""
+    rng = c.rng
+    wall, table = jitter(rng, (0.74, 0.7, 0.64), 0.2), jitter(rng, (0.48, 0.5, 0.5), 0.28)
+    edge, leaves = rng.uniform(0.62, 0.8), rng.uniform([0, 0.02, 0], [1, 0.98, 3.1], (22, 3))
+    green = jitter(rng, (0.25, 0.55, 0.2), 0.1)
+    c.fill(wall * (1 - 0.15 * c.y[..., None]))
+    c.paint(c.below(edge), table)
+    if show["vegetation"]:
+        for i, (x, y, angle) in enumerate(leaves):
+            c.paint(c.mask(c.disc(x, y, 0.09, 0.032, angle)), green * (0.7 + 0.04 * (i % 10)))
+    x, y, r, angle = rng.uniform([0.36, 0.42, 0.18, -0.25], [0.64, 0.55, 0.25, 0.25])
+    mirror, first, sizes = rng.random() < 0.5, rng.uniform(0.0, 2.1), rng.uniform(0.075, 0.095, 3)
+    make = _make(rng, show)
+    if show["several"]:
+        for i, size in enumerate(sizes):
+            around = first + 2.1 * i
+            _object(c.frame(0.5 + 0.38 * np.cos(around), 0.48 + 0.34 * np.sin(around), size, 0.0, mirror), show, make)
+    _object(c.frame(x, y, r, angle, mirror), show, make)
+    color, period = jitter(rng, (0.25, 0.55, 0.55), 0.1), rng.uniform(0.2, 0.28)
+    if show["afloat"]:
+        c.water(y + r * 1.15, 1.0, color, period)
+    c.occlude((0.5, 0.45, 0.4))
+    c.light()
+
+
+def _make(rng: np.random.Generator, show: Mapping[str, bool]) -> Mapping[str, object]:
+    """Colours and measures of the material."""
+    plain, wood, red = jitter(rng, (0.4, 0.52, 0.62), 0.15), jitter(rng, (0.66, 0.42, 0.2), 0.06), jitter(rng, (0.85, 0.1, 0.12), 0.06)
+    keys = ("rib", "rib_angle", "dot", "dot_angle")
+    values = rng.uniform([0.36, -0.3, 0.44, 0.5], [0.46, 0.3, 0.54, 1.1])
+    tone = wood if show["wooden"] else plain
+    return {"tone": 0.8 * red + 0.2 * tone if show["red"] else tone, **dict(zip(keys, values))}
+
+
+def _surface(c: Canvas, show: Mapping[str, bool], make: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """The material as a picture [S, S, 3], and how much of it is painted marks, [S, S]."""
+    surface = np.broadcast_to(make["tone"], c.pixels.shape)
+    if show["wooden"]:
+        grain = (c.y + 0.12 * np.sin(3 * c.x)) / 0.24
+        surface = surface * (1 - 0.5 * c.mask((np.abs(grain % 1.0 - 0.5) - 0.18) * 0.24)[..., None])
+    marks = np.zeros_like(c.x)
+    if show["ribbed"]:
+        marks = c.stripes(make["rib"], make["rib_angle"], 0.4)
+        surface = surface + marks[..., None] * (np.array([0.97, 0.95, 0.9]) - surface)
+    if show["dotted"]:
+        dots = c.dots(make["dot"], 0.3 * make["dot"], make["dot_angle"])
+        surface = surface + dots[..., None] * (np.array([0.98, 0.88, 0.2]) - surface)
+        marks = np.maximum(marks, dots)
+    return surface, marks
+
+
+def _outline(c: Canvas, show: Mapping[str, bool]) -> np.ndarray:
+    """Distance of the body."""
+    distance = c.disc(0.0, 0.0, 0.92, 0.92) if show["round"] else c.box(0.0, 0.0, 1.0, _BELOW)
+    if show["toothed"]:
+        saw = np.abs((np.arctan2(c.y, c.x) * 6 / np.pi) % 1.0 - 0.5) * 2  # twelve teeth around
+        distance = 0.7 * (distance - 0.38 * saw + 0.08)
+    return distance
+
+
+def _object(c: Canvas, show: Mapping[str, bool], make: Mapping) -> None:
+    """One object that faces right; the origin is its middle, the unit half its width."""
+    (surface, marks), half = _surface(c, show, make), 0.92 if show["round"] else _BELOW
+    _behind(c, show, make, half)
+    outline = _outline(c, show)
+    body = c.mask(outline)
+    if show["see_through"]:
+        c.paint(body * (0.15 + 0.55 * marks), surface)
+        c.paint(c.mask(np.abs(outline) - 0.09), surface)
+    else:
+        c.paint(body, surface)
+    if show["shiny"]:
+        slope = (c.x + c.y) * 0.7
+        bright = np.exp(-(((slope + 0.25) / 0.13) ** 2)) + np.exp(-(((slope - 0.15) / 0.05) ** 2))
+        c.paint(body * np.clip(1.2 * bright, 0, 1), (1.0, 1.0, 1.0))
+    _before(c, show, half)
+
+
+def _behind(c: Canvas, show: Mapping[str, bool], make: Mapping, half: float) -> None:
+    """What the body partly covers: stilts, mast, sail, fins and handle."""
+    if show["stilts"]:
+        for x in (-0.7, 0.0, 0.7):
+            c.paint(c.mask(c.line(x * 0.8, 0.0, x, half + 0.85, 0.14)), darker(make["tone"], 0.5))
+    if show["mast"]:
+        c.paint(c.mask(c.line(-0.5, 0.0, -0.5, -half - 1.0, 0.12)), _DARK)
+        c.paint(c.mask(c.box(-0.24, -half - 0.88, 0.26, 0.16)), (0.95, 0.25, 0.75))
+    if show["sail"]:
+        c.paint(c.mask(c.triangle(0.35, -half * 0.8, 0.5, 1.15, -0.3)), (0.98, 0.97, 0.93))
+    if show["fins"]:
+        for x in (-1, 1):
+            c.paint(c.mask(c.disc(1.15 * x, -0.1, 0.6, 0.22, -0.6 * x)), (0.2, 0.75, 0.8))
+    if show["handle"]:
+        c.paint(c.mask(np.abs(c.disc(-0.1, -half, 0.5, 0.45)) - 0.08), _DARK)
+
+
+def _before(c: Canvas, show: Mapping[str, bool], half: float) -> None:
+    """What lies over the body: windows, label, light and wheels."""
+    if show["windows"]:
+        for x in (-0.55, 0.0, 0.55):
+            c.paint(c.mask(c.box(x, -0.28, 0.21, 0.24)), _DARK)
+            c.paint(c.mask(c.box(x, -0.28, 0.15, 0.18)), (0.7, 0.9, 1.0))
+    if show["label"]:
+        c.paint(c.mask(c.box(-0.05, 0.27, 0.6, 0.25)), (0.97, 0.97, 0.95))
+        for y in (0.17, 0.36):
+            c.paint(c.mask(c.box(-0.05, y, 0.48, 0.045)), _DARK)
+    if show["headlight"]:
+        glow = np.exp(-((np.hypot(c.x - 0.95, c.y - 0.1) / 0.42) ** 2))
+        c.paint(np.clip(1.6 * glow, 0, 1), (1.0, 0.95, 0.5))
+    if show["wheels"]:
+        for x in (-0.55, 0.55):
+            c.paint(c.mask(c.disc(x, half, 0.34, 0.34)), _DARK)
+            c.paint(c.mask(c.disc(x, half, 0.15, 0.15)), (0.75, 0.75, 0.78))

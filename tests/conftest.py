@@ -1,4 +1,4 @@
-"""What all tests share: quiet TensorFlow, and a first line that says which stack is tested."""
+"""What all tests share: quiet TensorFlow, real flags, and a line that says which stack was tested."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before any test imports TensorFlow
 
 
-def pytest_report_header(config):
+def pytest_terminal_summary(terminalreporter):
     other = os.environ.get("GALM_OTHER_PYTHON") or "none (GALM_OTHER_PYTHON)"
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras", "numpy"))
-    return f"stack: Python {sys.version.split()[0]}, {versions}; other stack: {other}"
+    terminalreporter.write_line(f"stack: Python {sys.version.split()[0]}, {versions}; other stack: {other}")
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from galm_tf import preprocess
+from galm_tf.preprocess import BadImageError, crop_box, decode_image, resize_images
+
+
+def _smooth(height, width, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
+
+
+def _encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_modes_become_rgb():
+    image = _smooth(20, 30)
+    np.testing.assert_array_equal(decode_image(_encoded(image)), np.asarray(image))
+    grey = decode_image(_encoded(image.convert("L")))
+    assert grey.shape == (20, 30, 3) and (grey[..., 0] == grey[..., 2]).all()
+    cmyk = decode_image(_encoded(image.convert("CMYK"), "TIFF"))
+    assert np.abs(cmyk.astype(int) - np.asarray(image)).mean() < 3
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    assert (decode_image(_encoded(clear)) == 255).all()
+    deep = Image.fromarray((np.arange(256, dtype=np.uint16).reshape(16, 16)) * 257)
+    np.testing.assert_array_equal(decode_image(_encoded(deep))[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_the_first_frame_of_an_animation_counts():
+    frames = [_smooth(16, 16, seed).convert("P") for seed in (0, 1)]
+    content = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode_image(content), np.asarray(frames[0].convert("RGB")))
+
+
+@pytest.mark.parametrize("cut", [0, 40, 600])
+def test_empty_and_truncated_files_are_named(tmp_path, cut):
+    path = tmp_path / "naïve photo+1.jpg"
+    path.write_bytes(_encoded(_smooth(200, 200), "JPEG")[:cut])
+    with pytest.raises(BadImageError, match=r"Received: .*naïve photo\+1.jpg \("):
+        decode_image(str(path))
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImageError, match="decompression bomb"):
+        decode_image(_encoded(_smooth(20, 20)))
+
+
+def test_crops_and_their_padding():
+    image = np.arange(40 * 60 * 3, dtype=np.int64).reshape(40, 60, 3)
+    np.testing.assert_array_equal(crop_box(image, (10, 5, 30, 20), 0.0), image[5:20, 10:30])
+    np.testing.assert_array_equal(crop_box(image, (10, 5, 30, 20), 0.5), image[0:30, 0:40])
+    np.testing.assert_array_equal(crop_box(image, (-1, -1, -1, -1), 0.5), image)
+    for box in ((10, 5, 70, 20), (10, 5, 10, 20), (0, 30, 5, 20)):
+        with pytest.raises(BadImageError, match="within the 60x40 pixels of photo"):
+            crop_box(image, box, 0.0, "photo")
+
+
+def test_large_photographs_are_antialiased_like_pillow():
+    photograph = _smooth(900, 1200)
+    noisy = np.clip(np.asarray(photograph) + np.random.default_rng(0).normal(0, 40, (900, 1200, 3)), 0, 255).astype(np.uint8)
+    ours = resize_images(tf.constant(noisy), 64).numpy()
+    pillow = np.asarray(Image.fromarray(noisy).resize((64, 64), Image.BILINEAR))
+    assert np.abs(ours.astype(int) - pillow).max() <= 2
+
+
+def test_the_right_size_stays_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(resize_images(tf.constant(image), 64), image)
+
+
+def test_network_input_is_between_minus_one_and_one():
+    assert preprocess.scale_images(tf.constant([0, 255], tf.uint8)).numpy().tolist() == [-1.0, 1.0]

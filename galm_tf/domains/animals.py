@@ -46,7 +46,8 @@ def draw(c: Canvas, show: Mapping[str, bool]) -> None:
 def _surroundings(c: Canvas, show: Mapping[str, bool]) -> None:
     """Sky, ground and plants."""
     rng = c.rng
-    sky, earth, leaf = jitter(rng, (0.55, 0.66, 0.72), 0.2), jitter(rng, (0.45, 0.48, 0.42), 0.28), jitter(rng, (0.1, 0.4, 0.15))
+    sky, earth = jitter(rng, (0.55, 0.66, 0.72), 0.2), jitter(rng, (0.45, 0.48, 0.42), 0.28)
+    leaf = jitter(rng, (0.1, 0.4, 0.15))
     gold, snow = jitter(rng, (0.85, 0.7, 0.25), 0.08), jitter(rng, (0.86, 0.88, 0.92), 0.08)
     moon, stars = rng.uniform([0.1, 0.08], [0.9, 0.16]), rng.uniform([-0.1, -0.1], [1.1, 0.55], (14, 2))
     trunks, tops = np.arange(4) / 3 + rng.uniform(-0.14, 0.14, 4), rng.uniform(0.28, 0.42, 4)
@@ -76,8 +77,10 @@ def _coat(rng: np.random.Generator, show: Mapping[str, bool]) -> Mapping[str, ob
     keys = ("band", "band_angle", "dot", "dot_angle", "hair")
     values = rng.uniform([0.12, -0.35, 0.13, 0.0, 0.9], [0.15, 0.35, 0.16, 1.0, 2.2])
     dark = show["dark"]
+    # A dark orange is brown: it keeps more light, or it could not be told from a dark grey.
+    tone = orange * (0.62 if dark else 1.0) if show["orange"] else plain * (0.42 if dark else 1.0)
     return {
-        "tone": (orange if show["orange"] else plain) * (0.42 if dark else 1.0),
+        "tone": tone,
         "mark": np.array([0.95, 0.93, 0.85]) if dark else np.array([0.08, 0.06, 0.05]),
         **dict(zip(keys, values)),
     }

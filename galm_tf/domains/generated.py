@@ -10,6 +10,8 @@ occlusion. Some causes recur in another domain under another name
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from galm_tf.domains import build, pictures
@@ -80,8 +82,9 @@ def draw_picture(name: str, signature: np.ndarray, size: int, rng: np.random.Gen
     return canvas.finish(picture.noise)
 
 
+@functools.cache
 def make_signatures(name: str, seed: int) -> np.ndarray:
-    """Which class has which attribute: bool [NUM_CLASSES, 20], the test classes last.
+    """Which class has which attribute: bool [NUM_CLASSES, 20], read-only, the test classes last.
 
     Every attribute has both labels several times among training and among test
     classes, no two classes agree, and attributes hardly correlate, so that one
@@ -92,6 +95,7 @@ def make_signatures(name: str, seed: int) -> np.ndarray:
     parts = [_decorrelated(rng, count, rows) for rows in (NUM_CLASSES - NUM_TEST_CLASSES, NUM_TEST_CLASSES)]
     signatures = np.concatenate(parts, axis=1).T
     assert len(np.unique(signatures, axis=0)) == NUM_CLASSES, "two classes share a signature"
+    signatures.setflags(write=False)  # every caller gets this one
     return signatures
 
 

@@ -45,7 +45,8 @@ def draw(c: Canvas, show: Mapping[str, bool]) -> None:
 
 def _make(rng: np.random.Generator, show: Mapping[str, bool]) -> Mapping[str, object]:
     """Colours and measures of the material."""
-    plain, wood, red = jitter(rng, (0.4, 0.52, 0.62), 0.15), jitter(rng, (0.66, 0.42, 0.2), 0.06), jitter(rng, (0.85, 0.1, 0.12), 0.06)
+    plain = jitter(rng, (0.4, 0.52, 0.62), 0.15)
+    wood, red = jitter(rng, (0.66, 0.42, 0.2), 0.06), jitter(rng, (0.85, 0.1, 0.12), 0.06)
     keys = ("rib", "rib_angle", "dot", "dot_angle")
     values = rng.uniform([0.36, -0.3, 0.44, 0.5], [0.46, 0.3, 0.54, 1.1])
     tone = wood if show["wooden"] else plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,9 @@ ATTRIBUTES = (
 )
 LOOSE = ("warm_light", "people", "clouds", "fog", "sunny", "clutter", "flowers")
 _HORIZON = 0.5
+_ASIDE = (0.12, 0.37, 0.63, 0.88)  # where things stand side by side
 _BLOOMS = np.array([[0.95, 0.2, 0.5], [0.98, 0.85, 0.1], [0.75, 0.3, 0.95], [1.0, 1.0, 1.0]])
+_FLAMES = ((0.09, 0.28, (0.9, 0.2, 0.02)), (0.06, 0.19, (1.0, 0.6, 0.1)), (0.03, 0.1, (1.0, 0.95, 0.5)))
 
 
 def draw(c: Canvas, show: Mapping[str, bool]) -> None:
@@ -41,12 +43,19 @@ def _dim(show: Mapping[str, bool], factor: float) -> float:
     return factor if show["night"] else 1.0
 
 
+def _row(rng: np.random.Generator, places: Sequence[float], low: list[float], high: list[float]) -> np.ndarray:
+    """Things side by side: uniform in [low, high], [n, len(low)], the first column moved to the places."""
+    things = rng.uniform(low, high, (len(places), len(low)))
+    things[:, 0] += places
+    return things
+
+
 def _sky(c: Canvas, show: Mapping[str, bool]) -> None:
     """Sky, or the wall of a room, and what hangs there."""
     rng = c.rng
     sky, wall = jitter(rng, (0.5, 0.68, 0.86), 0.2), jitter(rng, (0.72, 0.68, 0.62), 0.2)
     corner, sun = rng.uniform(0.25, 0.75), rng.uniform([0.1, 0.1], [0.9, 0.22])
-    cloud = rng.uniform([-0.1, -0.05], [0.2, 0.2], (4, 2)) + np.array([[0, 0], [0.25, 0], [0.5, 0], [0.75, 0]])
+    cloud = _row(rng, (0.0, 0.25, 0.5, 0.75), [-0.1, -0.05], [0.2, 0.2])
     stars, dim = rng.uniform([-0.1, -0.1], [1.1, _HORIZON], (22, 2)), _dim(show, 0.33)
     if show["open_area"]:
         c.fill(np.clip(sky + 0.5 * (c.y[..., None] - 0.1), 0, 1) * dim)
@@ -72,8 +81,8 @@ def _sky(c: Canvas, show: Mapping[str, bool]) -> None:
 def _far(c: Canvas, show: Mapping[str, bool]) -> None:
     """What stands on the horizon."""
     rng = c.rng
-    peaks = rng.uniform([-0.1, 0.17, 0.36], [0.1, 0.23, 0.46], (3, 3)) + np.array([[0.12, 0, 0], [0.5, 0, 0], [0.88, 0, 0]])
-    blocks = rng.uniform([-0.05, 0.07, 0.17], [0.05, 0.1, 0.25], (4, 3)) + np.array([[x, 0, 0] for x in (0.1, 0.37, 0.63, 0.9)])
+    peaks = _row(rng, (0.12, 0.5, 0.88), [-0.1, 0.17, 0.36], [0.1, 0.23, 0.46])
+    blocks = _row(rng, _ASIDE, [-0.05, 0.07, 0.17], [0.05, 0.1, 0.25])
     stone, dim = jitter(rng, (0.5, 0.36, 0.38), 0.1), _dim(show, 0.5)
     if show["mountains"]:
         for x, rx, height in peaks:
@@ -108,7 +117,8 @@ def _ground(c: Canvas, show: Mapping[str, bool]) -> None:
         c.paint(land * c.mask((aside - 0.035) * 0.9), np.full(3, 0.95) * _dim(show, 0.7))
         c.paint(land * c.mask(aside * 0.9), np.array([0.25, 0.25, 0.28]) * dim)
         dashes = land * (np.floor(3.5 / (depth + 0.3)) % 2)
-        c.paint(dashes * c.mask(np.abs(c.x - vanish) - 0.01 - 0.03 * depth), np.array([1.0, 0.95, 0.4]) * _dim(show, 0.8))
+        middle = c.mask(np.abs(c.x - vanish) - 0.01 - 0.03 * depth)
+        c.paint(dashes * middle, np.array([1.0, 0.95, 0.4]) * _dim(show, 0.8))
     if show["snow"]:
         for x, y in flakes:
             c.paint(c.mask(c.disc(x, y, 0.012, 0.012)), (1.0, 1.0, 1.0))
@@ -117,14 +127,15 @@ def _ground(c: Canvas, show: Mapping[str, bool]) -> None:
 def _lying(c: Canvas, show: Mapping[str, bool]) -> None:
     """What lies on the ground: rocks, flowers and clutter."""
     rng = c.rng
-    stones = rng.uniform([-0.1, 0.64, 0.09], [0.1, 0.95, 0.13], (4, 3)) + np.array([[x, 0, 0] for x in (0.1, 0.37, 0.63, 0.9)])
+    stones = _row(rng, _ASIDE, [-0.1, 0.64, 0.09], [0.1, 0.95, 0.13])
     blooms = rng.uniform([-0.05, 0.56], [1.05, 1.0], (24, 2))
     junk, colors = rng.uniform([0, 0.55, 0.02, 0.03, 0], [1, 1.0, 0.04, 0.06, 3], (20, 5)), rng.uniform(0, 1, (20, 3))
     dim = _dim(show, 0.6)
     if show["rocks"]:
         for x, y, radius in stones:
             c.paint(c.mask(c.disc(x, y, radius, 0.65 * radius)), np.array([0.24, 0.22, 0.22]))
-            c.paint(c.mask(c.disc(x - 0.15 * radius, y - 0.2 * radius, 0.65 * radius, 0.32 * radius)), np.full(3, 0.68 * dim))
+            lit = c.disc(x - 0.15 * radius, y - 0.2 * radius, 0.65 * radius, 0.32 * radius)
+            c.paint(c.mask(lit), np.full(3, 0.68 * dim))
     if show["flowers"]:
         for i, (x, y) in enumerate(blooms):
             c.paint(c.mask(c.disc(x, y, 0.027, 0.027)), _BLOOMS[i % 4] * _dim(show, 0.85))
@@ -136,8 +147,8 @@ def _lying(c: Canvas, show: Mapping[str, bool]) -> None:
 def _standing(c: Canvas, show: Mapping[str, bool]) -> None:
     """Trees, people, fire and railing."""
     rng = c.rng
-    trees = rng.uniform([-0.2, 0.07], [0.2, 0.12], (3, 2)) + np.array([[0.15, 0], [0.5, 0], [0.85, 0]])
-    figures = rng.uniform([-0.08, 0.7, 0.2], [0.08, 0.85, 0.28], (4, 3)) + np.array([[x, 0, 0] for x in (0.12, 0.37, 0.63, 0.88)])
+    trees = _row(rng, (0.15, 0.5, 0.85), [-0.2, 0.07], [0.2, 0.12])
+    figures = _row(rng, _ASIDE, [-0.08, 0.7, 0.2], [0.08, 0.85, 0.28])
     coats, flame = rng.uniform(0.1, 0.9, (4, 3)), rng.uniform([0.15, 0.66], [0.85, 0.9])
     crown, rail, dim = jitter(rng, (0.15, 0.5, 0.15), 0.08), rng.uniform(0.62, 0.78), _dim(show, 0.7)
     if show["trees"]:
@@ -153,7 +164,7 @@ def _standing(c: Canvas, show: Mapping[str, bool]) -> None:
             c.paint(c.mask(c.disc(x, y - 1.0 * s, s * 0.16, s * 0.16)), (0.95, 0.75, 0.6))
     if show["fire"]:
         x, y = flame
-        for width, height, color in ((0.09, 0.28, (0.9, 0.2, 0.02)), (0.06, 0.19, (1.0, 0.6, 0.1)), (0.03, 0.1, (1.0, 0.95, 0.5))):
+        for width, height, color in _FLAMES:
             for lean in (-0.05, 0.05):
                 c.paint(c.mask(c.triangle(x + lean, y, width, height, -lean)), color)
     if show["railing"]:

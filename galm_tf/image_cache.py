@@ -108,9 +108,10 @@ def _stat_all(paths: list[str]) -> list[tuple[int, int]]:
 def _list_folder(folder: str) -> dict[str, tuple[int, int]]:
     try:
         with os.scandir(folder) as entries:
-            return {e.name: (e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.is_file()}
+            stats = {e.name: e.stat() for e in entries if e.is_file()}
     except OSError:  # decoding will name the files
         return {}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
 def _open(path: str) -> Optional[tuple[np.ndarray, dict[str, str]]]:
@@ -122,7 +123,7 @@ def _open(path: str) -> Optional[tuple[np.ndarray, dict[str, str]]]:
         if meta["format"] != FORMAT or list(images.shape) != meta["shape"] or images.dtype != np.uint8:
             return None
         return images[: len(images) - len(meta["bad"])], meta["bad"]
-    except (OSError, ValueError, LookupError, TypeError):  # absent, cut short, or of another version
+    except (OSError, EOFError, ValueError, LookupError, TypeError):  # absent, cut short, or of another version
         return None
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf.errors import UserError
-from galm_tf.jpeg_orientation import orientation, upright
+from galm_tf.graph_decoding import decode_bytes
 from galm_tf.preprocess import resize_images, scale_images
 
 FORMAT = 1
@@ -35,7 +35,7 @@ class ServingModule(tf.Module):
     """A network with its preprocessing, names and thresholds.
 
     Args:
-      network: tf.Module; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
+      network: tf.Module or Keras model; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
       attributes: [N] names.
       thresholds: [N] probabilities; NaN where none could be chosen.
       margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
@@ -54,6 +54,7 @@ class ServingModule(tf.Module):
         metadata: dict[str, Any],
     ) -> None:
         super().__init__(name="serving")
+        assert len(attributes) == len(thresholds) == len(margin_offsets), (len(thresholds), len(margin_offsets))
         thresholds = np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds)
         self._network, self._image_size = network, image_size
         self._offsets = tf.constant(margin_offsets, tf.float32)
@@ -71,6 +72,7 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def serve_images(self, images):
         margins = self._network(scale_images(self._resize(images)))
+        margins = tf.ensure_shape(margins, [None, len(self._attributes)])
         probability = tf.sigmoid(margins - self._offsets)
         return {
             "probability": probability,
@@ -93,10 +95,8 @@ class ServingModule(tf.Module):
         return tf.ensure_shape(resized, [None, self._image_size, self._image_size, 3])
 
     def _decode(self, image_bytes):
-        """One encoded picture -> uint8 [S, S, 3], with the decoder settings that agree with Pillow's."""
-        image = tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
-        image = upright(image, orientation(image_bytes))
-        return resize_images(image, self._image_size)
+        """One encoded picture -> uint8 [S, S, 3]."""
+        return resize_images(decode_bytes(image_bytes), self._image_size)
 
 
 def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:

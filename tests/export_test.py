@@ -1,122 +1,233 @@
+"""The SavedModel against direct computation, in this process, in a fresh one, and on the other stack."""
+
 import io
 import json
 import os
+import pathlib
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from scipy.special import expit, logit
 
 from galm_tf import export
 from galm_tf.errors import UserError
 from galm_tf.preprocess import decode_image, resize_images, scale_images
 
-SIZE = 32
-ATTRIBUTES = ["zoo/striped", "zoo/großäugig"]
-THRESHOLDS, OFFSETS = np.array([0.4, np.nan]), np.array([0.0, 1.5])
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SIZE, NAMES = 32, ["sun/offen — Himmel", "sun/metal", "sun/far-away horizon", "sun/furry"]
+OFFSETS = np.array([0.0, 1.5, -0.7, 0.2], np.float32)
+THRESHOLDS = np.array([0.3, np.nan, 0.55, 0.9])
+METADATA = {"domains": ["sun"], "data_source": "generated", "notice": "generated stand-in", "versions": {"tensorflow": tf.__version__}}
+OTHER = os.environ.get("GALM_OTHER_PYTHON")
 
 
-class _Network(tf.Module):
-    """A fixed linear map of the picture."""
+def make_network():
+    """A Keras model with everything that inference must freeze: batch norm with its own statistics, dropout."""
+    tf.keras.utils.set_random_seed(7)
+    inputs = tf.keras.Input((SIZE, SIZE, 3))
+    x = tf.keras.layers.Conv2D(6, 5, strides=2, activation="relu")(inputs)
+    x = tf.keras.layers.BatchNormalization()(x)
+    x = tf.keras.layers.Dropout(0.5)(tf.keras.layers.GlobalAveragePooling2D()(x))
+    far = tf.keras.initializers.RandomNormal(stddev=3.0, seed=8)  # probabilities far apart
+    network = tf.keras.Model(inputs, tf.keras.layers.Dense(len(NAMES), kernel_initializer=far)(x))
+    norm = next(layer for layer in network.layers if "normalization" in layer.name)
+    norm.set_weights([np.linspace(0.5, 3, 6), np.linspace(-1, 1, 6), np.linspace(-0.3, 0.3, 6), np.linspace(0.1, 0.9, 6)])
+    return network
 
-    def __init__(self):
-        super().__init__()
-        self.kernel = tf.Variable(np.random.default_rng(0).normal(0, 0.02, (SIZE * SIZE * 3, 2)), dtype=tf.float32)
 
-    def __call__(self, x):
-        return tf.matmul(tf.reshape(x, [-1, SIZE * SIZE * 3]), self.kernel)
+def save(network, path, **changes):
+    settings = dict(attributes=NAMES, thresholds=THRESHOLDS, margin_offsets=OFFSETS, image_size=SIZE, metadata=METADATA)
+    export.export_saved_model(network, str(path), **{**settings, **changes})
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("export") / "saved_model")
-    network = _Network()
-    export.export_saved_model(
-        network, path, attributes=ATTRIBUTES, thresholds=THRESHOLDS, margin_offsets=OFFSETS, image_size=SIZE,
-        metadata={"notice": None, "domains": ["zoo"]},
-    )
-    return path, network, tf.saved_model.load(path).signatures
+def network():
+    return make_network()
 
 
-def _photograph(height, width, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (9, 12, 3)).astype(np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC))
+@pytest.fixture(scope="module")
+def path(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "new" / "saved_model"
+    save(network, path)
+    return path
 
 
-def _expected(network, image):
-    margins = network(scale_images(resize_images(tf.constant(image[None]), SIZE))).numpy()
-    return 1 / (1 + np.exp(-(margins - OFFSETS)))
+@pytest.fixture(scope="module")
+def signatures(path):
+    return tf.saved_model.load(str(path)).signatures
 
 
-@pytest.mark.parametrize("shape", [(SIZE, SIZE), (64, 64), (900, 1200), (37, 411)])
-def test_any_size_gives_what_the_network_gives(exported, shape):
-    _, network, signatures = exported
-    image = _photograph(*shape)
-    outputs = signatures["serving_default"](images=tf.constant(image[None]))
-    expected = _expected(network, image)
+def smooth(height, width, seed=0):
+    """A photograph's size and smoothness: uint8 [height, width, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(image, kind="JPEG", **settings):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def direct(network, image):
+    """Probabilities of one uint8 [H, W, 3] as training computes them: [N]."""
+    margins = network(scale_images(resize_images(tf.constant(image[None]), SIZE)), training=False).numpy()
+    return expit(margins[0].astype(np.float64) - OFFSETS)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (32, 32), (17, 300), (900, 1200), (1200, 900)])
+def test_images_of_any_size(network, signatures, shape):
+    images = np.stack([smooth(*shape, seed) for seed in range(2)])
+    outputs = signatures["serving_default"](images=tf.constant(images))
+    expected = np.stack([direct(network, image) for image in images])
+    assert outputs["probability"].dtype == tf.float32 and outputs["decision"].dtype == tf.bool
     np.testing.assert_allclose(outputs["probability"], expected, atol=1e-6)
-    np.testing.assert_array_equal(outputs["decision"], expected >= np.array([0.4, export.DEFAULT_THRESHOLD]))
-    assert [a.decode() for a in outputs["attribute"].numpy()] == ATTRIBUTES
+    np.testing.assert_array_equal(outputs["decision"], expected >= [0.3, 0.5, 0.55, 0.9])
+    assert [name.decode() for name in outputs["attribute"].numpy()] == NAMES
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
-def test_encoded_pictures_equal_decoded_ones(exported, kind):
-    _, network, signatures = exported
-    buffer = io.BytesIO()
-    Image.fromarray(_photograph(300, 500)).save(buffer, kind)
-    outputs = signatures["serving_jpeg"](image_bytes=tf.constant([buffer.getvalue()]))
-    np.testing.assert_allclose(outputs["probability"], _expected(network, decode_image(buffer.getvalue())), atol=2e-3)
+def test_probabilities_differ_between_images(signatures):
+    """Else the comparisons above would show little."""
+    images = tf.constant(np.stack([smooth(64, 64, seed) for seed in range(8)]))
+    assert signatures["serving_default"](images=images)["probability"].numpy().std(0).min() > 0.02
 
 
-@pytest.mark.parametrize("byte_order", ["<", ">"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_honoured_in_the_graph(exported, orientation, byte_order):
-    _, network, signatures = exported
-    image = Image.fromarray(_photograph(240, 320))
+def test_bytes_of_mixed_sizes_and_formats_equal_arrays(network, signatures):
     exif = Image.Exif()
-    exif.endian = byte_order
-    exif[0x010F], exif[0x0112] = "maker", orientation
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, exif=exif.tobytes())
-    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue()))))
-    outputs = signatures["serving_jpeg"](image_bytes=tf.constant([buffer.getvalue()]))
-    np.testing.assert_allclose(outputs["probability"], _expected(network, upright), atol=2e-3)
-    np.testing.assert_array_equal(decode_image(buffer.getvalue()).shape, upright.shape)
+    exif[ExifTags.Base.Orientation] = 6
+    files = [
+        encode(smooth(900, 1200, 1), quality=90), encode(smooth(480, 640, 2), exif=exif), encode(smooth(20, 33, 3)[..., 0]),
+        encode(smooth(50, 60, 4), "PNG"), encode(np.dstack([smooth(50, 60, 5), smooth(50, 60, 6)[..., 0]]), "PNG"),
+    ]  # fmt: skip
+    outputs = signatures["serving_jpeg"](image_bytes=tf.constant(files))
+    expected = np.stack([direct(network, decode_image(file)) for file in files])
+    np.testing.assert_allclose(outputs["probability"], expected, atol=1e-6)
+    np.testing.assert_array_equal(outputs["decision"], expected >= [0.3, 0.5, 0.55, 0.9])
 
 
-def test_metadata_travels_inside(exported):
-    path, _, signatures = exported
-    inside = json.loads(signatures["metadata"]()["json"].numpy().decode())
-    with open(os.path.join(path, export.METADATA), encoding="utf-8") as file:
-        assert json.load(file) == inside
-    assert inside["attributes"] == ATTRIBUTES and inside["thresholds"] == [0.4, 0.5] and inside["domains"] == ["zoo"]
+def test_orientation_changes_what_the_network_sees(network):
+    """Else the test above could not fail for a photograph on its side."""
+    image = smooth(480, 640, 2)
+    assert np.abs(direct(network, image) - direct(network, np.rot90(image, -1))).max() > 1e-4
 
 
-def test_an_existing_folder_is_refused(exported):
-    with pytest.raises(UserError, match="which exists; move it away"):
-        export.export_saved_model(
-            _Network(), exported[0], attributes=ATTRIBUTES, thresholds=THRESHOLDS, margin_offsets=OFFSETS,
-            image_size=SIZE, metadata={},
-        )
-    assert not [n for n in os.listdir(os.path.dirname(exported[0])) if n.startswith(".saved_model")]
+class _Constant(tf.Module):
+    """Margins that are known without a computation."""
+
+    def __init__(self, margins):
+        super().__init__()
+        self.margins = tf.Variable(margins, dtype=tf.float32)
+
+    def __call__(self, images):
+        return tf.zeros_like(images[:, 0, 0, :1]) + self.margins
 
 
-_ALONE = """
-import sys, numpy as np, tensorflow as tf
-assert "galm_tf" not in sys.modules
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-print(serve(images=tf.constant(np.load(sys.argv[2])))["probability"].numpy().tolist())
+def test_offset_and_threshold_by_hand(tmp_path):
+    """At margin = offset + logit p the probability is p: the positive weight is undone (DESIGN §2)."""
+    wanted = np.array([0.25, 0.5, 0.75, 0.75])
+    save(_Constant(OFFSETS + logit(wanted)), tmp_path / "m", thresholds=np.array([0.2, np.nan, 0.76, 0.7]))
+    outputs = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](images=tf.zeros([3, 5, 5, 3], tf.uint8))
+    np.testing.assert_allclose(outputs["probability"], [wanted] * 3, atol=1e-6)
+    np.testing.assert_array_equal(outputs["decision"].numpy()[:, [0, 2, 3]], [[True, False, True]] * 3)
+
+
+def test_a_missing_threshold_is_one_half(tmp_path):
+    for margin, decision in ((-1e-3, False), (1e-3, True)):
+        path = tmp_path / str(decision)
+        save(_Constant(OFFSETS + np.float32(margin)), path, thresholds=np.full(4, np.nan))
+        outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.zeros([1, 5, 5, 3], tf.uint8))
+        assert outputs["decision"].numpy().tolist() == [[decision] * 4]
+
+
+def test_all_weights_are_stored_as_variables(network, path, signatures):
+    """Keras 3 layers are no tf.Modules: weights that nobody tracks would be missing, or frozen into the graph."""
+    reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    stored = [reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "_CHECKPOINTABLE" not in name]
+    for weight in network.get_weights():
+        assert any(v.shape == weight.shape and np.array_equal(v, weight) for v in stored), weight.shape
+    read = [t for t in signatures["serving_default"].captured_inputs if t.dtype == tf.resource]
+    assert len(read) == len(network.get_weights()) == 8
+
+
+def test_metadata_travels(path, signatures):
+    content = json.loads(signatures["metadata"]()["json"].numpy().decode())
+    assert content == json.loads((path / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
+    assert content == {
+        **METADATA, "format": export.FORMAT, "attributes": NAMES, "thresholds": [0.3, 0.5, 0.55, 0.9], "image_size": SIZE,
+    }  # fmt: skip
+
+
+def test_an_existing_folder_is_refused_and_kept(network, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "precious").write_text("x")
+    with pytest.raises(UserError, match="Expected a new folder for the SavedModel. Received: .*m, which exists; move it"):
+        save(network, tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"] and os.listdir(tmp_path / "m") == ["precious"]
+
+
+def test_a_file_in_the_way_is_named(network, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="Expected to write .*file/m. Received: .*; name another folder"):
+        save(network, tmp_path / "file" / "m")
+
+
+def test_nothing_is_left_of_a_network_that_fails(tmp_path):
+    class Broken(tf.Module):
+        def __call__(self, images):
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        save(Broken(), tmp_path / "m")
+    assert os.listdir(tmp_path) == []
+
+
+READER = """
+import json, sys
+import tensorflow as tf
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+image_bytes = open(sys.argv[2], "rb").read()
+decoded = tf.io.decode_png(open(sys.argv[3], "rb").read(), channels=3)[None]
+by_bytes = signatures["serving_jpeg"](image_bytes=tf.constant([image_bytes]))
+by_array = signatures["serving_default"](images=decoded)
+print(json.dumps({
+    "modules": sorted(name for name in sys.modules if name.startswith("galm")),
+    "version": tf.__version__,
+    "outputs": [{"probability": o["probability"].numpy().tolist(), "decision": o["decision"].numpy().tolist(),
+                 "attribute": [n.decode() for n in o["attribute"].numpy()]} for o in (by_bytes, by_array)],
+    "metadata": json.loads(signatures["metadata"]()["json"].numpy().decode()),
+}))
 """
 
 
-def test_it_loads_on_the_other_stack_with_tensorflow_alone(exported, tmp_path):
-    other = os.environ.get("GALM_OTHER_PYTHON")
-    if not other:
-        pytest.skip("GALM_OTHER_PYTHON names no interpreter of the other stack")
-    path, network, _ = exported
-    image = _photograph(80, 120)
-    np.save(tmp_path / "image.npy", image[None])
-    done = subprocess.run([other, "-c", _ALONE, path, str(tmp_path / "image.npy")], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    np.testing.assert_allclose(json.loads(done.stdout.strip().splitlines()[-1]), _expected(network, image), atol=1e-5)
+@pytest.mark.parametrize(
+    "python",
+    [sys.executable, pytest.param(OTHER, marks=pytest.mark.skipif(not OTHER, reason="GALM_OTHER_PYTHON names no other stack"))],
+    ids=["this stack", "other stack"],
+)
+def test_tensorflow_alone_suffices(network, path, tmp_path, python):
+    """A fresh process in another folder, isolated from this repository."""
+    image = smooth(600, 800, 9)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    (tmp_path / "a.jpg").write_bytes(encode(image, exif=exif))
+    upright = decode_image(tmp_path / "a.jpg")
+    (tmp_path / "a.png").write_bytes(encode(upright, "PNG"))
+    process = subprocess.run(
+        [python, "-I", "-c", READER, str(path), "a.jpg", "a.png"],
+        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=300,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-2000:]
+    answer = json.loads(process.stdout.splitlines()[-1])
+    assert answer["modules"] == []
+    assert (answer["version"] == tf.__version__) == (python == sys.executable)
+    expected = direct(network, upright)
+    for outputs in answer["outputs"]:
+        np.testing.assert_allclose(outputs["probability"], expected[None], atol=1e-5)
+        assert outputs["decision"] == [(expected >= [0.3, 0.5, 0.55, 0.9]).tolist()]
+        assert outputs["attribute"] == NAMES
+    assert answer["metadata"]["attributes"] == NAMES and answer["metadata"]["notice"] == METADATA["notice"]

@@ -2,20 +2,24 @@
 
     python -m galm_tf.predict --model=runs/NAME/saved_model IMAGE...
 
-IMAGE is a file, a folder (all pictures below it), or - for a list of paths on
-standard input. Exit status: 0; 1 when some images could not be read; 2 on bad input.
+IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of paths on
+standard input. Results go to standard output, everything else to standard error. Exit status: 0; 1 when some images
+could not be read; 2 on bad input.
 """
 
 from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
-import csv
+import contextlib
+import dataclasses
 import difflib
+import glob
 import json
 import os
 import sys
-from typing import Any, Iterator, Optional, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -23,99 +27,181 @@ from absl import flags
 
 from galm_tf.domains.files import list_images
 from galm_tf.errors import UserError
-from galm_tf.export import METADATA
+from galm_tf.export import FORMAT, METADATA
+from galm_tf.prediction_formats import Prediction, print_csv, print_json, print_table
 from galm_tf.preprocess import BadImageError, decode_image, resize_images
 from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
-_FORMATS = ("table", "csv", "json")
+_FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
 _QUIET_IMAGES = 200  # fewer need no progress line
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the flags say; see `define_flags`."""
+
+    model: str
+    format: str = "table"
+    top: int = 0
+    attributes: tuple[str, ...] = ()
+    threshold: Optional[float] = None
+    batch_size: int = 64
+    on_bad_image: str = "skip"
 
 
 def define_flags() -> None:
     flags.DEFINE_string("model", None, "The saved_model folder of a run.", required=True)
-    flags.DEFINE_enum("format", "table", _FORMATS, "table for people; csv (an image a line, a column per attribute) or json for machines.")
-    flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image; 0 shows all.", lower_bound=0)
+    flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.")
+    flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
     flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated.")
+    flags.DEFINE_float("threshold", None, "Probability from which the answer is yes, for all attributes; without it each has its own, chosen on validation data.", lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
-    flags.DEFINE_enum("on_bad_image", "skip", ("fail", "skip"), "skip: name unreadable images and go on; fail: stop at the first.")
+    flags.DEFINE_enum("on_bad_image", "skip", ("fail", "skip"), "skip: name unreadable images, go on, exit with 1; fail: stop at the first, exit with 2.")
+
+
+def main(arguments: list[str]) -> int:
+    sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
+    if FLAGS.format == "table":
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
+        sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if FLAGS.format == "csv" else "backslashreplace")
+    options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
+    return predict(Options(**{**options, "attributes": tuple(FLAGS.attributes)}), arguments[1:])
+
+
+def predict(options: Options, arguments: Sequence[str]) -> int:
+    """Prints the attributes of images; returns the exit status.
+
+    Raises:
+      UserError: no model, no images, an unknown attribute; with on_bad_image=fail an unreadable image.
+    """
+    predictor = Predictor(options.model)
+    keep = _chosen_columns(predictor.attributes, options.attributes)
+    paths = _expand(arguments)
+    if not paths:
+        raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none.")
+    bad: list[str] = []
+    rows = (
+        Prediction(row.image, row.probability[keep], row.decision[keep])
+        for row in _predictions(predictor, paths, options, bad)
+    )
+    _FORMATS[options.format]([predictor.attributes[i] for i in keep], rows, options.top)
+    sys.stdout.flush()
+    if bad:
+        print(f"warning: {len(bad)} of {len(paths)} images could not be read and are left out", file=sys.stderr)
+    if predictor.notice:
+        print(f"note: the model was trained on a {predictor.notice}", file=sys.stderr)
+    return 1 if bad else 0
 
 
 class Predictor:
-    """A loaded SavedModel; raises UserError when the folder holds none of galm_tf's."""
+    """A loaded SavedModel.
+
+    Attributes:
+      attributes: [N] names.
+      image_size: side of what the network sees.
+      notice: what a reader of its output must know about its training data, or None.
+
+    Raises:
+      UserError: the folder holds no SavedModel of galm_tf, or a damaged one.
+    """
 
     def __init__(self, path: str) -> None:
         try:
             with open(os.path.join(path, METADATA), encoding="utf-8") as file:
-                self.metadata = json.load(file)
+                metadata = json.load(file)
+            if metadata["format"] > FORMAT:
+                raise UserError(
+                    f"Expected a model of format {FORMAT} or older. Received: {path}, format={metadata['format']}; "
+                    "update galm_tf."
+                )
+            self.attributes: list[str] = metadata["attributes"]
+            self.image_size: int = metadata["image_size"]
+            self.notice: Optional[str] = metadata.get("notice")
             self._model = tf.saved_model.load(path)
-        except (OSError, ValueError) as error:
+            self._serve = self._model.signatures["serving_default"]
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
             raise UserError(
-                f"Expected the saved_model folder of a run. Received: model={path} ({error}); see runs/NAME/saved_model."
-            ) from None
-        self.attributes: list[str] = self.metadata["attributes"]
-        self._serve = self._model.signatures["serving_default"]
+                f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); "
+                "give --model=runs/NAME/saved_model."
+            ) from error
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]."""
         outputs = self._serve(images=tf.constant(images))
         return outputs["probability"].numpy(), outputs["decision"].numpy()
 
 
-def main(arguments: list[str]) -> int:
-    predictor = Predictor(FLAGS.model)
-    keep = _chosen_columns(predictor.attributes, FLAGS.attributes)
-    paths = list(_expand(arguments[1:]))
-    if not paths:
-        raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none.")
-    bad: list[str] = []
-    rows = _predict_all(predictor, paths, bad)
-    names = [predictor.attributes[i] for i in keep]
-    rows = ((path, probability[keep], decision[keep]) for path, probability, decision in rows)
-    {"table": _print_table, "csv": _print_csv, "json": _print_json}[FLAGS.format](names, rows)
-    if predictor.metadata.get("notice"):
-        print(f"note: the model was trained on a {predictor.metadata['notice']}", file=sys.stderr)
-    return 1 if bad else 0
+def _reason(path: str, error: Exception) -> str:
+    if not os.path.isdir(path):
+        return "no such folder"
+    if not os.path.exists(os.path.join(path, METADATA)):
+        return f"it holds no {METADATA}"
+    return f"damaged, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _predict_all(predictor: Predictor, paths: Sequence[str], bad: list[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """(path, probability [N], decision [N]) per readable image; unreadable ones are named and go to `bad`."""
-    size = predictor.metadata["image_size"]
-    progress = Progress(len(paths), "predicting", unit="image") if len(paths) > _QUIET_IMAGES else None
-    for start in range(0, len(paths), FLAGS.batch_size):
-        block = paths[start : start + FLAGS.batch_size]
-        read = [(path, _read(path, size, bad)) for path in block]
-        read = [(path, image) for path, image in read if image is not None]
-        if read:
-            probability, decision = predictor.predict(np.stack([image for _, image in read]))
-            yield from zip([path for path, _ in read], probability, decision)
-        if progress:
-            progress.update(len(block))
+def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, bad: list[str]) -> Iterator[Prediction]:
+    """Predictions of the readable images in order; unreadable ones are named and go to `bad`."""
+    many = len(paths) > _QUIET_IMAGES
+    with Progress(len(paths), "predicting", unit="image") if many else contextlib.nullcontext() as progress:
+        for start in range(0, len(paths), options.batch_size):
+            block = paths[start : start + options.batch_size]
+            images = _readable(block, predictor.image_size, options, bad)
+            if images:
+                for path, probability, decision in zip(images, *predictor(np.stack([*images.values()]))):
+                    if options.threshold is not None:
+                        decision = probability >= np.float32(options.threshold)
+                    yield Prediction(path, probability, decision)
+            if progress:
+                progress.update(len(block))
 
 
-def _read(path: str, size: int, bad: list[str]) -> Optional[np.ndarray]:
-    """One image at the network's size, so that pictures of all sizes share a batch."""
+def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str]) -> dict[str, np.ndarray]:
+    """Path -> image of those that can be read."""
+    images = {}
+    with ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 1)) as pool:
+        for path, image in zip(paths, pool.map(lambda path: _read(path, size), paths)):
+            if not isinstance(image, BadImageError):
+                images[path] = image
+                continue
+            if options.on_bad_image == "fail":
+                raise image
+            bad.append(path)
+            print(f"warning: {image}", file=sys.stderr)
+    return images
+
+
+def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
+    """One image at the network's size, uint8 [S, S, 3], so that pictures of all sizes share a batch."""
     try:
         return resize_images(tf.constant(decode_image(path)), size).numpy()
     except BadImageError as error:
-        if FLAGS.on_bad_image == "fail":
-            raise
-        bad.append(path)
-        print(f"warning: {error}", file=sys.stderr)
-        return None
+        return error
 
 
-def _expand(arguments: Sequence[str]) -> Iterator[str]:
-    for argument in arguments:
-        if argument == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
-        elif os.path.isdir(argument):
-            found = list_images(argument)
-            if not found:
-                raise UserError(f"Expected images below {argument}. Received: a folder without any.")
-            yield from found.values()
-        else:
-            yield argument
+def _expand(arguments: Iterable[str]) -> list[str]:
+    """Paths of images, none twice."""
+    return list(dict.fromkeys(path for argument in arguments for path in _expand_one(argument)))
+
+
+def _expand_one(argument: str) -> Iterable[str]:
+    if argument == "-":
+        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+    if os.path.isdir(argument):
+        found = list(list_images(argument).values())
+        if not found:
+            raise UserError(f"Expected images below a folder. Received: {argument}, which holds none.")
+        return found
+    if glob.has_magic(argument) and not os.path.exists(argument):
+        matches = sorted(glob.glob(argument, recursive=True))
+        found = [path for m in matches for path in (list_images(m).values() if os.path.isdir(m) else [m])]
+        if not found:
+            raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none.")
+        return found
+    return [argument]
 
 
 def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:
@@ -123,41 +209,7 @@ def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int
         if name not in attributes:
             near = difflib.get_close_matches(name, attributes, 1, 0.0)
             raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {near[0]}?")
-    return [attributes.index(name) for name in asked] or list(range(len(attributes)))
-
-
-def _order(probability: np.ndarray) -> np.ndarray:
-    """Columns from most to least probable, cut to --top."""
-    return np.argsort(-probability, kind="stable")[: FLAGS.top or len(probability)]
-
-
-def _print_table(names: Sequence[str], rows) -> None:
-    width = max(map(len, names))
-    for path, probability, decision in rows:
-        print(path)
-        for i in _order(probability):
-            bar = "#" * int(round(20 * probability[i]))
-            print(f"  {names[i]:<{width}}  {probability[i]:.3f}  {'yes' if decision[i] else 'no ':<3}  {bar}".rstrip())
-
-
-def _print_csv(names: Sequence[str], rows) -> None:
-    """One line an image; with --top the attributes beyond it are empty."""
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["image", *names])
-    for path, probability, _ in rows:
-        shown = set(_order(probability).tolist())
-        writer.writerow([path, *(f"{p:.6f}" if i in shown else "" for i, p in enumerate(probability))])
-
-
-def _print_json(names: Sequence[str], rows) -> None:
-    result: list[dict[str, Any]] = []
-    for path, probability, decision in rows:
-        shown = {
-            names[i]: {"probability": round(float(probability[i]), 6), "decision": bool(decision[i])}
-            for i in _order(probability)
-        }
-        result.append({"image": path, "attributes": shown})
-    print(json.dumps(result, indent=1, ensure_ascii=False))
+    return [attributes.index(name) for name in dict.fromkeys(asked)] or list(range(len(attributes)))
 
 
 if __name__ == "__main__":

@@ -1,92 +1,282 @@
+"""`python -m galm_tf.predict`: three formats against direct computation, and every kind of input."""
+
 import csv
 import io
 import json
 import os
+import pathlib
+import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
+from scipy.special import expit
 
-from galm_tf import export
+from galm_tf import export, predict
+from galm_tf.errors import UserError
+from galm_tf.predict import Options
+from galm_tf.preprocess import BadImageError, decode_image, resize_images, scale_images
 
-SIZE = 32
-ATTRIBUTES = ["zoo/red", "zoo/dark"]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NAMES = ["sun/Größe, groß", "sun/metal", "sun/furry"]
+THRESHOLDS = [0.4, 0.6, 0.5]
+NOTICE = "generated stand-in, not the real data set"
+HOSTILE = "très beau, \"photo\" 写真.png"
 
 
-class _Colour(tf.Module):
-    """Red minus blue, and darkness."""
+class Colours(tf.Module):
+    """Margins from the mean colour, far enough apart to tell pictures from one another."""
 
     def __init__(self):
         super().__init__()
-        self.gain = tf.Variable(4.0)
+        self.kernel = tf.Variable([[4.0, -3.0, 1.0], [-2.0, 5.0, 2.0], [1.0, 1.0, -6.0]])
 
-    def __call__(self, x):
-        mean = tf.reduce_mean(x, [1, 2])
-        return self.gain * tf.stack([mean[:, 0] - mean[:, 2], -tf.reduce_mean(mean, 1)], 1)
+    def __call__(self, images):
+        return tf.reduce_mean(images, [1, 2]) @ self.kernel
+
+
+def expected(path):
+    margins = Colours()(scale_images(resize_images(tf.constant(decode_image(path))[None], 32)))
+    return expit(margins.numpy()[0].astype(np.float64))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("predict")
+def model(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("run") / "saved_model")
     export.export_saved_model(
-        _Colour(), str(path / "saved_model"), attributes=ATTRIBUTES, thresholds=np.array([0.5, 0.5]),
-        margin_offsets=np.zeros(2), image_size=SIZE, metadata={"notice": "generated stand-in, not the real data set"},
-    )
-    (path / "images").mkdir()
-    Image.new("RGB", (90, 40), (250, 20, 20)).save(path / "images" / "röt 1.png")
-    Image.new("RGB", (33, 64), (10, 10, 60)).save(path / "images" / "night+sky.jpg")
+        Colours(), path, attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32,
+        metadata={"notice": NOTICE},
+    )  # fmt: skip
     return path
 
 
-def _predict(folder, *arguments, stdin=""):
-    command = [sys.executable, "-m", "galm_tf.predict", f"--model={folder / 'saved_model'}", *map(str, arguments)]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(export.__file__)))
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", cwd=root, input=stdin, env=environment)
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Eight pictures of different sizes, formats and names in a folder with a subfolder."""
+    folder = tmp_path_factory.mktemp("my pictures")
+    (folder / "unter ordner").mkdir()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    names = ["a.jpg", "B.JPG", "c.png", HOSTILE, "unter ordner/d.jpg", "[e].jpg", "f.gif", "g.bmp"]
+    for i, name in enumerate(names):
+        rng = np.random.default_rng(i)
+        coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8) // 2 + rng.integers(0, 128, 3, dtype=np.uint8))
+        coarse.resize((40 + 30 * i, 200 - 20 * i)).save(folder / name, **({"exif": exif} if name == "a.jpg" else {}))
+    return folder
 
 
-def test_json_and_csv_agree_and_name_every_image(folder):
-    as_json = json.loads(_predict(folder, "--format=json", folder / "images").stdout)
-    rows = list(csv.DictReader(io.StringIO(_predict(folder, "--format=csv", folder / "images").stdout)))
-    assert [os.path.basename(r["image"]) for r in rows] == ["night+sky.jpg", "röt 1.png"]
-    for entry, row in zip(as_json, rows):
-        for name in ATTRIBUTES:
-            assert float(row[name]) == pytest.approx(entry["attributes"][name]["probability"])
-    assert as_json[1]["attributes"]["zoo/red"]["decision"] and not as_json[0]["attributes"]["zoo/red"]["decision"]
+@pytest.fixture
+def files(pictures):
+    return sorted(str(p) for p in pictures.rglob("*") if p.is_file())
 
 
-def test_table_shows_the_most_probable_first_and_the_notice(folder):
-    done = _predict(folder, "--top=1", folder / "images" / "röt 1.png")
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 and "zoo/red" in lines[1] and "yes" in lines[1]
-    assert "generated stand-in, not the real data set" in done.stderr
+def rows_of_csv(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_an_unreadable_image_is_named_and_the_others_are_predicted(folder, tmp_path):
-    bad = tmp_path / "broken.jpg"
-    bad.write_bytes(b"no picture")
-    done = _predict(folder, "--format=json", "-", stdin=f"{bad}\n{folder / 'images' / 'night+sky.jpg'}\n")
-    assert done.returncode == 1 and str(bad) in done.stderr
-    assert len(json.loads(done.stdout)) == 1
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_csv(model, files, capsys, batch_size):
+    assert predict.predict(Options(model, "csv", batch_size=batch_size), files) == 0
+    rows = rows_of_csv(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == files and list(rows[0]) == ["image", *NAMES]
+    for row in rows:
+        np.testing.assert_allclose([float(row[name]) for name in NAMES], expected(row["image"]), atol=2e-6)
+    assert np.std([float(row[NAMES[1]]) for row in rows]) > 0.05, "pictures that cannot be told apart show nothing"
+
+
+def test_json(model, files, capsys):
+    assert predict.predict(Options(model, "json"), files) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [item["image"] for item in content] == files
+    for item in content:
+        truth = expected(item["image"])
+        assert list(item["attributes"]) == [NAMES[i] for i in np.argsort(-truth)]
+        for name, probability, threshold in zip(NAMES, truth, THRESHOLDS):
+            assert item["attributes"][name]["probability"] == pytest.approx(probability, abs=2e-6)
+            assert item["attributes"][name]["decision"] is bool(probability >= threshold)
+
+
+def test_table(model, files, capsys):
+    assert predict.predict(Options(model), files) == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[::4] == files
+    for start, path in zip(range(0, len(lines), 4), files):
+        truth = expected(path)
+        for i, line in zip(np.argsort(-truth), lines[start + 1 : start + 4]):
+            words = line[2 + max(map(len, NAMES)) :].split()
+            assert line[2:].startswith(NAMES[i])
+            assert words[:2] == [f"{truth[i]:.3f}", "yes" if truth[i] >= THRESHOLDS[i] else "no"]
+            assert words[2:] == (["#" * round(20 * truth[i])] if round(20 * truth[i]) else [])
+    assert output.err == f"note: the model was trained on a {NOTICE}\n"
+
+
+def test_top_and_attributes(model, files, capsys):
+    options = Options(model, "json", top=1, attributes=("sun/furry", "sun/metal", "sun/furry"))
+    predict.predict(options, files)
+    for item in json.loads(capsys.readouterr().out):
+        truth = dict(zip(NAMES[1:], expected(item["image"])[1:]))
+        assert list(item["attributes"]) == [max(truth, key=truth.get)]
+    predict.predict(Options(model, "csv", top=1, attributes=("sun/furry", "sun/metal")), files)
+    for row in rows_of_csv(capsys.readouterr().out):
+        truth = dict(zip(NAMES[1:], expected(row.pop("image"))[1:]))
+        assert list(row) == ["sun/furry", "sun/metal"]
+        assert [name for name in row if row[name]] == [max(truth, key=truth.get)]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.45, 0.55, 1.0])
+def test_a_threshold_replaces_the_models(model, files, capsys, threshold):
+    predict.predict(Options(model, "json", threshold=threshold), files)
+    for item in json.loads(capsys.readouterr().out):
+        for name, probability in zip(NAMES, expected(item["image"])):
+            assert item["attributes"][name]["decision"] is bool(probability >= threshold)
+
+
+def _images(model, arguments, capsys):
+    predict.predict(Options(model, "csv"), [str(a) for a in arguments])
+    return [row["image"] for row in rows_of_csv(capsys.readouterr().out)]
+
+
+def test_folders_and_patterns(model, pictures, files, capsys):
+    assert sorted(_images(model, [pictures], capsys)) == files
+    assert sorted(_images(model, [pictures / "**"], capsys)) == files, "none twice"
+    assert _images(model, [pictures / "*.jpg"], capsys) == [str(pictures / "[e].jpg"), str(pictures / "a.jpg")]
+    assert _images(model, [pictures / "**" / "d.jpg"], capsys) == [str(pictures / "unter ordner" / "d.jpg")]
+    assert _images(model, [pictures / "[e].jpg"], capsys) == [str(pictures / "[e].jpg")], "a file's name, no pattern"
+
+
+def test_a_list_on_standard_input(model, files, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\r\n".join(files[1:3]) + "\r\n\r\n"))
+    assert _images(model, [files[0], "-", files[4]], capsys) == [*files[:3], files[4]]
+
+
+@pytest.fixture
+def some_bad(files, tmp_path):
+    """Two good pictures among bad ones; the bad ones' paths."""
+    whole = pathlib.Path(files[-1] if files[-1].endswith("jpg") else next(f for f in files if f.endswith("d.jpg"))).read_bytes()
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    bad = [str(tmp_path / name) for name in ("empty.jpg", "text.png", "cut.jpg", "absent.jpg")]
+    return [bad[0], files[0], *bad[1:], files[1]], bad
+
+
+def test_bad_images_are_named_and_the_others_predicted(model, files, some_bad, capsys):
+    arguments, bad = some_bad
+    assert predict.predict(Options(model, "csv", batch_size=2), arguments) == 1
+    output = capsys.readouterr()
+    assert [row["image"] for row in rows_of_csv(output.out)] == files[:2]
+    warnings = [line for line in output.err.splitlines() if line.startswith("warning: ")]
+    assert all(path in line for path, line in zip(bad, warnings)) and "does not exist" in warnings[3]
+    assert warnings[4:] == ["warning: 4 of 6 images could not be read and are left out"]
+
+
+def test_only_bad_images(model, some_bad, capsys):
+    for format_, empty in (("json", "[]\n"), ("table", ""), ("csv", "image,")):
+        assert predict.predict(Options(model, format_), some_bad[1]) == 1
+        assert capsys.readouterr().out.startswith(empty)
+
+
+def test_a_bad_image_stops_when_asked(model, some_bad):
+    with pytest.raises(BadImageError, match="empty.jpg .the file is empty"):
+        predict.predict(Options(model, on_bad_image="fail"), some_bad[0])
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
-        ((), "Expected at least one IMAGE"),
-        (("--attributes=zoo/redd", "x.png"), "did you mean zoo/red?"),
-        (("--modell=x", "x.png"), "did you mean --model?"),
+        ([], "Expected at least one IMAGE.*Received: none"),
+        (["EMPTY"], "Expected images below a folder. Received: .*, which holds none"),
+        (["EMPTY/*.jpg"], r"Expected images that match a pattern. Received: .*\*.jpg, which matches none"),
     ],
 )
-def test_mistakes_are_one_sentence(folder, arguments, message):
-    done = _predict(folder, *arguments)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+def test_no_images(model, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        predict.predict(Options(model), [a.replace("EMPTY", str(tmp_path)) for a in arguments])
 
 
-def test_a_folder_without_a_model_is_named(tmp_path):
-    done = _predict(tmp_path, "x.png")
-    assert done.returncode == 2 and "Expected the saved_model folder of a run" in done.stderr
+def test_an_unknown_attribute_names_the_nearest(model, files):
+    with pytest.raises(UserError, match="Received: sun/fury; did you mean sun/furry"):
+        predict.predict(Options(model, attributes=("sun/fury",)), files)
+
+
+def _damaged_models(model, folder):
+    """Path -> what the message must say."""
+    for name in ("cut", "no_json", "newer", "no_variables", "foreign"):
+        shutil.copytree(model, folder / name)
+    (folder / "cut" / "saved_model.pb").write_bytes((folder / "cut" / "saved_model.pb").read_bytes()[:500])
+    (folder / "no_json" / export.METADATA).write_text("{")
+    (folder / "newer" / export.METADATA).write_text(json.dumps({"format": export.FORMAT + 1}))
+    (folder / "no_variables" / "variables" / "variables.index").unlink()
+    (folder / "foreign" / export.METADATA).write_text("[]")
+    return {
+        folder / "absent": "no such folder", folder: "it holds no assets.extra.metadata.json", folder / "cut": "damaged",
+        folder / "no_json": "damaged, JSONDecodeError", folder / "newer": "format=2; update galm_tf",
+        folder / "no_variables": "damaged", folder / "foreign": "damaged",
+    }  # fmt: skip
+
+
+def test_a_missing_or_damaged_model_is_one_sentence(model, files, tmp_path):
+    for path, message in _damaged_models(model, tmp_path).items():
+        with pytest.raises(UserError, match=message) as error:
+            predict.predict(Options(str(path)), files)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_progress_for_many_images(model, files, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "_QUIET_IMAGES", 3)
+    predict.predict(Options(model, "csv", batch_size=2), files)
+    output = capsys.readouterr()
+    assert "predicting" in output.err and f"{len(files)}/{len(files)}" in output.err
+    assert len(rows_of_csv(output.out)) == len(files)
+
+
+def _command(*arguments, environment=None, stdin=None, text=True):
+    return subprocess.run(
+        [sys.executable, "-m", "galm_tf.predict", *arguments], cwd=ROOT, capture_output=True, timeout=300, input=stdin,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}, **({"encoding": "utf-8"} if text else {}),
+    )  # fmt: skip
+
+
+def _messages(process):
+    """Lines of standard error, without the notices that the newer TensorFlow prints before it can be told not to."""
+    return [line for line in process.stderr.splitlines() if not re.match(r"[IW]0000 |WARNING: All log messages before", line)]
+
+
+def test_the_command(model, pictures, some_bad):
+    """Real flags; an ASCII locale; standard output that holds nothing but the result."""
+    process = _command(
+        f"--model={model}", "--format=json", "--top=2", "--threshold=0.5", "--attributes=sun/metal,sun/furry", str(pictures / HOSTILE), some_bad[1][0],
+        environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert process.returncode == 1, process.stderr
+    (item,) = json.loads(process.stdout)
+    truth = dict(zip(NAMES, expected(pictures / HOSTILE)))
+    assert item["image"] == str(pictures / HOSTILE) and set(item["attributes"]) == set(NAMES[1:])
+    assert all(item["attributes"][n] == {"probability": pytest.approx(truth[n], abs=2e-6), "decision": bool(truth[n] >= 0.5)} for n in NAMES[1:])
+    lines = _messages(process)
+    assert [line.split(":")[0] for line in lines] == ["warning", "warning", "note"] and NOTICE in lines[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_a_name_that_is_no_text(model, files, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        with open(name, "wb") as file:
+            file.write(pathlib.Path(next(f for f in files if f.endswith("c.png"))).read_bytes())
+    except OSError:
+        pytest.skip("this file system wants UTF-8 names")
+    process = _command(f"--model={model}", "--format=csv", "-", stdin=name + b"\n", text=False)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[1].startswith(name + b",0.")
+
+
+def test_bad_input_exits_with_2(tmp_path):
+    process = _command(f"--model={tmp_path}", "x.jpg")
+    assert process.returncode == 2 and process.stdout == ""
+    (line,) = _messages(process)
+    assert line.startswith("error: Expected the saved_model folder of a run.")

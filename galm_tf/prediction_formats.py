@@ -1,0 +1,61 @@
+"""How predictions are printed: a table for people, CSV and JSON for machines.
+
+Each function takes the names of the attributes [N], the predictions, and how many
+of an image's most probable attributes to show (0: all).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from typing import Iterable, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """One image: its path, probability float32 [N] and decision bool [N]."""
+
+    image: str
+    probability: np.ndarray
+    decision: np.ndarray
+
+
+def _order(probability: np.ndarray, top: int) -> np.ndarray:
+    """Columns from most to least probable."""
+    return np.argsort(-probability, kind="stable")[: top or len(probability)]
+
+
+def print_table(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
+    """For people: an image, below it its attributes with yes or no and a bar."""
+    width = max(map(len, names))
+    for row in rows:
+        print(row.image)
+        for i in _order(row.probability, top):
+            bar = "#" * int(round(20 * row.probability[i]))
+            print(f"  {names[i]:<{width}}  {row.probability[i]:.3f}  {'yes' if row.decision[i] else 'no ':<3}  {bar}".rstrip())
+
+
+def print_csv(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
+    """A header, then a line per image with a probability per attribute; those that --top cuts are empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", *names])
+    for row in rows:
+        shown = set(_order(row.probability, top).tolist())
+        writer.writerow([row.image, *(f"{p:.6f}" if i in shown else "" for i, p in enumerate(row.probability))])
+
+
+def print_json(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
+    """A list; a line per image, written as they come."""
+    before = "[\n"
+    for row in rows:
+        shown = {
+            names[i]: {"probability": round(float(row.probability[i]), 6), "decision": bool(row.decision[i])}
+            for i in _order(row.probability, top)
+        }
+        print(before + json.dumps({"image": row.image, "attributes": shown}, ensure_ascii=False), end="")
+        before = ",\n"
+    print("\n]" if before == ",\n" else "[]")

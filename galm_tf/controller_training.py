@@ -10,7 +10,7 @@ from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.gates import gates_from_indices
-from galm_tf.metrics import REWARDS
+from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable, ScoringImages
 from galm_tf.supernet import Supernet, margins
@@ -58,11 +58,6 @@ class ControllerTraining:
         grid = np.exp(self.log_probs()).reshape(-1, *search_space.NUM_CHOICES)
         axes = range(1, grid.ndim)
         return [grid.sum(axis=tuple(a for a in axes if a != keep)) for keep in axes]
-
-    def entropy(self) -> float:
-        """Mean entropy of the policy per architecture, in nats."""
-        log_probs = self.log_probs()
-        return float(-(np.exp(log_probs) * log_probs).sum(axis=1).mean())
 
     def correlation(self) -> np.ndarray:
         return self.controller.arm.correlation().numpy()
@@ -133,10 +128,8 @@ class BatchRewards:
         kinds = len(np.unique(labels[known]))
         if kinds == 0 or (kinds == 1 and self._config.reward != "accuracy"):
             return float("nan")
-        row = scores[None, known]
-        if self._config.reward == "auc":
-            return float(REWARDS["auc"](labels[known], row)[0])
-        return float(REWARDS[self._config.reward](labels[known], row, float(self._offsets[attribute]))[0])
+        offset = float(self._offsets[attribute])
+        return float(reward_columns(self._config.reward, labels[known], scores[None, known], offset)[0])
 
 
 def _blocks(n: int, size: int = 16):

@@ -176,7 +176,7 @@ class DerivedNetwork(tf.Module):
     def _sources(self, images):
         maps = self.trunk(images)
         side = self.image_size // 8
-        return maps, [_pool_to(m, side) for m in maps[:2]], [_pool_to(m, side // 2) for m in maps]
+        return maps, [layers.average_pool_to(m, side) for m in maps[:2]], [layers.average_pool_to(m, side // 2) for m in maps]
 
     @property
     def num_parameters(self) -> int:
@@ -203,11 +203,6 @@ class _Trunk(tf.Module):
             x = tf.nn.relu(y + bias) * scale + shift
             maps.append(x)
         return maps
-
-
-def _pool_to(x: tf.Tensor, side: int) -> tf.Tensor:
-    factor = int(x.shape[1]) // side
-    return tf.nn.avg_pool2d(x, factor, factor, "VALID") if factor > 1 else x
 
 
 def _open_sources(sources: Sequence[tf.Tensor], key: tuple) -> tf.Tensor:

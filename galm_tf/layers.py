@@ -136,6 +136,12 @@ class TrunkBatchNorm(SeededLayer):
         return x * scale + (self.beta - mean * scale)
 
 
+def average_pool_to(x: tf.Tensor, side: int) -> tf.Tensor:
+    """Average-pools a square map to a side that divides its own: [B, H, H, C] -> [B, side, side, C]."""
+    factor = int(x.shape[1]) // side
+    return tf.nn.avg_pool2d(x, factor, factor, "VALID") if factor > 1 else x
+
+
 class SkipSources(tf.keras.layers.Layer):
     """Average-pools feature maps to a side and concatenates them: what a tower's skips read.
 
@@ -147,8 +153,7 @@ class SkipSources(tf.keras.layers.Layer):
         self.side = side
 
     def call(self, maps):
-        factors = [int(m.shape[1]) // self.side for m in maps]
-        return tf.concat([tf.nn.avg_pool2d(m, f, f, "VALID") if f > 1 else m for m, f in zip(maps, factors)], -1)
+        return tf.concat([average_pool_to(m, self.side) for m in maps], -1)
 
 
 class GroupByKernel(tf.keras.layers.Layer):

@@ -57,4 +57,18 @@ def balanced_accuracy_columns(labels: np.ndarray, scores: np.ndarray, offset: fl
     return 0.5 * (decided[:, positive].mean(axis=1) + (~decided[:, ~positive]).mean(axis=1))
 
 
-REWARDS = {"auc": auc_columns, "accuracy": accuracy_columns, "balanced_accuracy": balanced_accuracy_columns}
+_DECISIONS = {"accuracy": accuracy_columns, "balanced_accuracy": balanced_accuracy_columns}
+
+
+def reward_columns(reward: str, labels: np.ndarray, scores: np.ndarray, offset: float) -> np.ndarray:
+    """The reward of every row of scores [K, n]: float64 [K].
+
+    Args:
+      reward: auc, accuracy or balanced_accuracy.
+      labels: [n] in {0, 1}.
+      scores: float32 [K, n].
+      offset: margin from which the accuracies decide yes; ranks need none.
+    """
+    if reward == "auc":
+        return auc_columns(labels, scores)
+    return _DECISIONS[reward](labels, scores, offset)

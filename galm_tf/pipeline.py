@@ -23,6 +23,7 @@ from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
+from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import Split, make_split, unlearnable_attributes
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -31,7 +32,6 @@ from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
 from galm_tf.telemetry import Telemetry
 
-NOTICE = "generated stand-in, not the real data set"
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
 

@@ -7,6 +7,8 @@ every 15 seconds, so that logs stay readable.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -59,6 +61,12 @@ class Progress:
         if figures:
             self._bar.set_postfix({name: f"{value:.4f}" for name, value in figures.items()}, refresh=False)
         self._bar.update(count)
+
+    def each(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, one unit of progress after each."""
+        for item in items:
+            yield item
+            self.update(1)
 
     def __enter__(self) -> "Progress":
         return self

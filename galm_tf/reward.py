@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from galm_tf import layers, search_space
 from galm_tf.gates import gates_from_indices
-from galm_tf.metrics import REWARDS, auc_columns
+from galm_tf.metrics import reward_columns
 from galm_tf.supernet import Supernet, margins
 
 NUM_CONV4, NUM_CONV5, NUM_HEADS = 8, 16, 12  # variants of each stage; 8 * 16 * 12 = 1536
@@ -79,7 +79,7 @@ class RewardEngine:
     Args:
       supernet: the network; its weights are read anew at each call.
       images: features and labels.
-      reward: a key of `metrics.REWARDS`.
+      reward: auc, accuracy or balanced_accuracy.
       memory_mib: bound on the engine's largest intermediate value. Scores do
         not depend on it: blocks are of rows that do not interact.
       offsets: float32 [N], decision margins for the accuracies (log positive weights).
@@ -139,9 +139,7 @@ class RewardEngine:
     def _reward_columns(self, labels: np.ndarray, scores: np.ndarray, attribute_id: int) -> np.ndarray:
         if not _both_labels(labels):
             return np.full(len(scores), np.nan)
-        if self._reward == "auc":
-            return auc_columns(labels, scores)
-        return REWARDS[self._reward](labels, scores, float(self._offsets[attribute_id]))
+        return reward_columns(self._reward, labels, scores, float(self._offsets[attribute_id]))
 
     @tf.function(reduce_retracing=True)
     def _scores(self, attribute_id: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,6 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 import zipfile
 from typing import Any, Iterator, Optional
 
@@ -24,6 +23,7 @@ import numpy as np
 import galm_tf
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.whole_file import whole_file
 
 try:
     import fcntl
@@ -157,15 +157,8 @@ class RunFolder:
         path = os.path.join(self.path, name)
         with _clear_errors(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".", suffix=".partial", dir=os.path.dirname(path))
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    yield file
-                os.chmod(temporary, 0o644)
-                os.replace(temporary, path)
-            finally:
-                if os.path.exists(temporary):
-                    os.remove(temporary)
+            with whole_file(path) as partial, open(partial, "wb") as file:
+                yield file
 
 
 def _expect_new(path: str) -> None:

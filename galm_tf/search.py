@@ -265,11 +265,8 @@ class Search:
                     self.supernet, self._scoring_images(group), self.config.reward, self.config.reward_memory_mib,
                     self.log_weights,
                 )
-                for i in ids:
-                    rewards = engine.rewards(int(i))
-                    if rewards is not None:
-                        full[:, i] = rewards
-                    progress.update(1)
+                part = engine.table(ids, progress.each)
+                full[:, ids] = part.full, *part.halves
         return RewardTable(full[0], (full[1], full[2]))
 
     def _scoring_images(self, group: Optional[int] = None) -> ScoringImages:
@@ -321,12 +318,15 @@ class Search:
 
     def _judge_policy(self, table: Optional[RewardTable], phase: Phase) -> None:
         """Figures of the policy after this round; the last round's go to result.json."""
+        log_probs = self.controller.log_probs()
         self.state.search.update(
-            entropy=self.controller.entropy(), controller_steps=phase.first_step + phase.steps, num_attributes_rewarded=0
+            entropy=selection.entropy(log_probs),
+            controller_steps=phase.first_step + phase.steps,
+            num_attributes_rewarded=0,
         )
         if table is None:
             return
-        probable = selection.derive(self.controller.log_probs(), None, 1)
+        probable = selection.derive(log_probs, None, 1)
         gains = selection.specialisation(table)
         self.state.search.update(
             regret=selection.regret(table, probable),

@@ -32,6 +32,11 @@ def canonical_log_probs(log_probs: np.ndarray) -> np.ndarray:
     return result
 
 
+def entropy(log_probs: np.ndarray) -> float:
+    """Mean entropy per architecture of a policy [A, 2304], in nats."""
+    return float(-(np.exp(log_probs) * log_probs).sum(axis=1).mean())
+
+
 def derive(log_probs: np.ndarray, table: Optional[RewardTable], top: int) -> np.ndarray:
     """The policy's most probable distinct architectures, re-ranked by reward.
 

@@ -9,12 +9,9 @@ tested, and unreadable images; writes them and a contact sheet to --out.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
-from collections.abc import Iterator
 
 from absl import flags
 
@@ -25,6 +22,7 @@ from galm_tf.domains import load_domains
 from galm_tf.domains.describe import Description, describe, to_json, to_text
 from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
+from galm_tf.whole_file import whole_file
 
 
 def define_flags() -> None:
@@ -68,31 +66,17 @@ def _write(folder: str, description: Description, sheet) -> dict[str, str]:
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
     try:
         os.makedirs(folder, exist_ok=True)
-        with _whole(paths["contact_sheet"]) as path:
+        with whole_file(paths["contact_sheet"]) as path:
             sheet.save(path, format="PNG")
-        with _whole(paths["attributes"]) as path:
+        with whole_file(paths["attributes"]) as path:
             description.attributes.to_csv(path)
-        with _whole(paths["description"]) as path, open(path, "w", encoding="utf-8") as file:
+        with whole_file(paths["description"]) as path, open(path, "w", encoding="utf-8") as file:
             json.dump(to_json(description), file, indent=1, ensure_ascii=False)
     except OSError as error:
         raise UserError(
             f"Expected a folder that can be written. Received: out={folder} ({error.strerror}); name another by --out."
         ) from error
     return paths
-
-
-@contextlib.contextmanager
-def _whole(path: str) -> Iterator[str]:
-    """A temporary name beside `path` that becomes `path` once it is written."""
-    handle, partial = tempfile.mkstemp(prefix=os.path.basename(path), suffix=".partial", dir=os.path.dirname(path))
-    os.close(handle)
-    try:
-        yield partial
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,22 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """A temporary name beside `path`, which becomes `path` once the block ends without an error."""
+    handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=os.path.dirname(path))
+    os.close(handle)
+    try:
+        yield partial
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)

@@ -15,6 +15,8 @@ from absl import flags
 
 from galm_tf.errors import UserError
 
+METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas")  # implemented in `strategies`
+
 
 def _setting(default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None):
     """A field with what its flag and its check need; bounds are inclusive."""
@@ -55,7 +57,7 @@ class Config:
     run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
-    method: str = _setting("galm", "How architectures are chosen: galm (controller, then re-ranked), or random (a uniform architecture per attribute, the baseline).", ("galm", "random"))
+    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
@@ -115,6 +117,11 @@ class Config:
         if self.splits_file and self.split_seed >= 0:
             raise UserError(
                 f"Expected --splits_file or --split_seed, not both. Received: splits_file={self.splits_file} and split_seed={self.split_seed}."
+            )
+        if self.reward_data == "batch" and self.method not in ("galm", "random"):
+            raise UserError(
+                f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "
+                "reads the rewards of all architectures; leave --reward_data out."
             )
         if self.reward_data == "batch" and self.reward == "auc" and self.reward_bn == "recalibrated":
             raise UserError(

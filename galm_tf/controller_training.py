@@ -1,6 +1,8 @@
-"""The second phase of Algorithm 1: the controller, its rewards and what it has learned (paper §3.5.1)."""
+"""GALM's own strategy: the controller, its rewards and what it has learned (paper §3.5.1, second phase)."""
 
 from __future__ import annotations
+
+from typing import Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,21 +15,21 @@ from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable, ScoringImages
+from galm_tf.strategy import Strategy
 from galm_tf.supernet import Supernet, margins
+from galm_tf.telemetry import Telemetry
+
+_POLICY_RECORD_STEPS = 500  # the whole policy is written out this often; it costs as much as training it for 100 steps
 
 
-class ControllerTraining:
+class ControllerTraining(Strategy):
     """One controller with its REINFORCE state.
 
-    Args:
-      num_attributes: N.
-      config: settings.
+    The policy's most probable architectures, re-ranked by reward, are its choice.
     """
 
-    chunk_steps = 100  # steps between two records
-
     def __init__(self, num_attributes: int, config: Config) -> None:
-        self._config, self._n = config, num_attributes
+        super().__init__(num_attributes, config)
         self.controller = Controller(
             num_attributes,
             embedding_scale=config.embedding_scale,
@@ -36,12 +38,20 @@ class ControllerTraining:
         )
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed)
-        self._initial = self._values()
         self._all_log_probs = tf.function(self.controller.all_log_probs, reduce_retracing=True)
+        self._sample = tf.function(self.controller.sample, reduce_retracing=True)
+        self._remember_initial()
 
     @property
-    def variables(self) -> dict[str, tf.Variable]:
+    def variables(self) -> Mapping[str, tf.Variable]:
         return self.reinforce.named_variables
+
+    def sample(self, seed: np.ndarray) -> np.ndarray:
+        return self.sample_for(np.arange(self.num_attributes, dtype=np.int32), seed)
+
+    def sample_for(self, attribute_ids: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """One architecture for each of int32 [M] attributes, by the policy: int32 [M, 10]."""
+        return self._sample(tf.constant(attribute_ids), tf.constant(seed))[0].numpy()
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """REINFORCE steps on exact rewards; nothing to do where no attribute has one."""
@@ -49,9 +59,28 @@ class ControllerTraining:
             return {}
         return self.reinforce.train_on_table(table.full, table.rewarded, first_step, num_steps)
 
+    def choose(self, table: Optional[RewardTable]) -> np.ndarray:
+        return selection.derive(self.log_probs(), table, self.config.derive_top)
+
+    def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
+        """Entropy, and on the table that the policy saw, the regret of its most probable architectures."""
+        log_probs = self.log_probs()
+        figures = {"entropy": selection.entropy(log_probs)}
+        if table is not None:
+            figures["regret"] = selection.regret(table, selection.derive(log_probs, None, 1))
+        return figures
+
+    def record(self, telemetry: Telemetry, phase: str, step: int) -> None:
+        if step % _POLICY_RECORD_STEPS == 0 or step % self.config.controller_steps == 0:
+            telemetry.choice_probabilities(phase, step, self.choice_probabilities())
+
+    def record_relations(self, telemetry: Telemetry, step: int, names: Sequence[str], domains: Sequence[str]) -> None:
+        telemetry.correlation_image(step, self.correlation(), names)
+        telemetry.embeddings(self.embeddings(), names, domains)
+
     def log_probs(self) -> np.ndarray:
         """log P of every architecture for every attribute: float32 [N, 2304]."""
-        return np.concatenate([self._all_log_probs(tf.constant(ids)).numpy() for ids in _blocks(self._n)])
+        return np.concatenate([self._all_log_probs(tf.constant(ids)).numpy() for ids in _blocks(self.num_attributes)])
 
     def choice_probabilities(self) -> list[np.ndarray]:
         """Marginal probability of every choice: [N, choices] per decision."""
@@ -64,28 +93,6 @@ class ControllerTraining:
 
     def embeddings(self) -> np.ndarray:
         return self.controller.arm.vectors().numpy()
-
-    def crossfit(self, table: RewardTable) -> tuple[np.ndarray, np.ndarray]:
-        """What a fresh controller chooses that saw one half of the rewards only, for each half: two int64 [N].
-
-        It gets the same steps and the same way of deriving as the real one, so
-        that its skill can be judged on rewards it has not seen (DESIGN §3.4).
-        """
-        own, choices = self._values(), []
-        for half in table.halves:
-            self._assign(self._initial)
-            seen = RewardTable(half, (half, half))
-            self.train_on_table(seen, 0, self._config.rounds * self._config.controller_steps)
-            choices.append(selection.derive(self.log_probs(), seen, self._config.derive_top))
-        self._assign(own)
-        return choices[0], choices[1]
-
-    def _values(self) -> dict[str, np.ndarray]:
-        return {name: v.numpy() for name, v in self.variables.items()}
-
-    def _assign(self, values: dict[str, np.ndarray]) -> None:
-        for name, variable in self.variables.items():
-            variable.assign(values[name])
 
 
 class BatchRewards:

@@ -18,6 +18,7 @@ from galm_tf import pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, free_path, last_path
+from galm_tf.strategies import METHODS
 
 
 def main(arguments: list[str]) -> None:
@@ -32,7 +33,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
     """Makes or continues the run in a folder; says how to go on when it is stopped."""
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     try:
-        return pipeline.run(config, folder)
+        return pipeline.run(config, folder, make_strategy=METHODS[config.method])
     except UserError:
         folder.remove_if_unused()  # so that the repaired command can have the same folder
         raise

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from galm_tf import evaluate, export, plots, scoring, search_space, selection
 from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
@@ -30,6 +31,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
+from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
 
 _TEST_BATCH = 64
@@ -71,14 +73,19 @@ def prepare(config: Config) -> Prepared:
     return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
 
 
-def run(config: Config, folder: RunFolder, prepared: Optional[Prepared] = None) -> dict[str, Any]:
+def run(
+    config: Config,
+    folder: RunFolder,
+    prepared: Optional[Prepared] = None,
+    make_strategy: Callable[[int, Config], Strategy] = ControllerTraining,
+) -> dict[str, Any]:
     """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds."""
     if config.resume and folder.has("result.json"):
         return folder.read_json("result.json")
     started = time.monotonic()
     prepared = prepared or prepare(config)
     folder.write_json("split.json", prepared.split.to_json())
-    search = Search(config, prepared.domain, prepared.split, prepared.images, folder)
+    search = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
     if config.resume:
         search.restore()
     with Telemetry(folder, search.state.records) as telemetry:
@@ -111,9 +118,8 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
 
 def derive_network(search: Search) -> DerivedNetwork:
     """The chosen architectures with fixed, recalibrated batch norms."""
-    images, index = search.images, search.final_calibration_index()
-    calibration = np.asarray(images[index])
-    search.scoring.calibrate_trunk(calibration)
+    calibration = np.asarray(search.images[search.validation.calibration_index(final=True)])
+    search.validation.scoring.calibrate_trunk(calibration)
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)

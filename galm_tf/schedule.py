@@ -32,12 +32,12 @@ class Phase:
     first_step: int
 
 
-def build_schedule(config: Config) -> tuple[Phase, ...]:
-    """All phases of a run, empty ones left out."""
+def build_schedule(config: Config, learns: bool = True) -> tuple[Phase, ...]:
+    """All phases of a run, empty ones left out; a method that does not learn has no rounds, but as many supernet steps."""
     kinds = [(WARMUP, 0, config.warmup_steps)]
     for round_ in range(1, config.rounds + 1):
         kinds += [(SUPERNET, round_, config.supernet_steps), (CONTROLLER, round_, config.controller_steps)]
-    if config.method == "random":
+    if not learns:
         kinds = [(WARMUP, 0, config.warmup_steps + config.rounds * config.supernet_steps)]
     kinds += [(ADAPT, 0, config.adapt_steps), (FINETUNE, 0, config.finetune_steps)]
     phases, supernet_step, controller_step = [], 0, 0

@@ -16,28 +16,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import expit
 
-from galm_tf import controller_training, evaluate, scoring, search_space, selection
+from galm_tf import controller_training, evaluate, search_space, selection
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, positive_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
-from galm_tf.reward import RewardEngine, RewardTable, ScoringImages
+from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, FINETUNE, Phase, build_schedule, cosine, search_steps
+from galm_tf.strategy import Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
 from galm_tf.telemetry import Telemetry
+from galm_tf.validation import Validation
 
 _LOG_STEPS = 25
-_POLICY_LOG_STEPS = 500  # the whole policy is written out this often; it costs as much as training it for 100 steps
 _ADAPT_CHECKS = 6  # validations within the adaptation
 
 
@@ -80,6 +80,7 @@ class Search:
       split: who trains, who judges.
       images: uint8 [n, S, S, 3].
       folder: where checkpoints and tables go.
+      make_strategy: (N, config) -> the search method.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Search:
         split: Split,
         images: np.ndarray,
         folder: RunFolder,
+        make_strategy: Callable[[int, Config], Strategy],
     ) -> None:
         self.config, self.domain, self.split, self.images = config, domain, split, images
         self._folder = folder
@@ -96,13 +98,12 @@ class Search:
         self.supernet = build_supernet(n, config.image_size, config.dropout, config.seed)
         self.log_weights = self._log_positive_weights()
         self.training = SupernetTraining(self.supernet, domain.labels, np.exp(self.log_weights), config)
-        self.controller = controller_training.ControllerTraining(n, config)
-        self.scoring = scoring.Scoring(self.supernet)
-        self.schedule = build_schedule(config)
+        self.strategy = make_strategy(n, config)
+        self.validation = Validation(self.supernet, config, domain, split, images, self.log_weights)
+        self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
         self._last_checkpoint = time.monotonic()
-        self._sample = tf.function(self.controller.controller.sample, reduce_retracing=True)
 
     # ---- The loop ------------------------------------------------------------------
 
@@ -183,10 +184,9 @@ class Search:
             return indices[self.state.chosen]
         rng = generator(self.config.seed, Stream.ARCHITECTURES, step)
         uniform = indices[rng.integers(0, search_space.NUM_ARCHITECTURES, n)]
-        if phase.round == 0 or self.config.method == "random":
+        sampled = self.strategy.sample(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if phase.round else None
+        if sampled is None:
             return uniform
-        seed = tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)
-        sampled = self._sample(tf.range(n), tf.constant(seed))[0].numpy()
         explore = rng.random(n) < self.config.uniform_fraction
         return np.where(explore[:, None], uniform, sampled).astype(np.int32)
 
@@ -200,7 +200,7 @@ class Search:
             return np.zeros(self.num_attributes, np.float32)
         return np.log(positive_weights(self.domain.labels[self.split.train], self.config.max_positive_weight))
 
-    # ---- Theta: the controller ----------------------------------------------------------
+    # ---- Theta: what the strategy learns ---------------------------------------------
 
     def _run_controller(self, phase: Phase) -> None:
         table = self._reward_table(phase.round) if self.config.reward_data == "full" else None
@@ -209,29 +209,28 @@ class Search:
             self._record_table(table, phase.first_step)
         with Progress(phase.steps, _title(phase), initial=self.state.step) as progress:
             while self.state.step < phase.steps:
-                count = min(self.controller.chunk_steps, phase.steps - self.state.step)
+                count = min(self.strategy.chunk_steps, phase.steps - self.state.step)
                 step = phase.first_step + self.state.step
                 metrics = self._controller_steps(table, batches, step, count)
                 self.state.step += count
                 self._telemetry.scalars(phase.kind, step + count, metrics)
-                if self.state.step % _POLICY_LOG_STEPS == 0 or self.state.step == phase.steps:
-                    probabilities = self.controller.choice_probabilities()
-                    self._telemetry.choice_probabilities(phase.kind, step + count, probabilities)
+                self.strategy.record(self._telemetry, phase.kind, step + count)
                 progress.update(count, reward=metrics.get("controller/reward", 0.0))
                 self._checkpoint_if_due()
-        self._log_policy(phase.first_step + phase.steps)
-        self._judge_policy(table, phase)
+        domains = [self.domain.domain_names[i] for i in self.domain.attribute_domains]
+        self.strategy.record_relations(self._telemetry, phase.first_step + phase.steps, self.domain.attributes, domains)
+        self.state.search.update(self.strategy.figures(table), controller_steps=phase.first_step + phase.steps)
 
     def _controller_steps(self, table, batches, first: int, count: int) -> dict[str, float]:
-        """REINFORCE steps by either kind of reward; mean metrics."""
+        """Steps by either kind of reward; mean metrics."""
         if table is not None:
-            return self.controller.train_on_table(table, first, count)
+            return self.strategy.train_on_table(table, first, count)
         self.state.architectures_scored += count * self.config.samples_per_step
-        rows = [batches.step(self.controller, step) for step in range(first, first + count)]
+        rows = [batches.step(self.strategy, step) for step in range(first, first + count)]
         return {tag: float(np.mean([row[tag] for row in rows])) for tag in rows[0]}
 
     def _batch_rewards(self) -> controller_training.BatchRewards:
-        images = self._scoring_images()
+        images = self.validation.scoring_images()
         return controller_training.BatchRewards(self.supernet, images, self.config, self.log_weights)
 
     def _reward_table(self, round_: int) -> RewardTable:
@@ -240,7 +239,7 @@ class Search:
         stored = self._folder.read_arrays(name)
         if stored is not None:
             return RewardTable(stored["full"], (stored["half_a"], stored["half_b"]))
-        table = self._exact_table(f"reward table {round_}")
+        table = self.validation.exact_table(f"reward table {round_}")
         self._folder.write_arrays(name, {"full": table.full, "half_a": table.halves[0], "half_b": table.halves[1]})
         return table
 
@@ -252,106 +251,28 @@ class Search:
             best, mean = float(rewards.max(1).mean()), float(rewards.mean())
             self._telemetry.scalars(CONTROLLER, step, {"validation/table_best": best, "validation/table_mean": mean})
 
-    def _exact_table(self, title: str) -> RewardTable:
-        """Rewards of all architectures of all attributes, each on its own domain's validation images."""
-        n = self.num_attributes
-        full = np.full([3, n, search_space.NUM_ARCHITECTURES], np.nan, np.float32)
-        with Progress(n, title, unit="attribute") as progress:
-            for group in range(len(self.domain.domain_names)):
-                ids = np.flatnonzero(self.domain.attribute_domains == group)
-                if not len(ids):
-                    continue
-                engine = RewardEngine(
-                    self.supernet, self._scoring_images(group), self.config.reward, self.config.reward_memory_mib,
-                    self.log_weights,
-                )
-                part = engine.table(ids, progress.each)
-                full[:, ids] = part.full, *part.halves
-        return RewardTable(full[0], (full[1], full[2]))
-
-    def _scoring_images(self, group: Optional[int] = None) -> ScoringImages:
-        """Trunk features of calibration and validation images under the present weights.
-
-        A label counts only where `Split.judged_by` says that it can judge its attribute.
-        """
-        scored = self.split.validation
-        if group is not None:
-            scored = scored[self.domain.image_domains[scored] == group]
-        calibration = self._calibration_index() if self.config.reward_bn == "recalibrated" else scored[:0]
-        self.scoring.calibrate_trunk(np.asarray(self.images[self._calibration_index()]))
-        index = np.concatenate([calibration, scored])
-        maps = self.scoring.trunk_features(scoring.image_batches(self.images, index))
-        labels = self.validation_labels(scored)
-        halves = generator(self.config.seed, Stream.HALVES).permutation(len(scored)) % 2
-        return ScoringImages(maps, len(calibration), labels, halves)
-
-    def validation_labels(self, scored: np.ndarray) -> np.ndarray:
-        """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""
-        labels = self.domain.labels[scored].copy()
-        held_out = np.isin(scored, self.split.validation_classes)
-        for i, judge in enumerate(self.split.judged_by):
-            if judge == "classes":
-                labels[~held_out, i] = np.nan
-            elif judge == "none":
-                labels[:, i] = np.nan
-        return labels
-
-    def _calibration_index(self, index: Optional[np.ndarray] = None) -> np.ndarray:
-        """Training images (or those given) whose statistics fix the batch norms: int64, sorted."""
-        index = self.split.train if index is None else index
-        count = min(self.config.calibration_images, len(index))
-        return np.sort(generator(self.config.seed, Stream.CALIBRATION).choice(index, count, replace=False))
-
-    def final_calibration_index(self) -> np.ndarray:
-        """Calibration images of the exported network: from all images that it was fine-tuned on."""
-        if not self.config.finetune_steps:
-            return self._calibration_index()
-        return self._calibration_index(np.concatenate([self.split.train, self.split.validation]))
-
-    def _log_policy(self, step: int) -> None:
-        names = self.domain.attributes
-        self._telemetry.correlation_image(step, self.controller.correlation(), names)
-        self._telemetry.embeddings(self.controller.embeddings(), names, self._attribute_domain_names())
-
-    def _attribute_domain_names(self) -> list[str]:
-        return [self.domain.domain_names[i] for i in self.domain.attribute_domains]
-
-    def _judge_policy(self, table: Optional[RewardTable], phase: Phase) -> None:
-        """Figures of the policy after this round; the last round's go to result.json."""
-        log_probs = self.controller.log_probs()
-        self.state.search.update(
-            entropy=selection.entropy(log_probs),
-            controller_steps=phase.first_step + phase.steps,
-            num_attributes_rewarded=0,
-        )
-        if table is None:
-            return
-        probable = selection.derive(log_probs, None, 1)
-        gains = selection.specialisation(table)
-        self.state.search.update(
-            regret=selection.regret(table, probable),
-            specialisation=float(gains.mean()) if len(gains) else None,
-            num_attributes_rewarded=int(table.rewarded.sum()),
-        )
-
     # ---- Derive, adapt, fine-tune ---------------------------------------------------------
 
     def derive(self) -> None:
         """Fixes every attribute's architecture."""
-        if self.config.method == "random":
-            rng = generator(self.config.seed, Stream.BASELINE)
-            numbers = rng.integers(0, search_space.NUM_ARCHITECTURES, self.num_attributes)
-        else:
-            table = self._last_table()
-            numbers = selection.derive(self.controller.log_probs(), table, self.config.derive_top)
-            if table is not None:
-                choices = self.controller.crossfit(table)
-                self.state.search["skill"] = selection.crossfitted_skill(table, choices)
-        self.state.chosen = [int(n) for n in numbers]
+        table = self._last_table()
+        if table is not None:
+            gains = selection.specialisation(table)
+            self.state.search.update(
+                num_attributes_rewarded=int(table.rewarded.sum()),
+                specialisation=float(gains.mean()) if len(gains) else None,
+                skill=selection.crossfitted_skill(table, self.strategy.crossfit(table)),
+            )
+        self.state.chosen = [int(n) for n in self.strategy.choose(table)]
 
     def _last_table(self) -> Optional[RewardTable]:
-        """The last round's rewards; the paper's mini-batch rewards leave none to re-rank by."""
-        return self._reward_table(self.config.rounds) if self.config.reward_data == "full" else None
+        """The last round's rewards; None for a method that reads none, and for the paper's mini-batch rewards."""
+        if not self.strategy.rewarded or self.config.reward_data != "full":
+            return None
+        table = self._reward_table(self.config.rounds)
+        if not self.strategy.learns:
+            self._record_table(table, 0)
+        return table
 
     def _run_adapt(self, phase: Phase) -> None:
         """Trains the chosen networks on training images; keeps the weights that validate best."""
@@ -360,17 +281,11 @@ class Search:
             if stop < self.state.step or (stop == self.state.step and self.state.best_step >= stop):
                 continue
             self._run_supernet(phase, int(stop))
-            validated = self.validate()
+            validated = self.validation.judge(self.state.chosen)
             mauc = evaluate.mean_auc(validated[0])
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc or 0.0})
             if mauc is None or mauc > self.state.best_mauc:
                 self._keep_best(int(stop), mauc, *validated)
-
-    def validate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Validates the chosen architectures: (AUC [N], labels [n, N], probabilities [n, N])."""
-        images = self._scoring_images()
-        margins = self.scoring.score_chosen(images, range(self.num_attributes), self.state.chosen)
-        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self.log_weights)
 
     def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, probabilities) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
@@ -391,7 +306,7 @@ class Search:
         groups = {
             "supernet": self.supernet.variables,
             "optimizer": self.training.optimizer.slots,
-            "controller": self.controller.variables,
+            "controller": self.strategy.variables,
         }
         arrays = {f"{group}/{name}": v.numpy() for group, named in groups.items() for name, v in named.items()}
         arrays.update({f"best/{name}": value for name, value in self.best.items()})
@@ -421,7 +336,7 @@ class Search:
         self.best = {k[len("best/") :]: v for k, v in arrays.items() if k.startswith("best/")}
         self._assign(self.supernet.variables, arrays, "supernet/")
         self._assign(self.training.optimizer.slots, arrays, "optimizer/")
-        self._assign(self.controller.variables, arrays, "controller/")
+        self._assign(self.strategy.variables, arrays, "controller/")
         return True
 
     @staticmethod

@@ -14,6 +14,7 @@ from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
+from galm_tf.strategies import METHODS
 
 TINY = dict(
     image_size=32, warmup_steps=4, rounds=2, supernet_steps=3, batch_size=16, attributes_per_step=6,
@@ -120,13 +121,13 @@ def test_resume_with_other_settings_names_them(finished, settings):
         dict(method="random"),
         dict(reward_data="batch", reward_bn="batch", reward="accuracy", controller_optimizer="sgd", baseline="global",
              samples_per_step=1, conditioning="concat", derive_top=1, normalize_advantage=False),
-        dict(reward="balanced_accuracy", imbalance="positive_weight", validation_split="images", adapt_steps=0, finetune_steps=0),
-        dict(domain=("awa", "apay"), imbalance="balanced", warmup_steps=0, attributes_per_step=0),
+        dict(method="exhaustive", reward="balanced_accuracy", imbalance="positive_weight", validation_split="images", adapt_steps=0, finetune_steps=0),
+        dict(method="evolution", domain=("awa", "apay"), imbalance="balanced", warmup_steps=0, attributes_per_step=0),
     ],
     ids=["random", "paper", "imbalance", "joint"],
 )
 def test_other_settings_run_through(settings, tmp_path, changes):
     config = dataclasses.replace(settings, **changes)
-    result = _run(config, tmp_path / "run")
+    result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=METHODS[config.method])
     assert result["num_attributes_tested"] == 20 * len(config.domain)
     assert os.path.exists(tmp_path / "run" / "saved_model" / "saved_model.pb")

@@ -285,7 +285,7 @@ def test_more_steps_are_the_same_steps_taken_in_two_parts():
     second.train_on_table(table, rewarded, 5, 7)
     expected = _values(whole)
     for name, value in _values(second).items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)  # threads add in any order
 
 
 def test_named_variables_are_all_variables():

@@ -17,6 +17,7 @@ from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_interval
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
+from galm_tf.strategies import METHODS
 
 LINEAR = "linear 16x16"
 
@@ -50,8 +51,9 @@ def _run_once(config: Config, prepared: pipeline.Prepared) -> dict:
     if os.path.exists(os.path.join(path, "config.json")):
         config = dataclasses.replace(config, resume=True)
         folder = RunFolder.resume(path, config)
-        return folder.read_json("result.json") if folder.has("result.json") else pipeline.run(config, folder, prepared)
-    return pipeline.run(config, RunFolder.create(path, config), prepared)
+    else:
+        folder = RunFolder.create(path, config)
+    return pipeline.run(config, folder, prepared, METHODS[config.method])
 
 
 def _linear(prepared: pipeline.Prepared) -> float:

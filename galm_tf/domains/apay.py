@@ -114,31 +114,36 @@ def _check_lines(path: str, lines: list[tuple[int, list[str]]], num_attributes: 
 
 def _labels(path: str, lines: list[tuple[int, list[str]]], num_attributes: int) -> np.ndarray:
     """float32 [n, A] of 0 and 1."""
-    fields = np.array([line[6:] for _, line in lines], str).reshape(len(lines), num_attributes)
-    wrong = np.argwhere(~np.isin(fields, ("0", "1")))
-    if len(wrong):
-        row, column = wrong[0]
-        raise UserError(
-            f"Expected 0 or 1 in {path}, line {lines[row][0]}, attribute {column + 1}. "
-            f"Received: {fields[row, column]}; correct the line."
-        )
-    return (fields == "1").astype(np.float32)
+    fields = ["".join(line[6:]) for _, line in lines]
+    for (number, line), joined in zip(lines, fields):
+        if len(joined) != num_attributes or not joined.isascii() or joined.strip("01"):
+            column = next(i for i, value in enumerate(line[6:]) if value not in ("0", "1"))
+            raise UserError(
+                f"Expected 0 or 1 in {path}, line {number}, attribute {column + 1}. "
+                f"Received: {line[6 + column]}; correct the line."
+            )
+    digits = np.frombuffer("".join(fields).encode(), np.uint8).reshape(len(lines), num_attributes)
+    return (digits == ord("1")).astype(np.float32)
 
 
 def _boxes(path: str, lines: list[tuple[int, list[str]]]) -> np.ndarray:
     """VOC's 1-based inclusive boxes as 0-based ones with right and bottom exclusive: int32 [n, 4]."""
-    boxes = np.zeros((len(lines), 4), np.int32)
-    for row, (number, line) in enumerate(lines):
-        try:
-            left, top, right, bottom = (round(float(value)) for value in line[2:6])
-            left, top = left or 1, top or 1  # some tools count from 0
-            good = 1 <= left <= right < 2**31 and 1 <= top <= bottom < 2**31
-        except (ValueError, OverflowError):
-            good = False
-        if not good:
-            raise UserError(
-                f"Expected a box with 1 <= left <= right and 1 <= top <= bottom in {path}, line {number}. "
-                "Received: " + ", ".join(f"{f}={v}" for f, v in zip(_BOX_FIELDS, line[2:6])) + "; correct the line."
-            )
-        boxes[row] = left - 1, top - 1, right, bottom
-    return boxes
+    values = np.array([_number(value) for _, line in lines for value in line[2:6]]).reshape(-1, 4).round()
+    values[:, :2] += values[:, :2] == 0  # some tools count from 0
+    (left, top, right, bottom) = values.T
+    wrong = ~((1 <= left) & (left <= right) & (right < 2**31) & (1 <= top) & (top <= bottom) & (bottom < 2**31))
+    if wrong.any():
+        number, line = lines[int(np.argmax(wrong))]
+        raise UserError(
+            f"Expected a box with 1 <= left <= right and 1 <= top <= bottom in {path}, line {number}. "
+            "Received: " + ", ".join(f"{f}={v}" for f, v in zip(_BOX_FIELDS, line[2:6])) + "; correct the line."
+        )
+    return (values - (1, 1, 0, 0)).astype(np.int32)
+
+
+def _number(text: str) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

@@ -1,0 +1,89 @@
+"""What a search method is: how architectures are sampled, learned about and chosen.
+
+`search` runs any strategy in the same loop, with the same supernet steps and
+the same rewards. GALM's own is `controller_training.ControllerTraining`; the
+others are in `strategies/`.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Mapping, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf.config import Config
+from galm_tf.reward import RewardTable
+from galm_tf.telemetry import Telemetry
+
+
+class Strategy(abc.ABC):
+    """One search method for N attributes.
+
+    Args:
+      num_attributes: N.
+      config: settings; `rounds * controller_steps` steps of `samples_per_step`
+        rewards are the budget of a method that learns.
+    """
+
+    learns = True  # takes controller phases between the supernet's
+    rewarded = True  # reads rewards at all
+    chunk_steps = 100  # steps between two records
+
+    def __init__(self, num_attributes: int, config: Config) -> None:
+        self.num_attributes, self.config = num_attributes, config
+        self._initial: dict[str, np.ndarray] = {}
+
+    @property
+    def variables(self) -> Mapping[str, tf.Variable]:
+        """All of its state by stable names."""
+        return {}
+
+    def sample(self, seed: np.ndarray) -> Optional[np.ndarray]:
+        """Architectures to train the supernet with, int32 [N, 10], by an int32 [2] seed; None for uniform ones."""
+        return None
+
+    def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
+        """Learns for some steps; returns mean figures by telemetry tag."""
+        return {}
+
+    @abc.abstractmethod
+    def choose(self, table: Optional[RewardTable]) -> np.ndarray:
+        """The final architecture of every attribute by the last rewards: int64 [N]."""
+
+    def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
+        """Figures about the present state for result.json."""
+        return {}
+
+    def record(self, telemetry: Telemetry, phase: str, step: int) -> None:  # noqa: B027 (optional)
+        """Writes its state for TensorBoard, now and then."""
+
+    def record_relations(self, telemetry: Telemetry, step: int, names: Sequence[str], domains: Sequence[str]) -> None:  # noqa: B027
+        """Writes how attributes relate, at the end of a round, for a method that learns it."""
+
+    def crossfit(self, table: RewardTable) -> tuple[np.ndarray, np.ndarray]:
+        """What it would choose, started anew, had it seen one half of the rewards only: two int64 [N].
+
+        Same steps and same way of choosing, so that its skill can be judged on
+        rewards that it has not seen (DESIGN §3.4).
+        """
+        own, choices = self._values(), []
+        for half in table.halves:
+            self._assign(self._initial)
+            seen = RewardTable(half, (half, half))
+            self.train_on_table(seen, 0, self.config.rounds * self.config.controller_steps)
+            choices.append(self.choose(seen))
+        self._assign(own)
+        return choices[0], choices[1]
+
+    def _remember_initial(self) -> None:
+        """To be called once by a method with variables, when they are made."""
+        self._initial = self._values()
+
+    def _values(self) -> dict[str, np.ndarray]:
+        return {name: v.numpy() for name, v in self.variables.items()}
+
+    def _assign(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, variable in self.variables.items():
+            variable.assign(values[name])

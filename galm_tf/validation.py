@@ -1,0 +1,102 @@
+"""What judges architectures: calibration and validation images, their labels, and the rewards that follow.
+
+An attribute is judged by the validation images that `Split.judged_by` allows
+(DESIGN §3.6), each domain's attributes by its own images.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Sequence
+
+import numpy as np
+from scipy.special import expit
+
+from galm_tf import evaluate, search_space
+from galm_tf.config import Config
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split
+from galm_tf.draws import Stream, generator
+from galm_tf.progress import Progress
+from galm_tf.reward import RewardEngine, RewardTable, ScoringImages
+from galm_tf.scoring import Scoring, image_batches
+from galm_tf.supernet import Supernet
+
+
+class Validation:
+    """Scores of one supernet under its present weights.
+
+    Args:
+      supernet: the network.
+      config: settings.
+      domain: its label rows are those of `images`.
+      split: who trains, who judges.
+      images: uint8 [n, S, S, 3].
+      log_weights: float32 [N], what positive weights add to the margins.
+    """
+
+    def __init__(
+        self, supernet: Supernet, config: Config, domain: Domain, split: Split, images: np.ndarray, log_weights: np.ndarray
+    ) -> None:
+        self._supernet, self._config, self._domain, self._split = supernet, config, domain, split
+        self._images, self._log_weights = images, log_weights
+        self.scoring = Scoring(supernet)
+
+    def exact_table(self, title: str) -> RewardTable:
+        """Rewards of all architectures of all attributes."""
+        n = len(self._domain.attributes)
+        full = np.full([3, n, search_space.NUM_ARCHITECTURES], np.nan, np.float32)
+        with Progress(n, title, unit="attribute") as progress:
+            for group in range(len(self._domain.domain_names)):
+                ids = np.flatnonzero(self._domain.attribute_domains == group)
+                if len(ids):
+                    part = self._engine(group).table(ids, progress.each)
+                    full[:, ids] = part.full, *part.halves
+        return RewardTable(full[0], (full[1], full[2]))
+
+    def _engine(self, group: int) -> RewardEngine:
+        config = self._config
+        return RewardEngine(
+            self._supernet, self.scoring_images(group), config.reward, config.reward_memory_mib, self._log_weights
+        )
+
+    def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N])."""
+        images = self.scoring_images()
+        margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
+        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._log_weights)
+
+    def scoring_images(self, group: Optional[int] = None) -> ScoringImages:
+        """Trunk features of calibration and validation images, of one domain or of all."""
+        scored = self._split.validation
+        if group is not None:
+            scored = scored[self._domain.image_domains[scored] == group]
+        calibration = self.calibration_index()
+        self.scoring.calibrate_trunk(np.asarray(self._images[calibration]))
+        if self._config.reward_bn != "recalibrated":
+            calibration = calibration[:0]
+        index = np.concatenate([calibration, scored])
+        maps = self.scoring.trunk_features(image_batches(self._images, index))
+        halves = generator(self._config.seed, Stream.HALVES).permutation(len(scored)) % 2
+        return ScoringImages(maps, len(calibration), self.labels(scored), halves)
+
+    def labels(self, scored: np.ndarray) -> np.ndarray:
+        """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""
+        labels = self._domain.labels[scored].copy()
+        held_out = np.isin(scored, self._split.validation_classes)
+        for i, judge in enumerate(self._split.judged_by):
+            if judge == "classes":
+                labels[~held_out, i] = np.nan
+            elif judge == "none":
+                labels[:, i] = np.nan
+        return labels
+
+    def calibration_index(self, final: bool = False) -> np.ndarray:
+        """Images whose statistics fix the batch norms, int64, sorted: of those trained on.
+
+        final: those of the exported network, which was fine-tuned on validation images too.
+        """
+        index = self._split.train
+        if final and self._config.finetune_steps:
+            index = np.concatenate([index, self._split.validation])
+        count = min(self._config.calibration_images, len(index))
+        return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False))

@@ -1,0 +1,129 @@
+"""Every method on planted tables: what it must find, and what it must not."""
+
+import numpy as np
+import pytest
+
+from galm_tf import search_space
+from galm_tf.config import METHODS as NAMES
+from galm_tf.config import Config
+from galm_tf.reward import RewardTable
+from galm_tf.strategies import METHODS
+
+N = 4
+BUDGET = dict(controller_steps=300, samples_per_step=32, rounds=1)
+
+
+def _additive(rng, rows):
+    """Rewards that are sums over decisions, so that every kind of search can climb: [rows, 2304]."""
+    worth = [rng.normal(size=(rows, count)) for count in search_space.NUM_CHOICES]
+    indices = search_space.all_indices()
+    return (0.7 + 0.02 * sum(w[:, indices[:, d]] for d, w in enumerate(worth))).astype(np.float32)
+
+
+def _table(full, rewarded=None):
+    full = full.copy()
+    if rewarded is not None:
+        full[~np.asarray(rewarded)] = np.nan
+    return RewardTable(full, (full, full))
+
+
+def _share(table, chosen):
+    """(chosen - mean) / (best - mean) over rewarded attributes."""
+    rows = np.flatnonzero(table.rewarded)
+    rewards = table.full[rows]
+    mean = rewards.mean(1)
+    return ((rewards[np.arange(len(rows)), chosen[rows]] - mean) / (rewards.max(1) - mean)).mean()
+
+
+def _searched(method, table, **changes):
+    strategy = METHODS[method](N, Config(method=method, **{**BUDGET, **changes}))
+    steps = strategy.config.controller_steps
+    if strategy.learns:
+        strategy.train_on_table(table, 0, steps // 2)
+        strategy.train_on_table(table, steps // 2, steps - steps // 2)
+    return strategy, strategy.choose(table)
+
+
+def test_the_flag_names_every_method():
+    assert set(NAMES) == set(METHODS)
+
+
+@pytest.mark.parametrize("method", ["galm", "evolution", "exhaustive"])
+def test_methods_with_attributes_find_each_ones_own_optimum(method):
+    table = _table(_additive(np.random.default_rng(0), N))
+    _, chosen = _searched(method, table)
+    assert _share(table, chosen) > 0.95
+    assert len(set(chosen)) > 1
+
+
+@pytest.mark.parametrize("method", ["single_best", "enas"])
+def test_methods_without_attributes_give_one_architecture_to_all(method):
+    own, common = (_additive(np.random.default_rng(seed), rows) for seed, rows in ((1, N), (5, 1)))
+    table = _table(np.repeat(common, N, axis=0))
+    _, chosen = _searched(method, table)
+    assert len(set(chosen)) == 1 and _share(table, chosen) > 0.9
+    table = _table(own)  # attributes that agree in nothing: one architecture cannot serve all
+    _, chosen = _searched(method, table)
+    assert len(set(chosen)) == 1
+    assert _share(table, chosen) < 0.9 < _share(table, own.argmax(axis=1))
+
+
+@pytest.mark.parametrize("method", ["galm", "single_best", "exhaustive", "evolution", "enas"])
+def test_an_attribute_without_a_reward_gets_a_choice(method):
+    table = _table(_additive(np.random.default_rng(3), N), rewarded=[True, False, True, True])
+    _, chosen = _searched(method, table, controller_steps=20)
+    assert ((0 <= chosen) & (chosen < search_space.NUM_ARCHITECTURES)).all()
+    nothing = _table(np.zeros((N, 2304), np.float32), rewarded=[False] * N)
+    _, chosen = _searched(method, nothing, controller_steps=20)
+    assert ((0 <= chosen) & (chosen < search_space.NUM_ARCHITECTURES)).all()
+
+
+def test_exhaustive_and_single_best_equal_the_tables_maxima():
+    full = _additive(np.random.default_rng(4), N)
+    table = _table(full, rewarded=[True, True, True, False])
+    _, own = _searched("exhaustive", table)
+    _, single = _searched("single_best", table)
+    best_mean = full[:3].mean(axis=0).argmax()
+    assert own.tolist() == [*full[:3].argmax(axis=1), best_mean] and single.tolist() == [best_mean] * N
+
+
+def test_random_depends_on_the_seed_alone():
+    choices = [METHODS["random"](50, Config(method="random", seed=seed)).choose(None) for seed in (0, 0, 1)]
+    assert (choices[0] == choices[1]).all() and (choices[0] != choices[2]).any()
+    assert len(set(choices[0])) > 40
+
+
+@pytest.mark.parametrize("method", ["galm", "evolution", "enas"])
+def test_samples_are_architectures_and_follow_what_was_learned(method):
+    table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0))
+    strategy, _ = _searched(method, table)
+    samples = np.stack([strategy.sample(np.array([7, step], np.int32)) for step in range(20)])
+    assert samples.shape == (20, N, 10) and (samples < search_space.NUM_CHOICES).all() and (samples >= 0).all()
+    numbers = np.ravel_multi_index(tuple(np.moveaxis(samples, -1, 0)), search_space.NUM_CHOICES)
+    assert table.full[0][numbers].mean() > np.quantile(table.full[0], 0.9)
+    assert (strategy.sample(np.array([7, 0], np.int32)) == samples[0]).all()
+
+
+@pytest.mark.parametrize("method", ["galm", "evolution", "enas"])
+def test_crossfitting_starts_anew_and_leaves_the_state_alone(method):
+    table = _table(_additive(np.random.default_rng(6), N))
+    strategy, _ = _searched(method, table, controller_steps=40)
+    before = {name: v.numpy() for name, v in strategy.variables.items()}
+    choices = strategy.crossfit(table)
+    assert (choices[0] == choices[1]).all()  # both halves are the same here
+    for name, value in before.items():
+        np.testing.assert_array_equal(strategy.variables[name].numpy(), value)
+
+
+def test_evolution_changes_one_decision_at_a_time_and_forgets_the_oldest():
+    strategy = METHODS["evolution"](N, Config(method="evolution", samples_per_step=N))
+    table = _table(_additive(np.random.default_rng(7), N))
+    start = strategy.variables["population"].numpy()
+    strategy.train_on_table(table, 0, 1)
+    once = strategy.variables["population"].numpy()
+    assert ((once != start).sum(axis=1) <= 1).all() and (once[:, 1:] == start[:, 1:]).all()
+    indices = search_space.all_indices()
+    for parents, child in zip(start, once[:, 0]):
+        assert (indices[parents] != indices[child]).sum(axis=1).min() == 1
+    strategy.train_on_table(table, 1, 200)
+    assert np.median(table.full[0][strategy.variables["population"].numpy()[0]]) > np.median(table.full[0][start[0]])

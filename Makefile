@@ -1,9 +1,11 @@
 # make search   set up once, then design attribute networks on the embedded domain
 # make test     set up once, then run the tests
-# PYTHON=… names an interpreter, VENV=… another environment, ARGS="…" further flags. On Windows: BUILD.md, "By hand".
+# PYTHON=… names an interpreter, VENV=… another environment, ARGS="…" further flags,
+# JOBS=… how many tests run at once. On Windows: BUILD.md, "By hand".
 VENV ?= .venv
 VERSIONS := 3.11 3.12 3.10 3.13 3.9
 ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -13,7 +15,7 @@ search: $(VENV)/.installed
 	$(BIN)/python -m galm_tf.main --domain=sun $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check galm_tf tests

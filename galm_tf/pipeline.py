@@ -32,7 +32,7 @@ from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
-from galm_tf.telemetry import Telemetry
+from galm_tf.telemetry import Telemetry, write_architecture_table
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
@@ -84,23 +84,31 @@ def run(
         return folder.read_json("result.json")
     started = time.monotonic()
     prepared = prepared or prepare(config)
-    folder.write_json("split.json", prepared.split.to_json())
-    search = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
-    if config.resume:
-        search.restore()
-    with Telemetry(folder, search.state.records) as telemetry:
-        search.run(telemetry)
-        network = derive_network(search)
-        result = build_result(search, prepared, test(network, search, prepared))
-        result["seconds_total"] = time.monotonic() - started
-        telemetry.architecture_table(0, *_table_columns(result))
+    searched = search(config, folder, prepared, make_strategy)
+    network = derive_network(searched)
+    result = build_result(searched, prepared, test(network, searched, prepared))
+    result["seconds_total"] = time.monotonic() - started
+    write_architecture_table(folder, *_table_columns(result))
     plots.write_learning_curves(folder)
     _write_examples(prepared, folder)
-    export_network(search, network, result, folder)
+    export_network(searched, network, result, folder)
     folder.write_json("architectures.json", {a: r["architecture"] for a, r in _searched(result).items()})
     folder.write_json("result.json", result)
-    search.archive()
+    searched.archive()
     return result
+
+
+def search(
+    config: Config, folder: RunFolder, prepared: Prepared, make_strategy: Callable[[int, Config], Strategy]
+) -> Search:
+    """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
+    folder.write_json("split.json", prepared.split.to_json())
+    searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
+    if config.resume:
+        searched.restore()
+    with Telemetry(folder, searched.state.records) as telemetry:
+        searched.run(telemetry)
+    return searched
 
 
 def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
@@ -148,7 +156,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "method": config.method,
         "seed": config.seed,
         "split_seed": config.split_seed,
-        "data_source": "generated" if domain.generated else "official",
+        "data_source": "+".join(sorted(set(domain.data_sources))),
         "data_sources": dict(zip(domain.domain_names, domain.data_sources)),
         "notice": NOTICE if domain.generated else None,
         "notes": list(domain.notes),

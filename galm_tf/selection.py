@@ -7,7 +7,8 @@ table that the policy saw is only a check of the optimiser.
 
 from __future__ import annotations
 
-from typing import Optional
+import itertools
+from typing import Iterator, Optional
 
 import numpy as np
 from scipy.special import logsumexp
@@ -118,3 +119,46 @@ def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, float]]:
         shares = [float(np.mean([v == choice for v in values])) if values else 0.0 for choice in decision.choices]
         result[decision.name] = dict(zip(map(str, decision.choices), shares))
     return result
+
+
+def shrunken_rewards(table: RewardTable) -> np.ndarray:
+    """The table with its noise shrunk away: float64 [A, 2304].
+
+    The 2304 architectures are all combinations of ten decisions, so a row of
+    rewards is a sum of main effects, of interactions of two decisions, and of
+    a rest that is dropped. Each effect of an attribute is drawn towards the
+    mean of all attributes as far as the two halves of validation disagree on
+    it (empirical Bayes; Efron & Morris 1975). An attribute without a reward
+    gets the means.
+    """
+    rows = np.flatnonzero(table.rewarded)
+    split = np.flatnonzero(table.crossfitted[rows])
+    grid = table.full[rows].astype(np.float64)
+    result = np.zeros((len(table.full), grid.shape[1]))
+    if not len(rows):
+        return result
+    result += grid.mean()
+    result[rows] = grid.mean(axis=1, keepdims=True)
+    halves = [half[rows[split]].astype(np.float64) for half in table.halves]
+    for full, half_a, half_b in zip(*(_effects(part) for part in (grid, *halves))):
+        common = full.mean(axis=0)
+        noise = np.mean(np.square(half_a - half_b)) / 4 if len(split) else 0.0
+        spread = np.square(full - common).sum() / max(1, len(full) - 1) / full.shape[1]
+        kept = max(0.0, spread - noise) / spread if spread > 0 else 0.0
+        result += common
+        result[rows] += kept * (full - common)
+    return result
+
+
+def _effects(rewards: np.ndarray) -> Iterator[np.ndarray]:
+    """Main effects and interactions of two decisions (analysis of variance): each [A, 2304]."""
+    count = len(search_space.NUM_CHOICES)
+    grid = rewards.reshape(-1, *search_space.NUM_CHOICES)
+    grid = grid - grid.mean(axis=tuple(range(1, count + 1)), keepdims=True)
+
+    def mean_over_others(*kept):
+        return grid.mean(axis=tuple(1 + d for d in range(count) if d not in kept), keepdims=True)
+
+    mains = [mean_over_others(d) for d in range(count)]
+    pairs = (mean_over_others(c, d) - mains[c] - mains[d] for c, d in itertools.combinations(range(count), 2))
+    return (np.broadcast_to(effect, grid.shape).reshape(rewards.shape) for effect in itertools.chain(mains, pairs))

@@ -43,7 +43,7 @@ TAGS = {
     "correlation": "cosine of the attribute embeddings, clustered (image)",
 }
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
-_METRICS = "metrics.jsonl"
+_METRICS, _PICTURES = "metrics.jsonl", "pictures"
 
 
 class Telemetry:
@@ -60,7 +60,7 @@ class Telemetry:
         for stale in glob.glob(os.path.join(glob.escape(root), "events.out.tfevents.*")):
             os.remove(stale)
         self._scalars = tf.summary.create_file_writer(root)
-        self._pictures = tf.summary.create_file_writer(os.path.join(root, "pictures"))
+        self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
         kept = folder.keep_lines(_METRICS, first_record)
         self.num_records = len(kept)
         for line in kept:
@@ -92,16 +92,6 @@ class Telemetry:
         }
         self.scalars(phase, step, values)
 
-    def architecture_table(self, step: int, names: Sequence[str], descriptions: Sequence[str], extra: Mapping[str, Sequence[Any]]) -> None:
-        """The chosen architectures as a Markdown table."""
-        header = ["attribute", "architecture", *extra]
-        rows = [header, ["---"] * len(header)]
-        for i, (name, description) in enumerate(zip(names, descriptions)):
-            rows.append([name.replace("|", r"\|"), description, *(_show(column[i]) for column in extra.values())])
-        text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-        with self._pictures.as_default():
-            tf.summary.text("architectures", text, step)
-
     def correlation_image(self, step: int, matrix: np.ndarray, names: Sequence[str]) -> None:
         """Cosine of attributes [N, N] as a heat map, ordered by clustering."""
         with self._pictures.as_default():
@@ -124,6 +114,21 @@ class Telemetry:
     def __exit__(self, *_) -> None:
         self._scalars.close()
         self._pictures.close()
+
+
+def write_architecture_table(
+    folder: RunFolder, names: Sequence[str], descriptions: Sequence[str], extra: Mapping[str, Sequence[Any]]
+) -> None:
+    """The chosen architectures as a Markdown table among the run's texts; extra: further columns by name."""
+    header = ["attribute", "architecture", *extra]
+    rows = [header, ["---"] * len(header)]
+    for i, (name, description) in enumerate(zip(names, descriptions)):
+        rows.append([name.replace("|", r"\|"), description, *(_show(column[i]) for column in extra.values())])
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    writer = tf.summary.create_file_writer(os.path.join(folder.path, "tensorboard", _PICTURES))
+    with writer.as_default():
+        tf.summary.text("architectures", text, 0)
+    writer.close()
 
 
 def _show(value: Any) -> str:

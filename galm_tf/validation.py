@@ -70,6 +70,10 @@ class Validation:
         scored = self._split.validation
         if group is not None:
             scored = scored[self._domain.image_domains[scored] == group]
+        return self.features(scored, self.labels(scored))
+
+    def features(self, scored: np.ndarray, labels: np.ndarray) -> ScoringImages:
+        """Trunk features of calibration images and of the named ones, with their labels [n, N]."""
         calibration = self.calibration_index()
         self.scoring.calibrate_trunk(np.asarray(self._images[calibration]))
         if self._config.reward_bn != "recalibrated":
@@ -77,7 +81,7 @@ class Validation:
         index = np.concatenate([calibration, scored])
         maps = self.scoring.trunk_features(image_batches(self._images, index))
         halves = generator(self._config.seed, Stream.HALVES).permutation(len(scored)) % 2
-        return ScoringImages(maps, len(calibration), self.labels(scored), halves)
+        return ScoringImages(maps, len(calibration), labels, halves)
 
     def labels(self, scored: np.ndarray) -> np.ndarray:
         """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""

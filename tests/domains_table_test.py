@@ -242,7 +242,6 @@ def use_parquet(folder: pathlib.Path, monkeypatch, column) -> None:
 
 
 def test_parquet_file_read_for_real(folder):
-    pytest.importorskip("pyarrow")
     text = pd.read_csv(folder / "attributes.csv")
     (folder / "attributes.csv").unlink()
     text.to_parquet(folder / "attributes.parquet")

@@ -68,3 +68,42 @@ def test_choice_frequencies_leave_void_widths_out():
     assert shares["conv1_conv4"] == {"False": 0.5, "True": 0.5}
     assert shares["fc2_width"] == {"64": 0.0, "128": 0.0, "256": 1.0}
     assert shares["fc1_width"] == {"64": 0.5, "128": 0.5, "256": 0.0}
+
+
+def _structured(rng, attributes, common, own):
+    """Rewards that are sums over decisions, partly shared by all attributes: [attributes, 2304]."""
+    indices = search_space.all_indices()
+    rows = np.full((attributes, search_space.NUM_ARCHITECTURES), 0.7)
+    for decision, count in enumerate(search_space.NUM_CHOICES):
+        worth = common * rng.normal(size=(1, count)) + own * rng.normal(size=(attributes, count))
+        rows += worth[:, indices[:, decision]]
+    return rows
+
+
+@pytest.mark.parametrize("own", [0.0, 0.01], ids=["common", "own"])
+def test_shrunken_rewards_choose_better_than_the_noisy_table(own):
+    rng = np.random.default_rng(6)
+    truth = _structured(rng, 20, 0.01, own)
+    halves = tuple(truth + 0.03 * rng.normal(size=truth.shape) for _ in range(2))
+    table = RewardTable((halves[0] + halves[1]) / 2, halves)
+    regrets = [selection.regret(RewardTable(truth, (truth, truth)), choice.argmax(axis=1))
+               for choice in (selection.shrunken_rewards(table), table.full)]
+    assert regrets[0] < 0.05 < 0.2 < regrets[1]
+
+
+def test_shrunken_rewards_keep_a_table_without_noise():
+    truth = _structured(np.random.default_rng(7), 6, 0.01, 0.01)
+    np.testing.assert_allclose(selection.shrunken_rewards(RewardTable(truth, (truth, truth))), truth, atol=1e-9)
+
+
+def test_attributes_without_a_reward_get_the_mean_of_the_others():
+    truth = _structured(np.random.default_rng(8), 5, 0.01, 0.01)
+    full = truth.copy()
+    full[2] = np.nan
+    half = full.copy()
+    half[3] = np.nan  # rewarded, but one half cannot judge it
+    shrunken = selection.shrunken_rewards(RewardTable(full, (half, full)))
+    np.testing.assert_allclose(shrunken[2], truth[[0, 1, 3, 4]].mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(shrunken[3], truth[3], atol=1e-9)
+    nothing = np.full((2, 2304), np.nan)
+    assert (selection.shrunken_rewards(RewardTable(nothing, (nothing, nothing))) == 0).all()

@@ -2,6 +2,7 @@
 
     python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
+    python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out.
 """
@@ -15,7 +16,7 @@ import os
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf.benchmark import controller_speed, input_speed, methods, reward_speed, step_speed, timing
+from galm_tf.benchmark import choosing, controller_speed, input_speed, methods, reward_speed, step_speed, timing
 
 FLAGS = flags.FLAGS
 _SPEED = {
@@ -30,11 +31,11 @@ _REPEATS, _QUICK_REPEATS = 7, 3
 
 def define_flags() -> None:
     config_lib.define_flags()
-    flags.DEFINE_enum("suite", None, [*_SPEED, "methods"], "What to measure.", required=True)
+    flags.DEFINE_enum("suite", None, [*_SPEED, "methods", "choosing"], "What to measure.", required=True)
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds: a speed suite in about a minute.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suite methods: values of --method; the first is the reference.")
-    flags.DEFINE_integer("repeats", 5, "Suite methods: paired repetitions.", lower_bound=2)
+    flags.DEFINE_integer("repeats", 5, "Suites methods and choosing: paired repetitions.", lower_bound=2)
     flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suite methods: what differs between repetitions, the draws or the class-disjoint split.")
 
 
@@ -44,8 +45,11 @@ def main(arguments: list[str]) -> None:
     if FLAGS.suite in _SPEED:
         repeats = _QUICK_REPEATS if FLAGS.quick else _REPEATS
         return timing.write(_SPEED[FLAGS.suite](config, repeats), FLAGS.suite, FLAGS.out)
+    if FLAGS.suite == "choosing":
+        table = choosing.run_choosing(config, range(FLAGS.repeats), FLAGS.out)
+        return methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
     table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary, FLAGS.out)
-    return methods.write(table, FLAGS.methods[0], FLAGS.out)
+    return methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(table: pd.DataFrame, reference: str, out: str) -> None:
-    """Prints the summary; writes methods.csv (every run) and methods.txt (the summary) into `out`."""
+def write(table: pd.DataFrame, reference: str, suite: str, out: str) -> None:
+    """Prints the summary; writes SUITE.csv (every run) and SUITE.txt (the summary) into `out`."""
     os.makedirs(out, exist_ok=True)
-    table.to_csv(os.path.join(out, "methods.csv"), index=False)
+    table.to_csv(os.path.join(out, f"{suite}.csv"), index=False)
     text = summarise(table, reference).to_string(index=False, float_format="%.4f", na_rep="")
-    with open(os.path.join(out, "methods.txt"), "w", encoding="utf-8") as file:
+    with open(os.path.join(out, f"{suite}.txt"), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     print(text)

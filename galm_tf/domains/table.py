@@ -71,7 +71,8 @@ def _read(path: str) -> pd.DataFrame:
         table = _read_csv(path) if path.endswith(".csv") else _read_parquet(path)
     except ImportError as error:
         raise UserError(
-            f"Expected pyarrow to read {path}. Received: {error}; install it, or save the table as CSV."
+            f"Expected pyarrow to read {path}. Received: {error}; "
+            "install the version in pyproject.toml's extra `parquet`, or save the table as CSV."
         ) from error
     except Exception as error:  # pandas raises many kinds for a damaged table
         reason = " ".join(str(error).split())

@@ -1,0 +1,182 @@
+"""Tunes the search's own settings by KerasTuner: which make the policy choose best?
+
+    python -m galm_tf.tune --domain=sun --trials=20 --out=runs/tune
+    python -m galm_tf.tune --domain=sun --tuner=random --settings=entropy_weight,controller_learning_rate
+
+Each trial is a search without adaptation and fine-tuning. Its figure is the policy's
+cross-fitted validation skill: test images are not looked at. Beside the trials stands `flags`,
+the settings as they are. The same command goes on after a stop. Flags of galm_tf.main apply.
+"""
+
+from __future__ import annotations
+
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
+import dataclasses
+import json
+import logging
+import os
+from typing import Any, Optional, Sequence
+
+import keras_tuner
+import pandas as pd
+import tensorflow as tf
+from absl import flags
+from tensorboard.plugins.hparams import api as hparams
+
+from galm_tf import config as config_lib
+from galm_tf import pipeline
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+from galm_tf.whole_file import whole_file
+
+FLAGS = flags.FLAGS
+TUNERS = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.RandomSearch}
+OBJECTIVE, _TRIAL = "skill", "trial.json"
+AS_GIVEN = "flags"  # the trial of the settings as they are
+# What may be tuned, and between which bounds.
+SPACE: dict[str, dict[str, Any]] = {
+    "warmup_steps": {"kind": "Int", "min_value": 100, "max_value": 800, "step": 50},
+    "learning_rate": {"kind": "Float", "min_value": 3e-4, "max_value": 1e-2, "sampling": "log"},
+    "controller_learning_rate": {"kind": "Float", "min_value": 2e-4, "max_value": 2e-2, "sampling": "log"},
+    "entropy_weight": {"kind": "Float", "min_value": 0.01, "max_value": 1.0, "sampling": "log"},
+    "baseline_decay": {"kind": "Float", "min_value": 0.5, "max_value": 0.99},
+    "samples_per_step": {"kind": "Int", "min_value": 8, "max_value": 256, "sampling": "log", "step": 2},
+}
+
+
+def space(settings: Sequence[str]) -> keras_tuner.HyperParameters:
+    """The settings to tune, as KerasTuner wants them."""
+    parameters = keras_tuner.HyperParameters()
+    for name in settings:
+        bounds = dict(SPACE[name])
+        getattr(parameters, bounds.pop("kind"))(name, **bounds)
+    return parameters
+
+
+def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: str) -> pd.DataFrame:
+    """Runs what is left of the trials.
+
+    Args:
+      config: every setting that is not tuned.
+      tuner: a name in `TUNERS`.
+      settings: names in `SPACE`.
+      trials: how many in all, besides that of the settings as they are.
+      out: folder of KerasTuner's state and of the trials' run folders.
+
+    Returns:
+      One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, seconds.
+
+    Raises:
+      UserError: the folder holds a tuning of other settings, or a data set without cross-fitted rewards.
+    """
+    config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
+    _check_same(config, tuner, settings, out)
+    prepared = pipeline.prepare(config)
+    trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
+
+    class Trials(TUNERS[tuner]):
+        """KerasTuner's search around whole runs."""
+
+        def run_trial(self, proposed, *_, **__):
+            values = {name: proposed.hyperparameters.get(name) for name in settings}
+            figures = trial(dataclasses.replace(config, **values), values, out, proposed.trial_id, prepared)
+            return {OBJECTIVE: figures[OBJECTIVE]}
+
+    search = Trials(
+        objective=keras_tuner.Objective(OBJECTIVE, "max"), max_trials=trials, seed=config.seed,
+        hyperparameters=space(settings), tune_new_entries=False, directory=out, project_name="tuner",
+        max_consecutive_failed_trials=1,
+    )
+    search.search(verbose=0)
+    return _table(search, settings, out)
+
+
+def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared: pipeline.Prepared) -> dict[str, Any]:
+    """One search, resumed where it stands; its figures also go to TensorBoard's HParams."""
+    path = os.path.join(out, "trials", name)
+    if os.path.exists(os.path.join(path, "config.json")):
+        config = dataclasses.replace(config, resume=True)
+        folder = RunFolder.resume(path, config)
+    else:
+        folder = RunFolder.create(path, config)
+    if folder.has(_TRIAL):
+        return folder.read_json(_TRIAL)
+    search = pipeline.search(config, folder, prepared, ControllerTraining)
+    skill: Optional[float] = search.state.search.get(OBJECTIVE)
+    if skill is None:
+        raise UserError(
+            f"Expected attributes that both halves of validation can judge in {prepared.domain.name}. Received: none; "
+            "give more images, or a larger --validation_class_fraction."
+        )
+    figures = {
+        OBJECTIVE: skill,
+        "val_mauc": search.state.best_mauc,
+        "entropy": search.state.search["entropy"],
+        "seconds": sum(search.state.phase_seconds.values()),
+    }
+    with tf.summary.create_file_writer(os.path.join(path, "tensorboard", "hparams")).as_default():
+        hparams.hparams(values, trial_id=name)
+        for figure, value in figures.items():
+            tf.summary.scalar(f"tune/{figure}", value, 0)
+    folder.write_json(_TRIAL, {**values, **figures})
+    return figures
+
+
+def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.DataFrame:
+    rows = []
+    for name in (AS_GIVEN, *search.oracle.trials):
+        path = os.path.join(out, "trials", name, _TRIAL)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                rows.append({"trial": name, **json.load(file)})
+    columns = ["trial", *settings, OBJECTIVE, "val_mauc", "entropy", "seconds"]
+    return pd.DataFrame(rows, columns=columns).sort_values(OBJECTIVE, ascending=False, ignore_index=True)
+
+
+def _check_same(config: Config, tuner: str, settings: Sequence[str], out: str) -> None:
+    """A folder goes on with the command that began it, but for the number of trials."""
+    path = os.path.join(out, "tune.json")
+    asked = {"tuner": tuner, "settings": list(settings), "config": config.to_json()}
+    asked = json.loads(json.dumps(asked))
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            begun = json.load(file)
+        flat = [{**d["config"], "tuner": d["tuner"], "settings": d["settings"]} for d in (asked, begun)]
+        other = next((k for k in flat[0] if flat[0][k] != flat[1].get(k) and k not in ("run_dir", "resume")), None)
+        if other:
+            raise UserError(
+                f"Expected the settings that {out} was begun with. Received: {other}={flat[0][other]} now, "
+                f"{flat[1].get(other)} there; name another folder by --out."
+            )
+        return
+    os.makedirs(out, exist_ok=True)
+    with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        json.dump(asked, file, indent=1)
+
+
+def define_flags() -> None:
+    config_lib.define_flags()
+    flags.DEFINE_enum("tuner", "bayesian", list(TUNERS), "KerasTuner's way of proposing settings.")
+    flags.DEFINE_integer("trials", 20, "How many settings are tried in all.", lower_bound=1)
+    flags.DEFINE_multi_enum("settings", list(SPACE), list(SPACE), "What is tuned; repeat the flag for several.")
+    flags.DEFINE_string("out", os.path.join("runs", "tune"), "Folder of the tuning.")
+
+
+def main(arguments: list[str]) -> None:
+    command_line.expect_no_arguments(arguments)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial traces its functions anew, as it must
+    config = config_lib.from_flags(FLAGS)
+    table = tune(config, FLAGS.tuner, FLAGS.settings, FLAGS.trials, FLAGS.out)
+    path = os.path.join(FLAGS.out, "trials.csv")
+    with whole_file(path) as partial:
+        table.to_csv(partial, index=False)
+    print(table.to_string(index=False, float_format="%.4g"))
+    print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,76 @@
+"""Tuning on the embedded domain, tiny: trials, tables, a stop and a second start."""
+
+import dataclasses
+import glob
+import json
+
+import pandas as pd
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from galm_tf import tune
+from galm_tf.config import Config
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+
+SETTINGS = ["entropy_weight", "warmup_steps"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+        yield Config(
+            domain=("sun",), image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
+            attributes_per_step=2, controller_steps=5, samples_per_step=8, calibration_images=32, derive_top=2,
+            cache_dir=str(tmp_path_factory.mktemp("cache")),
+        )
+
+
+@pytest.fixture(scope="module")
+def tuned(config, tmp_path_factory):
+    """One trial, stopped; then the same command with two in all."""
+    out = str(tmp_path_factory.mktemp("tune"))
+    small = {**tune.SPACE, "warmup_steps": {**tune.SPACE["warmup_steps"], "min_value": 2, "max_value": 6, "step": 2}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "SPACE", small)
+        first = tune.tune(config, "random", SETTINGS, 1, out)
+        yield out, first, tune.tune(config, "random", SETTINGS, 2, out)
+
+
+def test_the_flags_own_settings_stand_beside_trials_within_bounds(config, tuned):
+    _, first, both = tuned
+    assert sorted(first["trial"]) == ["0", "flags"] and sorted(both["trial"]) == ["0", "1", "flags"]
+    given = both.set_index("trial").loc["flags"]
+    assert given["warmup_steps"] == config.warmup_steps and given["entropy_weight"] == config.entropy_weight
+    tried = both[both["trial"] != "flags"]
+    assert tried["warmup_steps"].isin([2, 4, 6]).all() and tried["entropy_weight"].between(0.01, 1.0).all()
+    assert both["entropy_weight"].nunique() == 3
+    pd.testing.assert_frame_equal(both[both["trial"] != "1"].reset_index(drop=True), first)  # not run again
+    assert both["skill"].is_monotonic_decreasing and both["val_mauc"].between(0, 1).all()
+
+
+def test_a_trial_is_a_run_with_those_settings_that_has_not_been_tested(tuned):
+    out, _, both = tuned
+    for _, row in both.iterrows():
+        with open(f"{out}/trials/{row['trial']}/config.json", encoding="utf-8") as file:
+            used = json.load(file)
+        assert used["warmup_steps"] == row["warmup_steps"] and used["entropy_weight"] == row["entropy_weight"]
+        assert not glob.glob(f"{out}/trials/{row['trial']}/result.json")
+
+
+def test_hparams_hold_settings_and_skill(tuned):
+    out, first, _ = tuned
+    events = EventAccumulator(f"{out}/trials/{first.loc[0, 'trial']}/tensorboard/hparams", size_guidance={"tensors": 0})
+    events.Reload()
+    (skill,) = events.Tensors("tune/skill")
+    assert float(tf.make_ndarray(skill.tensor_proto)) == pytest.approx(first.loc[0, "skill"], rel=1e-5)
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+
+
+def test_other_settings_are_not_mixed_into_the_same_folder(config, tuned):
+    out = tuned[0]
+    with pytest.raises(UserError, match="dropout=0.1 now, 0.3 there"):
+        tune.tune(dataclasses.replace(config, dropout=0.1), "random", SETTINGS, 2, out)

@@ -15,6 +15,7 @@ from absl import flags
 
 from galm_tf.errors import UserError
 
+TRANSFER_PARTS = ("policy", "trunk", "towers")
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas")  # implemented in `strategies`
 
 
@@ -58,6 +59,9 @@ class Config:
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
+    source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
+    transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
+    match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), or random.", ("predictor", "random"))
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
@@ -117,6 +121,12 @@ class Config:
         if self.splits_file and self.split_seed >= 0:
             raise UserError(
                 f"Expected --splits_file or --split_seed, not both. Received: splits_file={self.splits_file} and split_seed={self.split_seed}."
+            )
+        wrong = [part for part in self.transfer if part not in TRANSFER_PARTS]
+        if wrong or (self.source_run and not self.transfer):
+            raise UserError(
+                f"Expected --transfer to name some of {', '.join(TRANSFER_PARTS)}. Received: "
+                f"transfer={','.join(self.transfer) or '(nothing)'}; leave it out for all."
             )
         if self.reward_data == "batch" and self.method not in ("galm", "random"):
             raise UserError(

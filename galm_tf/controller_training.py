@@ -40,7 +40,7 @@ class ControllerTraining(Strategy):
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed)
         self._all_log_probs = tf.function(self.controller.all_log_probs, reduce_retracing=True)
         self._sample = tf.function(self.controller.sample, reduce_retracing=True)
-        self._remember_initial()
+        self.remember_initial()
 
     @property
     def variables(self) -> Mapping[str, tf.Variable]:

@@ -25,6 +25,7 @@ class Stream(enum.IntEnum):
     CLASSES = 9  # held-out classes
     VALIDATION = 10  # held-out images
     SPLIT = 11  # class-disjoint splits by seed
+    MATCHES = 12  # of target attributes with source attributes
 
 
 def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, plots, scoring, search_space, selection
+from galm_tf import evaluate, export, plots, scoring, search_space, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
@@ -104,8 +104,9 @@ def search(
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     folder.write_json("split.json", prepared.split.to_json())
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
-    if config.resume:
-        searched.restore()
+    restored = config.resume and searched.restore()
+    if config.source_run and not restored:
+        transfer.start_from(searched)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
@@ -176,6 +177,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "test_f1": evaluate.means(rows, "test_f1"),
         "test_balanced_accuracy": evaluate.means(rows, "test_balanced_accuracy"),
         "per_attribute": per_attribute,
+        "transfer": state.transfer,
         "choice_frequencies": selection.choice_frequencies(state.chosen),
         "search": {
             **state.search,

@@ -40,9 +40,9 @@ _FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "rewar
 class RunFolder:
     """One run's folder, locked while it is in use. Make it by `create` or `resume`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, lock: bool = True) -> None:
         self.path = os.path.abspath(path)
-        self._lock = _lock(self.path)
+        self._lock = _lock(self.path) if lock else None  # without one it is for reading
 
     @classmethod
     def create(cls, path: str, config: Config) -> "RunFolder":

@@ -55,6 +55,7 @@ class State:
       records: lines of metrics.jsonl written so far.
       phase_seconds: kind of phase -> seconds spent in it.
       search: figures about the search for result.json.
+      transfer: what the run started from, for result.json; None when from nothing.
     """
 
     phase: int = 0
@@ -69,6 +70,7 @@ class State:
     records: int = 0
     phase_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
+    transfer: Optional[dict[str, Any]] = None
 
 
 class Search:

@@ -77,8 +77,8 @@ class Strategy(abc.ABC):
         self._assign(own)
         return choices[0], choices[1]
 
-    def _remember_initial(self) -> None:
-        """To be called once by a method with variables, when they are made."""
+    def remember_initial(self) -> None:
+        """Takes the present state as the start of `crossfit`; a method with variables calls it when they are made."""
         self._initial = self._values()
 
     def _values(self) -> dict[str, np.ndarray]:

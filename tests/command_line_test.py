@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLAGFILES = sorted(ROOT.glob("flags/*.flags"))
 # What a user of default.flags names himself: which data, which run.
 _NOT_IN_DEFAULT = {
-    "domain", "data_dir", "layout", "cache_dir", "verify_cache", "splits_file", "run_dir", "resume", "seed",
+    "domain", "data_dir", "layout", "cache_dir", "verify_cache", "splits_file", "run_dir", "resume", "seed", "source_run",
 }  # fmt: skip
 
 
@@ -30,8 +30,8 @@ def test_a_flagfile_is_valid_and_says_what_it_is(path, parse):
     assert len(names) == len(set(names)), "a flag is set twice"
 
 
-def test_the_four_flagfiles_are_there():
-    assert {"default", "paper", "quick", "smoke"} <= {p.stem for p in FLAGFILES}
+def test_the_flagfiles_are_there():
+    assert {"default", "paper", "quick", "smoke", "transfer"} == {p.stem for p in FLAGFILES}
 
 
 def test_default_flags_are_the_defaults(parse):
@@ -149,7 +149,7 @@ def test_help_lists_every_setting():
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
     from galm_tf import main, pipeline
 
-    def stopped(config, folder):
+    def stopped(config, folder, make_strategy):
         raise KeyboardInterrupt
 
     path = str(tmp_path / "run")

@@ -24,7 +24,7 @@ class Enas(Strategy):
     def __init__(self, num_attributes: int, config: Config) -> None:
         super().__init__(num_attributes, config)
         self._policy = ControllerTraining(1, config)
-        self._remember_initial()
+        self.remember_initial()
 
     @property
     def variables(self) -> Mapping[str, tf.Variable]:

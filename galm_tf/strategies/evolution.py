@@ -30,7 +30,7 @@ class Evolution(Strategy):
         first = rng.integers(0, search_space.NUM_ARCHITECTURES, (num_attributes, POPULATION))
         self._population = tf.Variable(first, trainable=False, dtype=tf.int64, name="population")
         self._born = tf.Variable(POPULATION, trainable=False, dtype=tf.int64, name="born")
-        self._remember_initial()
+        self.remember_initial()
 
     @property
     def variables(self) -> Mapping[str, tf.Variable]:

@@ -1,0 +1,181 @@
+"""Starting from a finished run: who matches whom, and what is handed over."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from galm_tf import pipeline, transfer
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+from galm_tf.search import Search
+
+TINY = dict(
+    image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8, attributes_per_step=4, controller_steps=4,
+    samples_per_step=8, calibration_images=32, adapt_steps=1, finetune_steps=1, derive_top=2,
+)
+
+
+def _planted(rng, classes=12, images=20):
+    """(scores [n, 3], labels [n, 4], class ids): attributes 0 to 2 are predictors 2, 0 and not 1; 3 is noise."""
+    class_ids = np.repeat(np.arange(classes), images)
+    truth = rng.integers(0, 2, (classes, 3))[class_ids].astype(float)
+    truth[:2] = [[0, 0, 0], [1, 1, 1]]
+    scores = (truth - 0.5 + 0.3 * rng.normal(size=truth.shape)).astype(np.float32)
+    noise = rng.integers(0, 2, (len(class_ids), 1))
+    labels = np.concatenate([truth[:, [2]], truth[:, [0]], 1 - truth[:, [1]], noise], axis=1).astype(np.float32)
+    return scores, labels, class_ids
+
+
+def test_predictors_find_their_attribute_and_its_sign():
+    scores, labels, class_ids = _planted(np.random.default_rng(0))
+    labels[::3, 0] = np.nan  # unknown labels do not count
+    found = transfer.match_predictors(scores, labels, class_ids)
+    assert [f[0] for f in found[:3]] == [2, 0, 1]
+    assert found[0][1] > 0.9 and found[1][1] > 0.9 and found[2][1] < 0.1
+    assert all(strength > 0.2 for _, _, strength in found[:3])
+    assert found[3][2] < transfer.MATCH_BAR
+
+
+def test_strength_falls_with_the_number_of_classes_not_of_images():
+    few, many = (transfer.match_predictors(*_planted(np.random.default_rng(1), classes=c)) for c in (4, 40))
+    assert few[0][2] < many[0][2]
+    scores, labels, class_ids = _planted(np.random.default_rng(1))
+    twice = transfer.match_predictors(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
+    np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in transfer.match_predictors(scores, labels, class_ids)])
+
+
+def test_labels_of_one_kind_match_nothing():
+    scores, labels, class_ids = _planted(np.random.default_rng(2))
+    labels[:, 1] = 1.0
+    assert transfer.match_predictors(scores, labels, class_ids)[1] == (0, 0.5, 0.0)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """(settings, folder) of a tiny finished run on animals."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+        config = Config(domain=("awa",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+        path = str(tmp_path_factory.mktemp("runs") / "animals")
+        pipeline.run(config, RunFolder.create(path, config))
+        yield config, path
+
+
+@pytest.fixture(scope="module")
+def untouched(source):
+    """A search on scenes that has not begun, and its weights by part."""
+    config = dataclasses.replace(source[0], domain=("sun",))
+    prepared = pipeline.prepare(config)
+    search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+    return search, _weights(search)
+
+
+def _weights(search):
+    """part -> name -> value."""
+    towers = search.supernet.tower_layer_names
+    parts = {"trunk": {}, "towers": {}, "policy": {k: v.numpy() for k, v in search.strategy.variables.items()}}
+    for name, variable in search.supernet.variables.items():
+        parts["towers" if name.split("/")[0] in towers else "trunk"][name] = variable.numpy()
+    return parts
+
+
+def _started(source, untouched, **changes):
+    """The weights of the search once it was given the source, its matches, and the source."""
+    search, initial = untouched
+    for name, value in {**initial["trunk"], **initial["towers"]}.items():
+        search.supernet.variables[name].assign(value)
+    for name, value in initial["policy"].items():
+        search.strategy.variables[name].assign(value)
+    search.config = dataclasses.replace(search.config, source_run=(source[1],), **changes)
+    transfer.start_from(search)
+    return _weights(search), search.state.transfer["matches"], transfer.read_source(source[1], search.config)
+
+
+def test_every_part_starts_from_the_source(source, untouched, monkeypatch):
+    monkeypatch.setattr(transfer, "MATCH_BAR", -1.0)
+    weights, matches, given = _started(source, untouched, transfer=("policy", "trunk", "towers"), match="predictor")
+    names, initial = untouched[0].domain.attributes, untouched[1]
+    assert list(matches) == list(names) and {m["sign"] for m in matches.values()} == {1, -1}
+    rows = [given.attributes.index(matches[name]["attribute"]) for name in names]
+    assert len(set(rows)) > 1
+    for name, value in weights["trunk"].items():
+        np.testing.assert_array_equal(value, given.weights[name], err_msg=name)
+    for name, value in weights["towers"].items():
+        for i, (attribute, row) in enumerate(zip(names, rows)):
+            expected = given.weights[name][row]
+            if name.startswith("head/fc3") and matches[attribute]["sign"] < 0:
+                expected = expected[..., ::-1]
+            np.testing.assert_array_equal(value[i], expected, err_msg=f"{name} {attribute}")
+    np.testing.assert_array_equal(weights["policy"]["policy/heads"], given.policy["policy/heads"])
+    np.testing.assert_array_equal(weights["policy"]["policy/arm_embedding"], given.policy["policy/arm_embedding"][rows])
+    np.testing.assert_array_equal(weights["policy"]["seen"], initial["policy"]["seen"])  # no baseline of other rewards
+
+
+def test_an_attribute_without_a_match_starts_from_nothing(source, untouched, monkeypatch):
+    monkeypatch.setattr(transfer, "MATCH_BAR", 2.0)
+    weights, matches, _ = _started(source, untouched, transfer=("policy", "towers"), match="predictor")
+    assert set(matches.values()) == {None}
+    for name, value in weights["towers"].items():
+        np.testing.assert_array_equal(value, untouched[1]["towers"][name], err_msg=name)
+    embedding = "policy/arm_embedding"
+    np.testing.assert_array_equal(weights["policy"][embedding], untouched[1]["policy"][embedding])
+
+
+@pytest.mark.parametrize("part", ["policy", "trunk", "towers"])
+def test_parts_that_are_not_asked_for_stay_as_they_were(source, untouched, part):
+    weights, _, _ = _started(source, untouched, transfer=(part,), match="random")
+    initial = untouched[1]
+    changed = [p for p in initial if any(not np.array_equal(v, weights[p][n]) for n, v in initial[p].items())]
+    assert changed == [part]
+
+
+def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
+    config, path = source
+    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random")
+    result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config))
+    assert result["transfer"]["parts"] == ["policy", "trunk", "towers"]
+    assert set(result["transfer"]["matches"]) == set(result["per_attribute"])
+    assert all(m["attribute"].startswith("awa/") for m in result["transfer"]["matches"].values())
+    stored = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert stored["transfer"] == result["transfer"]
+
+
+def test_a_predictors_scores_are_those_of_the_source_network(source):
+    """With the same calibration images a source scores as its own search does."""
+    config, path = source
+    prepared = pipeline.prepare(config)
+    images = np.asarray(prepared.images[prepared.split.train[:40]])
+    given = transfer.read_source(path, config)
+    scores = transfer.source_scores(given, images, dataclasses.replace(config, calibration_images=40))
+    assert scores.shape == (40, 20) and np.isfinite(scores).all()
+    search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+    for name, variable in search.supernet.variables.items():
+        variable.assign(given.weights[name])
+    search.state.chosen = given.chosen.tolist()
+    patched = dataclasses.replace(prepared.split, train=prepared.split.train[:40])
+    validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0)
+    search.config, search.split = validation, patched
+    search.validation._config, search.validation._split = validation, patched
+    network = pipeline.derive_network(search)
+    expected = network(pipeline.scale_images(images)).numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_bad_sources_are_named(source, tmp_path):
+    config, path = source
+    with pytest.raises(UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"):
+        transfer.read_source(path, dataclasses.replace(config, image_size=64))
+    with pytest.raises(UserError, match=str(tmp_path)):
+        transfer.read_source(str(tmp_path), config)
+    unfinished = dataclasses.replace(config, seed=1)
+    RunFolder.create(str(tmp_path / "begun"), unfinished)
+    with pytest.raises(UserError, match="Expected a finished run in --source_run=.*begun. Received: a run without result.json"):
+        transfer.read_source(str(tmp_path / "begun"), config)
+    with pytest.raises(UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"):
+        Config(transfer=("heads",))

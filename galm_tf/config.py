@@ -13,6 +13,7 @@ from typing import Any, Mapping, Optional
 
 from absl import flags
 
+from galm_tf import addons
 from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
@@ -78,6 +79,7 @@ class Config:
     samples_per_step: int = _setting(64, "(attribute, architecture) pairs per REINFORCE step (paper: 1).", low=1)
     controller_learning_rate: float = _setting(2e-3, "Learning rate of the controller (paper: 1e-4).", low=0.0)
     controller_optimizer: str = _setting("adam", "Optimiser of the controller: adam, or sgd (the paper's plain ascent).", ("adam", "sgd"))
+    controller_cell: str = _setting("lstm", "Recurrent cell of the controller: lstm (paper), or of tensorflow-addons, on Python 3.9 to 3.11 only: nas (Zoph & Le 2017), layernorm_lstm (Ba et al. 2016).", ("lstm", "nas", "layernorm_lstm"))
     conditioning: str = _setting("film", "How an attribute conditions the controller: film (its embedding also scales and shifts what the output heads read), or concat (paper).", ("film", "concat"))
     embedding_scale: float = _setting(1.0, "Half-width of the uniform initial attribute embeddings (ENAS-like 0.1 conditions too weakly).", low=0.0)
     entropy_weight: float = _setting(0.2, "Weight of the policy's entropy, decayed linearly to a tenth; beside normalised advantages.", low=0.0)
@@ -182,6 +184,8 @@ def define_flags() -> None:
 
 
 def from_flags(values: flags.FlagValues) -> Config:
-    """The parsed flags as a Config; raises UserError on contradictions."""
+    """The parsed flags as a Config; raises UserError on contradictions, and on what this stack does not have."""
     settings = {f.name: getattr(values, f.name) for f in dataclasses.fields(Config)}
-    return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    addons.expect_cell(config.controller_cell)  # here and not in Config: a run's settings can be read on any stack
+    return config

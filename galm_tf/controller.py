@@ -1,13 +1,14 @@
 """The controller: ARM + MNAS, one policy for all attributes (paper §3.3, §3.4, §4.1).
 
-An LSTM of two layers takes the ten decisions in turn. Each step reads
-[ê_i ; embedding of the last action] and gives the logits of one decision. The
-module is vectorised over M (attribute, sample) pairs and made of tf.Variables
-alone, so that a checkpoint by name is the same on every stack.
+An LSTM of two layers (or another cell, `controller_cells`) takes the ten
+decisions in turn. Each step reads [ê_i ; embedding of the last action] and
+gives the logits of one decision. The module is vectorised over M (attribute,
+sample) pairs and made of tf.Variables alone, so that a checkpoint by name is
+the same on every stack.
 
 Paper: ê_i is concatenated to the input, nothing more. Here: with
 `conditioning=film` ê_i, brought to unit scale, also shifts and scales what the
-LSTM gives to the output heads, so that attributes part in fewer steps;
+cell gives to the output heads, so that attributes part in fewer steps;
 `concat` is the paper's letter. That all attributes end with one architecture
 is, first of all, a policy that collapses too early (see `reinforce`).
 """
@@ -21,20 +22,20 @@ import tensorflow as tf
 
 from galm_tf import search_space
 from galm_tf.attribute_embedding import AttributeRepresentation
+from galm_tf.controller_cells import make_cell, repeat, uniform
 
-_INITIAL = 0.1  # weights are uniform in ±0.1: a nearly uniform policy
 EMBEDDING_SIZE = 50
 
 
 class _Context(NamedTuple):
     """What the ten steps of one pair have in common, one row per pair; scale and shift are None without FiLM."""
 
-    gates: tf.Tensor  # [M, 4 * hidden]: share of the first layer's pre-activations
+    share: tf.Tensor  # [M, any]: what the cell has made of the attribute
     scale: Optional[tf.Tensor]  # [M, hidden]
     shift: Optional[tf.Tensor]  # [M, hidden]
 
     def repeat(self, times: int) -> _Context:
-        return _Context(*(None if v is None else _repeat(v, times) for v in self))
+        return _Context(*(None if v is None else repeat(v, times) for v in self))
 
 
 class Controller(tf.Module):
@@ -45,7 +46,11 @@ class Controller(tf.Module):
       embedding_scale: half-width of the initial attribute embeddings.
       conditioning: film or concat.
       seed: initial values depend on it alone.
-      hidden, layers: of the LSTM (paper: 100, 2).
+      cell: lstm (paper), or one of tensorflow-addons': nas, layernorm_lstm.
+      hidden, layers: of the cell (paper: 100, 2).
+
+    Raises:
+      UserError: the cell is addons' and addons is not there.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Controller(tf.Module):
         embedding_scale: float,
         conditioning: str,
         seed: int,
+        cell: str = "lstm",
         hidden: int = 100,
         layers: int = 2,
     ) -> None:
@@ -65,25 +71,20 @@ class Controller(tf.Module):
         counts = search_space.NUM_CHOICES
         self._starts = np.cumsum((0,) + counts)[:-1]  # row of each decision's first action
         total = sum(counts)
-        self.action_embedding = _uniform(rng, (total + 1, EMBEDDING_SIZE), "action_embedding")  # last row: start
-        sizes = [2 * EMBEDDING_SIZE] + [hidden] * (layers - 1)
-        self.kernels = [_uniform(rng, (size, 4 * hidden), f"lstm{i}_kernel") for i, size in enumerate(sizes)]
-        self.recurrent = [_uniform(rng, (hidden, 4 * hidden), f"lstm{i}_recurrent") for i in range(layers)]
-        self.biases = [tf.Variable(np.zeros(4 * hidden, np.float32), name=f"lstm{i}_bias") for i in range(layers)]
-        self.heads = _uniform(rng, (hidden, total), "heads")
+        self.action_embedding = uniform(rng, (total + 1, EMBEDDING_SIZE), "action_embedding")  # last row: start
+        self.cell = make_cell(cell, rng, EMBEDDING_SIZE, hidden, layers)
+        self.heads = uniform(rng, (hidden, total), "heads")
         self.head_bias = tf.Variable(np.zeros(total, np.float32), name="head_bias")
         if self.film:
-            self.film_scale = _uniform(rng, (EMBEDDING_SIZE, hidden), "film_scale")
-            self.film_shift = _uniform(rng, (EMBEDDING_SIZE, hidden), "film_shift")
+            self.film_scale = uniform(rng, (EMBEDDING_SIZE, hidden), "film_scale")
+            self.film_shift = uniform(rng, (EMBEDDING_SIZE, hidden), "film_shift")
 
     @property
     def named_variables(self) -> dict[str, tf.Variable]:
         """Every weight by a stable name."""
         named = {"arm_embedding": self.arm.embedding, "arm_weight": self.arm.weight, "heads": self.heads}
         named.update(action_embedding=self.action_embedding, head_bias=self.head_bias)
-        named.update({f"lstm{i}_kernel": v for i, v in enumerate(self.kernels)})
-        named.update({f"lstm{i}_recurrent": v for i, v in enumerate(self.recurrent)})
-        named.update({f"lstm{i}_bias": v for i, v in enumerate(self.biases)})
+        named.update(self.cell.named_variables)
         if self.film:
             named.update(film_scale=self.film_scale, film_shift=self.film_shift)
         return named
@@ -111,8 +112,8 @@ class Controller(tf.Module):
         Decisions are expanded one after another, so common prefixes run once.
         """
         count = tf.shape(attribute_ids)[0]
-        context, state = self._context(attribute_ids), self._initial_state(count)
-        actions, total, children = self._action_gates(), tf.zeros([count]), 1
+        context, state = self._context(attribute_ids), self.cell.initial_state(count)
+        actions, total, children = self.cell.action_share(self.action_embedding), tf.zeros([count]), 1
         last = tf.fill([count], self._start_row)
         for decision, choices in enumerate(search_space.NUM_CHOICES):
             context = context.repeat(children)
@@ -124,8 +125,8 @@ class Controller(tf.Module):
 
     def _unroll(self, ids, noise: Optional[tf.Tensor], actions: Optional[tf.Tensor]):
         """Ten steps with sampled or given actions: (actions, log_prob, entropy), each [M, 10]."""
-        context, state = self._context(ids), self._initial_state(tf.shape(ids)[0])
-        actions_in = self._action_gates()
+        context, state = self._context(ids), self.cell.initial_state(tf.shape(ids)[0])
+        actions_in = self.cell.action_share(self.action_embedding)
         last = tf.fill([tf.shape(ids)[0]], self._start_row)
         taken, log_probs, entropies = [], [], []
         for decision, count in enumerate(search_space.NUM_CHOICES):
@@ -147,57 +148,24 @@ class Controller(tf.Module):
     def _start_row(self) -> int:
         return int(self.action_embedding.shape[0]) - 1
 
-    def _initial_state(self, count):
-        zeros = tf.zeros([count, self.hidden])
-        return [(zeros, zeros) for _ in self.kernels]
-
     def _context(self, ids: tf.Tensor) -> _Context:
         """The share of every step that depends on the attribute alone; computed once for all ten."""
         vectors = self.arm(ids)  # [M, 50]
         if self.film:
             vectors *= tf.math.rsqrt(tf.reduce_mean(tf.square(vectors), axis=1, keepdims=True) + 1e-6)
-        gates = tf.matmul(vectors, self.kernels[0][:EMBEDDING_SIZE]) + self.biases[0]
+        share = self.cell.attribute_share(vectors)
         if not self.film:
-            return _Context(gates, None, None)
-        return _Context(gates, 1.0 + tf.matmul(vectors, self.film_scale), tf.matmul(vectors, self.film_shift))
+            return _Context(share, None, None)
+        return _Context(share, 1.0 + tf.matmul(vectors, self.film_scale), tf.matmul(vectors, self.film_shift))
 
-    def _action_gates(self) -> tf.Tensor:
-        """What each last action adds to the first layer's pre-activations: [23, 4 * hidden]."""
-        return tf.matmul(self.action_embedding, self.kernels[0][EMBEDDING_SIZE:])
-
-    def _step(self, context: _Context, gates, state, decision: int, children: int = 1):
+    def _step(self, context: _Context, action, state, decision: int, children: int = 1):
         """One decision: logits [M, choices] and the next state.
 
-        Each row of `state` is followed by `children` consecutive rows of `context` and of `gates`.
+        Each row of `state` is followed by `children` consecutive rows of `context` and of `action`.
         """
-        gates, new_state = gates + context.gates, []
-        for i, (h, c) in enumerate(state):
-            h, c = _lstm(gates + _repeat(tf.matmul(h, self.recurrent[i]), children), _repeat(c, children))
-            new_state.append((h, c))
-            if i + 1 < len(state):
-                gates = tf.matmul(h, self.kernels[i + 1]) + self.biases[i + 1]
-        x = new_state[-1][0]
+        x, state = self.cell.step(context.share, action, state, children)
         if self.film:
             x = x * context.scale + context.shift
         start, count = int(self._starts[decision]), search_space.NUM_CHOICES[decision]
         logits = tf.matmul(x, self.heads[:, start : start + count]) + self.head_bias[start : start + count]
-        return logits, new_state
-
-
-def _lstm(gates: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """LSTM cell (Hochreiter & Schmidhuber 1997) on pre-activations [M, 4 * hidden] and memory c: (h, c).
-
-    The forget gate's bias is 1 more than its weight, so that early decisions
-    are remembered from the start (Jozefowicz et al. 2015).
-    """
-    i, f, g, o = tf.split(gates, 4, axis=1)
-    c = tf.sigmoid(f + 1.0) * c + tf.sigmoid(i) * tf.tanh(g)
-    return tf.sigmoid(o) * tf.tanh(c), c
-
-
-def _repeat(x: tf.Tensor, times: int) -> tf.Tensor:
-    return x if times == 1 else tf.repeat(x, times, axis=0)
-
-
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...], name: str) -> tf.Variable:
-    return tf.Variable(rng.uniform(-_INITIAL, _INITIAL, shape).astype(np.float32), name=name)
+        return logits, state

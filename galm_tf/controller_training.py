@@ -35,6 +35,7 @@ class ControllerTraining(Strategy):
             embedding_scale=config.embedding_scale,
             conditioning=config.conditioning,
             seed=config.seed,
+            cell=config.controller_cell,
         )
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed)

@@ -104,7 +104,7 @@ def read_source(path: str, config: Config) -> Source:
             f"Expected a finished run in --source_run={path}. Received: a run without "
             f"{'checkpoints' if folder.has('result.json') else 'result.json'}; finish it by --resume --run_dir={path}."
         )
-    for setting in ("image_size", "conditioning"):
+    for setting in ("image_size", "conditioning", "controller_cell"):
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(

@@ -79,7 +79,7 @@ def test_table_has_every_attribute_with_its_figures(runs, galm_html):
         assert Architecture.from_json(figures_of["architecture"]).canonical().describe() in text
         for key in ("test_auc", "val_auc"):
             assert ("–" if figures_of[key] is None else f"{figures_of[key]:.3f}") in text
-    assert "no test image has it" in html.unescape(html.unescape(rows[3])) and "1 attributes could not" in text_of(galm_html)
+    assert "no test image has it" in html.unescape(html.unescape(rows[3])) and "1 attribute could not" in text_of(galm_html)
 
 
 def test_names_are_escaped_in_html_and_in_plots(galm_html):
@@ -164,6 +164,7 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     (lambda run: (run / "flags.txt").unlink(), "no flags.txt"),
     (lambda run: (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"), "no attribute embeddings"),
     (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
+    (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
     (lambda run: edit_row(run, "mine/red", test_auc=0.25), "have changed since the run"),
 ])
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):

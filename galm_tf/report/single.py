@@ -24,6 +24,7 @@ from galm_tf.search_space import DECISIONS, Architecture
 _SHOWN = 4  # best and worst attributes
 _PAIRS = 8
 _OPEN_NETWORKS = 8  # drawings before the fold
+_FIGURES = ("skill", "specialisation", "regret", "entropy")
 _JUDGES = {"classes": "held-out classes", "images": "held-out images", "none": "nobody"}
 _PHASES = {
     "warmup": "warm-up of the shared weights",
@@ -61,6 +62,7 @@ def single_page(run: FinishedRun, with_pictures: bool = True) -> Page:
         "run": run,
         "headline": headline(run),
         "meanings": meanings(run),
+        "without_figures": _without_figures(run),
         "phases": _phases(run),
         "pictures": _pictures(run, extremes, with_pictures),
         "attributes": _attribute_rows(run, shown, networks),
@@ -127,7 +129,17 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
         "average one. A check of the optimiser, no more.",
         "entropy": f"How undecided the policy still is (nats): {math.log(2304):.2f} knows nothing, 0 is sure.{left}",
     }
-    return [(name, search[name], text) for name, text in texts.items() if search.get(name) is not None]
+    return [(name, search[name], texts[name]) for name in _FIGURES if search.get(name) is not None]
+
+
+def _without_figures(run: FinishedRun) -> str:
+    """The sentence about what `meanings` cannot tell; "" when nothing is missing."""
+    names = [name for name in _FIGURES if run.result["search"].get(name) is None]
+    if not names:
+        return ""
+    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    reason = "no table of rewards, or no policy" if "entropy" in names else "no table of the rewards of all architectures"
+    return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run has {reason}."
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:

@@ -6,8 +6,6 @@ and Conv-2 to Conv-4 run above the boxes, skips to Conv-5 below.
 
 from __future__ import annotations
 
-from markupsafe import Markup
-
 from galm_tf import search_space
 from galm_tf.search_space import Architecture
 
@@ -17,8 +15,8 @@ _TALLEST, _SHORTEST = 58, 22  # heights of Fc boxes of 256 and 2 units
 _CONV_HEIGHT = 44
 
 
-def architecture_svg(architecture: Architecture) -> Markup:
-    """The drawing of one architecture, as wide as what holds it."""
+def architecture_svg(architecture: Architecture) -> str:
+    """The drawing of one architecture, as wide as what holds it. No name of a user is in it."""
     a = architecture.canonical()
     boxes = _boxes(a)
     parts = [_arrow(i) for i in range(len(boxes) - 1)]
@@ -28,7 +26,7 @@ def architecture_svg(architecture: Architecture) -> Markup:
     parts += [_box(i, *box) for i, box in enumerate(boxes)]
     title = f"<title>{a.describe()}</title>"  # made of digits and letters only
     head = f'<svg class="net" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{a.describe()}">'
-    return Markup(head + title + "".join(parts) + "</svg>")
+    return head + title + "".join(parts) + "</svg>"
 
 
 def _boxes(a: Architecture) -> list[tuple[str, str, str, int]]:

@@ -1,0 +1,50 @@
+"""Writes report.html about a finished run, or a comparison of several: one file, no network needed.
+
+    python -m galm_tf.report runs/A
+    python -m galm_tf.report runs/A runs/B runs/C --out=comparison.html
+
+The page goes into the (first) run's folder unless --out names a file.
+"""
+
+from __future__ import annotations
+
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
+import os
+
+from absl import flags
+
+from galm_tf.errors import UserError
+from galm_tf.report.run_reading import read_run
+
+FILE = "report.html"
+
+
+def define_flags() -> None:
+    """What this command knows."""
+    flags.DEFINE_string("out", "", "File to write; report.html in the (first) run's folder when left out.")
+    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet and the scored examples.")
+
+
+def main(arguments: list[str]) -> None:
+    folders = arguments[1:]
+    if not folders:
+        raise UserError("Expected at least one run folder, e.g. python -m galm_tf.report runs/NAME. Received: none.")
+    twice = [f for i, f in enumerate(folders) if os.path.realpath(f) in map(os.path.realpath, folders[:i])]
+    if twice:
+        raise UserError(f"Expected each run folder once. Received: {twice[0]}, named twice; name different runs.")
+    runs = [read_run(folder) for folder in folders]
+    # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
+    from galm_tf.report.compare import compare_page
+    from galm_tf.report.page import write_page
+    from galm_tf.report.single import single_page
+
+    page = single_page(runs[0], flags.FLAGS.pictures) if len(runs) == 1 else compare_page(runs)
+    path = flags.FLAGS.out or os.path.join(folders[0], FILE)
+    write_page(page, path)
+    print(f"Open it in a browser: {path}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -1,0 +1,113 @@
+"""What the page about several runs says: the first run is what the others are compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from galm_tf.config import Config
+from galm_tf.report import figures
+from galm_tf.report.page import Page, duration, figure
+from galm_tf.report.run_reading import FinishedRun
+from galm_tf.report.single import MACHINE_SETTINGS, setting_text
+
+_HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
+    ("method", lambda r: r.result["method"]),
+    ("seed", lambda r: str(r.result["seed"])),
+    ("data", lambda r: ", ".join(f"{d} ({s})" for d, s in r.result.get("data_sources", {}).items()) or ", ".join(r.result["domains"])),
+    ("test mAUC", lambda r: figure(r.result["test_mauc"])),
+    ("validation mAUC", lambda r: figure(r.result["val_mauc"])),
+    ("attributes tested", lambda r: f"{r.result['num_attributes_tested']} of {r.result['num_attributes']}"),
+    ("test images", lambda r: str(r.result["num_images"].get("test", "–"))),
+    ("test average precision", lambda r: figure(r.result.get("test_average_precision"))),
+    ("test balanced accuracy", lambda r: figure(r.result.get("test_balanced_accuracy"))),
+    ("skill", lambda r: figure(r.result["search"].get("skill"), 2)),
+    ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3)),
+    ("regret", lambda r: figure(r.result["search"].get("regret"), 3)),
+    ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2)),
+    ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}"),
+    ("time", lambda r: duration(r.result["seconds_total"])),
+)
+
+
+def compare_page(runs: Sequence[FinishedRun]) -> Page:
+    """The page about several runs, side by side."""
+    labels = [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
+    aucs = [_tested(run) for run in runs]
+    differences = {
+        label: {n: auc[n] - aucs[0][n] for n in aucs[0] if n in auc} for label, auc in zip(labels[1:], aucs[1:])
+    }
+    names = _shown_names(aucs)
+    content = {
+        "title": f"{len(runs)} runs side by side",
+        "runs": list(zip(labels, runs)),
+        "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
+        "headline": [(name, [text(run) for run in runs]) for name, text in _HEADLINE],
+        "settings": _different_settings(runs),
+        "warnings": _warnings(runs, labels),
+        "paired": [(label, _paired(list(d.values()))) for label, d in differences.items()],
+        "rows": [{"name": shown, **_row(name, aucs)} for name, shown in names.items()],
+        "shared": any(differences.values()),
+    }
+    drawn = {"differences": figures.difference_bars(differences, labels[0], names)} if content["shared"] else {}
+    return Page("compare.html.j2", content, drawn)
+
+
+def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
+    """Tested attribute -> what the page calls it: without the domain's name where there is only one."""
+    names = list(dict.fromkeys(n for auc in aucs for n in auc))
+    joined = len({n.split("/", 1)[0] for n in names}) > 1
+    return {n: n if joined else n.split("/", 1)[-1] for n in names}
+
+
+def _tested(run: FinishedRun) -> dict[str, float]:
+    return {name: row["test_auc"] for name, row in run.rows.items() if row["test_auc"] is not None}
+
+
+def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """An attribute's AUC in every run, and what each has more than the first."""
+    values = [auc.get(name) for auc in aucs]
+    more = [None if v is None or values[0] is None else v - values[0] for v in values[1:]]
+    return {"aucs": values, "differences": more}
+
+
+def _paired(differences: Sequence[float]) -> dict[str, Any]:
+    """Mean difference over attributes that both tested, its spread, and how many are better."""
+    values = np.array(differences)
+    if not len(values):
+        return {"count": 0}
+    return {
+        "count": len(values),
+        "mean": float(values.mean()),
+        "deviation": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "better": int((values > 0).sum()),
+        "worse": int((values < 0).sum()),
+    }
+
+
+def _different_settings(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
+    """(setting, its value in every run) of those that differ and may change a figure."""
+    stored = [run.config.to_json() for run in runs]
+    names = [f.name for f in dataclasses.fields(Config) if f.name not in MACHINE_SETTINGS]
+    return [(n, [setting_text(s[n]) for s in stored]) for n in names if any(s[n] != stored[0][n] for s in stored)]
+
+
+def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
+    """Sentences that a reader of the differences must know."""
+    found, first = [], runs[0]
+    for label, run in zip(labels[1:], runs[1:]):
+        ours, theirs = (_test_data(r) for r in (first, run))
+        if ours != theirs:
+            found.append(f"{label} was not tested on the same images as {labels[0]}: their figures do not compare.")
+        if run.config.reward != first.config.reward:
+            found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")
+    return found
+
+
+def _test_data(run: FinishedRun) -> tuple[Any, ...]:
+    config, result = run.config, run.result
+    sources = result.get("data_sources") or result.get("data_source")
+    split = (config.split_seed, config.splits_file, config.test_split)
+    return result["domains"], sources, result["num_images"].get("test"), split

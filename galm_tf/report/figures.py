@@ -1,0 +1,151 @@
+"""Plots of the page as plotly figures: plain JSON, drawn and coloured by the page's script.
+
+Colours are roles (`accent`, `second`, `third`, `muted`), which the script turns into those of light or dark mode.
+Names go through `plot_text`, since plotly reads a little HTML in labels.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any, Optional, Sequence
+
+import numpy as np
+from scipy.cluster.hierarchy import leaves_list, linkage
+
+from galm_tf import search_space
+from galm_tf.report.run_reading import FinishedRun
+
+Figure = dict[str, Any]
+
+_LOSSES = (
+    ("warmup", "supernet/loss", "warm-up, uniform architectures", "accent"),
+    ("supernet", "supernet/loss", "rounds, policy's architectures", "second"),
+    ("adapt", "derived/loss", "adapting the chosen", "third"),
+    ("finetune", "derived/loss", "fine-tuning", "fourth"),
+)
+_REWARDS = (
+    ("controller/reward", "sampled architectures", "accent", "lines"),
+    ("controller/baseline", "baseline", "muted", "lines"),
+    ("validation/table_best", "best of the table", "second", "markers"),
+    ("validation/table_mean", "mean of the table", "third", "markers"),
+)
+_BAR_PIXELS = 17
+
+
+def plot_text(name: str) -> str:
+    """A name that plotly shows letter by letter."""
+    return html.escape(name, quote=False).replace("$", "&#36;")
+
+
+def learning_curves(run: FinishedRun) -> dict[str, Figure]:
+    """Curve id -> figure, of the phases that the run had."""
+    losses = [_line(run, tag, name, role, phase=phase) for phase, tag, name, role in _LOSSES]
+    rewards = [_line(run, tag, name, role, mode) for tag, name, role, mode in _REWARDS]
+    entropy = [_line(run, "controller/entropy", "policy", "accent")]
+    validation = [_line(run, "derived/validation_mauc", "chosen architectures", "accent", "lines+markers")]
+    curves = {
+        "loss": _curve("Training loss (cross-entropy)", "supernet step", losses),
+        "reward": _curve("Validation reward of sampled architectures", "controller step", rewards),
+        "entropy": _curve("Entropy of the policy (nats)", "controller step", entropy),
+        "validation": _curve("Validation mAUC while the chosen adapt", "supernet step", validation),
+    }
+    if curves["entropy"]:
+        _add_uniform_entropy(curves["entropy"])
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def _line(run: FinishedRun, tag: str, name: str, role: str, mode: str = "lines", phase: str = "") -> Optional[Figure]:
+    points = [(r["step"], r[tag]) for r in run.records if _finite(r.get(tag)) and (not phase or r["phase"] == phase)]
+    if not points:
+        return None
+    steps, values = zip(*points)
+    return {"type": "scatter", "mode": mode, "name": name, "role": role, "x": steps, "y": values,
+            "hovertemplate": "%{y:.4f} at step %{x}"}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _curve(title: str, axis: str, traces: Sequence[Optional[Figure]]) -> Optional[Figure]:
+    present = [trace for trace in traces if trace]
+    layout = {"title": {"text": title}, "xaxis": {"title": {"text": axis}}, "height": 320,
+              "showlegend": len(present) > 1}
+    return {"data": present, "layout": layout} if present else None
+
+
+def _add_uniform_entropy(figure: Figure) -> None:
+    highest, steps = math.log(search_space.NUM_ARCHITECTURES), figure["data"][0]["x"]
+    ends = [min(steps), max(steps)]
+    figure["data"].append({"type": "scatter", "mode": "lines", "name": "uniform, ln 2304", "role": "muted", "x": ends,
+                           "y": [highest, highest], "line": {"dash": "dash"}, "hovertemplate": "%{y:.2f}"})
+    figure["layout"].update(showlegend=True, yaxis={"range": [0, highest * 1.08]})
+
+
+def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional[Figure]:
+    """A point per attribute; None when no attribute has both AUCs."""
+    rows = {n: r for n, r in run.rows.items() if r["val_auc"] is not None and r["test_auc"] is not None}
+    if not rows:
+        return None
+    points = {"type": "scatter", "mode": "markers", "role": "accent", "name": "attribute", "showlegend": False,
+              "x": [r["val_auc"] for r in rows.values()], "y": [r["test_auc"] for r in rows.values()],
+              "text": [plot_text(shown[n]) for n in rows],
+              "hovertemplate": "%{text}<br>validation %{x:.3f}, test %{y:.3f}<extra></extra>"}
+    equal = {"type": "scatter", "mode": "lines", "role": "muted", "showlegend": False, "x": [0, 1], "y": [0, 1],
+             "line": {"dash": "dash"}, "hoverinfo": "skip"}
+    layout = {"title": {"text": "Validation and test AUC of each attribute"}, "height": 380, "hovermode": "closest",
+              "xaxis": {"title": {"text": "validation AUC"}, "range": [min(0.5, *points["x"]) - 0.02, 1.02]},
+              "yaxis": {"title": {"text": "test AUC"}, "range": [min(0.5, *points["y"]) - 0.02, 1.02]}}
+    return {"data": [equal, points], "layout": layout}
+
+
+def correlation(vectors: np.ndarray) -> np.ndarray:
+    """Cosine of attribute embeddings [N, D]: float64 [N, N]."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.clip(unit @ unit.T, -1, 1)
+
+
+def clustered_order(matrix: np.ndarray) -> np.ndarray:
+    """Indices that put similar attributes side by side: int [N]; the rows of `matrix` [N, N] are compared."""
+    return leaves_list(linkage(matrix, "average")) if len(matrix) > 2 else np.arange(len(matrix))
+
+
+def heat_map(matrix: np.ndarray, names: Sequence[str]) -> Figure:
+    """The matrix [N, N] in clustered order."""
+    order = clustered_order(matrix)
+    labels = [plot_text(names[i]) for i in order]
+    places = list(range(len(labels)))
+    values = np.round(matrix[np.ix_(order, order)], 3).tolist()
+    trace = {"type": "heatmap", "role": "diverging", "z": values, "x": places, "y": places, "zmin": -1, "zmax": 1,
+             "text": [[f"{a}<br>{b}" for b in labels] for a in labels],
+             "hovertemplate": "%{text}<br>cosine %{z:.2f}<extra></extra>",
+             "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}
+    axis = {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False}
+    layout = {"xaxis": {**axis, "tickangle": -90}, "yaxis": {**axis, "autorange": "reversed"}, "square": len(places)}
+    return {"data": [trace], "layout": layout}
+
+
+def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
+    """Test AUC minus that of the first run.
+
+    Args:
+      differences: run label -> attribute -> difference.
+      baseline: label of the first run.
+      shown: attribute -> what the page calls it.
+    """
+    first = next(iter(differences.values()))
+    names = sorted({n for d in differences.values() for n in d}, key=lambda n: (first.get(n, 0.0), n))
+    places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
+    roles = ("accent", "second", "third", "fourth")
+    traces = [
+        {"type": "bar", "orientation": "h", "name": plot_text(label), "role": roles[i % len(roles)], "y": places,
+         "x": [d.get(n) for n in names], "text": labels, "textposition": "none",
+         "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>"}
+        for i, (label, d) in enumerate(differences.items())
+    ]
+    height = 110 + len(names) * (_BAR_PIXELS + 6 * (len(traces) - 1))
+    layout = {"height": height, "hovermode": "closest", "barmode": "group", "showlegend": len(traces) > 1,
+              "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
+              "yaxis": {"tickvals": places, "ticktext": labels, "bars": True}}
+    return {"data": traces, "layout": layout}

@@ -1,0 +1,95 @@
+"""Templates to one HTML file: style, script, plotting library and data are all inside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib import resources
+from typing import Any, Mapping, Optional
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+import galm_tf
+from galm_tf.errors import UserError
+from galm_tf.whole_file import whole_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What a template needs.
+
+    Attributes:
+      template: its file below templates/.
+      content: its variables.
+      figures: element id -> plotly figure as JSON (`data`, `layout`).
+    """
+
+    template: str
+    content: Mapping[str, Any]
+    figures: Mapping[str, Any]
+
+
+def write_page(page: Page, path: str) -> None:
+    """Writes the page, whole or not at all; raises UserError when the place cannot be written."""
+    text = render(page)
+    try:
+        with whole_file(path) as partial, open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(
+            f"Expected to be able to write {path}. Received: {error.strerror or error}; name another file by --out."
+        ) from error
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Every name is escaped by the template engine."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("galm_tf.report"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )
+    environment.filters.update(figure=figure, percent=percent, score=score, duration=duration, signed=signed)
+    return environment.get_template(page.template).render(
+        **page.content,
+        figures=page.figures,
+        style=_file("style.css"),
+        script=_file("page.js"),
+        plotly_js=get_plotlyjs() if page.figures else "",
+        version=galm_tf.__version__,
+    )
+
+
+def figure(value: Optional[float], digits: int = 3) -> str:
+    """A figure for a person; a dash when it is not known."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: Optional[float], digits: int = 3) -> str:
+    """A difference with its sign."""
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def percent(share: Optional[float]) -> str:
+    """A share in per cent; below one per cent with a decimal."""
+    if share is None:
+        return "–"
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
+def score(probability: float) -> str:
+    """A probability with two digits, never rounded to nothing."""
+    return "<0.01" if probability < 0.005 else f"{probability:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _file(name: str) -> str:
+    return (resources.files("galm_tf.report") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,184 @@
+"""Pictures for the page: what the search was run on, and test images with their scores.
+
+The data are loaded as the run loaded them, the run's own SavedModel scores the test images once, and nothing is
+stored but the page. Pictures are shown as the network sees them.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import os
+from typing import Any, Optional, Sequence
+
+import numpy as np
+from PIL import Image
+
+from galm_tf.domains import load_domains
+from galm_tf.domains.contact_sheet import spread_over_classes
+from galm_tf.domains.describe import shown_name
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split
+from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
+from galm_tf.metrics import auc_columns
+from galm_tf.predict import Predictor
+from galm_tf.report.run_reading import FinishedRun
+
+_PER_PART = 18  # pictures of the contact sheet, of training and of test images each
+_PER_ROW = 6  # examples of one kind
+_BATCH = 64
+_SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One picture.
+
+    Attributes:
+      uri: `data:` address that holds all of it.
+      caption: its class.
+      score: probability of the attribute; None on the contact sheet.
+      decision: whether the network says yes.
+    """
+
+    uri: str
+    caption: str
+    score: Optional[float] = None
+    decision: Optional[bool] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Test images of one attribute.
+
+    Attributes:
+      num_having, num_known: how many test images have it, of how many whose label is known.
+      hits: images that have it, highest score first; all of them where they are few.
+      false_alarms: images that have it not, highest score first.
+      misses: images that have it, lowest score first; none where `hits` are all.
+    """
+
+    num_having: int
+    num_known: int
+    hits: tuple[Picture, ...]
+    false_alarms: tuple[Picture, ...]
+    misses: tuple[Picture, ...]
+
+
+class Unavailable(Exception):
+    """The pictures cannot be shown; the message is the sentence that the page shows in their place."""
+
+
+class PictureSource:
+    """The images of a run.
+
+    Args:
+      run: the run.
+
+    Raises:
+      Unavailable: its data are not on this machine, or have changed.
+    """
+
+    def __init__(self, run: FinishedRun) -> None:
+        self._run = run
+        self._domain, self._images, self._split = _load(run)
+        missing = [name for name in run.rows if name not in self._domain.attributes]
+        if missing:
+            raise Unavailable(f"Pictures are left out: the data no longer have the attribute {missing[0]}.")
+        self._columns = [self._domain.attributes.index(name) for name in run.rows]
+
+    def contact_sheet(self) -> dict[str, list[Picture]]:
+        """Training and test pictures, spread over the classes."""
+        rng, split = np.random.default_rng(0), self._split
+        training = np.concatenate([split.train, split.validation])
+        sheet = {}
+        for part, index in (("training", training), ("test", split.test)):
+            chosen = spread_over_classes(index, self._domain.class_ids, _PER_PART, rng)
+            sheet[part] = [self._picture(int(record)) for record in chosen]
+        return sheet
+
+    def scored_examples(self, attributes: Sequence[str]) -> dict[str, Examples]:
+        """The most telling test images of some attributes.
+
+        Raises:
+          Unavailable: the model cannot be loaded, or does not give the AUCs that result.json holds.
+        """
+        probability, decision = self._scores()
+        labels = self._domain.labels[np.ix_(self._split.test, self._columns)]
+        self._check_scores(labels, probability)
+        names = list(self._run.rows)
+        return {name: self._examples(*(m[:, names.index(name)] for m in (labels, probability, decision))) for name in attributes}
+
+    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probability float32 [t, N] and decision bool [t, N] of the test images."""
+        try:
+            predictor = Predictor(os.path.join(self._run.path, "saved_model"))
+        except UserError as error:
+            raise Unavailable("Scored examples are left out: the run's saved_model cannot be loaded.") from error
+        if list(predictor.attributes) != list(self._run.rows):
+            raise Unavailable("Scored examples are left out: the saved_model has other attributes than result.json.")
+        test = self._split.test
+        parts = [predictor(np.asarray(self._images[test[i : i + _BATCH]])) for i in range(0, len(test), _BATCH)]
+        probability, decision = (np.concatenate(part) for part in zip(*parts))
+        return probability, decision
+
+    def _check_scores(self, labels: np.ndarray, probability: np.ndarray) -> None:
+        """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
+        for i, (name, row) in enumerate(self._run.rows.items()):
+            known = np.isfinite(labels[:, i])
+            if row["test_auc"] is None or len(np.unique(labels[known, i])) < 2:
+                continue
+            auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
+            if abs(auc - row["test_auc"]) > _SAME_AUC:
+                raise Unavailable(
+                    "Scored examples are left out: images, labels or model have changed since the run "
+                    f"(test AUC of {name} is {auc:.3f} now, {row['test_auc']:.3f} in result.json)."
+                )
+
+    def _examples(self, labels: np.ndarray, probability: np.ndarray, decision: np.ndarray) -> Examples:
+        falling = np.argsort(-probability, kind="stable")
+        having, lacking = falling[labels[falling] == 1], falling[labels[falling] == 0]
+        misses = having[::-1][: max(0, min(_PER_ROW, len(having) - _PER_ROW))]
+        kinds = (having[:_PER_ROW], lacking[:_PER_ROW], misses)
+        return Examples(len(having), len(having) + len(lacking), *(tuple(self._scored(int(i), probability, decision) for i in kind) for kind in kinds))
+
+    def _scored(self, place: int, probability: np.ndarray, decision: np.ndarray) -> Picture:
+        picture = self._picture(int(self._split.test[place]))
+        return dataclasses.replace(picture, score=float(probability[place]), decision=bool(decision[place]))
+
+    def _picture(self, record: int) -> Picture:
+        domain = self._domain
+        return Picture(_data_uri(self._images[record]), shown_name(domain, domain.classes[domain.class_ids[record]]))
+
+
+def _load(run: FinishedRun) -> tuple[Domain, np.ndarray, Split]:
+    """Domain, uint8 [n, S, S, 3] and split of a run, whose folder holds the split."""
+    absent = [d for d in run.config.data_dir if not os.path.isdir(os.path.expanduser(d))]
+    if absent:
+        raise Unavailable(f"Pictures are left out: the data folder {absent[0]} is not on this machine.")
+    try:
+        with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
+            split = Split.from_json(json.load(file))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable("Pictures are left out: the run's split.json cannot be read.") from error
+    try:
+        domain, images, _ = load_images(load_domains(run.config), run.config)
+    except UserError as error:
+        raise Unavailable(f"Pictures are left out, for the data cannot be loaded. {error}") from error
+    if max(map(_last, (split.train, split.validation, split.test))) >= len(domain.paths) or not len(split.test):
+        raise Unavailable("Pictures are left out: the data have fewer images than in the run.")
+    return domain, images, split
+
+
+def _last(index: np.ndarray) -> int:
+    return int(index.max()) if len(index) else -1
+
+
+def _data_uri(pixels: Any) -> str:
+    """uint8 [S, S, 3] -> a JPEG in a `data:` address."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

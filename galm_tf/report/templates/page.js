@@ -1,0 +1,172 @@
+"use strict";
+(function () {
+  const NARROW = 560;
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const coarse = window.matchMedia("(pointer: coarse)").matches;
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+
+  // Roles become the colours of the mode that is on.
+  function painted(trace, narrow) {
+    const result = Object.assign({}, trace), role = trace.role;
+    delete result.role;
+    if (role === "diverging") {
+      result.colorscale = [[0, color("second")], [0.5, color("card")], [1, color("accent")]];
+      const place = narrow ? { orientation: "h", y: -0.03, yanchor: "top", thickness: 8, len: 0.9 } : {};
+      result.colorbar = Object.assign({ tickfont: { color: color("soft") }, outlinewidth: 0 }, trace.colorbar, place);
+    } else if (role) {
+      result.line = Object.assign({ color: color(role), width: 2 }, trace.line);
+      result.marker = { color: color(role), size: 7 };
+      if (trace.type === "bar") { result.marker = { color: color(role) }; delete result.line; }
+    }
+    return result;
+  }
+
+  function layoutOf(figure, width) {
+    const layout = Object.assign({}, figure.layout), line = color("line"), narrow = width < NARROW;
+    const axis = (own) => Object.assign({ gridcolor: line, linecolor: line, zerolinecolor: color("muted"), zeroline: false, automargin: true }, own);
+    layout.xaxis = axis(layout.xaxis);
+    layout.yaxis = axis(layout.yaxis);
+    if (layout.title) { layout.title = { text: layout.title.text, font: { size: narrow ? 13 : 15 }, x: 0, xref: "paper", xanchor: "left" }; }
+    Object.assign(layout, {
+      paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: color("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
+      margin: { l: 48, r: 12, t: layout.title ? 40 : 12, b: 44 }, hoverlabel: { bgcolor: color("card"), bordercolor: color("muted"), font: { color: color("ink") } },
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } }, dragmode: coarse ? false : "zoom", width: width, autosize: false,
+    });
+    if (layout.square) { square(layout, width); }
+    if (layout.yaxis.bars) { bars(layout, narrow); }
+    return layout;
+  }
+
+  // A heat map is as high as it is wide, and named where a name has room.
+  function square(layout, width) {
+    const side = Math.min(width, 1000), named = side / layout.square > 9.5 && width >= NARROW;
+    layout.height = width < NARROW ? side + 44 : side;
+    layout.width = side;
+    layout.margin = named ? { l: 10, r: 10, t: 10, b: 10 } : { l: 8, r: 8, t: 8, b: width < NARROW ? 52 : 8 };
+    for (const axis of [layout.xaxis, layout.yaxis]) {
+      axis.showticklabels = named;
+      axis.ticks = "";
+      axis.tickfont = { size: Math.max(7, Math.min(12, side / layout.square * 0.72)) };
+      axis.showline = false;
+    }
+    delete layout.square;
+  }
+
+  function bars(layout, narrow) {
+    layout.yaxis.tickfont = { size: narrow ? 9 : 11 };
+    layout.yaxis.showgrid = false;
+    layout.xaxis.zeroline = true;
+    layout.legend = { orientation: "h", y: 1, yanchor: "bottom", x: 0 };
+    delete layout.yaxis.bars;
+  }
+
+  function draw(id) {
+    const element = document.getElementById(id), width = Math.floor(element.getBoundingClientRect().width);
+    if (!width) { return; }
+    element.dataset.width = width;
+    const config = { displayModeBar: false, displaylogo: false, scrollZoom: false, doubleClick: "reset" };
+    Plotly.react(element, figures[id].data.map((trace) => painted(trace, width < NARROW)), layoutOf(figures[id], width), config);
+  }
+
+  // A figure is drawn when it comes near the screen, so that a phone shows the page at once.
+  function drawAll() { for (const id of Object.keys(figures)) { if (document.getElementById(id).dataset.width) { draw(id); } } }
+  if (window.Plotly) {
+    const seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target.id); } }
+    }, { rootMargin: "400px" });
+    for (const id of Object.keys(figures)) {
+      const element = document.getElementById(id);
+      element.style.minHeight = (figures[id].layout.height || 320) + "px";
+      seen.observe(element);
+    }
+    dark.addEventListener("change", drawAll);
+    let timer = 0;
+    window.addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawAll, 120); });
+    window.addEventListener("beforeprint", () => Object.keys(figures).forEach(draw));
+  }
+
+  // The table: sort by a click on a heading, what is not known last; search; open a row.
+  const table = document.getElementById("attribute-table");
+  if (!table) { return; }
+  const body = table.tBodies[0], rows = Array.from(body.rows), headings = Array.from(table.tHead.rows[0].cells);
+  const FEW = 25, more = document.getElementById("show-all");
+  let folded = rows.length > FEW + 5;
+  const box = document.getElementById("search-box"), count = document.getElementById("row-count");
+
+  function value(row, column, number) {
+    const cell = row.cells[column];
+    if (!number) { return cell.textContent.trim().toLowerCase(); }
+    return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  }
+
+  function compare(a, b) {
+    if (a === null || b === null) { return 0; }
+    return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
+  }
+
+  function sortBy(column) {
+    const heading = headings[column], number = heading.dataset.kind === "number", before = heading.getAttribute("aria-sort");
+    const falling = before ? before === "ascending" : number;
+    headings.forEach((h) => h.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const keyed = rows.map((row) => [value(row, column, number), row]);
+    keyed.sort(([a], [b]) => (a === null) - (b === null) || (falling ? -1 : 1) * compare(a, b));
+    for (const [, row] of keyed) {
+      body.append(row);
+      if (row.detail) { body.append(row.detail); }
+    }
+    filter();
+  }
+
+  function filter() {
+    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let hits = 0;
+    for (const row of Array.from(body.rows).filter((r) => !r.classList.contains("detail"))) {
+      const hit = words.every((w) => row.textContent.toLowerCase().includes(w));
+      hits += hit;
+      row.hidden = !hit || (folded && hits > FEW);
+      if (row.detail) { row.detail.hidden = row.hidden; }
+    }
+    count.textContent = words.length ? hits + " of " + rows.length + " attributes" : rows.length + " attributes";
+    more.hidden = !folded || hits <= FEW;
+    more.textContent = "Show all " + hits;
+  }
+
+  function detailOf(row) {
+    const line = document.createElement("tr"), cell = line.insertCell(), holder = document.createElement("div"), list = document.createElement("ul");
+    line.className = "detail";
+    cell.colSpan = headings.length;
+    holder.className = "detail-box";
+    for (const [name, text] of Object.entries(JSON.parse(row.dataset.more))) {
+      if (!text) { continue; }
+      const item = document.createElement("li"), label = document.createElement("span");
+      label.textContent = name + " ";
+      item.append(label, text);
+      list.append(item);
+    }
+    holder.append(document.querySelector("#net-" + row.dataset.network + " svg").cloneNode(true), list);
+    cell.append(holder);
+    return line;
+  }
+
+  function toggle(row, button) {
+    if (row.detail) {
+      row.detail.remove();
+      row.detail = null;
+    } else {
+      row.detail = detailOf(row);
+      row.after(row.detail);
+    }
+    button.setAttribute("aria-expanded", String(Boolean(row.detail)));
+  }
+
+  headings.forEach((heading, column) => heading.addEventListener("click", () => sortBy(column)));
+  box.addEventListener("input", filter);
+  more.addEventListener("click", () => { folded = false; filter(); });
+  rows.forEach((row) => {
+    const button = row.querySelector("button.open");
+    if (button) { row.addEventListener("click", () => toggle(row, button)); }
+  });
+  sortBy(Math.min(1, headings.length - 1));
+})();

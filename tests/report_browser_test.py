@@ -1,0 +1,129 @@
+"""The report in headless Chromium: no errors, sorting, searching, opening, nothing wider than the screen."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import pytest
+from report_runs import NASTY, write_data, write_run
+
+from galm_tf.report.compare import compare_page
+from galm_tf.report.page import write_page
+from galm_tf.report.run_reading import read_run
+from galm_tf.report.single import single_page
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (requirements-dev.txt)")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+)
+WIDTHS = (390, 1400)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    program, driver = next(filter(None, map(shutil.which, _BROWSERS)), None), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("needs Chromium and its driver on the PATH (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, pathlib.Path]:
+    root = tmp_path_factory.mktemp("browser")
+    data = write_data(root / "data")
+    for name in ("galm", "random"):
+        write_run(root / name, data, root / "cache", name)
+    runs = [read_run(str(root / name)) for name in ("galm", "random")]
+    made = {"galm": single_page(runs[0]), "random": single_page(runs[1], False), "compared": compare_page(runs)}
+    for name, page in made.items():
+        write_page(page, str(root / f"{name}.html"))
+    return {name: root / f"{name}.html" for name in made}
+
+
+def show(browser, page: pathlib.Path, width: int = 1400, mode: str = "light") -> None:
+    """Opens a page and draws all of its figures."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]})
+    browser.get(page.as_uri())
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+
+
+def shown_rows(browser) -> list[str]:
+    return browser.execute_script(
+        "return Array.from(document.querySelectorAll('#attribute-table tbody tr:not(.detail)'))"
+        ".filter(r => r.offsetParent).map(r => r.cells[0].textContent.trim())"
+    )
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["galm", "random", "compared"])
+def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, mode):
+    show(browser, pages[name], width, mode)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return [...document.querySelectorAll('.plot')].every(p => p.querySelector('svg'))")
+    assert browser.get_log("browser") == []
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (max(map(int, background[4:-1].split(","))) < 60) == (mode == "dark")
+
+
+def test_long_names_fit_the_screen(browser, pages):
+    show(browser, pages["galm"], 390)
+    browser.execute_script("document.querySelector('button.open').textContent = 'long'.repeat(60)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_sorts_with_unknown_figures_last(browser, pages):
+    show(browser, pages["galm"])
+    headings = browser.find_elements("css selector", "#attribute-table th button")
+    falling = shown_rows(browser)
+    assert falling[-1] == "unseen" and len(falling) == 4
+    headings[1].click()
+    assert shown_rows(browser) == falling[-2::-1] + ["unseen"]
+    headings[0].click()
+    assert shown_rows(browser) == sorted(falling, key=str.lower)
+    headings[0].click()
+    assert shown_rows(browser) == sorted(falling, key=str.lower, reverse=True)
+    assert browser.execute_script("return document.querySelector('th[aria-sort]').ariaSort") == "descending"
+
+
+def test_searches_names_and_networks(browser, pages):
+    show(browser, pages["galm"])
+    box = browser.find_element("id", "search-box")
+    box.send_keys("ONERROR")
+    assert shown_rows(browser) == [NASTY]
+    assert browser.find_element("id", "row-count").text == "1 of 4 attributes"
+    box.clear()
+    box.send_keys("c4:3x3 fc:64")  # both words: the network of two attributes
+    assert sorted(shown_rows(browser)) == sorted([NASTY, "unseen"])
+    box.clear()
+    box.send_keys("no such")
+    assert shown_rows(browser) == []
+
+
+def test_a_row_opens_with_its_network_and_figures(browser, pages):
+    show(browser, pages["galm"], 390)
+    button = next(b for b in browser.find_elements("css selector", "button.open") if b.text == "unseen")
+    button.click()
+    detail = browser.find_element("css selector", "tr.detail")
+    assert "not tested no test image has it" in detail.text and detail.find_elements("css selector", "svg.net rect")
+    button.click()
+    assert not browser.find_elements("css selector", "tr.detail")
+
+
+def test_names_run_no_script(browser, pages):
+    for name in ("galm", "compared"):
+        show(browser, pages[name])
+        assert not browser.find_elements("css selector", "img[onerror], img[src=x]")
+    assert NASTY in browser.execute_script("return document.getElementById('differences').textContent")

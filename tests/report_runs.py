@@ -1,0 +1,114 @@
+"""Tiny finished runs for the tests of the report, made without training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from galm_tf import export, selection
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.domains.splits import make_split
+from galm_tf.image_cache import load_images
+from galm_tf.run_folder import flagfile
+from galm_tf.search_space import Architecture
+
+NASTY = "<img src=x onerror=alert(1)> & 'q' \"d\" $x$ %{y}"
+NAMES = ("red", NASTY, "dark", "unseen")
+NUMBERS = (2303, 0, 977, 0)  # the second and the fourth are one network
+VAL_AUCS = (0.9125, 0.625, 0.75, None)
+_SIZE, _CLASSES, _PER_CLASS = 32, 8, 6
+
+
+class Reddish(tf.Module):
+    """Margins [B, 4] by mean colours: good for `red`, of chance for others."""
+
+    def __call__(self, images):
+        red, green, blue = tf.unstack(tf.reduce_mean(images, [1, 2]), axis=-1)
+        return tf.stack([red - green, blue, -red - green - blue, green], axis=1)
+
+
+def write_data(folder: pathlib.Path) -> pathlib.Path:
+    """A table of one's own: 48 pictures of eight classes; the last two are tested, and never have `unseen`."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in range(_CLASSES * _PER_CLASS):
+        kind, has = number // _PER_CLASS, rng.random(4) < 0.5
+        color = rng.integers(40, 120, 3) + np.array([100, 0, 0]) * has[0]
+        Image.new("RGB", (_SIZE, _SIZE), tuple(int(c) for c in color)).save(folder / "images" / f"{number}.png")
+        tested = kind >= _CLASSES - 2
+        labels = [int(has[0]), int(has[1]), int(color.sum() < 300), int(has[3]) * (not tested)]
+        rows.append([f"{number}.png", f"<class {kind}>", "test" if tested else "train", *labels])
+    with open(folder / "attributes.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["image", "class", "split", *NAMES], *rows])
+    return folder
+
+
+def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, method: str = "galm", seed: int = 0) -> dict:
+    """A run folder like one that `pipeline.run` leaves; returns what its result.json holds."""
+    path.mkdir(parents=True)
+    config = Config(domain=("mine",), data_dir=(str(data),), image_size=_SIZE, cache_dir=str(cache), method=method, seed=seed)
+    domain, images, _ = load_images(load_domains(config), config)
+    split = make_split(domain, config)
+    write_json(path / "split.json", split.to_json())
+    write_json(path / "config.json", {"format": 1, **config.to_json()})
+    (path / "flags.txt").write_text(flagfile(config), encoding="utf-8")
+    export.export_saved_model(
+        Reddish(), str(path / "saved_model"), attributes=domain.attributes, thresholds=np.array([0.5, 0.5, 0.1, np.nan]),
+        margin_offsets=np.zeros(4, np.float32), image_size=_SIZE, metadata={},
+    )
+    margins = Reddish()(tf.constant(images[split.test] / np.float32(127.5) - 1)).numpy()
+    result = _result(domain, split, margins, method, seed)
+    _write_records(path, method)
+    write_json(path / "result.json", result)
+    return result
+
+
+def write_json(path: pathlib.Path, value) -> None:
+    path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+
+
+def _result(domain, split, margins, method: str, seed: int) -> dict:
+    per_attribute = {}
+    for i, name in enumerate(domain.attributes):
+        labels, architecture = domain.labels[split.test, i], Architecture.from_number(NUMBERS[i])
+        auc = float(roc_auc_score(labels, margins[:, i])) if len(set(labels)) == 2 else None
+        per_attribute[name] = {
+            "val_auc": VAL_AUCS[i], "judged_by": "none" if VAL_AUCS[i] is None else "classes", "test_auc": auc,
+            "test_average_precision": 0.5, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
+            "architecture": architecture.to_json(), "description": architecture.describe(),
+            "prevalence": float(domain.labels[split.train, i].mean()),
+            **({"reason": "no test image has it"} if auc is None else {}),
+        }
+    tested = [r["test_auc"] for r in per_attribute.values() if r["test_auc"] is not None]
+    per_attribute["mine/never"] = {"excluded": "no training image has it"}
+    figures = {"entropy": 1.5, "regret": 0.03125, "skill": 0.875, "specialisation": -0.0625} if method == "galm" else {}
+    return {
+        "domains": ["mine"], "method": method, "seed": seed, "data_source": "own", "data_sources": {"mine": "own"},
+        "notice": None, "notes": ["mine: a <b>note</b>."], "versions": {"galm_tf": "0.1.0"}, "commit": "0123456789abcdef",
+        "image_size": _SIZE, "num_attributes": 4, "num_attributes_rewarded": 3, "num_attributes_tested": len(tested),
+        "num_images": {k: len(getattr(split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
+        "class_disjoint": True, "held_out_classes": list(split.held_out_classes), "val_mauc": 0.8125,
+        "test_mauc": float(np.mean(tested)), "per_attribute": per_attribute,
+        "choice_frequencies": selection.choice_frequencies(np.array(NUMBERS)),
+        "search": {**figures, "phase_seconds": {"warmup": 90.0, "finetune": 30.0}, "architectures_scored": 18432},
+        "seconds_total": 150.0,
+    }
+
+
+def _write_records(path: pathlib.Path, method: str) -> None:
+    records = [{"phase": "warmup", "step": s, "supernet/loss": 0.7 - s / 1000} for s in (24, 49)]
+    if method == "galm":
+        records += [{"phase": "controller", "step": s, "controller/reward": 0.75, "controller/entropy": 7 - s / 100} for s in (99, 199)]
+        (path / "tensorboard").mkdir()
+        rows = [[1, 0, 0], [0.6, 0.8, 0], [0, 0, 2], [-1, 0, 0]]
+        (path / "tensorboard" / "attributes.tsv").write_text("\n".join("\t".join(map(str, row)) for row in rows) + "\n")
+    lines = [json.dumps(record) for record in records] + ['{"phase": "warm']  # torn, as a full disk leaves it
+    (path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")

@@ -1,0 +1,272 @@
+"""The page says what the run folder says, escapes names, leaves out what is not there, and refuses bad input."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from report_runs import NASTY, NUMBERS, write_data, write_json, write_run
+
+from galm_tf import report
+from galm_tf.errors import UserError
+from galm_tf.report import figures, single
+from galm_tf.report.compare import compare_page
+from galm_tf.report.diagram import architecture_svg
+from galm_tf.report.page import Page, render, write_page
+from galm_tf.report.run_reading import read_run
+from galm_tf.report.single import single_page
+from galm_tf.search_space import Architecture
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder -> result of two runs, `galm` and `random`, on the same pictures."""
+    root = tmp_path_factory.mktemp("report")
+    data = write_data(root / "data")
+    return root, {name: write_run(root / name, data, root / "cache", name) for name in ("galm", "random")}
+
+
+@pytest.fixture
+def copy(runs, tmp_path):
+    """A copy of the galm run that a test may damage."""
+    shutil.copytree(runs[0] / "galm", tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def galm_html(runs):
+    return render(single_page(read_run(str(runs[0] / "galm"))))
+
+
+def text_of(page: str) -> str:
+    """What a reader sees."""
+    body = re.sub(r"<(script|style)[^>]*>.*?</\1>", " ", page[page.index("<body>") :], flags=re.S)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
+
+
+def drawn(page: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)[1])
+
+
+def test_headline_figures_are_those_of_result_json(runs, galm_html):
+    result, text = runs[1]["galm"], text_of(galm_html)
+    assert f'<b id="test-mauc">{result["test_mauc"]:.3f}</b>' in galm_html
+    assert '<b id="val-mauc">0.812</b>' in galm_html
+    assert "3 attributes tested of 4 searched" in text and "2.5 min whole run" in text
+    for name, value in (("skill", "0.88"), ("specialisation", "−0.062"), ("regret", "0.031"), ("entropy", "1.50")):
+        assert f"{name} {value}" in text
+    assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
+    assert "warm-up of the shared weights 1.5 min" in text and "loading, test and export 30 s" in text
+    assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
+
+
+def test_table_has_every_attribute_with_its_figures(runs, galm_html):
+    rows = re.findall(r"<tr data-network=.*?</tr>", galm_html, re.S)
+    wanted = {n: r for n, r in runs[1]["galm"]["per_attribute"].items() if "excluded" not in r}
+    assert len(rows) == len(wanted) == 4
+    for row, (name, figures_of) in zip(rows, wanted.items()):
+        text = html.unescape(re.sub(r"<[^>]+>", "|", row))
+        assert name.split("/", 1)[1] in text
+        assert Architecture.from_json(figures_of["architecture"]).canonical().describe() in text
+        for key in ("test_auc", "val_auc"):
+            assert ("–" if figures_of[key] is None else f"{figures_of[key]:.3f}") in text
+    assert "no test image has it" in html.unescape(html.unescape(rows[3])) and "1 attribute could not" in text_of(galm_html)
+
+
+def test_names_are_escaped_in_html_and_in_plots(galm_html):
+    assert "<img src=x" not in galm_html and "<class" not in galm_html and "<b>note" not in galm_html
+    assert NASTY in text_of(galm_html) and "<b>note</b>" in text_of(galm_html)
+    labels = json.dumps(drawn(galm_html)["correlation"])
+    assert "&lt;img" in labels and "&#36;x&#36;" in labels
+
+
+def test_page_is_self_contained(galm_html):
+    head = re.sub(r"<script>.*?</script>", "", galm_html, flags=re.S)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', head) and "default-src 'none'" in head
+    assert "plotly.js v" in galm_html and "data:image/jpeg;base64," in galm_html
+    assert galm_html.count("<html") == 1 and "prefers-color-scheme: dark" in galm_html
+
+
+def test_examples_are_the_scored_test_images(runs):
+    run = read_run(str(runs[0] / "galm"))
+    found = single_page(run).content["pictures"]
+    examples = found["examples"]["mine/red"]
+    scores = [p.score for p in examples.hits]
+    assert scores == sorted(scores, reverse=True) and examples.num_known == run.result["num_images"]["test"]
+    assert min(scores) > 0.5 and all(p.decision for p in examples.hits)  # Reddish knows red
+    assert {p.caption for p in examples.hits + examples.false_alarms} <= {"<class 6>", "<class 7>"}
+    assert len(found["sheet"]["training"]) == 18 and len(found["sheet"]["test"]) == 12
+
+
+def test_choice_table_is_table_4_of_result_json(runs):
+    run = read_run(str(runs[0] / "galm"))
+    table = single.choice_table(run)
+    assert table["domains"] == [("mine", 4)]
+    shares = [[c["shares"][0] for c in row["choices"]] for row in table["rows"]]
+    assert shares == [list(v.values()) for v in run.result["choice_frequencies"].values()]
+
+
+def test_choice_table_has_a_column_per_domain(copy):
+    result = json.loads((copy / "result.json").read_text())
+    rows = list(result["per_attribute"].values())[:3]
+    result.update(domains=["a", "b"], per_attribute=dict(zip(("a/x", "b/x", "b/y"), rows)))
+    write_json(copy / "result.json", result)
+    table = single.choice_table(read_run(str(copy)))
+    assert table["domains"] == [("a", 1), ("b", 2)]
+    kernel = table["rows"][2]["choices"]
+    assert [c["shares"][1] for c in kernel] == [np.mean([Architecture.from_number(n).conv4_kernel == k for n in NUMBERS[1:3]]) for k in (3, 5)]
+
+
+def test_correlation_is_the_cosine_in_clustered_order(galm_html):
+    figure = drawn(galm_html)["correlation"]
+    names, values = figure["layout"]["xaxis"]["ticktext"], np.array(figure["data"][0]["z"])
+    red, nasty = names.index("red"), next(i for i, n in enumerate(names) if "onerror" in n)
+    assert values[red, nasty] == 0.6 and values[red, names.index("unseen")] == -1 and abs(red - nasty) == 1
+    matrix = figures.correlation(np.array([[1.0, 0], [-1, 0.1], [1, 0.1], [-1, 0]]))
+    order = figures.clustered_order(matrix).tolist()
+    assert abs(order.index(0) - order.index(2)) == 1
+
+
+def test_curves_are_the_records(galm_html):
+    curves = drawn(galm_html)
+    assert curves["curve-loss"]["data"][0]["x"] == [24, 49] and curves["curve-loss"]["data"][0]["y"] == pytest.approx([0.676, 0.651])
+    assert curves["curve-entropy"]["data"][1]["name"] == "uniform, ln 2304" and "curve-validation" not in curves
+
+
+def test_diagram_shows_what_the_architecture_has():
+    full = architecture_svg(Architecture(True, True, 5, True, True, True, 3, 64, 256, "fc2"))
+    plain = architecture_svg(Architecture(False, False, 3, False, False, False, 3, 128, 64, "fc1"))
+    assert full.count('class="skip"') == 10 and plain.count('class="skip"') == 0  # a line and a head each
+    assert "Fc2" in full and ">256<" in full and "Fc2" not in plain
+    assert full.count("tower k5") == 1 and plain.count("tower k3") == 2
+
+
+def test_sections_without_material_are_left_out_in_a_sentence(runs):
+    page = render(single_page(read_run(str(runs[0] / "random"))))
+    text = text_of(page)
+    assert "heat map is left out" in text and "Skill, specialisation, regret and entropy are left out" in text
+    assert "correlation" not in drawn(page)
+
+
+@pytest.mark.parametrize("damage, sentence", [
+    (lambda run: shutil.rmtree(run / "saved_model"), "saved_model cannot be loaded"),
+    (lambda run: (run / "split.json").write_text("{"), "split.json cannot be read"),
+    (lambda run: (run / "metrics.jsonl").unlink(), "no metrics.jsonl"),
+    (lambda run: (run / "flags.txt").unlink(), "no flags.txt"),
+    (lambda run: (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"), "no attribute embeddings"),
+    (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
+    (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
+    (lambda run: edit_row(run, "mine/red", test_auc=0.25), "have changed since the run"),
+])
+def test_missing_pieces_leave_their_section_out(copy, damage, sentence):
+    damage(copy)
+    assert sentence in text_of(render(single_page(read_run(str(copy)))))
+
+
+def test_nothing_tested(copy):
+    for name in ("mine/red", f"mine/{NASTY}", "mine/dark"):
+        edit_row(copy, name, test_auc=None)
+    edit(copy / "result.json", test_mauc=None, num_attributes_tested=0)
+    page = render(single_page(read_run(str(copy)), with_pictures=False))
+    assert '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
+
+
+def test_compares_runs(runs, copy):
+    edit_row(copy, "mine/red", test_auc=0.5)
+    edit(copy / "config.json", warmup_steps=7)
+    first, second = read_run(str(runs[0] / "galm")), read_run(str(copy))
+    page = compare_page([first, second])
+    assert page.content["settings"] == [("warmup_steps", ["300", "7"])]
+    difference = 0.5 - first.rows["mine/red"]["test_auc"]
+    pair = page.content["paired"][0][1]
+    assert pair["count"] == 3 and pair["mean"] == pytest.approx(difference / 3) and (pair["better"], pair["worse"]) == (0, 1)
+    text = text_of(render(page))
+    assert f"{difference:.3f}".replace("-", "−") in text and "1: galm" in text and "2: run" in text
+    assert page.content["warnings"] == [] and f"{first.result['test_mauc']:.3f}" in text
+
+
+def test_comparison_warns_when_test_images_differ(runs, copy):
+    edit(copy / "config.json", split_seed=3)
+    page = compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])
+    assert "not tested on the same images" in page.content["warnings"][0]
+
+
+def test_comparison_without_shared_attributes(runs, copy):
+    result = json.loads((copy / "result.json").read_text())
+    result["per_attribute"] = {f"other{n}": r for n, r in result["per_attribute"].items()}
+    write_json(copy / "result.json", result)
+    text = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
+    assert "no attribute was tested in the first run and in another" in text
+
+
+@pytest.mark.parametrize("damage, parts", [
+    (lambda run: shutil.rmtree(run), ["is no folder", "runs/"]),
+    (lambda run: (run / "config.json").unlink(), ["config.json"]),
+    (lambda run: (run / "config.json").write_text("[]"), ["config.json", "other JSON"]),
+    (lambda run: (run / "result.json").unlink(), ["Expected a finished run", "--resume"]),
+    (lambda run: (run / "result.json").write_text('{"domains": ['), ["result.json", "cannot be read", "run it again"]),
+    (lambda run: (run / "result.json").write_text("[]"), ["list instead of an object"]),
+    (lambda run: edit(run / "result.json", test_mauc="high"), ["test_mauc='high'"]),
+    (lambda run: edit(run / "result.json", search=None), ["search='None'"]),
+    (lambda run: edit_row(run, "mine/red", threshold="x"), ["threshold='x' of 'mine/red'"]),
+    (lambda run: edit_row(run, "mine/red", architecture={"fc1_width": 64}), ["no architecture of 'mine/red'"]),
+    (lambda run: (run / "result.json").write_text('{"test_mauc": NaN}'), ["it holds NaN"]),
+])
+def test_bad_input_is_one_sentence(copy, damage, parts):
+    damage(copy)
+    with pytest.raises(UserError) as caught:
+        read_run(str(copy))
+    message = str(caught.value)
+    assert message.startswith("Expected ") and "Received: " in message and str(copy) in message and "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    page = Page("compare.html.j2", {}, {})
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(Exception, match="undefined"):
+        write_page(page, str(tmp_path / "report.html"))
+    monkeypatch.setattr("galm_tf.report.page.render", lambda page: "new")
+    write_page(page, str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text() == "new" and os.listdir(tmp_path) == ["report.html"]
+    assert stat.S_IMODE(os.stat(tmp_path / "report.html").st_mode) & 0o444 == 0o444
+    with pytest.raises(UserError, match="--out"):
+        write_page(page, str(tmp_path / "absent" / "report.html"))
+
+
+def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
+    def call(*arguments):
+        command = [sys.executable, "-m", "galm_tf.report", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = call(copy, "--nopictures")
+    assert done.returncode == 0, done.stderr
+    assert str(copy / "report.html") in done.stdout and "mAUC" in (copy / "report.html").read_text(encoding="utf-8")
+    twice = call(copy, str(copy) + "/")
+    assert twice.returncode == 2 and "named twice" in twice.stderr and "Traceback" not in twice.stderr
+
+
+def test_core_does_not_import_the_report():
+    root = pathlib.Path(report.__file__).parents[1]
+    sources = [path for path in root.rglob("*.py") if path.parent.name != "report"]
+    assert len(sources) > 40
+    assert [path.name for path in sources if re.search(r"galm_tf\.report|galm_tf import .*\breport\b", path.read_text("utf-8"))] == []
+
+
+def edit(path, **changes) -> None:
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def edit_row(run, name, **changes) -> None:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    result["per_attribute"][name].update(changes)
+    write_json(run / "result.json", result)

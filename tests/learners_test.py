@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluate
-from galm_tf.baselines import ale, dap, iap, learner
+from galm_tf import evaluate, pipeline
+from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels
 from galm_tf.baselines.features import read_features
 from galm_tf.benchmark import learners, methods
 from galm_tf.config import Config
@@ -168,6 +168,38 @@ def test_label_embedding_is_centred_and_of_norm_one_and_unknown_is_nothing():
     np.testing.assert_allclose(got, [[1, 0, 0], [-1, 0, 0], [0, 0, 0]])
 
 
+def test_hap_is_the_minimum_of_its_objective_with_the_dense_laplacian():
+    features, labels, _ = _planted(5, images=4)
+    labels[3:9, 2], labels[11, 0] = np.nan, np.nan
+    x, member = features.astype(np.float64), np.nan_to_num(labels).astype(np.float64)
+    degree, size = member.sum(axis=1), member.sum(axis=0)
+    root = np.divide(1, np.sqrt(degree), out=np.zeros(len(x)), where=degree > 0)
+    laplacian = np.eye(len(x)) - np.diag(root) @ member @ np.diag(1 / size) @ member.T @ np.diag(root)
+    assert (degree > 0).all()
+    np.testing.assert_allclose(laplacian @ np.sqrt(degree), 0, atol=1e-9)  # its null vector
+    np.testing.assert_allclose(hap.smoothness(x, labels), x.T @ laplacian @ x, atol=1e-6)
+    (b,) = hap.predictors(x, labels, [(3.0, 0.7)])
+    residual = x @ b - (2 * labels - 1)
+    residual = np.nan_to_num(residual - np.nanmean(residual, axis=0))  # the best constant; unknown ones have no part
+    np.testing.assert_allclose(x.T @ laplacian @ x @ b + 3 * x.T @ residual + 0.7 * b, 0, atol=1e-6)  # the gradient
+
+
+def test_hap_without_its_hypergraph_is_ridge_regression():
+    features, labels, _ = _planted(6)
+    (b,) = hap.predictors(features.astype(np.float64), labels, [(1e9, 2e9)])
+    ridge = Ridge(alpha=2.0).fit(features.astype(np.float64), 2 * labels - 1)
+    np.testing.assert_allclose(b, ridge.coef_.T, rtol=1e-5, atol=1e-7)
+
+
+def test_haps_kernel_map_with_every_image_a_landmark_is_the_kernel():
+    features, labels, class_ids = _planted(6)
+    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(features, labels, class_ids)
+    x = learner.FeatureScaler(features)(features)
+    mapped = made._map(features)
+    distances = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(mapped @ mapped.T, np.exp(-hap.KERNEL_WIDTH * distances), atol=1e-6)
+
+
 def _save(path, names, features):
     np.savez(path, image=np.array(names), features=np.asarray(features, np.float16))
     return str(path)
@@ -244,11 +276,21 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
     assert "settings" in (tmp_path / "learners.csv").read_text().splitlines()[0]
 
 
-def test_the_command_ends_with_one_sentence_for_images_that_the_file_lacks(small, tmp_path):
-    path = _save(tmp_path / "f.npz", ["a/1.jpg"], [[1]])
-    command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--domain=sun", "--image_size=32"]
-    command += ["--learners=iap", "--features=file", f"--features_file={path}", "--repeats=1", f"--out={tmp_path}/out"]
-    command += [f"--cache_dir={small.cache_dir}"]
+def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):
+    prepared = pipeline.prepare(small)
+    names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
+    order = np.random.default_rng(0).permutation(len(names))
+    np.savez(tmp_path / "f.npz", image=np.array(names)[order], features=pixels[order])
+    tables = [learners.run_learners(small, ["iap"], [0], "seed", path) for path in (None, str(tmp_path / "f.npz"))]
+    assert tables[0]["test_mauc"].tolist() == tables[1]["test_mauc"].tolist()
+    assert set(tables[1]["features"]) == {"f.npz (768)"}
+    np.savez(tmp_path / "f.npz", image=np.array(names)[1:], features=pixels[1:])
+    with pytest.raises(UserError, match=f"none for {names[0]}; make the file for this --data_dir"):
+        learners.run_learners(small, ["iap"], [0], "seed", str(tmp_path / "f.npz"))
+
+
+def test_the_command_ends_with_one_sentence():
+    command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--learners=dap,hop"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: Expected features of all") and "none for generated://" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap.")

@@ -17,7 +17,7 @@ import numpy as np
 from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_attributes
 from galm_tf.draws import Stream, generator
 
-RATES = (0.01, 0.1, 1.0)  # learning rates
+RATES = (0.001, 0.01, 0.1)  # learning rates
 EPOCHS = (1, 3, 10)  # passes: early stopping is ALE's regulariser
 MARGIN = 1.0
 

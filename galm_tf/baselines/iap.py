@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_attributes
 
-PENALTIES = (0.1, 1.0, 10.0, 100.0)  # scikit-learn's C
+PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C
 _STEPS = 200
 
 

@@ -24,6 +24,7 @@ from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels
 from galm_tf.baselines.ale import ALE
 from galm_tf.baselines.dap import DAP
+from galm_tf.baselines.hap import HAP
 from galm_tf.baselines.iap import IAP
 from galm_tf.baselines.learner import AttributeLearner
 from galm_tf.config import Config
@@ -34,6 +35,7 @@ LEARNERS: dict[str, Callable[[int], AttributeLearner]] = {  # seed -> learner
     "dap": lambda seed: DAP(),
     "iap": lambda seed: IAP(),
     "ale": lambda seed: ALE(seed=seed),
+    "hap": lambda seed: HAP(seed=seed),
 }
 
 

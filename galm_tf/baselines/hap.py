@@ -23,8 +23,8 @@ from sklearn.kernel_approximation import Nystroem
 
 from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose
 
-FITS = (0.1, 1.0, 10.0)  # λ
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # η
+FITS = (0.01, 0.1, 1.0, 10.0)  # λ
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # η
 KERNEL_WIDTH = 0.5  # γ of exp(-γ ‖x - x'‖²): 1 over the mean squared distance, which is 2 for scaled rows
 LANDMARKS = 500
 

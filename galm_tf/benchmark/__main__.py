@@ -2,6 +2,7 @@
 
     python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
+    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,ale --features=file --features_file=NPZ
     python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out.
@@ -16,7 +17,7 @@ import os
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf.benchmark import choosing, controller_speed, input_speed, methods, reward_speed, step_speed, timing
+from galm_tf.benchmark import choosing, controller_speed, input_speed, learners, methods, reward_speed, step_speed, timing
 
 FLAGS = flags.FLAGS
 _SPEED = {
@@ -31,12 +32,15 @@ _REPEATS, _QUICK_REPEATS = 7, 3
 
 def define_flags() -> None:
     config_lib.define_flags()
-    flags.DEFINE_enum("suite", None, [*_SPEED, "methods", "choosing"], "What to measure.", required=True)
+    flags.DEFINE_enum("suite", None, [*_SPEED, "methods", "learners", "choosing"], "What to measure.", required=True)
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds: a speed suite in about a minute.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suite methods: values of --method; the first is the reference.")
-    flags.DEFINE_integer("repeats", 5, "Suites methods and choosing: paired repetitions.", lower_bound=2)
-    flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suite methods: what differs between repetitions, the draws or the class-disjoint split.")
+    flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners: attribute learners; the first is the reference.")
+    flags.DEFINE_enum("features", "pixels", ["pixels", "file"], "Suite learners: what the learners see, 16x16 pixels of the images or --features_file.")
+    flags.DEFINE_string("features_file", "", "Suite learners with --features=file: an npz with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
+    flags.DEFINE_integer("repeats", 5, "Suites methods, learners and choosing: paired repetitions; 1 gives no interval.", lower_bound=1)
+    flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suites methods and learners: what differs between repetitions, the draws or the class-disjoint split.")
 
 
 def main(arguments: list[str]) -> None:
@@ -48,6 +52,11 @@ def main(arguments: list[str]) -> None:
     if FLAGS.suite == "choosing":
         table = choosing.run_choosing(config, range(FLAGS.repeats), FLAGS.out)
         return methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
+    if FLAGS.suite == "learners":
+        learners.check(FLAGS.learners, FLAGS.features, FLAGS.features_file)
+        path = FLAGS.features_file if FLAGS.features == "file" else None
+        table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary, path)
+        return methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
     table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary, FLAGS.out)
     return methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
 

@@ -3,7 +3,7 @@
     python -m galm_tf.report runs/A
     python -m galm_tf.report runs/A runs/B runs/C --out=comparison.html
 
-The page goes into the (first) run's folder unless --out names a file.
+The page goes into the (first) run's folder, as report.html or comparison.html, unless --out names a file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from absl import flags
 from galm_tf.errors import UserError
 from galm_tf.report.run_reading import read_run
 
-FILE = "report.html"
+FILE, COMPARISON = "report.html", "comparison.html"
 
 
 def define_flags() -> None:
     """What this command knows."""
-    flags.DEFINE_string("out", "", "File to write; report.html in the (first) run's folder when left out.")
+    flags.DEFINE_string("out", "", "File to write; report.html, or comparison.html of several runs, in the (first) run's folder when left out.")
     flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet and the scored examples.")
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     from galm_tf.report.single import single_page
 
     page = single_page(runs[0], flags.FLAGS.pictures) if len(runs) == 1 else compare_page(runs)
-    path = flags.FLAGS.out or os.path.join(folders[0], FILE)
+    path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else COMPARISON)
     write_page(page, path)
     print(f"Open it in a browser: {path}")
 

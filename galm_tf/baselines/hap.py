@@ -1,0 +1,100 @@
+"""HAP, hypergraph-regularised attribute predictors, on a kernel map.
+
+Huang, Elhoseiny, Elgammal & Yang, "Learning hypergraph-regularized attribute
+predictors", CVPR 2015: training images are the vertices of a hypergraph, each
+attribute is the hyperedge of the images that have it, and the predictors B,
+[D, N], are a regularised cut of it:
+
+    min over B, b of  tr(Bᵀ Xᵀ L X B) + λ ‖X B + b - Y‖² + η ‖B‖²,   Y in ±1,
+
+with the normalised Laplacian L of Zhou et al. (2006). B has a closed form. On a
+Nyström map of an RBF kernel it is the kernel version. Class-specific variants
+(CSHAP) are not here. Deviations are in BUILD.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from scipy import linalg
+from sklearn.kernel_approximation import Nystroem
+
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose
+
+FITS = (0.01, 0.1, 1.0, 10.0)  # λ
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # η
+KERNEL_WIDTH = 0.5  # γ of exp(-γ ‖x - x'‖²): 1 over the mean squared distance, which is 2 for scaled rows
+LANDMARKS = 500
+
+
+class HAP(AttributeLearner):
+    """Scores are X B: they order images, they are no probabilities."""
+
+    def __init__(
+        self,
+        kernel: str = "rbf",
+        fits: tuple[float, ...] = FITS,
+        penalties: tuple[float, ...] = PENALTIES,
+        seed: int = 0,
+    ):
+        assert kernel in ("rbf", "linear"), kernel
+        self._kernel, self._seed = kernel, seed
+        self._settings = tuple(itertools.product(fits, penalties))
+
+    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "HAP":
+        scale = FeatureScaler(features)
+        landmarks = Nystroem(gamma=KERNEL_WIDTH, n_components=min(LANDMARKS, len(features)), random_state=self._seed)
+        if self._kernel == "rbf":
+            landmarks.fit(scale(features))
+            self._map = lambda rows: landmarks.transform(scale(rows))
+        else:
+            self._map = scale
+        x = self._map(features)
+
+        def scores_of(train: np.ndarray, held: np.ndarray):
+            return (x[held] @ b for b in predictors(x[train], labels[train], self._settings))
+
+        fit, penalty = choose(self._settings, scores_of, labels, class_ids)
+        self.chosen = {"lambda": fit, "eta": penalty}
+        (self.weights,) = predictors(x, labels, [(fit, penalty)])
+        return self
+
+    def score(self, features: np.ndarray) -> np.ndarray:
+        return self._map(features) @ self.weights
+
+
+def smoothness(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Xᵀ L X of the attribute hypergraph, without the [n, n] Laplacian: [n, D], [n, N] -> [D, D].
+
+    L = I - D_v^-½ H D_e^-1 Hᵀ D_v^-½ with hyperedges of weight 1. An unknown label
+    makes no member; empty hyperedges and images in none connect nothing.
+    """
+    member = np.nan_to_num(labels).astype(np.float64)  # H
+    inverse_roots = [
+        np.divide(1.0, np.sqrt(d), out=np.zeros_like(d), where=d > 0) for d in (member.sum(axis=1), member.sum(axis=0))
+    ]
+    half = (x * inverse_roots[0][:, None]).T @ (member * inverse_roots[1])  # [D, N]
+    return x.T @ x - half @ half.T
+
+
+def predictors(x: np.ndarray, labels: np.ndarray, settings: Iterable[tuple[float, float]]) -> Iterator[np.ndarray]:
+    """B, [D, N], of each (λ, η): (Xᵀ L X + λ X̃ᵀ X̃ + η I)⁻¹ λ X̃ᵀ Y.
+
+    X̃ are the rows of known label, centred: unknown labels have no part in the
+    fit, and a free constant takes the frequency of an attribute out of it.
+    Attributes that are known for the same rows share one solution.
+    """
+    known = np.isfinite(labels)
+    smooth, identity = smoothness(x, labels), np.eye(x.shape[1])
+    patterns, group = np.unique(known, axis=1, return_inverse=True)
+    columns = [np.flatnonzero(np.ravel(group) == g) for g in range(patterns.shape[1])]
+    centred = [x[rows] - x[rows].mean(axis=0) if rows.any() else x[rows] for rows in patterns.T]
+    grams = [c.T @ c for c in centred]
+    right = [c.T @ (2.0 * labels[rows][:, own] - 1.0) for c, rows, own in zip(centred, patterns.T, columns)]
+    for fit, penalty in settings:
+        weights = np.zeros((x.shape[1], labels.shape[1]))
+        for gram, target, own in zip(grams, right, columns):
+            weights[:, own] = linalg.solve(smooth + fit * gram + penalty * identity, fit * target, assume_a="pos")
+        yield weights

@@ -1,0 +1,112 @@
+"""What every attribute learner on image features is, and how its settings are chosen.
+
+A learner is fitted on features of training images and scores the attributes of
+others. Its settings are chosen among the training classes only: folds are
+disjoint by class, as the test is, so no image and no label of a test class is
+looked at. Learners do not read images or files; `features` does.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from galm_tf import evaluate
+from galm_tf.errors import UserError
+
+FOLDS = 3
+
+
+class AttributeLearner(abc.ABC):
+    """Predicts attributes from features.
+
+    Attributes:
+      chosen: the settings that `fit` chose, by name; empty before.
+    """
+
+    chosen: dict[str, Any] = {}
+
+    @abc.abstractmethod
+    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "AttributeLearner":
+        """Chooses the settings, then fits all rows; returns itself.
+
+        Args:
+          features: [n, D].
+          labels: [n, N] in {0, 1, NaN}, NaN meaning unknown.
+          class_ids: int [n], of any values.
+        """
+
+    @abc.abstractmethod
+    def score(self, features: np.ndarray) -> np.ndarray:
+        """Features [m, D] -> float64 [m, N]; larger means more likely."""
+
+
+class FeatureScaler:
+    """Standardises each feature, then divides by √D, so that rows have a norm of about 1 whatever D is.
+
+    One grid of penalties and learning rates then suits 768 pixels and 1280 activations.
+    """
+
+    def __init__(self, features: np.ndarray):
+        """Takes mean and deviation from features [n, D]."""
+        self._scaler = StandardScaler().fit(np.asarray(features, np.float64))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """[m, D] -> float64 [m, D]."""
+        return self._scaler.transform(np.asarray(features, np.float64)) / np.sqrt(features.shape[1])
+
+
+def class_folds(class_ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(training rows, held-out rows) of each fold; no class is on both sides. Raises UserError for a single class."""
+    count = len(np.unique(class_ids))
+    if count < 2:
+        raise UserError(
+            "Expected at least two training classes, to choose a learner's settings on classes that it was not "
+            f"fitted on. Received: {count} among {len(class_ids)} training images; add images of other classes."
+        )
+    return GroupKFold(min(FOLDS, count)).split(class_ids, groups=class_ids)
+
+
+def choose(
+    settings: Sequence[Any],
+    scores_of: Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]],
+    labels: np.ndarray,
+    class_ids: np.ndarray,
+) -> Any:
+    """The setting with the greatest mAUC on held-out training classes, averaged over folds; the first among equals.
+
+    Args:
+      settings: candidates.
+      scores_of: (training rows, held-out rows) -> one [h, N] of scores per candidate, in order.
+      labels: [n, N] in {0, 1, NaN}.
+      class_ids: int [n].
+    """
+    values = []
+    for train, held in class_folds(class_ids):
+        aucs = [evaluate.auc_per_attribute(labels[held], s) for s in scores_of(train, held)]
+        values.append([evaluate.mean_auc(a) or 0.0 for a in aucs])
+    return settings[int(np.mean(values, axis=0).argmax())]
+
+
+def class_attributes(labels: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The class-attribute matrix of the training classes, from the labels of their images.
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}.
+      class_ids: int [n].
+
+    Returns:
+      The classes, [C], sorted; and the share of positives among the known labels of
+      each class, float64 [C, N], NaN where it has none. Labels that are the same
+      for all images of a class give back {0, 1}.
+    """
+    classes, members = np.unique(class_ids, return_inverse=True)
+    member = np.eye(len(classes))[:, np.ravel(members)]  # [C, n]
+    known = member @ np.isfinite(labels)
+    positive = member @ np.nan_to_num(labels)
+    return classes, np.divide(positive, known, out=np.full(known.shape, np.nan), where=known > 0)

@@ -1,0 +1,296 @@
+"""Attribute learners: a planted task, twins, shuffled and unknown labels, features files, the suite."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.svm import LinearSVC
+
+from galm_tf import evaluate, pipeline
+from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels
+from galm_tf.baselines.features import read_features
+from galm_tf.benchmark import learners, methods
+from galm_tf.config import Config
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+
+ALL = sorted(learners.LEARNERS)
+
+
+def _planted(classes, images=12, attributes=8, width=24, noise=1.0, seed=0):
+    """Features that hold the attributes of their class along fixed directions: (features, labels, class ids)."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).normal(size=(attributes, width))
+    class_ids = np.repeat(np.arange(classes), images)
+    labels = rng.integers(0, 2, (classes, attributes)).astype(np.float32)[class_ids]
+    features = labels @ directions + noise * rng.normal(size=(len(class_ids), width))
+    return features.astype(np.float32), labels, class_ids
+
+
+def _test_mauc(made, labels, class_ids, features):
+    test_features, test_labels, _ = _planted(40, seed=1)
+    scores = made.fit(features, labels, class_ids).score(test_features)
+    assert scores.shape == test_labels.shape and np.isfinite(scores).all()
+    return evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, scores))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_planted_task_is_learned_for_unseen_classes_and_shuffled_labels_are_not(name):
+    features, labels, class_ids = _planted(16)
+    made = learners.LEARNERS[name](0)
+    assert _test_mauc(made, labels, class_ids, features) > 0.8 and made.chosen
+    shuffled = np.random.default_rng(0).permutation(labels)
+    assert abs(_test_mauc(learners.LEARNERS[name](0), shuffled, class_ids, features) - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_some_unknown_labels_and_an_attribute_of_one_kind_do_no_harm(name):
+    features, labels, class_ids = _planted(16)
+    labels[np.random.default_rng(0).random(labels.shape) < 0.4] = np.nan
+    labels[class_ids < 3, 1] = np.nan  # whole classes
+    labels[:, 0] = np.where(np.isnan(labels[:, 0]), np.nan, 1.0)
+    test_features, test_labels, _ = _planted(40, seed=1)
+    scores = learners.LEARNERS[name](0).fit(features, labels, class_ids).score(test_features)
+    aucs = evaluate.auc_per_attribute(test_labels, scores)
+    assert np.isfinite(scores).all() and aucs[1] > 0.65 and aucs[1:].mean() > 0.8
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_stands_behind_an_unknown_label_does_not_matter(name):
+    """Two label matrices that become the same once the unknown are hidden; and NaN is not read as 0."""
+    features, labels, class_ids = _planted(12)
+    unknown = np.random.default_rng(0).random(labels.shape) < 0.3
+    hidden, flipped = (np.where(unknown, np.nan, v) for v in (labels, np.where(unknown, 1 - labels, labels)))
+    fits = [learners.LEARNERS[name](0).fit(features, v, class_ids).score(features) for v in (hidden, flipped)]
+    np.testing.assert_array_equal(*fits)
+    zeros = learners.LEARNERS[name](0).fit(features, np.nan_to_num(hidden), class_ids).score(features)
+    assert np.abs(zeros - fits[0]).max() > 0.01
+
+
+def test_folds_are_disjoint_by_class_and_one_class_is_refused():
+    class_ids = np.repeat(np.arange(7), 5)
+    held = []
+    for train, part in learner.class_folds(class_ids):
+        assert not set(class_ids[train]) & set(class_ids[part])
+        held += part.tolist()
+    assert sorted(held) == list(range(35))
+    with pytest.raises(UserError, match="at least two training classes.*Received: 1 among 4"):
+        learner.class_folds(np.zeros(4, int))
+
+
+def test_settings_are_chosen_on_held_out_classes_without_test_classes():
+    """The planted best setting wins; candidates only ever see training rows."""
+    _, labels, class_ids = _planted(9)
+    assert learner.choose("abc", lambda train, held: [1 - labels[held], labels[held], 0 * labels[held]], labels, class_ids) == "b"
+
+
+def test_class_attributes_are_shares_of_known_labels():
+    labels = np.array([[1, 0], [0, np.nan], [np.nan, np.nan], [1, np.nan]])
+    classes, matrix = learner.class_attributes(labels, np.array([4, 4, 4, 2]))
+    assert classes.tolist() == [2, 4]
+    np.testing.assert_array_equal(matrix, [[1, np.nan], [0.5, 0]])
+
+
+def test_scaled_rows_have_a_norm_of_about_one_at_any_width():
+    for width in (5, 500):
+        features = 7 + 3 * np.random.default_rng(0).normal(size=(400, width))
+        assert (learner.FeatureScaler(features)(features) ** 2).sum(axis=1).mean() == pytest.approx(1)
+
+
+def test_dap_is_scikit_learns_calibrated_svm_on_the_known_rows():
+    features, labels, class_ids = _planted(24, noise=2.0)
+    labels[np.random.default_rng(0).random(len(labels)) < 0.3, 2] = np.nan
+    made = dap.DAP(penalties=(0.5,)).fit(features, labels, class_ids)
+    x, known = learner.FeatureScaler(features)(features), np.isfinite(labels[:, 2])
+    row = np.full(len(x), -1)
+    row[known] = np.arange(known.sum())
+    folds = [(row[a][known[a]], row[b][known[b]]) for a, b in learner.class_folds(class_ids)]
+    twin = CalibratedClassifierCV(LinearSVC(C=0.5, dual=False, tol=1e-3), method="sigmoid", cv=folds, ensemble=False)
+    expected = twin.fit(x[known], labels[known, 2]).predict_proba(x)[:, 1]
+    np.testing.assert_allclose(made.score(features)[:, 2], expected, atol=2e-3)
+
+
+def test_a_sigmoid_never_turns_the_svm_around():
+    margins, labels = np.array([-2.0, -1, 1, 2, np.nan]), np.array([1.0, 1, 0, 0, 0])
+    slope, offset = dap.platt(margins, labels)
+    assert 0 < slope < 0.1 and offset == pytest.approx(np.log(3 / 4))
+    assert dap.platt(margins, 1 - labels)[0] > 0.5
+    assert dap.platt(margins, np.ones(5)) == (1.0, 0.0)
+
+
+def test_iap_is_the_class_posterior_times_the_class_matrix():
+    features, labels, class_ids = _planted(6)
+    made = iap.IAP(penalties=(2.0,)).fit(features, labels, class_ids * 3 + 1)
+    x = learner.FeatureScaler(features)(features)
+    posterior = LogisticRegression(C=2.0, tol=1e-3, max_iter=200).fit(x, class_ids).predict_proba(x)
+    np.testing.assert_allclose(made.score(features), posterior @ labels[::12], rtol=1e-6)
+
+
+def test_iap_shares_out_the_posterior_of_classes_with_unknown_attributes():
+    matrix = np.array([[1, np.nan, np.nan], [0, 1, np.nan], [0.5, 0, np.nan]])
+    got = iap.attribute_probabilities(np.array([[0.5, 0.3, 0.2]]), matrix)
+    np.testing.assert_allclose(got, [[0.6, 0.3 / 0.5, 0.5]])
+
+
+def test_ale_steps_are_those_of_the_full_matrix():
+    """One epoch by the paper's update of W, [D, N], step by step, with the same draws."""
+    features, labels, class_ids = _planted(5, images=4)
+    features = features.astype(np.float64)
+    embedding = ale.label_embedding(learner.class_attributes(labels, class_ids)[1])
+    start = 0.1 * np.random.default_rng(1).normal(size=(features.shape[1], 5))
+    got = ale.ranking_epoch(features, class_ids, embedding, start, 0.05, np.random.default_rng(7)) @ embedding
+    rng, w, steps = np.random.default_rng(7), start @ embedding, 0
+    for i in rng.permutation(len(features)):
+        x, y = features[i], class_ids[i]
+        others = [c for c in range(5) if c != y]
+        for tries, c in enumerate((others[j] for j in rng.permutation(4)), 1):
+            if 1 + x @ w @ embedding[c] > x @ w @ embedding[y]:
+                beta = sum(1 / j for j in range(1, 4 // tries + 1))
+                w, steps = w + 0.05 * beta * np.outer(x, embedding[y] - embedding[c]), steps + 1
+                break
+    assert steps > 3
+    np.testing.assert_allclose(got, w, rtol=1e-6, atol=1e-9)
+
+
+def test_ales_first_step_in_closed_form():
+    """Two classes, one image, W = 0: the only other class violates, its rank is 1, so W = rate · θ (φ(y) - φ(y'))ᵀ."""
+    embedding, x = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[2.0, 3.0, 5.0]])
+    w = ale.ranking_epoch(x, np.array([1]), embedding, np.zeros((3, 2)), 0.5, np.random.default_rng(0)) @ embedding
+    np.testing.assert_allclose(w, 0.5 * np.outer(x[0], [-1, 1]))
+
+
+def test_label_embedding_is_centred_and_of_norm_one_and_unknown_is_nothing():
+    got = ale.label_embedding(np.array([[1, 0, np.nan], [0, 0, np.nan], [0.5, np.nan, 1.0]]))
+    np.testing.assert_allclose(got, [[1, 0, 0], [-1, 0, 0], [0, 0, 0]])
+
+
+def test_hap_is_the_minimum_of_its_objective_with_the_dense_laplacian():
+    features, labels, _ = _planted(5, images=4)
+    labels[3:9, 2], labels[11, 0] = np.nan, np.nan
+    x, member = features.astype(np.float64), np.nan_to_num(labels).astype(np.float64)
+    degree, size = member.sum(axis=1), member.sum(axis=0)
+    root = np.divide(1, np.sqrt(degree), out=np.zeros(len(x)), where=degree > 0)
+    laplacian = np.eye(len(x)) - np.diag(root) @ member @ np.diag(1 / size) @ member.T @ np.diag(root)
+    assert (degree > 0).all()
+    np.testing.assert_allclose(laplacian @ np.sqrt(degree), 0, atol=1e-9)  # its null vector
+    np.testing.assert_allclose(hap.smoothness(x, labels), x.T @ laplacian @ x, atol=1e-6)
+    (b,) = hap.predictors(x, labels, [(3.0, 0.7)])
+    residual = x @ b - (2 * labels - 1)
+    residual = np.nan_to_num(residual - np.nanmean(residual, axis=0))  # the best constant; unknown ones have no part
+    np.testing.assert_allclose(x.T @ laplacian @ x @ b + 3 * x.T @ residual + 0.7 * b, 0, atol=1e-6)  # the gradient
+
+
+def test_hap_without_its_hypergraph_is_ridge_regression():
+    features, labels, _ = _planted(6)
+    (b,) = hap.predictors(features.astype(np.float64), labels, [(1e9, 2e9)])
+    ridge = Ridge(alpha=2.0).fit(features.astype(np.float64), 2 * labels - 1)
+    np.testing.assert_allclose(b, ridge.coef_.T, rtol=1e-5, atol=1e-7)
+
+
+def test_haps_kernel_map_with_every_image_a_landmark_is_the_kernel():
+    features, labels, class_ids = _planted(6)
+    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(features, labels, class_ids)
+    x = learner.FeatureScaler(features)(features)
+    mapped = made._map(features)
+    distances = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(mapped @ mapped.T, np.exp(-hap.KERNEL_WIDTH * distances), atol=1e-6)
+
+
+def _save(path, names, features):
+    np.savez(path, image=np.array(names), features=np.asarray(features, np.float16))
+    return str(path)
+
+
+def test_a_features_file_is_matched_by_path_in_any_order(tmp_path):
+    paths = ["/data/x/a/1.jpg", "/data/x/b/1.jpg", "/data/x/b/2.jpg"]
+    path = _save(tmp_path / "f.npz", ["b/2.jpg", "c/9.jpg", "a\\1.jpg", "./b/1.jpg"], [[2], [9], [0], [1]])
+    got = read_features(path, paths)
+    assert got.dtype == np.float32 and got.tolist() == [[0], [1], [2]]
+
+
+def test_objects_of_one_picture_take_its_rows_in_order(tmp_path):
+    path = _save(tmp_path / "f.npz", ["p.jpg", "q.jpg", "p.jpg"], [[1], [2], [3]])
+    assert read_features(path, ["/d/p.jpg", "/d/p.jpg", "/d/q.jpg"]).tolist() == [[1], [3], [2]]
+    with pytest.raises(UserError, match=r"Received: 3 rows, only 2 for /d/p.jpg; make the file"):
+        read_features(path, ["/d/p.jpg"] * 3)
+
+
+def test_bad_features_files_are_told_in_a_sentence(tmp_path):
+    good = _save(tmp_path / "f.npz", ["a/1.jpg"], [[1]])
+    with pytest.raises(UserError, match=r"features of all 3 images in .*f.npz. Received: 1 rows, none for /d/b/2.jpg"):
+        read_features(good, ["/d/a/1.jpg", "/d/b/2.jpg", "/d/c/3.jpg"])
+    short = _save(tmp_path / "short.npz", ["1.jpg"], [[1]])
+    with pytest.raises(UserError, match="one image each. Received: 1.jpg, the end of both /d/a/1.jpg and /d/b/1.jpg"):
+        read_features(short, ["/d/a/1.jpg", "/d/b/1.jpg"])
+    with pytest.raises(UserError, match="NaN or infinity for 1 of 1 images, first /d/a/1.jpg"):
+        read_features(_save(tmp_path / "nan.npz", ["a/1.jpg"], [[np.nan]]), ["/d/a/1.jpg"])
+    with pytest.raises(UserError, match=r"Received: image <U1 \[1\], features float16 \[2, 1\]; write both"):
+        read_features(_save(tmp_path / "length.npz", ["a"], [[1], [2]]), ["/d/a"])
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(UserError, match="Received: neither"):
+        read_features(str(tmp_path / "other.npz"), ["/d/a"])
+    np.savez(tmp_path / "objects.npz", image=np.array(["a", None], object), features=np.zeros((2, 1)))
+    np.save(tmp_path / "one.npy", np.zeros((2, 1)))
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "f.npz").read_bytes()[:300])
+    for name in ("objects.npz", "text.npz", "one.npy", "cut.npz"):
+        with pytest.raises(UserError, match=f"npz of plain arrays in .*{name}"):
+            read_features(str(tmp_path / name), ["/d/a"])
+    with pytest.raises(UserError, match="which is no file"):
+        read_features(str(tmp_path / "absent.npz"), ["/d/a"])
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ((["dop"], "pixels", ""), "Received: dop; nearest: dap"),
+        (([], "pixels", ""), "Received: none"),
+        ((["dap", "dap"], "pixels", ""), "each learner once. Received: learners=dap,dap"),
+        ((["dap"], "file", ""), "Expected --features_file beside"),
+        ((["dap"], "pixels", "f.npz"), "Received: features=pixels and features_file=f.npz"),
+    ],
+)
+def test_flags_that_do_not_fit_are_told(arguments, text):
+    with pytest.raises(UserError, match=text):
+        learners.check(*arguments)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
+    return Config(domain=("sun",), image_size=32, cache_dir=str(tmp_path / "cache"))
+
+
+def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp_path, capsys):
+    table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", None)
+    assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
+    assert set(table["features"]) == {"pixels 16x16 (768)"}
+    assert (table.groupby("seed")["num_attributes_tested"].nunique() == 1).all()
+    methods.write(table, "iap", "learners", str(tmp_path))
+    text = (tmp_path / "learners.txt").read_text()
+    assert text.strip() == capsys.readouterr().out.strip() and text.count("pixels 16x16 (768)") == 3 and "low" in text
+    assert "settings" in (tmp_path / "learners.csv").read_text().splitlines()[0]
+
+
+def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):
+    prepared = pipeline.prepare(small)
+    names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
+    order = np.random.default_rng(0).permutation(len(names))
+    np.savez(tmp_path / "f.npz", image=np.array(names)[order], features=pixels[order])
+    tables = [learners.run_learners(small, ["iap"], [0], "seed", path) for path in (None, str(tmp_path / "f.npz"))]
+    assert tables[0]["test_mauc"].tolist() == tables[1]["test_mauc"].tolist()
+    assert set(tables[1]["features"]) == {"f.npz (768)"}
+    np.savez(tmp_path / "f.npz", image=np.array(names)[1:], features=pixels[1:])
+    with pytest.raises(UserError, match=f"none for {names[0]}; make the file for this --data_dir"):
+        learners.run_learners(small, ["iap"], [0], "seed", str(tmp_path / "f.npz"))
+
+
+def test_the_command_ends_with_one_sentence():
+    command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--learners=dap,hop"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap.")

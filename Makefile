@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check galm_tf tests
+	$(BIN)/ruff check galm_tf tests benchmarks
 
 setup: $(VENV)/.installed-dev
 

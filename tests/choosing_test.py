@@ -1,0 +1,51 @@
+"""Suite `choosing` on planted rewards: what is looked up, and that better choices show."""
+
+import numpy as np
+import pytest
+
+from galm_tf import search_space
+from galm_tf.benchmark import choosing
+from galm_tf.config import Config
+from galm_tf.reward import RewardTable
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Rows of run_choosing for a noisy validation table over rewards that are sums over decisions."""
+    rng = np.random.default_rng(0)
+    indices = search_space.all_indices()
+    truth = np.full((N, search_space.NUM_ARCHITECTURES), 0.7)
+    for decision, count in enumerate(search_space.NUM_CHOICES):
+        truth += 0.01 * rng.normal(size=(N, count))[:, indices[:, decision]]
+    halves = tuple((truth + 0.04 * rng.normal(size=truth.shape)).astype(np.float32) for _ in range(2))
+    validation = RewardTable((halves[0] + halves[1]) / 2, halves)
+    truth = truth.astype(np.float32)
+    truth[-1] = np.nan  # not tested: must not count anywhere
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choosing, "_tables", lambda config, path: (validation, RewardTable(truth, (truth, truth))))
+        config = Config(rounds=1, controller_steps=150, samples_per_step=48)
+        yield choosing.run_choosing(config, [0], "nowhere").set_index("method"), validation, truth
+
+
+def test_random_and_oracle_are_mean_and_best_of_the_test_table(table):
+    rows, _, truth = table
+    assert rows.loc["random", "test_mauc"] == pytest.approx(truth[:-1].mean(), abs=1e-6)
+    assert rows.loc["oracle", "test_mauc"] == pytest.approx(truth[:-1].max(axis=1).mean(), abs=1e-6)
+
+
+def test_every_rule_is_judged_by_the_test_table(table):
+    rows, validation, truth = table
+    assert choosing.REFERENCE in rows.index
+    assert {"galm, most probable", "enas", "evolution", "exhaustive", "single_best", "best of shrunken rewards"} <= set(rows.index)
+    chosen = validation.full[:-1].argmax(axis=1)
+    assert rows.loc["exhaustive", "test_mauc"] == pytest.approx(truth[np.arange(N - 1), chosen].mean(), abs=1e-6)
+    assert rows.loc["exhaustive", "val_mauc"] == pytest.approx(validation.full[:-1].max(axis=1).mean(), abs=1e-6)
+    assert (rows["test_mauc"] <= rows.loc["oracle", "test_mauc"] + 1e-6).all()
+
+
+def test_less_noise_chooses_better(table):
+    rows = table[0]["test_mauc"]
+    assert rows["random"] < rows["exhaustive"] < rows["best of shrunken rewards"]
+    assert rows["single_best"] < rows["best of shrunken rewards"]  # attributes agree in nothing here

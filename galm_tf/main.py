@@ -60,7 +60,6 @@ def summary(result: dict[str, Any], path: str) -> str:
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
     lines.append(f"Try it:   python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
-    lines.append(f"See it:   python -m galm_tf.report {path}")
     lines.append(f"Watch it: tensorboard --logdir={path}")
     return "\n".join(lines)
 

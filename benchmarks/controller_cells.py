@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     table = planted()
     if arguments[1:]:
         with np.load(arguments[1]) as stored:
-            table = RewardTable(stored["full"], (stored["half_a"], stored["half_b"]))
+            table = RewardTable.from_arrays(stored)
     print(f"{int(table.crossfitted.sum())} attributes, {FLAGS.steps} steps, seeds 0 to {FLAGS.seeds - 1}", flush=True)
     for cell in FLAGS.cells:
         skills, seconds = zip(*(skill(table, cell, seed, FLAGS.steps) for seed in range(FLAGS.seeds)))

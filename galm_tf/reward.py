@@ -14,7 +14,7 @@ the Keras functional model, architecture by architecture.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Iterable, Optional, Sequence
+from typing import Callable, Iterable, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -61,6 +61,14 @@ class RewardTable:
 
     full: np.ndarray
     halves: tuple[np.ndarray, np.ndarray]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """By the names under which a run stores them."""
+        return {"full": self.full, "half_a": self.halves[0], "half_b": self.halves[1]}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "RewardTable":
+        return cls(arrays["full"], (arrays["half_a"], arrays["half_b"]))
 
     @property
     def rewarded(self) -> np.ndarray:

@@ -7,6 +7,7 @@ events, architectures.json, result.json and saved_model/ (DESIGN §4).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -69,6 +70,12 @@ class RunFolder:
                 f"--flagfile={os.path.join(path, 'flags.txt')}."
             )
         return cls(path)
+
+    @classmethod
+    def begin_or_resume(cls, path: str, config: Config) -> tuple[Config, "RunFolder"]:
+        """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
+        config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
+        return config, (cls.resume if config.resume else cls.create)(path, config)
 
     def remove_if_unused(self) -> None:
         """Removes the folder when nothing but the settings was ever written into it."""

@@ -240,9 +240,9 @@ class Search:
         name = f"tables/round{round_}.npz"
         stored = self._folder.read_arrays(name)
         if stored is not None:
-            return RewardTable(stored["full"], (stored["half_a"], stored["half_b"]))
+            return RewardTable.from_arrays(stored)
         table = self.validation.exact_table(f"reward table {round_}")
-        self._folder.write_arrays(name, {"full": table.full, "half_a": table.halves[0], "half_b": table.halves[1]})
+        self._folder.write_arrays(name, table.to_arrays())
         return table
 
     def _record_table(self, table: RewardTable, step: int) -> None:

@@ -137,11 +137,16 @@ def _show(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+def clustered_order(matrix: np.ndarray) -> np.ndarray:
+    """Indices that put similar attributes side by side: int [N]; the rows of `matrix` [N, N] are compared."""
+    return leaves_list(linkage(matrix, "average")) if len(matrix) > 2 else np.arange(len(matrix))
+
+
 def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """uint8 [H, W, 4] picture of a symmetric matrix, similar attributes side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    order = leaves_list(linkage(matrix, "average")) if len(matrix) > 2 else np.arange(len(matrix))
+    order = clustered_order(matrix)
     inches = float(np.clip(2.5 + 0.14 * len(matrix), 5, 30))
     figure = matplotlib.figure.Figure((inches + 1.5, inches), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)

@@ -49,15 +49,14 @@ class Validation:
             for group in range(len(self._domain.domain_names)):
                 ids = np.flatnonzero(self._domain.attribute_domains == group)
                 if len(ids):
-                    part = self._engine(group).table(ids, progress.each)
+                    part = self.engine(self.scoring_images(group)).table(ids, progress.each)
                     full[:, ids] = part.full, *part.halves
         return RewardTable(full[0], (full[1], full[2]))
 
-    def _engine(self, group: int) -> RewardEngine:
+    def engine(self, images: ScoringImages) -> RewardEngine:
+        """The exact reward engine on these images, by the settings."""
         config = self._config
-        return RewardEngine(
-            self._supernet, self.scoring_images(group), config.reward, config.reward_memory_mib, self._log_weights
-        )
+        return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._log_weights)
 
     def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N])."""

@@ -17,9 +17,9 @@ from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.errors import UserError
 from galm_tf.reinforce import Reinforce
+from planted_rewards import INDICES, planted, quality
 
 N = 3
-INDICES = search_space.all_indices()
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 CELLS = ("lstm", "nas", "layernorm_lstm") if HAS_ADDONS else ("lstm",)
 ADDONS_CELLS = CELLS[1:]
@@ -185,26 +185,13 @@ def test_named_variables_are_all_variables_and_each_gets_a_gradient(cell, condit
 # ---- Learning -----------------------------------------------------------------------
 
 
-def _planted(targets):
-    """Reward table with one best architecture per row: 0.65 plus 0.02 times the share of its choices taken."""
-    agree = (INDICES[None] == INDICES[np.asarray(targets)][:, None]).mean(2)
-    return (0.65 + 0.02 * agree).astype(np.float32)
-
-
-def _quality(controller, table):
-    """Mean over attributes of (reward of the most probable - mean) / (best - mean)."""
-    chosen = controller.all_log_probs(tf.range(len(table))).numpy().argmax(1)
-    got = table[np.arange(len(table)), chosen] - table.mean(1)
-    return float((got / (table.max(1) - table.mean(1))).mean())
-
-
 def _learn(trainer, table, first, steps):
     return trainer.train_on_table(table, np.ones(len(table), bool), first, steps)
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_own_planted_optima_are_found_and_a_resume_takes_the_same_steps(cell):
-    table = _planted([0, 2303, 1357])
+    table = planted([0, 2303, 1357])
     controller = _controller(cell)
     trainer = Reinforce(controller, FAST, 120, seed=11)
     before = {k: v.numpy() for k, v in trainer.named_variables.items()}
@@ -214,7 +201,7 @@ def test_own_planted_optima_are_found_and_a_resume_takes_the_same_steps(cell):
     _learn(trainer, table, 5, 4)
     expected = {k: v.numpy() for k, v in trainer.named_variables.items()}
     _learn(trainer, table, 9, 100)
-    assert _quality(controller, table) > 0.9
+    assert quality(controller, table) > 0.9
     for name, variable in trainer.named_variables.items():  # back to the checkpoint
         variable.assign(stored[name])
     _learn(trainer, table, 5, 4)
@@ -235,7 +222,7 @@ def test_nothing_is_learned_at_learning_rate_0(cell, eagerly):
     controller = _controller(cell)
     before = {k: v.numpy() for k, v in controller.named_variables.items()}
     trainer = Reinforce(controller, dataclasses.replace(FAST, controller_learning_rate=0.0), 100, seed=11)
-    _learn(trainer, _planted([1357] * N), 0, 3)
+    _learn(trainer, planted([1357] * N), 0, 3)
     for name, variable in controller.named_variables.items():
         np.testing.assert_array_equal(variable.numpy(), before[name])
 

@@ -10,9 +10,9 @@ from galm_tf import reinforce, search_space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.reinforce import Reinforce
+from planted_rewards import INDICES, planted, quality
 
 N = 4
-INDICES = search_space.all_indices()
 PLAIN = Config(controller_optimizer="sgd", controller_learning_rate=0.5, entropy_weight=0.0, normalize_advantage=False)
 ADAM = Config(controller_learning_rate=5e-3, samples_per_step=32)
 PAPER = Config(
@@ -40,19 +40,6 @@ def _give(trainer, ids, rewards, numbers, step=0):
 
 def _one_hot(numbers):
     return np.concatenate([np.eye(n)[INDICES[numbers][:, d]] for d, n in enumerate(search_space.NUM_CHOICES)], axis=1)
-
-
-def _planted(targets):
-    """Reward table with one best architecture per row: 0.65 plus 0.02 times the share of its choices taken."""
-    agree = (INDICES[None] == INDICES[np.asarray(targets)][:, None]).mean(2)
-    return (0.65 + 0.02 * agree).astype(np.float32)
-
-
-def _quality(controller, table):
-    """Mean over attributes of (reward of the most probable - mean) / (best - mean)."""
-    chosen = controller.all_log_probs(tf.range(len(table))).numpy().argmax(1)
-    got = table[np.arange(len(table)), chosen] - table.mean(1)
-    return float((got / (table.max(1) - table.mean(1))).mean())
 
 
 # ---- One step by hand ----------------------------------------------------------
@@ -214,7 +201,7 @@ def test_rewards_are_those_of_the_sampled_architectures():
 
 def test_only_rewarded_attributes_are_trained():
     controller, trainer = _build(ADAM)
-    table = _planted([7, 900, 1500, 2300])
+    table = planted([7, 900, 1500, 2300])
     table[[0, 2]] = np.nan
     before = controller.arm.embedding.numpy()
     metrics = trainer.train_on_table(table, np.array([False, True, False, True]), 0, 3)
@@ -232,10 +219,10 @@ MANY = np.random.default_rng(5).choice(search_space.NUM_ARCHITECTURES, 24, repla
 
 def _learn(config, targets, steps):
     controller, trainer = _build(config, 150, len(targets))
-    table, rewarded = _planted(targets), np.ones(len(targets), bool)
+    table, rewarded = planted(targets), np.ones(len(targets), bool)
     first = trainer.train_on_table(table, rewarded, 0, 10)
     last = trainer.train_on_table(table, rewarded, 10, steps - 10)
-    return _quality(controller, table), first, last
+    return quality(controller, table), first, last
 
 
 def test_a_planted_reward_is_found():
@@ -268,13 +255,13 @@ def test_the_papers_settings_do_not_even_find_a_shared_one():
 def test_every_weight_moves(config):
     _, trainer = _build(config)
     before = _values(trainer)
-    trainer.train_on_table(_planted(OWN), np.ones(N, bool), 0, 5)
+    trainer.train_on_table(planted(OWN), np.ones(N, bool), 0, 5)
     for name, value in _values(trainer).items():
         assert (value != before[name]).any(), name
 
 
 def test_more_steps_are_the_same_steps_taken_in_two_parts():
-    table, rewarded = _planted(OWN), np.ones(N, bool)
+    table, rewarded = planted(OWN), np.ones(N, bool)
     _, whole = _build(ADAM)
     whole.train_on_table(table, rewarded, 0, 12)
     _, first = _build(ADAM)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from galm_tf import pipeline, selection
 from galm_tf.config import Config
-from galm_tf.reward import RewardEngine, RewardTable
+from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
@@ -66,26 +66,21 @@ def _choices(table: RewardTable, config: Config) -> dict[str, np.ndarray]:
 
 def _tables(config: Config, path: str) -> tuple[RewardTable, RewardTable]:
     """Rewards of all architectures on validation and on test images; kept in a run folder."""
-    if os.path.exists(os.path.join(path, "config.json")):
-        config = dataclasses.replace(config, resume=True)
-        folder = RunFolder.resume(path, config)
-    else:
-        folder = RunFolder.create(path, config)
+    config, folder = RunFolder.begin_or_resume(path, config)
     stored = [folder.read_arrays(f"tables/{name}.npz") for name in ("validation", "test")]
     if None in stored:
-        stored = _compute_tables(config, folder)
-    validation, test = (RewardTable(s["full"], (s["half_a"], s["half_b"])) for s in stored)
+        return _compute_tables(config, folder)
+    validation, test = map(RewardTable.from_arrays, stored)
     return validation, test
 
 
-def _compute_tables(config: Config, folder: RunFolder) -> list[dict[str, np.ndarray]]:
+def _compute_tables(config: Config, folder: RunFolder) -> tuple[RewardTable, RewardTable]:
     prepared = pipeline.prepare(config)
     search = pipeline.search(config, folder, prepared, RandomArchitecture)
     test = prepared.split.test
     images = search.validation.features(test, prepared.domain.labels[test])
-    engine = RewardEngine(search.supernet, images, config.reward, config.reward_memory_mib, search.log_weights)
-    tables = [search.validation.exact_table("validation"), engine.table(np.arange(search.num_attributes))]
-    arrays = [{"full": t.full, "half_a": t.halves[0], "half_b": t.halves[1]} for t in tables]
-    for name, values in zip(("validation", "test"), arrays):
-        folder.write_arrays(f"tables/{name}.npz", values)
-    return arrays
+    tested = search.validation.engine(images).table(np.arange(search.num_attributes))
+    judged = search.validation.exact_table("validation")
+    for name, table in (("validation", judged), ("test", tested)):
+        folder.write_arrays(f"tables/{name}.npz", table.to_arrays())
+    return judged, tested

@@ -47,12 +47,7 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
 
 def _run_once(config: Config, prepared: pipeline.Prepared) -> dict:
     """The result of a run: read, resumed or made."""
-    path = config.run_dir
-    if os.path.exists(os.path.join(path, "config.json")):
-        config = dataclasses.replace(config, resume=True)
-        folder = RunFolder.resume(path, config)
-    else:
-        folder = RunFolder.create(path, config)
+    config, folder = RunFolder.begin_or_resume(config.run_dir, config)
     return pipeline.run(config, folder, prepared, METHODS[config.method])
 
 

@@ -11,10 +11,10 @@ import math
 from typing import Any, Optional, Sequence
 
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage
 
 from galm_tf import search_space
 from galm_tf.report.run_reading import FinishedRun
+from galm_tf.telemetry import clustered_order
 
 Figure = dict[str, Any]
 
@@ -104,11 +104,6 @@ def correlation(vectors: np.ndarray) -> np.ndarray:
     """Cosine of attribute embeddings [N, D]: float64 [N, N]."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.clip(unit @ unit.T, -1, 1)
-
-
-def clustered_order(matrix: np.ndarray) -> np.ndarray:
-    """Indices that put similar attributes side by side: int [N]; the rows of `matrix` [N, N] are compared."""
-    return leaves_list(linkage(matrix, "average")) if len(matrix) > 2 else np.arange(len(matrix))
 
 
 def heat_map(matrix: np.ndarray, names: Sequence[str]) -> Figure:

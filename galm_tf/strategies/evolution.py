@@ -15,7 +15,7 @@ from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.reward import RewardTable
-from galm_tf.strategies.tabular import mean_rewards
+from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import Strategy
 
 POPULATION, TOURNAMENT = 64, 16
@@ -44,7 +44,7 @@ class Evolution(Strategy):
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """Cycles that read as many rewards as a policy's steps would, shared among the attributes."""
-        rewards = np.where(table.rewarded[:, None], table.full, mean_rewards(table))
+        rewards = filled_rewards(table)
         population, born = self._population.numpy(), int(self._born.numpy())
         rows = np.arange(self.num_attributes)
         step_rewards = self.config.samples_per_step * np.array([first_step, first_step + num_steps])
@@ -63,7 +63,7 @@ class Evolution(Strategy):
     def choose(self, table: Optional[RewardTable]) -> np.ndarray:
         """The best of each final population."""
         population = self._population.numpy()
-        rewards = np.where(table.rewarded[:, None], table.full, mean_rewards(table))
+        rewards = filled_rewards(table)
         best = np.take_along_axis(rewards, population, 1).argmax(axis=1)
         return population[np.arange(self.num_attributes), best]
 

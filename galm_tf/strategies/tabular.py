@@ -37,8 +37,12 @@ class Exhaustive(Strategy):
     learns = False
 
     def choose(self, table: Optional[RewardTable]) -> np.ndarray:
-        rewards = np.where(table.rewarded[:, None], table.full, mean_rewards(table))
-        return rewards.argmax(axis=1)
+        return filled_rewards(table).argmax(axis=1)
+
+
+def filled_rewards(table: RewardTable) -> np.ndarray:
+    """The table [A, 2304] with the mean of the others where an attribute has no reward."""
+    return np.where(table.rewarded[:, None], table.full, mean_rewards(table))
 
 
 def mean_rewards(table: RewardTable) -> np.ndarray:

@@ -198,9 +198,7 @@ class _Trunk(tf.Module):
     def __call__(self, x: tf.Tensor) -> list[tf.Tensor]:
         maps = []
         for kernel, bias, scale, shift in self.stages:
-            folded = kernel.shape[2] == 3
-            y = layers.folded_conv_pool(x, kernel) if folded else layers.max_pool(tf.nn.conv2d(x, kernel, 1, "SAME"))
-            x = tf.nn.relu(y + bias) * scale + shift
+            x = tf.nn.relu(layers.max_pool(tf.nn.conv2d(x, kernel, 1, "SAME")) + bias) * scale + shift
             maps.append(x)
         return maps
 

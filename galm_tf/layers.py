@@ -13,7 +13,9 @@ statistics are those of the images at hand (training) or of the leading
 
 from __future__ import annotations
 
-from typing import Optional
+import contextlib
+import contextvars
+from typing import Iterator, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,28 @@ from galm_tf import search_space
 from galm_tf.gates import WIDTH_BLOCKS, columns
 
 BN_EPSILON = 1e-3
-_POOL = 4  # positions of a 2×2 max-pool
+_convolution_dtype = contextvars.ContextVar("convolution_dtype", default=tf.float32)
+
+
+@contextlib.contextmanager
+def convolutions_in(dtype: tf.DType) -> Iterator[None]:
+    """Within this context, while a function is traced, the k×k convolutions multiply in `dtype`.
+
+    Mixed precision (Micikevicius et al. 2018; bfloat16 needs no loss scaling):
+    weights, biases, batch norms and what a layer gives stay float32.
+    """
+    token = _convolution_dtype.set(dtype)
+    try:
+        yield
+    finally:
+        _convolution_dtype.reset(token)
+
+
+def convolution(x: tf.Tensor, kernel) -> tf.Tensor:
+    """SAME convolution of stride 1: float32 [B, H, W, C], [k, k, C, F] -> float32 [B, H, W, F]."""
+    dtype = _convolution_dtype.get()
+    y = tf.nn.conv2d(tf.cast(x, dtype), tf.cast(tf.convert_to_tensor(kernel), dtype), 1, "SAME")
+    return tf.cast(y, tf.float32)
 
 
 def he_uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) -> np.ndarray:
@@ -71,43 +94,8 @@ class ConvPool(SeededLayer):
         self.bias = self.add("bias", np.zeros(filters, np.float32))
 
     def call(self, x):
-        y = tf.nn.conv2d(x, self.kernel, 1, "SAME")
+        y = convolution(x, self.kernel)
         return tf.nn.relu(max_pool(y) + self.bias)
-
-
-class ConvPoolFolded(ConvPool):
-    """`ConvPool` computed at the pooled resolution, for few input channels.
-
-    A convolution and the 2×2 pool after it are one VALID convolution of the
-    space-to-depth input with a kernel that holds the four pool positions as
-    output channels, then a maximum over them (DESIGN §5.2). The kernel is
-    built from the ordinary weights in each call, so values and gradients are
-    those of `ConvPool`, in a shape that suits a matrix product.
-    """
-
-    def call(self, x):
-        return tf.nn.relu(folded_conv_pool(x, self.kernel) + self.bias)
-
-
-def folded_conv_pool(x: tf.Tensor, kernel) -> tf.Tensor:
-    """2×2-pooled SAME convolution: [B, H, W, C], [k, k, C, F] with k odd -> [B, H/2, W/2, F]."""
-    kernel = tf.convert_to_tensor(kernel)
-    size, filters = int(kernel.shape[0]), int(kernel.shape[3])
-    pad = size // 2
-    x = tf.nn.space_to_depth(tf.pad(x, [[0, 0], [pad, pad], [pad, pad], [0, 0]]), 2)
-    y = tf.nn.conv2d(x, _fold_kernel(kernel), 1, "VALID")  # [B, H/2, W/2, 4F]
-    parts = tf.split(y, [filters] * _POOL, axis=-1)
-    return tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
-
-
-def _fold_kernel(kernel: tf.Tensor) -> tf.Tensor:
-    """[k, k, C, F], k odd -> [(k+1)/2, (k+1)/2, 4C, 4F]: the kernel at the four pool positions."""
-    size, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[3])
-    half = (size + 1) // 2
-    shifted = [tf.pad(kernel, [[dy, 1 - dy], [dx, 1 - dx], [0, 0], [0, 0]]) for dy in (0, 1) for dx in (0, 1)]
-    stacked = tf.concat(shifted, axis=-1)  # [k+1, k+1, C, 4F]
-    cells = tf.reshape(stacked, [half, 2, half, 2, channels, _POOL * filters])
-    return tf.reshape(tf.transpose(cells, [0, 2, 1, 3, 4, 5]), [half, half, 4 * channels, _POOL * filters])
 
 
 class TrunkBatchNorm(SeededLayer):
@@ -252,7 +240,7 @@ def _wide_conv(features: tf.Tensor, stacked, ids: tf.Tensor) -> tf.Tensor:
     # TensorFlow refuses a convolution without output channels, so a group may not simply be empty.
     return tf.cond(
         tf.size(ids) > 0,
-        lambda: tf.nn.conv2d(features, kernel, 1, "SAME"),
+        lambda: convolution(features, kernel),
         lambda: tf.zeros(tf.concat([tf.shape(features)[:3], [0]], 0)),
     )
 

@@ -25,8 +25,7 @@ def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:
     x = image = tf.keras.Input((image_size, image_size, 3), name="image")
     maps, channels = [], 3
     for i, (filters, kernel) in enumerate(zip(search_space.TRUNK_CHANNELS, search_space.TRUNK_KERNELS), 1):
-        kind = layers.ConvPoolFolded if channels == 3 else layers.ConvPool
-        x = kind(f"conv{i}", channels, filters, kernel, rng)(x)
+        x = layers.ConvPool(f"conv{i}", channels, filters, kernel, rng)(x)
         x = layers.TrunkBatchNorm(f"bn{i}", filters)(x)
         maps.append(x)
         channels = filters

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from galm_tf import layers
 from galm_tf import supernet as supernet_lib
 from galm_tf.augment import Augment
 from galm_tf.config import Config
@@ -37,6 +38,7 @@ class SupernetTraining:
         self._labels = tf.constant(labels, tf.float32)
         self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
         self._weight_decay = config.weight_decay
+        self._dtype = tf.as_dtype(config.precision)
         self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
 
     @tf.function(reduce_retracing=True)
@@ -57,7 +59,7 @@ class SupernetTraining:
         labels = tf.gather(tf.gather(self._labels, index), attribute_ids, axis=1)
         images = scale_images(self._augment(images, seed))
         trainable = self.supernet.trainable
-        with tf.GradientTape() as tape:
+        with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
             logits = self.supernet.supernet(
                 [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed], training=True
             )

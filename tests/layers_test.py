@@ -5,23 +5,6 @@ import tensorflow as tf
 from galm_tf import layers
 
 
-@pytest.mark.parametrize("kernel_size", [3, 7])
-def test_folded_convolution_equals_convolution_and_pool(kernel_size):
-    x = tf.constant(np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32))
-    folded = layers.ConvPoolFolded("folded", 3, 5, kernel_size, np.random.default_rng(1))
-    plain = layers.ConvPool("plain", 3, 5, kernel_size, np.random.default_rng(1))
-    outputs, gradients = [], []
-    for layer in (folded, plain):
-        with tf.GradientTape() as tape:
-            y = layer(x)
-            loss = tf.reduce_sum(tf.square(y))
-        outputs.append(y.numpy())
-        gradients.append([g.numpy() for g in tape.gradient(loss, [layer.kernel, layer.bias])])
-    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
-    for a, b in zip(*gradients):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
-
-
 @pytest.mark.parametrize("side, kernel_size", [(4, 3), (4, 5), (6, 5)])
 def test_position_matrix_is_a_same_convolution(side, kernel_size):
     rng = np.random.default_rng(2)

@@ -42,8 +42,8 @@ def _planted():
     return images.astype(np.uint8), labels
 
 
-def _train(learning_rate, steps, choices_of):
-    config = Config(image_size=SIZE, augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0)
+def _train(learning_rate, steps, choices_of, precision="float32"):
+    config = Config(image_size=SIZE, precision=precision, augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0)
     images, labels = _planted()
     net = build_supernet(N, SIZE, 0.0, seed=0)
     training = SupernetTraining(net, labels, np.ones(N, np.float32), config)
@@ -67,6 +67,17 @@ def test_planted_attributes_are_learned_and_every_weight_moves():
     losses, before, after = _train(3e-3, 60, _random_choices)
     assert np.mean(losses[-10:]) < 0.35 < np.mean(losses[:3])
     assert not [name for name in before if np.array_equal(before[name], after[name])]
+
+
+def test_bfloat16_trains_nearly_as_float32_does():
+    """One step of each: the losses agree to what eight bits of mantissa give, the weights stay float32."""
+    losses, before, after = zip(*(_train(1e-3, 2, _random_choices, p) for p in ("float32", "bfloat16")))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert losses[0][1] != losses[1][1]
+    for name in ("conv1/kernel", "conv3/kernel", "conv4/kernel3", "conv4/kernel5"):
+        steps = [after[i][name] - before[i][name] for i in (0, 1)]
+        assert steps[1].dtype == np.float32
+        assert np.corrcoef(steps[0].ravel(), steps[1].ravel())[0, 1] > 0.7, name  # Adam: nearly signs
 
 
 def test_nothing_is_learned_at_learning_rate_zero():

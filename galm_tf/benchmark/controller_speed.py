@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import search_space
+from galm_tf.benchmark.policy import PAPER
 from galm_tf.benchmark.timing import Case, compare
 from galm_tf.config import Config
 from galm_tf.controller_training import BatchRewards, ControllerTraining
@@ -15,10 +16,7 @@ from galm_tf.reward import RewardTable, ScoringImages
 from galm_tf.supernet import build_supernet
 
 _N, _IMAGES = 60, 256
-_PAPER = dict(
-    samples_per_step=1, conditioning="concat", controller_optimizer="sgd", baseline="global",
-    normalize_advantage=False, reward="accuracy", reward_data="batch", reward_bn="batch",
-)
+_PAPER = {**PAPER, "reward": "accuracy", "reward_data": "batch", "reward_bn": "batch"}
 
 
 def measure(config: Config, repeats: int) -> pd.DataFrame:

@@ -14,7 +14,12 @@ def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95)
     Args:
       a, b: figures of two methods on the same seeds, at least two.
     """
-    difference = np.asarray(a, float) - np.asarray(b, float)
-    assert len(difference) >= 2, "an interval needs at least two pairs"
-    half = stats.t.ppf(0.5 + level / 2, len(difference) - 1) * stats.sem(difference)
-    return float(difference.mean()), float(difference.mean() - half), float(difference.mean() + half)
+    return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
+
+
+def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of at least two values and its Student-t interval: (mean, low, high)."""
+    values = np.asarray(values, float)
+    assert len(values) >= 2, "an interval needs at least two values"
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

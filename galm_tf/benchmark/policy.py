@@ -1,0 +1,132 @@
+"""Suite `policy`: does the controller learn, and does it specialise? Judged on stored tables of exact rewards.
+
+A table is what a run leaves in `tables/roundN.npz`. Each setting of the
+controller is trained anew on one half of validation and judged on the other,
+both ways (DESIGN §3.4), for several seeds. `paper` has the controller's
+settings of flags/paper.flags, but reads the same rewards as the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Sequence
+
+import numpy as np
+import pandas as pd
+from absl import logging
+
+from galm_tf import search_space, selection
+from galm_tf.benchmark.paired import mean_interval
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.errors import UserError
+from galm_tf.reward import RewardTable
+
+PAPER = dict(  # §3.4, §4.1
+    controller_steps=2000, samples_per_step=1, controller_optimizer="sgd", controller_learning_rate=1e-4,
+    conditioning="concat", embedding_scale=0.1, entropy_weight=0.0, baseline="global", normalize_advantage=False,
+    derive_top=1,
+)
+SETTINGS = {
+    "default": {},
+    "paper": PAPER,
+    "nas": {"controller_cell": "nas"},
+    "layernorm_lstm": {"controller_cell": "layernorm_lstm"},
+    "most_probable": {"derive_top": 1},
+}
+PLANTED = "planted"
+
+
+def run_policy(config: Config, tables: Sequence[str], settings: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """One row per (table, setting, seed).
+
+    Columns: table, method (the setting), seed, attributes, skill, specialisation
+    (of the policy: its choice minus the best single architecture of the half
+    that it saw, on the other half) with low and high (95 % Student-t interval
+    over attributes), regret (on the very table it saw) and entropy in nats.
+    """
+    rows = []
+    for path in tables:
+        table = read_table(path)
+        for name in settings:
+            for seed in seeds:
+                own = dataclasses.replace(config, seed=seed, **SETTINGS[name])
+                rows.append({"table": _short(path), "method": name, "seed": seed, **judge(table, own)})
+                logging.info("%s %s seed %d: skill %.3f", rows[-1]["table"], name, seed, rows[-1]["skill"])
+    return pd.DataFrame(rows)
+
+
+def judge(table: RewardTable, config: Config) -> dict[str, float]:
+    """Figures of one policy: see `run_policy`."""
+    strategy = ControllerTraining(len(table.full), config)
+    choices = strategy.crossfit(table)
+    gains = policy_specialisation(table, choices)
+    strategy.train_on_table(table, 0, config.rounds * config.controller_steps)
+    mean, low, high = mean_interval(gains)
+    return {
+        "attributes": int(table.crossfitted.sum()),
+        "skill": selection.crossfitted_skill(table, choices),
+        "specialisation": mean, "low": low, "high": high,
+        "regret": selection.regret(table, strategy.choose(table)),
+        "entropy": selection.entropy(strategy.log_probs()),
+    }
+
+
+def policy_specialisation(table: RewardTable, choices: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Per attribute, mean of both directions: reward of the policy's choice minus that of the best single one."""
+    rows = np.flatnonzero(table.crossfitted)
+    gains = []
+    for half, chosen in enumerate(choices):
+        seen, judged = table.halves[half][rows], table.halves[1 - half][rows]
+        gains.append(judged[np.arange(len(rows)), chosen[rows]] - judged[:, int(seen.mean(axis=0).argmax())])
+    return np.mean(gains, axis=0, dtype=np.float64)
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds per table and setting; of the skill also its standard deviation."""
+    grouped = table.groupby(["table", "method"], sort=False)
+    means = grouped[["attributes", "skill", "specialisation", "low", "high", "regret", "entropy"]].mean()
+    means.insert(2, "skill_std", grouped["skill"].std())
+    return means.reset_index()
+
+
+def write(table: pd.DataFrame, out: str) -> None:
+    """Prints the summary; writes policy.csv (every seed) and policy.txt into `out`."""
+    os.makedirs(out, exist_ok=True)
+    table.to_csv(os.path.join(out, "policy.csv"), index=False)
+    text = summarise(table).to_string(index=False, float_format="%.3f", na_rep="")
+    with open(os.path.join(out, "policy.txt"), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    print(text)
+
+
+def read_table(path: str) -> RewardTable:
+    """Rewards stored by a run, or planted ones; raises UserError for anything else."""
+    if path == PLANTED:
+        return planted_table()
+    try:
+        with np.load(path) as stored:
+            return RewardTable.from_arrays(stored)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"Expected --tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({error})."
+        ) from error
+
+
+def planted_table(attributes: int = 24) -> RewardTable:
+    """Half common, half own main effects of the ten decisions, standard deviation 0.02, and noise of 0.02 on each half."""
+    rng = np.random.default_rng(0)
+    counts = search_space.NUM_CHOICES
+    effects = rng.normal(size=(1, sum(counts))) + rng.normal(size=(attributes, sum(counts)))
+    one_hot = np.concatenate([np.eye(n)[search_space.all_indices()[:, d]] for d, n in enumerate(counts)], axis=1)
+    rewards = effects @ one_hot.T
+    rewards = 0.7 + 0.02 * (rewards - rewards.mean(1, keepdims=True)) / rewards.std(1, keepdims=True)
+    halves = [(rewards + 0.02 * rng.normal(size=rewards.shape)).astype(np.float32) for _ in range(2)]
+    return RewardTable(((halves[0] + halves[1]) / 2).astype(np.float32), (halves[0], halves[1]))
+
+
+def _short(path: str) -> str:
+    """runs/sun/tables/round2.npz -> sun/round2."""
+    parts = [p for p in os.path.normpath(path).split(os.sep) if p != "tables"]
+    return "/".join(parts[-2:]).removesuffix(".npz")

@@ -1,0 +1,194 @@
+"""Suite `ranking`: do rewards with shared weights rank architectures as training them alone does? (DESIGN §3.10)
+
+One supernet is trained with uniformly sampled architectures and scores all of
+them. Some architectures are then trained without weight sharing: for each, a
+fresh trunk and one tower of this architecture for each of a few attributes,
+from new initial weights, on the same images and steps. Both are judged on the
+same validation images, and Kendall's tau compares the two orders within each
+attribute.
+
+Differences from training each (attribute, architecture) wholly alone: the few
+attributes share a trunk, as they do in a network that a search has derived.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy import stats
+
+from galm_tf import pipeline, search_space
+from galm_tf.config import Config
+from galm_tf.data import training_batches, training_plan
+from galm_tf.draws import Stream, generator, tensor_seed
+from galm_tf.progress import Progress
+from galm_tf.reward import RewardTable
+from galm_tf.run_folder import RunFolder
+from galm_tf.schedule import cosine
+from galm_tf.strategies.tabular import Exhaustive
+from galm_tf.supernet import build_supernet
+from galm_tf.supernet_training import SupernetTraining
+from galm_tf.validation import Validation
+
+_RESAMPLES = 1000
+
+
+def run_ranking(config: Config, num_architectures: int, num_attributes: int, seeds: int, out: str) -> pd.DataFrame:
+    """One row per (architecture, attribute): columns architecture, attribute, shared, alone0, alone1 …
+
+    `shared` is the reward with the supernet's weights, `aloneK` the AUC of the
+    network trained alone with seed K. What is trained is kept in `out`; a run
+    that was stopped goes on.
+    """
+    shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
+    shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
+    prepared = pipeline.prepare(shared_config)
+    table = _shared_rewards(shared_config, folder, prepared)
+    attributes = best_judged(prepared, table, num_attributes)
+    numbers = _architectures(config.seed, num_architectures)
+    alone = _Alone(config, prepared, attributes)
+    rows = []
+    with Progress(len(numbers) * seeds, "trained alone", unit="network") as progress:
+        for seed in range(seeds):
+            for number in numbers:
+                name = f"alone/seed{seed}-{number}.json"
+                if not folder.has(name):
+                    folder.write_json(name, alone.train(int(number), seed))
+                progress.update(1)
+        for number in numbers:
+            per_seed = [folder.read_json(f"alone/seed{seed}-{number}.json") for seed in range(seeds)]
+            for i, attribute in enumerate(attributes):
+                row = {"architecture": int(number), "attribute": prepared.domain.attributes[attribute]}
+                row["shared"] = float(table.full[attribute, number])
+                rows.append({**row, **{f"alone{s}": aucs[i] for s, aucs in enumerate(per_seed)}})
+    return pd.DataFrame(rows)
+
+
+def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepared) -> RewardTable:
+    stored = folder.read_arrays(f"tables/round{config.rounds}.npz")
+    if stored is not None:
+        return RewardTable.from_arrays(stored)
+    searched = pipeline.search(config, folder, prepared, Exhaustive)
+    return searched.validation.exact_table("validation")
+
+
+def best_judged(prepared: pipeline.Prepared, table: RewardTable, count: int) -> np.ndarray:
+    """The attributes whose rarer label occurs most often among validation images: int64 [count], sorted."""
+    labels = prepared.domain.labels[prepared.split.validation]
+    rarer = np.minimum((labels > 0.5).sum(0), (labels <= 0.5).sum(0))
+    rarer = np.where(table.rewarded, rarer, -1)
+    return np.sort(np.argsort(-rarer, kind="stable")[:count])
+
+
+def _architectures(seed: int, count: int) -> np.ndarray:
+    """Distinct networks, uniformly: int64 [count]."""
+    distinct = np.unique(search_space.canonical_numbers())
+    return np.sort(generator(seed, Stream.BASELINE).choice(distinct, count, replace=False))
+
+
+class _Alone:
+    """Trains one architecture after another, each from new weights, for a few attributes."""
+
+    def __init__(self, config: Config, prepared: pipeline.Prepared, attributes: np.ndarray) -> None:
+        keep = np.isin(np.arange(len(prepared.domain.attributes)), attributes)
+        self._config, self._images = config, prepared.images
+        self._domain, self._split = prepared.domain.select_attributes(keep), prepared.split.select_attributes(keep)
+        self._n = len(attributes)
+        self._supernet = build_supernet(self._n, config.image_size, config.dropout, config.seed)
+        weights = np.zeros(self._n, np.float32)
+        self._training = SupernetTraining(self._supernet, self._domain.labels, np.exp(weights), config)
+        self._validation = Validation(self._supernet, config, self._domain, self._split, self._images, weights)
+        self._plan = training_plan(self._split.train, self._domain.labels, config)
+
+    def train(self, number: int, seed: int) -> list[Optional[float]]:
+        """AUC of each attribute on validation images after as many steps as the supernet takes."""
+        config = self._config
+        own_seed = 1_000_003 * (seed + 1) + number
+        fresh = build_supernet(self._n, config.image_size, config.dropout, own_seed)
+        for name, variable in self._supernet.variables.items():
+            variable.assign(fresh.variables[name])
+        for slot in self._training.optimizer.slots.values():
+            slot.assign(tf.zeros_like(slot))
+        choices = np.repeat(search_space.all_indices()[number][None], self._n, axis=0)
+        steps = config.warmup_steps
+        first = steps * seed  # another seed sees the images in another order
+        for step, batch in enumerate(training_batches(self._images, self._plan, first, first + steps)):
+            rate = cosine(step, steps, config.learning_rate)
+            noise = tensor_seed(own_seed, Stream.NOISE, step)
+            self._training.step(
+                batch["image"], batch["index"], tf.range(self._n), tf.constant(choices), tf.constant(noise),
+                tf.constant(rate, tf.float32),
+            )
+        aucs = self._validation.judge([number] * self._n)[0]
+        return [None if np.isnan(a) else float(a) for a in aucs]
+
+
+def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+    """Kendall's tau-b between `shared` and the mean of `alone*`, per attribute and as their mean.
+
+    The 95 % interval of the mean is a bootstrap over architectures. With two
+    seeds or more, `reliability` is tau between the first two trainings alone:
+    what no predictor can be expected to exceed by much.
+    """
+    alone = [c for c in table.columns if c.startswith("alone")]
+    shared = table.pivot(index="architecture", columns="attribute", values="shared")
+    trained = [table.pivot(index="architecture", columns="attribute", values=c) for c in alone]
+    mean = sum(trained) / len(trained)
+    rng = np.random.default_rng(seed)
+    taus = [_mean_tau(shared.iloc[i], mean.iloc[i]) for i in rng.integers(0, len(shared), (_RESAMPLES, len(shared)))]
+    result = {
+        "architectures": len(shared),
+        "per_attribute": {a: float(stats.kendalltau(shared[a], mean[a])[0]) for a in shared},
+        "tau": _mean_tau(shared, mean),
+        "low": float(np.percentile(taus, 2.5)),
+        "high": float(np.percentile(taus, 97.5)),
+        "tau_of_means": float(stats.kendalltau(shared.mean(axis=1), mean.mean(axis=1))[0]),
+    }
+    if len(trained) > 1:
+        result["reliability"] = _mean_tau(trained[0], trained[1])
+    return result
+
+
+def _mean_tau(a: pd.DataFrame, b: pd.DataFrame) -> float:
+    taus = [stats.kendalltau(a[c], b[c])[0] for c in a]
+    known = [t for t in taus if np.isfinite(t)]  # a column of one value has no order
+    return float(np.mean(known)) if known else 0.0
+
+
+def write(table: pd.DataFrame, out: str) -> None:
+    """Prints the correlations; writes ranking.csv (every network), ranking.txt and ranking.png into `out`."""
+    found = rank_correlations(table)
+    lines = [
+        f"Kendall's tau, mean of {len(found['per_attribute'])} attributes, n = {found['architectures']} architectures: "
+        f"{found['tau']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f})"
+    ]
+    lines += [f"  {name}: {tau:.3f}" for name, tau in found["per_attribute"].items()]
+    lines.append(f"of the means over attributes: {found['tau_of_means']:.3f}")
+    if "reliability" in found:
+        lines.append(f"between two trainings alone: {found['reliability']:.3f}")
+    table.to_csv(os.path.join(out, "ranking.csv"), index=False)
+    with open(os.path.join(out, "ranking.txt"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    _plot(table, found, os.path.join(out, "ranking.png"))
+
+
+def _plot(table: pd.DataFrame, found: dict[str, Any], path: str) -> None:
+    names = list(found["per_attribute"])
+    figure = Figure((3.2 * len(names), 3.4), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    alone = table[[c for c in table.columns if c.startswith("alone")]].mean(axis=1)
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
+        rows = table["attribute"] == name
+        axis.scatter(table["shared"][rows], alone[rows], s=14, color="#4477aa")
+        axis.set_title(f"{name}\nτ = {found['per_attribute'][name]:.2f}", fontsize=9)
+        axis.set_xlabel("AUC, shared weights")
+    figure.axes[0].set_ylabel("AUC, trained alone")
+    canvas.print_png(path)

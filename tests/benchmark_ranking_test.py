@@ -1,0 +1,75 @@
+"""Suites `ranking`, `scaling` and `derived`, tiny: what is computed, and that a stopped suite goes on."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from galm_tf.benchmark import choosing, ranking, scaling
+from galm_tf.config import Config
+from galm_tf.domains import generated
+
+TINY = dict(
+    image_size=32, warmup_steps=3, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=6, controller_steps=8,
+    samples_per_step=16, calibration_images=48, adapt_steps=0, finetune_steps=2, derive_top=4,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 20)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 20))
+        yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+
+
+def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(ranking, "_RESAMPLES", 50)
+    table = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
+    assert len(table) == 2 * 2 and table["architecture"].nunique() == 2
+    assert np.isfinite(table[["shared", "alone0", "alone1"]].to_numpy()).all()
+    assert (table["alone0"] != table["alone1"]).any()  # other weights, other order of images
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "supernet" / "alone").iterdir()}
+    assert len(stamps) == 4
+    next(iter(stamps)).unlink()
+    again = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
+    assert sum(p.stat().st_mtime_ns != t for p, t in stamps.items()) == 1
+    pd.testing.assert_frame_equal(again, table, atol=1e-4)
+    ranking.write(table, str(tmp_path))
+    assert (tmp_path / "ranking.png").stat().st_size > 1000
+
+
+def test_correlations_of_planted_ranks():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"architecture": a, "attribute": name, "shared": sign * a, "alone0": a + 0.1 * rng.random(), "alone1": a}
+        for name, sign in (("same", 1.0), ("reversed", -1.0))
+        for a in range(12)
+    ]
+    found = ranking.rank_correlations(pd.DataFrame(rows))
+    assert found["per_attribute"] == {"same": pytest.approx(1.0), "reversed": pytest.approx(-1.0)}
+    assert found["tau"] == pytest.approx(0.0) and found["low"] <= 0.0 <= found["high"]
+    assert found["reliability"] == pytest.approx(1.0)
+
+
+def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(choosing, "_choices", lambda table, config: {"exhaustive": table.full.argmax(1), "unlisted": None})
+    table = choosing.run_derived(config, [0], str(tmp_path))
+    assert list(table["method"]) == ["random", "exhaustive"]
+    assert table["test_mauc"].between(0, 1).all() and table["test_mauc"].nunique() == 2
+    stamp = (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns
+    pd.testing.assert_frame_equal(choosing.run_derived(config, [0], str(tmp_path)), table)
+    assert (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns == stamp
+
+
+def test_scaling_fits_the_cost_of_an_attribute(monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "COUNTS", (1, 4, 8))
+    table = scaling.measure(dataclasses.replace(Config(), image_size=32, batch_size=8, attributes_per_step=4), 1)
+    value = table.set_index("case")["value"]
+    cost = 1.0 / table["ratio_median"].to_numpy()[:3]
+    slope, intercept = np.polyfit((1, 4, 8), cost, 1)
+    assert value["b: one attribute more"] == pytest.approx(slope) and value["a: step without attributes"] == pytest.approx(intercept)
+    assert value["memory at its peak"] > 0.05
+    scaling.write(table, "scaling", str(tmp_path))
+    assert (tmp_path / "scaling_fit.png").stat().st_size > 1000 and (tmp_path / "scaling.csv").exists()

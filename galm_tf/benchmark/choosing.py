@@ -12,11 +12,13 @@ run tests its own. Suite `methods` repeats whole runs, supernet and all.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 from typing import Any, Optional, Sequence
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from galm_tf import pipeline, selection
 from galm_tf.config import Config
@@ -73,6 +75,8 @@ def run_derived(config: Config, splits: Sequence[int], out: str) -> pd.DataFrame
             if not folder.has("result.json"):
                 prepared = prepared or pipeline.prepare(own)
                 folder.write_json("result.json", _finetuned(own, folder, prepared, weights, chosen))
+                tf.keras.backend.clear_session()
+                gc.collect()  # a network and its traces are cycles of some 500 MB
             result = folder.read_json("result.json")
             rows.append({"method": name, "seed": split, **{k: result[k] for k in ("val_mauc", "test_mauc")}})
     return pd.DataFrame(rows)

@@ -24,12 +24,16 @@ from galm_tf.strategies import METHODS
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
-    given = flags.FLAGS
-    base = add_attribute.source_settings(given.source_run, given.add_attribute) if given.add_attribute else None
-    config = config_lib.from_flags(given, base)
+    config = settings(flags.FLAGS)
     default_path = last_path if config.resume else free_path
     path = config.run_dir or default_path(config.domain, config.method, config.seed)
     print(summary(run(config, path), path))
+
+
+def settings(given: flags.FlagValues) -> Config:
+    """The parsed flags; for --add_attribute what they leave open is as in the source run."""
+    base = add_attribute.source_settings(given.source_run, given.add_attribute) if given.add_attribute else None
+    return config_lib.from_flags(given, base)
 
 
 def run(config: Config, path: str) -> dict[str, Any]:

@@ -55,6 +55,7 @@ _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _MATCH_BATCH = 64
 _MATCH_IMAGES = 200  # of either label of each new attribute; an AUC does not depend on their shares
 _CONTROLLER_STEPS = 200  # at most: one embedding learns, not a policy
+_DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
 _SAME_SHARE = 1e-6
 NOTE = (
     "The source run was fine-tuned on the validation images too, so validation figures of {names} flatter; test images "
@@ -82,7 +83,8 @@ class Finished:
 def source_settings(source_run: Sequence[str], labels: str) -> Config:
     """The settings of the source run as those of one that adds to it; raises UserError when it is not one run.
 
-    A new tower gets as many steps as each tower of the source did, in one round.
+    A new tower gets as many steps as each tower of the source did, in one round;
+    more of the policy's architectures are re-ranked, unless it is to have the last word.
     """
     if len(source_run) != 1:
         raise UserError(
@@ -104,6 +106,7 @@ def source_settings(source_run: Sequence[str], labels: str) -> Config:
         warmup_steps=round(share * stored.warmup_steps),
         supernet_steps=round(share * stored.rounds * stored.supernet_steps),
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
+        derive_top=max(_DERIVE_TOP, stored.derive_top) if stored.derive_top > 1 else 1,
         adapt_steps=round(share * stored.adapt_steps),
         finetune_steps=round(share * stored.finetune_steps),
     )

@@ -62,7 +62,7 @@ class Config:
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
-    add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps: one round of as many as each attribute of the source had.")
+    add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had) and --derive_top.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), or random.", ("predictor", "random"))
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)

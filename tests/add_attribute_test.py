@@ -248,6 +248,7 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(extended, longer):
     config, again = extended[0], longer[0]
     assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)  # half of the attributes a step
+    assert (config.derive_top, again.controller_steps) == (64, 6)
     assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 3, 3)
 
 

@@ -49,6 +49,7 @@ class Config:
     validation_split: str = _setting("classes", "What validation holds out: classes (whole training classes, and a tenth of the images of the others), or images.", ("classes", "images"))
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
     validation_class_fraction: float = _setting(0.18, "Share of the training classes that validation holds out whole.", low=0.0, high=0.5)
+    label_files: tuple[str, ...] = _setting((), "Tables with further attributes of the images, comma-separated: a column image, and one per attribute with 0, 1 or empty for unknown.")
     # Augmentation.
     augment_flip: bool = _setting(True, "Mirror training images at random.")
     augment_crop: float = _setting(0.15, "Largest shift of a training image, as a share of its side.", low=0.0, high=0.5)
@@ -61,6 +62,7 @@ class Config:
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
+    add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had) and --derive_top.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), or random.", ("predictor", "random"))
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
@@ -184,9 +186,14 @@ def define_flags() -> None:
             _DEFINERS[str(field.type)](field.name, default, text)
 
 
-def from_flags(values: flags.FlagValues) -> Config:
-    """The parsed flags as a Config; raises UserError on contradictions, and on what this stack does not have."""
-    settings = {f.name: getattr(values, f.name) for f in dataclasses.fields(Config)}
+def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Config:
+    """The parsed flags as a Config; raises UserError on contradictions, and on what this stack does not have.
+
+    base: settings in place of the defaults, for flags that were not given.
+    """
+    settings = {
+        f.name: getattr(base if base and not values[f.name].present else values, f.name) for f in dataclasses.fields(Config)
+    }
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     addons.expect_cell(config.controller_cell)  # here and not in Config: a run's settings can be read on any stack
     return config

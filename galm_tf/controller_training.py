@@ -26,9 +26,10 @@ class ControllerTraining(Strategy):
     """One controller with its REINFORCE state.
 
     The policy's most probable architectures, re-ranked by reward, are its choice.
+    `trained` names the controller's variables that learn; None for all.
     """
 
-    def __init__(self, num_attributes: int, config: Config) -> None:
+    def __init__(self, num_attributes: int, config: Config, trained: Optional[Sequence[str]] = None) -> None:
         super().__init__(num_attributes, config)
         self.controller = Controller(
             num_attributes,
@@ -38,7 +39,7 @@ class ControllerTraining(Strategy):
             cell=config.controller_cell,
         )
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
-        self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed)
+        self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed, trained)
         self._all_log_probs = tf.function(self.controller.all_log_probs, reduce_retracing=True)
         self._sample = tf.function(self.controller.sample, reduce_retracing=True)
         self.remember_initial()

@@ -60,16 +60,16 @@ def training_plan(index: np.ndarray, labels: np.ndarray, config: Config) -> Batc
 
 
 def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_step: int) -> tf.data.Dataset:
-    """Batches of steps first_step to last_step - 1: {"index": int64 [B], "image": uint8 [B, S, S, 3]}."""
-    side = images.shape[1]
+    """Batches of steps first_step to last_step - 1: {"index": int64 [B], "image": [B, …] as they are stored}."""
+    dtype, shape = tf.as_dtype(images.dtype), [None, *images.shape[1:]]
 
     def load(step):
         index = plan.at(int(step))
         return index, np.asarray(images[index])
 
     def to_tensors(step):
-        index, pixels = tf.numpy_function(load, [step], (tf.int64, tf.uint8))
-        return {"index": tf.ensure_shape(index, [None]), "image": tf.ensure_shape(pixels, [None, side, side, 3])}
+        index, pixels = tf.numpy_function(load, [step], (tf.int64, dtype))
+        return {"index": tf.ensure_shape(index, [None]), "image": tf.ensure_shape(pixels, shape)}
 
     return tf.data.Dataset.range(first_step, last_step).map(to_tensors).prefetch(4)
 

@@ -151,7 +151,7 @@ class DerivedNetwork(tf.Module):
         super().__init__(name="derived")
         side = image_size // 8
         self.image_size, self.num_attributes = image_size, len(architectures)
-        self.trunk = _Trunk(weights)
+        self.trunk = Trunk(weights)
         self.conv4 = _Conv4(architectures, weights)
         order = self.conv4.order
         self.bn4 = _FixedBatchNorm(weights["bn4/gamma"][order], weights["bn4/beta"][order], "bn4")
@@ -183,7 +183,7 @@ class DerivedNetwork(tf.Module):
         return sum(int(np.prod(v.shape)) for v in self.variables)
 
 
-class _Trunk(tf.Module):
+class Trunk(tf.Module):
     """Conv-1 to Conv-3 with fixed batch norms: images -> three feature maps."""
 
     def __init__(self, weights: Weights) -> None:

@@ -41,6 +41,8 @@ class ServingModule(tf.Module):
       margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
       image_size: S.
       metadata: what travels along; JSON.
+      base: a loaded SavedModel of this kind, whose attributes come first. Its own function
+        is called, so its outputs are those that it gives alone, to the last bit.
     """
 
     def __init__(
@@ -52,19 +54,21 @@ class ServingModule(tf.Module):
         margin_offsets: np.ndarray,
         image_size: int,
         metadata: dict[str, Any],
+        base: Any = None,
     ) -> None:
         super().__init__(name="serving")
         assert len(attributes) == len(thresholds) == len(margin_offsets), (len(thresholds), len(margin_offsets))
         thresholds = np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds)
-        self._network, self._image_size = network, image_size
+        self._network, self._image_size, self._base = network, image_size, base
         self._offsets = tf.constant(margin_offsets, tf.float32)
         self._thresholds = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
+        before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
         content = {
             **metadata,
             "format": FORMAT,
-            "attributes": list(attributes),
-            "thresholds": [float(t) for t in thresholds],
+            "attributes": [*before["attributes"], *attributes],
+            "thresholds": [*before["thresholds"], *(float(t) for t in thresholds)],
             "image_size": image_size,
         }
         self.json = json.dumps(content, indent=1, ensure_ascii=False)
@@ -74,11 +78,15 @@ class ServingModule(tf.Module):
         margins = self._network(scale_images(self._resize(images)))
         margins = tf.ensure_shape(margins, [None, len(self._attributes)])
         probability = tf.sigmoid(margins - self._offsets)
-        return {
+        outputs = {
             "probability": probability,
             "decision": probability >= self._thresholds,
             "attribute": self._attributes,
         }
+        if self._base is None:
+            return outputs
+        before = self._base.serve_images(images)
+        return {name: tf.concat([before[name], output], -1) for name, output in outputs.items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def serve_bytes(self, image_bytes):

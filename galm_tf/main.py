@@ -2,6 +2,7 @@
 
     python -m galm_tf.main --domain=sun
     python -m galm_tf.main --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
+    python -m galm_tf.main --add_attribute=labels.csv --source_run=runs/A --run_dir=runs/A-plus
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import pipeline
+from galm_tf import add_attribute, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, free_path, last_path
@@ -23,17 +24,26 @@ from galm_tf.strategies import METHODS
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
-    config = config_lib.from_flags(flags.FLAGS)
+    config = settings(flags.FLAGS)
     default_path = last_path if config.resume else free_path
     path = config.run_dir or default_path(config.domain, config.method, config.seed)
     print(summary(run(config, path), path))
 
 
+def settings(given: flags.FlagValues) -> Config:
+    """The parsed flags; for --add_attribute what they leave open is as in the source run."""
+    base = add_attribute.source_settings(given.source_run, given.add_attribute) if given.add_attribute else None
+    return config_lib.from_flags(given, base)
+
+
 def run(config: Config, path: str) -> dict[str, Any]:
     """Makes or continues the run in a folder; says how to go on when it is stopped."""
+    if config.add_attribute:
+        add_attribute.check_settings(config, path)
+    task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     try:
-        return pipeline.run(config, folder, make_strategy=METHODS[config.method])
+        return task(config, folder, make_strategy=METHODS[config.method])
     except UserError:
         folder.remove_if_unused()  # so that the repaired command can have the same folder
         raise
@@ -43,6 +53,8 @@ def run(config: Config, path: str) -> dict[str, Any]:
 
 def summary(result: dict[str, Any], path: str) -> str:
     """What was reached and where it lies, for a person."""
+    if "added" in result:
+        return add_attribute.summary(result, path)
     search = result["search"]
     rows = {k: v for k, v in result["per_attribute"].items() if v.get("test_auc") is not None}
     best = sorted(rows, key=lambda name: -rows[name]["test_auc"])

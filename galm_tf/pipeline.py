@@ -88,14 +88,24 @@ def run(
     network = derive_network(searched)
     result = build_result(searched, prepared, test(network, searched, prepared))
     result["seconds_total"] = time.monotonic() - started
+    write_result(searched, network, prepared, result, folder)
+    searched.archive()
+    return result
+
+
+def write_result(
+    search: Search, network: DerivedNetwork, prepared: Prepared, result: dict[str, Any], folder: RunFolder, base: Any = None
+) -> None:
+    """Leaves what is to be read, shown and served; result.json, which says that the run is done, comes last.
+
+    base: a loaded SavedModel that the exported one holds too, before the search's attributes.
+    """
     write_architecture_table(folder, *_table_columns(result))
     plots.write_learning_curves(folder)
     _write_examples(prepared, folder)
-    export_network(searched, network, result, folder)
-    folder.write_json("architectures.json", {a: r["architecture"] for a, r in _searched(result).items()})
+    export_network(search, network, result, folder, base)
+    folder.write_json("architectures.json", {a: r["architecture"] for a, r in searched_rows(result).items()})
     folder.write_json("result.json", result)
-    searched.archive()
-    return result
 
 
 def search(
@@ -207,28 +217,32 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
     return row
 
 
-def _searched(result: dict[str, Any]) -> dict[str, Any]:
+def searched_rows(result: dict[str, Any]) -> dict[str, Any]:
+    """Attribute name -> its row of result.json, of all that were not left out."""
     return {name: row for name, row in result["per_attribute"].items() if "excluded" not in row}
 
 
 def _table_columns(result: dict[str, Any]):
-    rows = _searched(result)
+    rows = searched_rows(result)
     extra = {key: [row[key] for row in rows.values()] for key in ("val_auc", "test_auc", "threshold")}
     return list(rows), [row["description"] for row in rows.values()], extra
 
 
-def export_network(search: Search, network: DerivedNetwork, result: dict[str, Any], folder: RunFolder) -> None:
-    """Writes `saved_model/` with names, thresholds and where it all came from."""
-    rows = _searched(result)
+def export_network(
+    search: Search, network: DerivedNetwork, result: dict[str, Any], folder: RunFolder, base: Any = None
+) -> None:
+    """Writes `saved_model/` with names, thresholds and where it all came from; base: as in `write_result`."""
+    rows = searched_rows(result)
     path = os.path.join(folder.path, "saved_model")
     shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result
     keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "val_mauc", "test_mauc")
     export.export_saved_model(
         network,
         path,
-        attributes=list(rows),
+        attributes=search.domain.attributes,
         thresholds=np.array([np.nan if t is None else t for t in search.state.thresholds]),
         margin_offsets=search.log_weights,
         image_size=search.config.image_size,
         metadata={**{k: result[k] for k in keys}, "architectures": {k: r["architecture"] for k, r in rows.items()}},
+        base=base,
     )

@@ -102,6 +102,7 @@ class Predictor:
       attributes: [N] names.
       image_size: side of what the network sees.
       notice: what a reader of its output must know about its training data, or None.
+      model: the loaded SavedModel.
 
     Raises:
       UserError: the folder holds no SavedModel of galm_tf, or a damaged one.
@@ -119,8 +120,8 @@ class Predictor:
             self.attributes: list[str] = metadata["attributes"]
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
-            self._model = tf.saved_model.load(path)
-            self._serve = self._model.signatures["serving_default"]
+            self.model = tf.saved_model.load(path)
+            self._serve = self.model.signatures["serving_default"]
         except UserError:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable

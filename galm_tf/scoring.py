@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from galm_tf import search_space
 from galm_tf.gates import gates_from_indices
-from galm_tf.preprocess import scale_images
 from galm_tf.reward import ScoringImages
 from galm_tf.supernet import Supernet, margins
 
@@ -32,8 +31,8 @@ class Scoring:
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
-        self._calibrate = tf.function(lambda x: supernet.trunk(scale_images(x), training=True), reduce_retracing=True)
-        self._features = tf.function(lambda x: supernet.trunk(scale_images(x), training=False), reduce_retracing=True)
+        self._calibrate = tf.function(lambda x: supernet.trunk(supernet.scale(x), training=True), reduce_retracing=True)
+        self._features = tf.function(lambda x: supernet.trunk(supernet.scale(x), training=False), reduce_retracing=True)
         self._margins = tf.function(self._tower_margins, reduce_retracing=True)
 
     def calibrate_trunk(self, images: np.ndarray) -> None:

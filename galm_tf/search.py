@@ -21,7 +21,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import controller_training, evaluate, search_space, selection
+from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, positive_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
@@ -80,9 +80,10 @@ class Search:
       config: settings.
       domain: learnable attributes only; its label rows are those of `images`.
       split: who trains, who judges.
-      images: uint8 [n, S, S, 3].
+      images: uint8 [n, S, S, 3]; with `frozen`, views of `frozen_trunk`.
       folder: where checkpoints and tables go.
       make_strategy: (N, config) -> the search method.
+      frozen: whether the trunk no longer learns, and `images` are what it made of them.
     """
 
     def __init__(
@@ -93,15 +94,19 @@ class Search:
         images: np.ndarray,
         folder: RunFolder,
         make_strategy: Callable[[int, Config], Strategy],
+        frozen: bool = False,
     ) -> None:
         self.config, self.domain, self.split, self.images = config, domain, split, images
-        self._folder = folder
+        self._folder, self._frozen = folder, frozen
         self.num_attributes = n = len(domain.attributes)
-        self.supernet = build_supernet(n, config.image_size, config.dropout, config.seed)
+        if frozen:
+            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, images[:, :1]
+        else:
+            self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, images
         self.log_weights = self._log_positive_weights()
-        self.training = SupernetTraining(self.supernet, domain.labels, np.exp(self.log_weights), config)
+        self.training = SupernetTraining(self.supernet, domain.labels, np.exp(self.log_weights), config, augment)
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, images, self.log_weights)
+        self.validation = Validation(self.supernet, config, domain, split, scored, self.log_weights)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -168,6 +173,7 @@ class Search:
         index = self.split.train
         if phase.kind == FINETUNE:
             index = np.concatenate([self.split.train, self.split.validation])
+        index = index[np.isfinite(self.domain.labels[index]).any(axis=1)]  # the others teach nothing
         return training_plan(index, self.domain.labels, self.config)
 
     def _attributes(self, step: int) -> np.ndarray:
@@ -263,8 +269,9 @@ class Search:
             self.state.search.update(
                 num_attributes_rewarded=int(table.rewarded.sum()),
                 specialisation=float(gains.mean()) if len(gains) else None,
-                skill=selection.crossfitted_skill(table, self.strategy.crossfit(table)),
             )
+            if not self._frozen:  # searching twice anew costs more than all the rest of a frozen trunk's search
+                self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(table))
         self.state.chosen = [int(n) for n in self.strategy.choose(table)]
 
     def _last_table(self) -> Optional[RewardTable]:

@@ -9,13 +9,14 @@ derivation all use these layers; there is no other definition of the network.
 from __future__ import annotations
 
 import dataclasses
-from typing import Sequence
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers, search_space
 from galm_tf.gates import NUM_GATES
+from galm_tf.preprocess import scale_images
 
 NO_DROPOUT = (-1, 0)  # a dropout seed that switches dropout off
 
@@ -73,6 +74,7 @@ class Supernet:
         statistics_images int32 [1], dropout_seed int32 [2]) -> logits [B, S, 2].
       supernet: both, from images.
       num_attributes: N.
+      scale: stored records, as images are cached, -> what the trunk reads.
     """
 
     trunk: tf.keras.Model
@@ -80,6 +82,7 @@ class Supernet:
     supernet: tf.keras.Model
     num_attributes: int
     image_size: int
+    scale: Callable[[tf.Tensor], tf.Tensor] = scale_images
 
     @property
     def parts(self) -> list[layers.SeededLayer]:
@@ -107,16 +110,23 @@ class Supernet:
         return self.towers([list(maps), attribute_ids, gates, tf.reshape(statistics_images, [1]), seed])
 
 
-def build_supernet(num_attributes: int, image_size: int, dropout: float, seed: int) -> Supernet:
-    """Builds the supernet with initial weights that depend on the seed alone."""
+def build_supernet(
+    num_attributes: int,
+    image_size: int,
+    dropout: float,
+    seed: int,
+    trunk: Optional[tf.keras.Model] = None,
+    scale: Callable[[tf.Tensor], tf.Tensor] = scale_images,
+) -> Supernet:
+    """Builds the supernet with initial weights that depend on the seed alone; on another trunk and `scale` if given."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0x5EED]))
-    trunk = build_trunk(image_size, rng)
+    trunk = build_trunk(image_size, rng) if trunk is None else trunk
     towers = build_towers(num_attributes, [tuple(m.shape[1:]) for m in trunk.outputs], dropout, rng)
-    image = tf.keras.Input((image_size, image_size, 3), name="image")
+    image = tf.keras.Input(tuple(trunk.inputs[0].shape[1:]), name="image")
     controls = list(_control_inputs().values())
     logits = towers([trunk(image), *controls])
     supernet = tf.keras.Model([image, *controls], logits, name="supernet")
-    return Supernet(trunk, towers, supernet, num_attributes, image_size)
+    return Supernet(trunk, towers, supernet, num_attributes, image_size, scale)
 
 
 def margins(logits: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,8 @@ It does not choose images, attributes or architectures: `search` does.
 
 from __future__ import annotations
 
+from typing import Callable, Optional
+
 import numpy as np
 import tensorflow as tf
 
@@ -16,7 +18,6 @@ from galm_tf.augment import Augment
 from galm_tf.config import Config
 from galm_tf.gates import gates_from_indices
 from galm_tf.optimizer import LazyAdam
-from galm_tf.preprocess import scale_images
 
 
 class SupernetTraining:
@@ -26,10 +27,16 @@ class SupernetTraining:
       supernet: the network.
       labels: float32 [n, N] in {0, 1, NaN}, rows as the images are indexed.
       positive_weights: float32 [N], weight of a positive in the loss.
+      augment: (stored records, seed int32 [2]) -> stored records to train on; the settings' changes of images when left out.
     """
 
     def __init__(
-        self, supernet: supernet_lib.Supernet, labels: np.ndarray, positive_weights: np.ndarray, config: Config
+        self,
+        supernet: supernet_lib.Supernet,
+        labels: np.ndarray,
+        positive_weights: np.ndarray,
+        config: Config,
+        augment: Optional[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = None,
     ) -> None:
         self.supernet = supernet
         trainable = supernet.trainable
@@ -39,14 +46,14 @@ class SupernetTraining:
         self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
         self._weight_decay = config.weight_decay
         self._dtype = tf.as_dtype(config.precision)
-        self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+        self._augment = augment or Augment(config.augment_flip, config.augment_crop, config.augment_color)
 
     @tf.function(reduce_retracing=True)
     def step(self, images, index, attribute_ids, choices, seed, learning_rate) -> dict[str, tf.Tensor]:
         """Trains on one batch.
 
         Args:
-          images: uint8 [B, S, S, 3].
+          images: stored records, uint8 [B, S, S, 3] for a trunk that learns.
           index: int64 [B], rows of the label matrix.
           attribute_ids: int32 [A], distinct.
           choices: int32 [A, 10], the architecture of each attribute.
@@ -57,7 +64,7 @@ class SupernetTraining:
           {"loss": float32 []}.
         """
         labels = tf.gather(tf.gather(self._labels, index), attribute_ids, axis=1)
-        images = scale_images(self._augment(images, seed))
+        images = self.supernet.scale(self._augment(images, seed))
         trainable = self.supernet.trainable
         with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
             logits = self.supernet.supernet(

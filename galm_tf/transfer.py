@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
@@ -75,7 +75,17 @@ def start_from(search: Search) -> None:
     """Gives an untrained search what the settings' source runs have learned, and notes it in its state."""
     config = search.config
     sources = [read_source(path, config) for path in config.source_run]
-    matches = _match(search, sources)
+
+    def score(index: np.ndarray) -> np.ndarray:
+        images = np.asarray(search.images[index])
+        return np.concatenate([source_scores(source, images, config) for source in sources], axis=1)
+
+    hand_over(search, sources, find_matches(search, sources, score))
+
+
+def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
+    """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state."""
+    config = search.config
     if "trunk" in config.transfer:
         weights = sources[_trunk_source(matches)].weights
         for name, variable in search.supernet.variables.items():
@@ -116,7 +126,13 @@ def read_source(path: str, config: Config) -> Source:
     if theirs.method == "galm":
         policy = {k[len("controller/") :]: v for k, v in arrays.items() if k.startswith(_POLICY)}
     weights = {k[len("supernet/") :]: v for k, v in arrays.items() if k.startswith("supernet/")}
-    return Source(path, tuple(folder.read_json("architectures.json")), np.array(meta["chosen"]), weights, policy)
+    attributes, chosen = tuple(folder.read_json("architectures.json")), np.array(meta["chosen"])
+    if len(attributes) != len(chosen):
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
+            f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
+        )
+    return Source(path, attributes, chosen, weights, policy)
 
 
 def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
@@ -165,18 +181,29 @@ def _auc_error(positives: int, negatives: int) -> float:
     return float(np.sqrt((positives + negatives + 1) / (12 * positives * negatives)))
 
 
-def _match(search: Search, sources: Sequence[Source]) -> list[Optional[Match]]:
-    """One match or None per target attribute, by --match."""
+def find_matches(
+    search: Search,
+    sources: Sequence[Source],
+    score: Callable[[np.ndarray], np.ndarray],
+    index: Optional[np.ndarray] = None,
+) -> list[Optional[Match]]:
+    """One match or None per target attribute, by --match.
+
+    Args:
+      search: its attributes are the target's.
+      sources: finished runs.
+      score: int64 [n] records -> scores of all sources' predictors [n, K], one source after the other.
+      index: training records to match on; some of all when left out.
+    """
     config, domain = search.config, search.domain
     every = [(s, k, name) for s, source in enumerate(sources) for k, name in enumerate(source.attributes)]
     rng = generator(config.seed, Stream.MATCHES)
     if config.match == "random":
         return [Match(*every[i]) for i in rng.integers(0, len(every), len(domain.attributes))]
-    index = search.split.train
-    index = np.sort(rng.choice(index, min(_MATCH_IMAGES, len(index)), replace=False))
-    images = np.asarray(search.images[index])
-    scores = np.concatenate([source_scores(source, images, config) for source in sources], axis=1)
-    found = match_predictors(scores, domain.labels[index], domain.class_ids[index])
+    if index is None:
+        index = search.split.train
+        index = np.sort(rng.choice(index, min(_MATCH_IMAGES, len(index)), replace=False))
+    found = match_predictors(score(index), domain.labels[index], domain.class_ids[index])
     return [
         Match(*every[i], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength) if strength >= MATCH_BAR else None
         for i, auc, strength in found

@@ -72,11 +72,10 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
 
 
 def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepared) -> RewardTable:
-    stored = folder.read_arrays(f"tables/round{config.rounds}.npz")
-    if stored is not None:
-        return RewardTable.from_arrays(stored)
-    searched = pipeline.search(config, folder, prepared, Exhaustive)
-    return searched.validation.exact_table("validation")
+    name = f"tables/round{config.rounds}.npz"
+    if not folder.has(name):
+        pipeline.search(config, folder, prepared, Exhaustive)
+    return RewardTable.from_arrays(folder.read_arrays(name))
 
 
 def best_judged(prepared: pipeline.Prepared, table: RewardTable, count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from galm_tf.config import Config
-from galm_tf.domains import apay, awa, build, files, generated, splits_file, sun, table
+from galm_tf.domains import apay, awa, build, files, generated, label_file, splits_file, sun, table
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
@@ -35,6 +35,8 @@ def load_domains(config: Config) -> Domain:
             + "; leave --test_split out."
         )
     joined = join_domains(domains)
+    for path in config.label_files:
+        joined = label_file.with_labels(joined, path)
     for note in joined.notes:
         _LOGGER.warning("%s", note)
     return joined

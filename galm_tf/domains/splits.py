@@ -102,11 +102,16 @@ def make_split(domain: Domain, config: Config) -> Split:
             f"--validation_split={config.validation_split}; add images."
         )
     train = np.setdiff1d(rest, validation_images)
-    judged_by, reasons = _judges(domain, validation_classes, validation_images)
-    testable = _both_labels(domain.labels[test], 1)
-    _add_untested(reasons, domain, test, testable)
     names = tuple(domain.classes[c] for c in held_out)
-    return Split(train, validation_classes, validation_images, test, names, judged_by, testable, reasons)
+    return with_judges(Split(train, validation_classes, validation_images, test, names, (), np.zeros(0, bool), {}), domain)
+
+
+def with_judges(split: Split, domain: Domain) -> Split:
+    """The same parts, with what they can tell about the attributes of a domain."""
+    judged_by, reasons = _judges(domain, split.validation_classes, split.validation_images)
+    testable = _both_labels(domain.labels[split.test], 1)
+    _add_untested(reasons, domain, split.test, testable)
+    return dataclasses.replace(split, judged_by=judged_by, testable=testable, reasons=reasons)
 
 
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -33,12 +34,9 @@ def recognises(folder: str) -> bool:
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
-    table = _read(path)
-    attributes = [c for c in table.columns if c not in ("image", "class", "split", *_BOX)]
-    if not attributes:
-        raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
-    labels = np.stack([_labels(table[c], path) for c in attributes], axis=1)
-    boxes = _boxes(table, path)
+    table = read_table(path, ("image", "class"))
+    attributes, labels = read_labels(table, path)
+    boxes = read_boxes(table, path)
     _check_duplicates(table, boxes, path)
     pictures, notes = _pictures(table, path, folder, config)
     there = pictures.notna().to_numpy()
@@ -65,8 +63,11 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def _read(path: str) -> pd.DataFrame:
-    """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file."""
+def read_table(path: str, required: Sequence[str]) -> pd.DataFrame:
+    """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file.
+
+    required: columns that must be there, every cell of them filled.
+    """
     try:
         table = _read_csv(path) if path.endswith(".csv") else _read_parquet(path)
     except ImportError as error:
@@ -82,11 +83,11 @@ def _read(path: str) -> pd.DataFrame:
     table.columns = [str(c).strip() for c in table.columns]
     named = [bool(name) or not _blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
-    _check_columns(list(table.columns), path)
+    _check_columns(list(table.columns), path, required)
     table = table[~np.stack([_blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
     if not len(table):
         raise UserError(f"Expected a line per image in {path}. Received: the header only; add the images.")
-    for column in ("image", "class"):
+    for column in required:
         _check_filled(table[column], path)
         table = table.assign(**{column: table[column].astype(str).str.strip()})
     return table
@@ -115,8 +116,8 @@ def _read_parquet(path: str) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _check_columns(columns: list[str], path: str) -> None:
-    for column in ("image", "class"):
+def _check_columns(columns: list[str], path: str, required: Sequence[str]) -> None:
+    for column in required:
         if column not in columns:
             hint = "; separate the columns by commas" if len(columns) == 1 and ";" in columns[0] else "; add it"
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
@@ -129,10 +130,11 @@ def _check_columns(columns: list[str], path: str) -> None:
 
 
 def _place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
-    return f"{path}, {_line(column, path, row)}"
+    return f"{path}, {line(column, path, row)}"
 
 
-def _line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
+def line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
+    """Which line of a CSV file, or row of another, a row of the table is."""
     return f"{'line' if path.endswith('.csv') else 'row'} {column.index[row]}"
 
 
@@ -150,31 +152,31 @@ def _check_filled(column: pd.Series, path: str) -> None:
 
 def _check_duplicates(table: pd.DataFrame, boxes: np.ndarray, path: str) -> None:
     """One row per image and box."""
-    keys = pd.DataFrame(boxes).assign(image=table["image"].map(_normal).to_numpy())
+    keys = pd.DataFrame(boxes).assign(image=table["image"].map(normal_path).to_numpy())
     repeated = np.flatnonzero(keys.duplicated())
     if len(repeated):
         row = int(repeated[0])
         first = int(np.flatnonzero((keys == keys.iloc[row]).all(axis=1))[0])
         raise UserError(
             f"Expected one row per image, or per image and box, in {_place(table, path, row)}, column image. Received: "
-            f"{table['image'].iloc[row]}, as in {_line(table, path, first)}; remove one."
+            f"{table['image'].iloc[row]}, as in {line(table, path, first)}; remove one."
         )
 
 
 def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tuple[pd.Series, list[str]]:
     """(absolute path per row, missing where absent; notes)."""
-    place = files.require(folder, "images")
-    present = {_normal(name): file for name, file in files.list_images(place, folder, ("",)).items()}
-    pictures = table["image"].map(lambda name: present.get(_normal(name)))
+    within = files.require(folder, "images")
+    present = {normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
+    pictures = table["image"].map(lambda name: present.get(normal_path(name)))
     absent = np.flatnonzero(pictures.isna())
     if not len(absent):
         return pictures, []
     missing = table["image"].iloc[absent].tolist()
-    where = f"{path} ({_line(table, path, int(absent[0]))})"
-    return pictures, [files.missing_images(missing, len(table), where, place, config.on_bad_image)]
+    where = f"{path} ({line(table, path, int(absent[0]))})"
+    return pictures, [files.missing_images(missing, len(table), where, within, config.on_bad_image)]
 
 
-def _normal(name: str) -> str:
+def normal_path(name: str) -> str:
     """One spelling of a relative path: / between folders, letters with accents composed."""
     return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
 
@@ -182,6 +184,14 @@ def _normal(name: str) -> str:
 def _numbers(column: pd.Series) -> np.ndarray:
     """float64 [n], NaN for what is no number."""
     return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+
+
+def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
+    """Names of the attributes, which are the columns of no other meaning, and their labels float32 [n, A]."""
+    attributes = [c for c in table.columns if c not in ("image", "class", "split", *_BOX)]
+    if not attributes:
+        raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
+    return attributes, np.stack([_labels(table[c], path) for c in attributes], axis=1)
 
 
 def _labels(column: pd.Series, path: str) -> np.ndarray:
@@ -198,7 +208,7 @@ def _labels(column: pd.Series, path: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def _boxes(table: pd.DataFrame, path: str) -> np.ndarray:
+def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     """int32 [n, 4]; the whole image where no box is given. Checks order and sign, not the image's size."""
     columns = [c for c in _BOX if c in table]
     if not columns:

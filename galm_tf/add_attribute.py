@@ -1,0 +1,362 @@
+"""New attributes for a finished run, in minutes: its networks stay, each new attribute gets one beside them.
+
+The source run is only read. Its trunk is frozen, batch norms as exported, and
+its maps of the labelled images are computed once (`frozen_trunk`). Each new
+attribute starts from the source attribute whose predictor best separates its
+labels (`transfer`): embedding, by it the architecture, and tower. Then the same
+phases as in `search`, on the new towers alone; of the controller only the new
+embeddings learn, so that those of the source keep their meaning. The exported
+SavedModel calls the source's own function and adds a second derived network:
+the old attributes' outputs are the same to the last bit.
+
+What it does not do: judge as cleanly as the source did. The source fine-tuned
+on the validation images too, so that validation figures of new attributes
+flatter; test images were seen by neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from typing import Any, Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import evaluate, frozen_trunk, pipeline, search_space, selection, transfer
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.derived import DerivedNetwork, Trunk
+from galm_tf.domains import label_file, load_domains
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split, unlearnable_attributes, with_judges
+from galm_tf.draws import Stream, generator
+from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
+from galm_tf.pipeline import Prepared
+from galm_tf.predict import Predictor
+from galm_tf.preprocess import scale_images
+from galm_tf.run_folder import RunFolder, environment, read_config
+from galm_tf.scoring import image_batches
+from galm_tf.search import Search
+from galm_tf.strategy import Strategy
+from galm_tf.telemetry import Telemetry
+
+# What the source's data, split and weights depend on.
+_FIXED = (
+    "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "splits_file", "split_seed", "test_split",
+    "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell",
+)  # fmt: skip
+_METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
+_EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
+_MATCH_BATCH = 64
+_MATCH_IMAGES = 200  # of either label of each new attribute; an AUC does not depend on their shares
+_CONTROLLER_STEPS = 200  # at most: one embedding learns, not a policy
+_DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
+_SAME_SHARE = 1e-6
+NOTE = (
+    "The source run was fine-tuned on the validation images too, so validation figures of {names} flatter; test images "
+    "were not used."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What is needed of the source run.
+
+    Attributes:
+      source: its weights.
+      result: its result.json.
+      split: who trains, judges and is tested there.
+      predictor: its SavedModel.
+    """
+
+    source: transfer.Source
+    result: dict[str, Any]
+    split: Split
+    predictor: Predictor
+
+
+def source_settings(source_run: Sequence[str], labels: str) -> Config:
+    """The settings of the source run as those of one that adds to it; raises UserError when it is not one run.
+
+    A new tower gets as many steps as each tower of the source did, in one round;
+    more of the policy's architectures are re-ranked, unless it is to have the last word.
+    """
+    if len(source_run) != 1:
+        raise UserError(
+            f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
+            f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
+        )
+    stored = read_config(source_run[0])
+    count = len(_read_json(source_run[0], "architectures.json"))
+    share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
+    return dataclasses.replace(
+        stored,
+        run_dir="",
+        resume=False,
+        source_run=tuple(source_run),
+        add_attribute=labels,
+        label_files=(*stored.label_files, labels),
+        transfer=Config().transfer,
+        rounds=1,
+        warmup_steps=round(share * stored.warmup_steps),
+        supernet_steps=round(share * stored.rounds * stored.supernet_steps),
+        controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
+        derive_top=max(_DERIVE_TOP, stored.derive_top) if stored.derive_top > 1 else 1,
+        adapt_steps=round(share * stored.adapt_steps),
+        finetune_steps=round(share * stored.finetune_steps),
+    )
+
+
+def check_settings(config: Config, run_dir: str) -> None:
+    """Raises UserError where the settings contradict those of the source run, before anything is written."""
+    path = config.source_run[0]
+    theirs = read_config(path)
+    expected = {name: getattr(theirs, name) for name in _FIXED}
+    expected["label_files"] = (*theirs.label_files, config.add_attribute)
+    for name, value in expected.items():
+        if getattr(config, name) != value:
+            ours, its = (",".join(v) if isinstance(v, tuple) else v for v in (getattr(config, name), value))
+            raise UserError(
+                f"Expected the {name} of --source_run={path}, which is {its or '(nothing)'}. Received: {name}={ours}; leave "
+                f"--{name} out."
+            )
+    inside, outside = os.path.realpath(run_dir), os.path.realpath(path)
+    if os.path.commonpath([inside, outside]) == outside and inside != outside:
+        raise UserError(
+            f"Expected a --run_dir outside of the source run, which is only read. Received: run_dir={run_dir} in "
+            f"source_run={path}; name another folder."
+        )
+
+
+def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config], Strategy] = ControllerTraining) -> dict[str, Any]:
+    """Adds the attributes of `config.add_attribute`; writes into `folder` and returns what result.json holds."""
+    if config.resume and folder.has("result.json"):
+        return folder.read_json("result.json")
+    started, seconds = time.monotonic(), {}
+    with _timed(seconds, "load"):
+        finished = read_finished(config)
+        prepared = prepare(config, finished)
+        folder.write_json("split.json", finished.split.to_json())
+    search = _search(config, folder, prepared, finished, make_strategy, seconds)
+    with _timed(seconds, "test"):
+        network = _derive(search, prepared, finished)
+        result = _join_results(pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config)
+    result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
+    result["seconds_total"] = time.monotonic() - started
+    pipeline.write_result(search, network, prepared, result, folder, finished.predictor.model)
+    _archive(search, finished, folder)
+    return result
+
+
+def read_finished(config: Config) -> Finished:
+    """Reads the source run; raises UserError for one that is unfinished, damaged, newer or of other settings."""
+    path = config.source_run[0]
+    source = transfer.read_source(path, config)
+    result, split = (_read_json(path, name) for name in ("result.json", "split.json"))
+    try:
+        parts = Split.from_json(split)
+        rows = pipeline.searched_rows(result)
+        if list(rows) != list(source.attributes):
+            raise ValueError("other attributes than architectures.json")
+        _ = [row["prevalence"] for row in rows.values()], result["search"]["architectures_scored"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: result.json or split.json without what a run "
+            f"writes ({type(error).__name__}: {error}); restore the folder from a copy."
+        ) from error
+    predictor = Predictor(os.path.join(path, "saved_model"))
+    if list(predictor.attributes) != list(rows):
+        raise UserError(
+            f"Expected the attributes of result.json in {path}/saved_model. Received: {len(predictor.attributes)} others; "
+            "restore the folder from a copy."
+        )
+    return Finished(source, result, parts, predictor)
+
+
+def prepare(config: Config, finished: Finished) -> Prepared:
+    """The source's data and split with the new attributes alone; raises UserError when they cannot be learned."""
+    theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
+    before = load_domains(theirs)
+    domain = label_file.with_labels(before, config.add_attribute)
+    domain, images, bad = load_images(domain, config)
+    _expect_same_data(domain, finished, config)
+    new = np.arange(len(domain.attributes)) >= len(before.attributes)
+    domain = domain.select_attributes(new)
+    lacking = unlearnable_attributes(domain, finished.split.train)
+    for name, reason in lacking.items():
+        raise UserError(
+            f"Expected positives and negatives of each attribute of {config.add_attribute} among the training images. "
+            f"Received: {reason} for {name}; label more of them, or remove the column."
+        )
+    return Prepared(domain, with_judges(finished.split, domain), images, {}, bad)
+
+
+def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> None:
+    """Raises UserError when images or labels are not those that the source run saw."""
+    split, problem = finished.split, ""
+    last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
+    if last >= len(domain.paths):
+        problem = f"{len(domain.paths)} images, of which the run used number {last + 1}"
+    for name, row in pipeline.searched_rows(finished.result).items():
+        if problem:
+            break
+        if name not in domain.attributes:
+            problem = f"no attribute {name}"
+            continue
+        share = float(np.nanmean(domain.labels[split.train, domain.attributes.index(name)]))
+        if not abs(share - row["prevalence"]) < _SAME_SHARE:
+            problem = f"{share:.4f} of the training images with {name}, {row['prevalence']:.4f} in the run"
+    if problem:
+        where = ",".join(config.data_dir) or "the generated domain"
+        raise UserError(
+            f"Expected the data of --source_run={config.source_run[0]} in {where}. Received: {problem}; restore the data, "
+            "or name their folder by --data_dir."
+        )
+
+
+def _search(
+    config: Config,
+    folder: RunFolder,
+    prepared: Prepared,
+    finished: Finished,
+    make_strategy: Callable[[int, Config], Strategy],
+    seconds: dict[str, float],
+) -> Search:
+    """The phases on the new towers, over cached maps of the frozen trunk."""
+    domain, split = prepared.domain, prepared.split
+    known = np.isfinite(domain.labels).any(axis=1)
+    kept = {k: getattr(split, k)[known[getattr(split, k)]] for k in ("validation_classes", "validation_images")}
+    labelled = np.concatenate([split.train[known[split.train]], *kept.values()])
+    views = frozen_trunk.empty_views(len(domain.paths), len(labelled) + config.calibration_images, config)
+    # Shared weights of the policy belong to the source's attributes too.
+    shares_policy = config.method == "galm" and "policy" in config.transfer
+    strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
+    search = Search(config, domain, dataclasses.replace(split, **kept), views, folder, strategy, frozen=True)
+    with _timed(seconds, "features"):
+        index = np.union1d(labelled, search.validation.calibration_index())
+        frozen_trunk.fill_views(views, Trunk(finished.source.weights), prepared.images, index, config)
+    if not (config.resume and search.restore()):
+        with _timed(seconds, "match"):
+            _start(search, prepared, finished)
+    with Telemetry(folder, search.state.records) as telemetry:
+        search.run(telemetry)
+        if shares_policy:
+            policy, names = _joined_policy(search, finished), (*finished.source.attributes, *domain.attributes)
+            vectors = policy[_EMBEDDING] @ policy[_EMBEDDING_WEIGHT].T
+            telemetry.embeddings(vectors, names, [name.split("/", 1)[0] for name in names])
+    return search
+
+
+def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
+    """Gives each new attribute what its match in the source has learned."""
+
+    def score(index: np.ndarray) -> np.ndarray:
+        batches = image_batches(prepared.images, index, _MATCH_BATCH)
+        return np.concatenate([finished.predictor(batch)[0] for batch in batches])
+
+    matches = transfer.find_matches(search, [finished.source], score, _match_index(search))
+    transfer.hand_over(search, [finished.source], matches)
+
+
+def _match_index(search: Search) -> np.ndarray:
+    """Some training images of either label of each new attribute: int64, sorted."""
+    rng, train = generator(search.config.seed, Stream.MATCHES), search.split.train
+    parts = [train[search.domain.labels[train, i] == label] for i in range(search.num_attributes) for label in (0, 1)]
+    return np.unique(np.concatenate([rng.choice(p, min(_MATCH_IMAGES, len(p)), replace=False) for p in parts]))
+
+
+def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNetwork:
+    """The new attributes' chosen architectures on the source's trunk."""
+    architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
+    towers = {name: v.numpy() for name, v in search.supernet.variables.items()}
+    network = DerivedNetwork(architectures, {**finished.source.weights, **towers}, search.config.image_size)
+    calibration = np.asarray(prepared.images[search.validation.calibration_index(final=True)])
+    network.calibrate(scale_images(tf.constant(calibration)))
+    return network
+
+
+def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> dict[str, Any]:
+    """result.json of the extended run: the source's figures, the new attributes', and means over both."""
+    before = finished.result
+    names = list(added["per_attribute"])
+    rows = {**pipeline.searched_rows(before), **added["per_attribute"]}
+    left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
+    numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
+    every = list(rows.values())
+    return {
+        **before,
+        **environment(),
+        "method": config.method,
+        "seed": config.seed,
+        "notes": [*before.get("notes", []), NOTE.format(names=", ".join(names))],
+        "num_attributes": len(rows),
+        "num_attributes_rewarded": before.get("num_attributes_rewarded", 0) + added["num_attributes_rewarded"],
+        "num_attributes_tested": sum(row["test_auc"] is not None for row in every),
+        "val_mauc": evaluate.means(every, "val_auc"),
+        "test_mauc": evaluate.means(every, "test_auc"),
+        **{f"test_{key}": evaluate.means(every, f"test_{key}") for key in _METRICS[1:]},
+        "per_attribute": {**rows, **left_out},
+        "transfer": added["transfer"],
+        "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
+        "search": added["search"],
+        "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total")},
+    }
+
+
+def _joined_policy(search: Search, finished: Finished) -> dict[str, np.ndarray]:
+    """The source's policy with the new embeddings after its own."""
+    new = search.strategy.variables[_EMBEDDING].numpy()
+    policy = finished.source.policy
+    return {**policy, _EMBEDDING: np.concatenate([policy[_EMBEDDING], new])}
+
+
+def _archive(search: Search, finished: Finished, folder: RunFolder) -> None:
+    """Leaves what a later run can start from or add to: all towers on one trunk, and the policy."""
+    arrays = {f"supernet/{name}": value for name, value in finished.source.weights.items()}
+    for name, variable in search.supernet.variables.items():
+        arrays[f"supernet/{name}"] = np.concatenate([finished.source.weights[name], variable.numpy()])
+    if search.config.method == "galm" and "policy" in search.config.transfer:
+        arrays.update({f"controller/{name}": value for name, value in _joined_policy(search, finished).items()})
+    chosen = [*map(int, finished.source.chosen), *search.state.chosen]
+    folder.save_checkpoint(arrays, dataclasses.asdict(dataclasses.replace(search.state, chosen=chosen)), keep=1)
+
+
+def _read_json(path: str, name: str) -> Any:
+    file = os.path.join(path, name)
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return json.load(opened)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: {file}, which cannot be read ({error}); restore "
+            "the folder from a copy."
+        ) from error
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
+
+
+def summary(result: dict[str, Any], path: str) -> str:
+    """What was added and where it lies, for a person."""
+    added = result["added"]
+    before = result["num_attributes"] - len(added["attributes"])
+    lines = [
+        f"{len(added['attributes'])} added to the {before} attributes of {added['source_run']}, which are as they were: "
+        f"{result['seconds_total']:.0f} s (the source took {added['source_seconds'] or 0:.0f} s)"
+    ]
+    for name in added["attributes"]:
+        row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
+        tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
+        start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match else "no attribute like it"
+        lines.append(f"{name}: {tested} ({row['description']}; {start})")
+    lines.append(f"Try it: python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Further attributes of a domain's images, from a table (CSV or Parquet) of one's own.
+
+Columns: `image`, then one per attribute: 0, 1 or empty for unknown, as in
+`table`; images without a row are unknown. An image is named by the end of its
+path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`. Where records are
+parts of an image, the columns of a box name one of them; without a box a row
+holds for all. `class` and `split` are passed over: these are the domain's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+
+from galm_tf.domains import table as own_table
+from galm_tf.domains.domain import WHOLE_IMAGE, Domain
+from galm_tf.errors import UserError
+
+
+def with_labels(domain: Domain, path: str) -> Domain:
+    """The domain with the attributes of a file after its own; raises UserError with file and line for what does not fit."""
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file.")
+    table = own_table.read_table(path, ("image",))
+    columns, values = own_table.read_labels(table, path)
+    rows, records = _records(domain, table, own_table.read_boxes(table, path), path)
+    labels = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
+    labels[records] = values[rows]
+    groups = [_domain_of(domain, column, labels[:, i], path) for i, column in enumerate(columns)]
+    names = [_full_name(column, domain.domain_names[group]) for column, group in zip(columns, groups)]
+    _check_new(names, domain.attributes, path)
+    return dataclasses.replace(
+        domain,
+        attributes=(*domain.attributes, *names),
+        labels=np.concatenate([domain.labels, labels], axis=1),
+        attribute_domains=np.concatenate([domain.attribute_domains, np.array(groups, np.int32)]),
+    )
+
+
+def _records(domain: Domain, table: pd.DataFrame, boxes: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the table and the records that they label, int64 [m] each: no record twice."""
+    places = _Places(domain)
+    named = [places.find(name) for name in table["image"]]
+    unknown = [row for row, found in enumerate(named) if not found]
+    if unknown:
+        _refuse_unknown(places, table, unknown, path)
+    rows, records = [], []
+    owner: dict[int, int] = {}
+    for row, paths in enumerate(named):
+        where = f"{path}, {own_table.line(table, path, row)}, column image"
+        name = table["image"].iloc[row]
+        if len(paths) > 1:
+            raise UserError(
+                f"Expected the name of one image in {where}. Received: {name}, which {len(paths)} images have, e.g. "
+                f"{places.short(paths[0])} and {places.short(paths[1])}; name it by its folder too."
+            )
+        meant = places.records[paths[0]]
+        if not np.array_equal(boxes[row], WHOLE_IMAGE):
+            meant = [record for record in meant if np.array_equal(domain.boxes[record], boxes[row])]
+            if not meant:
+                raise UserError(
+                    f"Expected a box that the data have in {where}. Received: {boxes[row].tolist()} of {name}, whose "
+                    f"boxes are {[domain.boxes[r].tolist() for r in places.records[paths[0]][:4]]}; correct it, or "
+                    "leave its cells empty to label all parts of the image."
+                )
+        for record in meant:
+            if record in owner:
+                raise UserError(
+                    f"Expected one row per image in {where}. Received: {name}, as in "
+                    f"{own_table.line(table, path, owner[record])}; remove one."
+                )
+            owner[record] = row
+        rows += [row] * len(meant)
+        records += meant
+    return np.array(rows), np.array(records)
+
+
+class _Places:
+    """Where a domain's images lie, found by the end of their paths.
+
+    Attributes:
+      records: path -> its records.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self.records: dict[str, list[int]] = defaultdict(list)
+        for record, path in enumerate(domain.paths):
+            self.records[own_table.normal_path(path)].append(record)
+        self._named = defaultdict(list)
+        for path in self.records:
+            self._named[path.rsplit("/", 1)[-1]].append(path)
+        folders = {path.rsplit("/", 1)[0] + "/" for path in self.records}
+        self._common = len(os.path.commonprefix(list(folders)).rsplit("/", 1)[0]) + 1
+
+    def find(self, name: str) -> list[str]:
+        """Paths that end in a name."""
+        name = own_table.normal_path(name)
+        return [p for p in self._named.get(name.rsplit("/", 1)[-1], ()) if p == name or p.endswith("/" + name)]
+
+    def short(self, path: str) -> str:
+        """A path without the folder that all have in common."""
+        return path[self._common :]
+
+    def nearest(self, name: str) -> str:
+        """The known name most like one."""
+        name = own_table.normal_path(name)
+        alike = self._named.get(name.rsplit("/", 1)[-1]) or self.records
+        known = [self.short(path) for path in alike]
+        return difflib.get_close_matches(name, known, 1, 0.0)[0]
+
+
+def _refuse_unknown(places: _Places, table: pd.DataFrame, unknown: list[int], path: str) -> None:
+    first = table["image"].iloc[unknown[0]]
+    raise UserError(
+        f"Expected images of the data in {path}, column image. Received: {len(unknown)} of {len(table)} that are not "
+        f"among its {len(places.records)}, the first in {own_table.line(table, path, unknown[0])}: {first}, nearest "
+        f"known one {places.nearest(first)}; correct or remove these rows."
+    )
+
+
+def _domain_of(domain: Domain, column: str, labels: np.ndarray, path: str) -> int:
+    """Which of the joined domains an attribute is of: that of its images."""
+    groups = np.unique(domain.image_domains[np.isfinite(labels)])
+    if len(groups) > 1:
+        named = " and ".join(domain.domain_names[g] for g in groups)
+        raise UserError(
+            f"Expected labels of one domain's images in column {column} of {path}. Received: images of {named}; give "
+            "each domain a column of its own."
+        )
+    return int(groups[0]) if len(groups) else 0
+
+
+def _full_name(column: str, domain_name: str) -> str:
+    return column if column.startswith(domain_name + "/") else f"{domain_name}/{column}"
+
+
+def _check_new(names: list[str], known: tuple[str, ...], path: str) -> None:
+    for i, name in enumerate(names):
+        if name in known or name in names[:i]:
+            raise UserError(
+                f"Expected new attributes in {path}. Received: {name}, which is there already; rename the column, or "
+                "remove it."
+            )

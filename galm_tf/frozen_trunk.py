@@ -1,0 +1,94 @@
+"""A trunk that no longer learns: its maps are computed once and kept in memory.
+
+Towers read Conv-3's map and the pooled maps before it, so all three are kept at
+Conv-3's side. Training images have several views: the picture itself, which is
+also what validation sees, and copies changed as `augment` changes a training
+image. Layers, losses and rewards are those of `supernet`; only what stands in
+the trunk's place differs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import layers
+from galm_tf import supernet as supernet_lib
+from galm_tf.augment import Augment
+from galm_tf.config import Config
+from galm_tf.derived import Trunk
+from galm_tf.draws import Stream, tensor_seed
+from galm_tf.preprocess import scale_images
+from galm_tf.scoring import image_batches
+from galm_tf.search_space import TRUNK_CHANNELS
+
+MAX_VIEWS = 2  # each costs a pass of the trunk
+_CACHE_BYTES = 2**30
+_CHANNELS = sum(TRUNK_CHANNELS)
+
+
+class FirstView(tf.keras.layers.Layer):
+    """Cached views [B, V, h, h, C] -> the three maps of the first view, [B, h, h, C_i] each."""
+
+    def call(self, views):
+        return tf.split(views[:, 0], TRUNK_CHANNELS, axis=-1)
+
+
+def build_supernet(num_attributes: int, config: Config) -> supernet_lib.Supernet:
+    """A supernet whose stored records are cached views; its trunk has no weights."""
+    side = config.image_size // 8
+    views = tf.keras.Input((None, side, side, _CHANNELS), name="views")
+    trunk = tf.keras.Model(views, FirstView(name="first_view")(views), name="trunk")
+    return supernet_lib.build_supernet(
+        num_attributes, config.image_size, config.dropout, config.seed, trunk, scale=tf.identity
+    )
+
+
+def pick_view(views: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random view of each record, by seed int32 [2]: [B, V, h, h, C] -> [B, 1, h, h, C]."""
+    shape = tf.shape(views)
+    chosen = tf.random.stateless_uniform([shape[0]], seed, maxval=shape[1], dtype=tf.int32)
+    return tf.gather(views, chosen, axis=1, batch_dims=1)[:, None]
+
+
+def empty_views(num_records: int, num_cached: int, config: Config) -> np.ndarray:
+    """Room for the views of all records, float32 [n, V, h, h, C]; as many views as the cached records leave memory for."""
+    side = config.image_size // 8
+    each = num_cached * side * side * _CHANNELS * np.dtype(np.float32).itemsize
+    count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if _changes(config) else 1
+    return np.zeros((num_records, count, side, side, _CHANNELS), np.float32)  # rows never written take no memory
+
+
+def fill_views(views: np.ndarray, trunk: Trunk, images: np.ndarray, index: np.ndarray, config: Config) -> None:
+    """Computes the views of the named records.
+
+    Args:
+      views: of `empty_views`.
+      trunk: with its batch norms fixed.
+      images: uint8 [n, S, S, 3].
+      index: int64 [m], sorted.
+    """
+    augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+    straight = tf.function(lambda x: _maps(trunk, x), reduce_retracing=True)
+    changed = tf.function(lambda x, seed: _maps(trunk, augment(x, seed)), reduce_retracing=True)
+    done = 0
+    for number, batch in enumerate(image_batches(images, index)):
+        rows = index[done : done + len(batch)]
+        done += len(batch)
+        pixels = tf.constant(batch)
+        views[rows, 0] = straight(pixels).numpy()
+        for view in range(1, views.shape[1]):
+            seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
+            views[rows, view] = changed(pixels, tf.constant(seed)).numpy()
+
+
+def _changes(config: Config) -> bool:
+    """Whether the settings change training images at all."""
+    return bool(config.augment_flip or config.augment_crop or config.augment_color)
+
+
+def _maps(trunk: Trunk, images: tf.Tensor) -> tf.Tensor:
+    """Images in 0..255 [B, S, S, 3] -> all maps at Conv-3's side: [B, h, h, C]."""
+    maps = trunk(scale_images(images))
+    side = int(maps[-1].shape[1])
+    return tf.concat([layers.average_pool_to(m, side) for m in maps], -1)

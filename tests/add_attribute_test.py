@@ -1,0 +1,359 @@
+"""One more attribute: old outputs to the last bit, the new one beside them, a chain, and each mistake in one sentence."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import add_attribute, command_line, evaluate, main, pipeline, transfer
+from galm_tf import config as config_lib
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.domains import generated, load_domains
+from galm_tf.errors import UserError
+from galm_tf.predict import Options, predict
+from galm_tf.progress import Progress
+from galm_tf.report.run_reading import read_run
+from galm_tf.report.single import single_page
+from galm_tf.run_folder import RunFolder
+from galm_tf.search import Search
+
+TINY = dict(
+    image_size=32, warmup_steps=12, rounds=1, supernet_steps=6, batch_size=16, attributes_per_step=10, controller_steps=6,
+    samples_per_step=8, calibration_images=48, adapt_steps=4, finetune_steps=4, derive_top=4, checkpoint_seconds=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Where things go, with few generated images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 10)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 10))
+        yield tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def source(small):
+    """(settings, folder) of a finished run on scenes whose weights are as they began."""
+    config = Config(domain=("sun",), cache_dir=str(small / "cache"), **TINY)
+    path = str(small / "A")
+    folder, prepared = RunFolder.create(path, config), pipeline.prepare(config)
+    folder.write_json("split.json", prepared.split.to_json())
+    folder.write_text("metrics.jsonl", "")
+    search = Search(config, prepared.domain, prepared.split, prepared.images, folder, ControllerTraining)
+    search.state.chosen = np.random.default_rng(0).integers(0, 2304, 20).tolist()
+    search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, 20).tolist(), [0.5] * 20
+    network = pipeline.derive_network(search)
+    result = pipeline.build_result(search, prepared, pipeline.test(network, search, prepared))
+    pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)
+    search.archive()
+    return config, path
+
+
+def _table(path, config, **columns):
+    """Writes labels of the images that `columns` does not leave out: name -> float [n]."""
+    names = [p.split("seed0/")[1] for p in load_domains(config).paths]
+    lines = [["image", *columns]] + [
+        [name, *("" if np.isnan(c[i]) else str(int(c[i])) for c in columns.values())] for i, name in enumerate(names)
+    ]
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def _labels(config, name):
+    domain = load_domains(config)
+    return domain.labels[:, domain.attributes.index(name)].copy()
+
+
+@pytest.fixture(scope="module")
+def labels(small, source):
+    """A table of two new attributes: one is the opposite of an old one, the other is known of some images only."""
+    config = source[0]
+    either = np.maximum(_labels(config, "sun/lake"), _labels(config, "sun/snow"))
+    either[::3] = np.nan
+    return _table(small / "labels.csv", config, treeless=1 - _labels(config, "sun/trees"), water=either)
+
+
+def _parse(*arguments):
+    """Settings as `main` reads them."""
+    from absl import flags
+    from absl.testing import flagsaver
+
+    if "image_size" not in flags.FLAGS:
+        config_lib.define_flags()
+    with flagsaver.flagsaver():
+        command_line.parse_flags(["galm_tf.main", *arguments])
+        return main.settings(flags.FLAGS)
+
+
+def _add(table, source_run, path, *more):
+    config = _parse(f"--add_attribute={table}", f"--source_run={source_run}", f"--run_dir={path}", *more)
+    return config, main.run(config, str(path))
+
+
+def _contents(folder):
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(place, name), "rb") as file:
+                found[os.path.join(place, name)] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def extended(small, source, labels):
+    """(settings, folder, result) of the source with two attributes more, and what the source held before."""
+    before = _contents(source[1])
+    config, result = _add(labels, source[1], small / "A-plus")
+    return config, str(small / "A-plus"), result, before
+
+
+def _outputs(folder, images):
+    serve = tf.saved_model.load(os.path.join(folder, "saved_model")).signatures["serving_default"]
+    return {k: v.numpy() for k, v in serve(images=tf.constant(images)).items()}
+
+
+def _expect_old_outputs_untouched(old, new, images, pictures, counts=(1, 2, 7, 64)):
+    models = [tf.saved_model.load(os.path.join(folder, "saved_model")).signatures for folder in (old, new)]
+    for count in counts:
+        calls = [("serving_default", {"images": tf.constant(images[:count])})]
+        calls.append(("serving_default", {"images": tf.constant(np.repeat(images[:count], 2, axis=2)[:, :, :45])}))
+        calls.append(("serving_jpeg", {"image_bytes": tf.constant((pictures * count)[:count])}))
+        for signature, inputs in calls:
+            before, after = (model[signature](**inputs) for model in models)
+            assert set(before) == set(after) == {"probability", "decision", "attribute"}
+            width = before["attribute"].shape[0]
+            assert after["attribute"].shape[0] > width
+            for name in before:
+                assert np.array_equal(after[name].numpy()[..., :width], before[name].numpy()), (signature, count, name)
+
+
+def _pictures(folder):
+    names = sorted(os.listdir(os.path.join(folder, "examples")))
+    return [open(os.path.join(folder, "examples", name), "rb").read() for name in names]
+
+
+def test_old_outputs_stay_the_same_to_the_last_bit(source, extended):
+    images = np.asarray(pipeline.prepare(source[0]).images[:64])
+    _expect_old_outputs_untouched(source[1], extended[1], images, _pictures(source[1]))
+
+
+def test_the_source_run_is_only_read(source, extended):
+    assert _contents(source[1]) == extended[3]
+
+
+def test_the_result_holds_old_and_new(source, extended, labels):
+    config, path, result, _ = extended
+    before = RunFolder(source[1], lock=False).read_json("result.json")
+    new = ["sun/treeless", "sun/water"]
+    assert list(result["per_attribute"]) == [*before["per_attribute"], *new]
+    assert {n: result["per_attribute"][n] for n in before["per_attribute"]} == before["per_attribute"]
+    assert result["added"]["attributes"] == new and result["added"]["source_run"] == source[1]
+    assert (result["num_attributes"], result["num_attributes_tested"]) == (22, 22)
+    aucs = [row["test_auc"] for row in result["per_attribute"].values()]
+    assert result["test_mauc"] == pytest.approx(np.mean(aucs))
+    assert "flatter" in result["notes"][-1] and "sun/treeless, sun/water" in result["notes"][-1]
+    assert {"load", "features", "match", "warmup", "controller", "adapt", "finetune", "test"} <= set(result["search"]["phase_seconds"])
+    assert result["search"]["architectures_scored"] == 2 * 1536
+    stored = RunFolder(path, lock=False)
+    assert stored.read_json("result.json") == json.loads(json.dumps(result))
+    assert list(stored.read_json("architectures.json")) == list(result["per_attribute"])
+    assert config.label_files == (labels,) and config.domain == ("sun",)
+
+
+def test_the_saved_model_gives_the_new_test_result(source, extended):
+    config, path, result, _ = extended
+    prepared = pipeline.prepare(source[0])
+    test, domain = prepared.split.test, load_domains(config)
+    outputs = _outputs(path, np.asarray(prepared.images[test]))
+    names = [n.decode() for n in outputs["attribute"]]
+    assert names == list(result["per_attribute"]) == list(domain.attributes)
+    aucs = evaluate.auc_per_attribute(domain.labels[test], outputs["probability"])
+    np.testing.assert_allclose(aucs[-2:], [result["per_attribute"][n]["test_auc"] for n in names[-2:]], atol=2e-3)
+    thresholds = np.array([result["per_attribute"][n]["threshold"] for n in names], np.float32)
+    np.testing.assert_array_equal(outputs["decision"], outputs["probability"] >= thresholds)
+
+
+def test_weights_of_the_source_stay_and_new_ones_follow(source, extended):
+    old, new = (transfer.read_source(path, extended[0]) for path in (source[1], extended[1]))
+    assert new.attributes == (*old.attributes, "sun/treeless", "sun/water")
+    np.testing.assert_array_equal(new.chosen[:20], old.chosen)
+    for name, value in old.weights.items():
+        stacked = name.split("/")[0] in ("conv4", "bn4", "conv5", "bn5", "head")
+        np.testing.assert_array_equal(new.weights[name][:20] if stacked else new.weights[name], value, err_msg=name)
+        assert len(new.weights[name]) == len(value) + 2 * stacked
+    for name, value in old.policy.items():
+        np.testing.assert_array_equal(new.policy[name][:20] if name.endswith("arm_embedding") else new.policy[name], value)
+
+
+def test_the_opposite_of_an_attribute_starts_from_it(extended):
+    match = extended[2]["transfer"]["matches"]["sun/treeless"]
+    assert match is None or match["auc"] < 0.5 or match["attribute"] != "sun/trees"
+
+
+@pytest.fixture(scope="module")
+def longer(small, source, extended):
+    """(settings, result, table) of the extended run with two more; `rare` is known of some training images only.
+
+    It is stopped after the first step of fine-tuning, and resumed.
+    """
+    config, split = source[0], RunFolder(source[1], lock=False).read_json("split.json")
+    rare, some = np.full(len(load_domains(config).paths), np.nan), split["train"][:40]
+    rare[some] = _labels(config, "sun/snow")[some]
+    table = _table(small / "more.csv", config, dark=_labels(config, "sun/night"), rare=rare)
+    arguments = (table, extended[1], small / "A-plus-plus", "--method=random", "--transfer=towers", "--finetune_steps=3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "update", _stopped_update)
+        with pytest.raises(_Killed):
+            _add(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "hand_over", None)  # a resumed run starts from nothing but its checkpoint
+        return (*_add(*arguments, "--resume"), table)
+
+
+class _Killed(Exception):
+    pass
+
+
+_update = Progress.update
+
+
+def _stopped_update(self, *args, **figures):
+    if (self._bar.desc.strip(": "), self._bar.n) == ("finetune", 1):
+        raise _Killed
+    _update(self, *args, **figures)
+
+
+def test_a_chain_of_additions(small, source, extended, longer, capsys):
+    config, result, table = longer
+    assert config.label_files == (*extended[0].label_files, table)
+    images = np.asarray(pipeline.prepare(source[0]).images[:64])
+    _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
+    model = os.path.join(small, "A-plus-plus", "saved_model")
+    assert len(result["per_attribute"]) == 24
+    assert predict(Options(model), [os.path.join(source[1], "examples")]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in result["per_attribute"])
+    told = main.summary(result, "runs/B")
+    assert "2 added to the 22 attributes" in told and "sun/dark: test AUC" in told and "sun/rare: not judged" in told
+
+
+def test_steps_are_those_of_a_tower_of_the_source_unless_given(extended, longer):
+    config, again = extended[0], longer[0]
+    assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)  # half of the attributes a step
+    assert (config.derive_top, again.controller_steps) == (64, 6)
+    assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 3, 3)
+
+
+def test_an_attribute_that_nobody_can_judge_is_still_added(longer):
+    row = longer[1]["per_attribute"]["sun/rare"]
+    assert (row["test_auc"], row["val_auc"], row["threshold"]) == (None, None, None)
+    assert row["reason"].startswith("not judged: no known label among the validation images")
+    assert longer[1]["method"] == "random"
+
+
+def test_a_killed_addition_goes_on_where_it_was(small, longer):
+    lines = [json.loads(line) for line in open(small / "A-plus-plus" / "metrics.jsonl", encoding="utf-8")]
+    written = [(line["phase"], line["step"], *line) for line in lines]
+    assert len(written) == len(set(written)) and written[-1][:1] == ("finetune",)
+    assert set(longer[1]["transfer"]["matches"]) == {"sun/dark", "sun/rare"}
+
+
+def test_the_report_reads_an_extended_run(extended):
+    page = single_page(read_run(extended[1]))
+    assert page.content["pictures"]["missing"] == "" and page.content["pictures"]["examples_missing"] == ""
+    assert "treeless" in {row["name"] for row in page.content["attributes"]}
+    assert not page.content["relations"]["missing"]
+
+
+def _copy(source, tmp_path, **changes):
+    """A copy of the source run; a changed file is text, or None for a missing one."""
+    path = tmp_path / "copy"
+    shutil.copytree(source[1], path, ignore=shutil.ignore_patterns("tensorboard", ".lock"))
+    for name, text in changes.items():
+        name = name.replace("__", "/").replace("_json", ".json")
+        shutil.rmtree(path / name, ignore_errors=True) if text is None and (path / name).is_dir() else (path / name).unlink()
+        if text is not None:
+            (path / name).write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(result_json=None), "Expected a finished run in --source_run=RUN. Received: a run without result.json; finish it"),
+        (dict(result_json="{"), "Received: RUN/result.json, which cannot be read"),
+        (dict(result_json="{}"), "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')"),
+        (dict(split_json="[]"), "Received: result.json or split.json without what a run writes (TypeError"),
+        (dict(checkpoints=None), "Received: a run without checkpoints"),
+        (dict(config_json='{"format": 2}'), "Expected a run of format 1. Received: RUN of another version"),
+        (dict(saved_model__saved_model=None), "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged"),
+        (dict(architectures_json=None), "Received: RUN/architectures.json, which cannot be read"),
+    ],
+    ids=["unfinished", "torn", "empty", "split", "checkpoints", "newer", "model", "architectures"],
+)
+def test_a_source_that_cannot_be_added_to(source, labels, tmp_path, changes, message):
+    changes = {k.replace("saved_model__saved_model", "saved_model__saved_model.pb"): v for k, v in changes.items()}
+    run = _copy(source, tmp_path, **changes)
+    _expect_error(labels, run, tmp_path, message.replace("RUN", run))
+
+
+def _expect_error(labels, run, tmp_path, message, *more):
+    with pytest.raises(UserError) as error:
+        _add(labels, run, tmp_path / "new", *more)
+    told = str(error.value)
+    assert message in told and "\n" not in told, told
+    assert not os.path.exists(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--image_size=64"], "Expected the image_size of --source_run=RUN, which is 32. Received: image_size=64"),
+        (["--split_seed=3"], "Expected the split_seed of --source_run=RUN, which is -1. Received: split_seed=3; leave --split_seed out"),
+        (["--label_files=x.csv"], "Expected the label_files of --source_run=RUN, which is TABLE. Received: label_files=x.csv"),
+        (["--source_run=a,b"], "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b"),
+        (["--source_run="], "Received: source_run=(nothing); name the run to add to"),
+        (["--data_dir=/nowhere"], "Expected a folder for --domain=sun. Received: data_dir=/nowhere, which is none"),
+        (["--run_dir=RUN"], "Expected a new run folder. Received: run_dir=RUN, which holds a run"),
+        (["--run_dir=RUN/more"], "Expected a --run_dir outside of the source run, which is only read. Received: run_dir=RUN/more"),
+    ],
+    ids=["image_size", "split", "label_files", "two", "none", "data", "exists", "inside"],
+)
+def test_settings_that_contradict_the_source(source, labels, tmp_path, more, message):
+    more, message = ([t.replace("RUN", source[1]).replace("TABLE", labels) for t in texts] for texts in (more, [message]))
+    with pytest.raises(UserError) as error:
+        config = _parse(f"--add_attribute={labels}", f"--source_run={source[1]}", f"--run_dir={tmp_path / 'new'}", *more)
+        main.run(config, config.run_dir)
+    assert message[0] in str(error.value), error.value
+    assert not os.path.exists(tmp_path / "new") and not os.path.exists(os.path.join(source[1], "more"))
+
+
+def test_tables_that_cannot_be_learned(source, tmp_path):
+    config, path = source
+    none = np.zeros(len(load_domains(config).paths))
+    table = _table(tmp_path / "none.csv", config, never=none, always=1 - none)
+    message = re.escape(f"Expected positives and negatives of each attribute of {table} among the training images. Received: no positive")
+    with pytest.raises(UserError, match=message + " among the .* training images for sun/never; label more"):
+        _add(table, path, tmp_path / "new")
+    table = _table(tmp_path / "old.csv", config, trees=none)
+    _expect_error(table, path, tmp_path, f"Expected new attributes in {table}. Received: sun/trees, which is there already")
+
+
+def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, monkeypatch):
+    config, path = source
+    original = add_attribute.load_domains
+
+    def relabelled(settings):
+        domain = original(settings)
+        return dataclasses.replace(domain, labels=1 - domain.labels)
+
+    monkeypatch.setattr(add_attribute, "load_domains", relabelled)
+    _expect_error(labels, path, tmp_path, f"Expected the data of --source_run={path} in the generated domain. Received: ")

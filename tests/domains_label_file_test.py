@@ -1,0 +1,98 @@
+"""Labels of further attributes: which image a row means, and each mistake in one sentence."""
+
+import re
+
+import numpy as np
+import pytest
+
+from galm_tf.config import Config
+from galm_tf.domains import generated, load_domains
+from galm_tf.domains.build import build_domain
+from galm_tf.domains.join import join_domains
+from galm_tf.domains.label_file import with_labels
+from galm_tf.errors import UserError
+
+PATHS = ("/d/images/a/1.jpg", "/d/images/a/2.jpg", "/d/images/b/2.jpg", "/d/images/b/3.jpg", "/d/images/b/3.jpg")
+BOXES = np.array([[-1] * 4, [-1] * 4, [-1] * 4, [0, 0, 5, 5], [5, 0, 9, 9]], np.int32)
+
+
+def _domain(name="mine", paths=PATHS):
+    n = len(paths)
+    return build_domain(
+        name, "table", attributes=["old"], classes=["c", "d"], paths=paths, class_ids=np.arange(n) % 2,
+        labels=np.zeros((n, 1)), subsets=np.full(n, "train"), boxes=BOXES,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def add(tmp_path):
+    def add_text(text, domain=None):
+        path = tmp_path / "labels.csv"
+        path.write_text(text, encoding="utf-8")
+        return with_labels(domain or _domain(), str(path))
+
+    return add_text
+
+
+def test_images_are_found_by_the_end_of_their_path(add):
+    domain = add("image,class,shiny,mine/big\n1.jpg,x,1,\na/2.jpg,x,0,1\n./images/b\\2.jpg,x,,0\n/d/images/b/3.jpg,x,1,1\n")
+    assert domain.attributes == ("mine/old", "mine/shiny", "mine/big")
+    nan = np.nan
+    np.testing.assert_array_equal(domain.labels[:, 1:], [[1, nan], [0, 1], [nan, 0], [1, 1], [1, 1]])
+    np.testing.assert_array_equal(domain.attribute_domains, [0, 0, 0])
+    assert domain.labels.dtype == np.float32
+
+
+def test_a_box_means_one_part_of_an_image(add):
+    domain = add("image,left,top,right,bottom,shiny\nb/3.jpg,5,0,9,9,1\nb/3.jpg,0,0,5,5,0\n1.jpg,,,,,1\n")
+    np.testing.assert_array_equal(domain.labels[:, 1], [1, np.nan, np.nan, 0, 1])
+
+
+def test_an_attribute_of_joined_domains_is_of_that_of_its_images(add):
+    other = _domain("other", tuple(p.replace("/d/", "/e/") for p in PATHS))
+    domain = add("image,shiny\n/e/images/a/1.jpg,1\n/e/images/a/2.jpg,0\n", join_domains([_domain(), other]))
+    assert domain.attributes[-1] == "other/shiny" and domain.attribute_domains[-1] == 1
+    assert np.flatnonzero(np.isfinite(domain.labels[:, -1])).tolist() == [5, 6]
+    with pytest.raises(UserError, match="one domain's images in column shiny of .*Received: images of mine and other"):
+        add("image,shiny\n/e/images/a/1.jpg,1\n/d/images/a/1.jpg,0\n", join_domains([_domain(), other]))
+
+
+def test_a_setting_adds_them_to_any_domain(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,shiny\n07/003,1\n", encoding="utf-8")
+    domain = load_domains(Config(domain=("sun",), label_files=(str(path),)))
+    assert domain.attributes[-1] == "sun/shiny"
+    assert np.flatnonzero(domain.labels[:, -1] == 1).tolist() == [7 * generated.IMAGES_PER_CLASS + 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("picture,shiny\n1.jpg,1\n", "Expected a column image in FILE. Received: ['picture', 'shiny']; add it"),
+        ("image;shiny\n1.jpg;1\n", "Expected a column image in FILE. Received: ['image;shiny']; separate the columns by commas"),
+        ("image\n1.jpg\n", "Expected a column per attribute in FILE. Received: ['image']"),
+        ("image,shiny\n1.jpg,1\na/2.jpg,yes\n", "Expected 0, 1 or an empty cell in FILE, line 3, column shiny. Received: 'yes'"),
+        ("image,shiny\n1.jpg,1\n,0\n", "Expected a value of image in FILE, line 3"),
+        ("image,old\n1.jpg,1\n", "Expected new attributes in FILE. Received: mine/old, which is there already; rename"),
+        ("image,x,mine/x\n1.jpg,1,1\n", "Expected new attributes in FILE. Received: mine/x, which is there already"),
+        (
+            "image,x\n1.jpg,1\nb/4.jpg,1\nc/9.jpg,0\n",
+            "Received: 2 of 3 that are not among its 4, the first in line 3: b/4.jpg, nearest known one b/",
+        ),
+        ("image,x\nc/3.jpg,1\n", "the first in line 2: c/3.jpg, nearest known one b/3.jpg; correct"),
+        ("image,x\n2.jpg,1\n", "Expected the name of one image in FILE, line 2, column image. Received: 2.jpg, which 2 images have, e.g. a/2.jpg and b/2.jpg"),
+        ("image,x\n1.jpg,1\na/1.jpg,0\n", "Expected one row per image in FILE, line 3, column image. Received: a/1.jpg, as in line 2"),
+        ("image,left,top,right,bottom,x\nb/3.jpg,0,0,5,6,1\n", "Expected a box that the data have in FILE, line 2, column image. Received: [0, 0, 5, 6] of b/3.jpg, whose boxes are [[0, 0, 5, 5], [5, 0, 9, 9]]"),
+    ],
+    ids=["no-image", "semicolons", "no-attribute", "value", "empty", "exists", "twice", "unknown", "nearest", "ambiguous", "repeated", "box"],
+)
+def test_a_mistake_is_told_with_its_place(add, tmp_path, text, message):
+    with pytest.raises(UserError) as error:
+        add(text)
+    told = str(error.value)
+    assert message.replace("FILE", str(tmp_path / "labels.csv")) in told and "\n" not in told, told
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=re.escape(f"Received: {tmp_path / 'none.csv'}, which is no file")):
+        with_labels(_domain(), str(tmp_path / "none.csv"))

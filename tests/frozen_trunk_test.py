@@ -1,0 +1,69 @@
+"""Cached maps in the trunk's place: the same towers give the same logits."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import frozen_trunk
+from galm_tf.config import Config
+from galm_tf.derived import Trunk
+from galm_tf.gates import gates_from_indices
+from galm_tf.preprocess import scale_images
+from galm_tf.search_space import all_indices
+from galm_tf.supernet import build_supernet
+
+CONFIG = Config(image_size=32)
+N = 3
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """A supernet with calibrated batch norms, a frozen one with its towers, images, and their views."""
+    images = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    whole, frozen = build_supernet(N, 32, 0.0, seed=1), frozen_trunk.build_supernet(N, CONFIG)
+    whole.trunk(scale_images(tf.constant(images)), training=True)
+    for name, variable in frozen.variables.items():
+        variable.assign(whole.variables[name])
+    views = frozen_trunk.empty_views(len(images), 6, CONFIG)
+    index = np.array([0, 2, 3, 5, 7, 8])
+    frozen_trunk.fill_views(views, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index, CONFIG)
+    return whole, frozen, images, index, views
+
+
+def test_towers_on_cached_maps_give_the_networks_logits(networks):
+    whole, frozen, images, index, views = networks
+    numbers = np.random.default_rng(1).integers(0, 2304, N)
+    rest = [tf.range(N), gates_from_indices(tf.constant(all_indices()[numbers])), tf.constant([len(index)]), tf.constant([-1, 0])]
+    expected = whole.supernet([scale_images(tf.constant(images[index])), *rest])
+    got = frozen.supernet([frozen.scale(tf.constant(views[index])), *rest])
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_a_frozen_supernet_has_towers_only(networks):
+    _, frozen, *_ = networks
+    assert {name.split("/")[0] for name in frozen.variables} == {"conv4", "bn4", "conv5", "bn5", "head"}
+
+
+def test_only_the_named_records_are_computed_and_views_differ(networks):
+    _, _, images, index, views = networks
+    others = np.setdiff1d(np.arange(len(images)), index)
+    assert not views[others].any() and views[index].any(axis=(2, 3, 4)).all()
+    assert views.shape[1] == frozen_trunk.MAX_VIEWS and not np.allclose(views[index, 0], views[index, 1])
+
+
+def test_a_view_is_picked_by_seed(networks):
+    *_, index, views = networks
+    some = tf.constant(views[index])
+    picked = [frozen_trunk.pick_view(some, tf.constant([seed, 0])).numpy()[:, 0] for seed in (0, 0, 1, 2, 3)]
+    np.testing.assert_array_equal(picked[0], picked[1])
+    which = np.array([[np.argmin(np.abs(views[r] - p).sum(axis=(1, 2, 3))) for r, p in zip(index, batch)] for batch in picked])
+    assert set(which.ravel()) == {0, 1}
+    for batch, chosen in zip(picked, which):
+        np.testing.assert_array_equal(batch, views[index, chosen])
+
+
+def test_views_without_augmentation_or_memory(monkeypatch):
+    still = Config(image_size=32, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+    assert frozen_trunk.empty_views(4, 4, still).shape == (4, 1, 4, 4, 112)
+    monkeypatch.setattr(frozen_trunk, "_CACHE_BYTES", 1)
+    assert frozen_trunk.empty_views(4, 4, CONFIG).shape[1] == 1

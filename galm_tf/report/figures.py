@@ -115,13 +115,13 @@ def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Fig
     return {"data": [trace], "layout": layout}
 
 
-def attribute_map(found: Clusters, names: Sequence[str], domains: Sequence[str]) -> Figure:
-    """Attributes as points, like ones close together, in the colours of their domains."""
+def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
+    """Attributes as points; those of one group (domain, or cluster) have one colour."""
     traces = []
-    for number, domain in enumerate(dict.fromkeys(domains)):
-        rows = [i for i, d in enumerate(domains) if d == domain]
+    for number, group in enumerate(dict.fromkeys(colours)):
+        rows = [i for i, d in enumerate(colours) if d == group]
         traces.append({
-            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(domain),
+            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
             "x": np.round(found.points[rows, 0], 3).tolist(), "y": np.round(found.points[rows, 1], 3).tolist(),
             "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for i in rows],
             "hovertemplate": "%{text}<extra></extra>",
@@ -132,18 +132,18 @@ def attribute_map(found: Clusters, names: Sequence[str], domains: Sequence[str])
     return {"data": traces, "layout": layout}
 
 
-def dendrogram(found: Clusters, names: Sequence[str], domains: Sequence[str]) -> Figure:
-    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map."""
+def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
+    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured by group."""
     drawn = hierarchy.dendrogram(found.tree, no_plot=True)
     x, y = [], []
     for heights, places in zip(drawn["dcoord"], drawn["icoord"]):
         x += [*np.round(heights, 3).tolist(), None]
         y += [*((p - 5) / 10 for p in places), None]  # SciPy puts leaves at 5, 15, 25 ...
     traces = [{"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}]
-    for number, domain in enumerate(dict.fromkeys(domains)):
-        rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if domains[i] == domain]
+    for number, group in enumerate(dict.fromkeys(colours)):
+        rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if colours[i] == group]
         traces.append({
-            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(domain),
+            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
             "x": [0] * len(rows), "y": [place for place, _ in rows],
             "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows], "hovertemplate": "%{text}<extra></extra>",
         })

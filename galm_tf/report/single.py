@@ -276,8 +276,9 @@ def _relations(run: FinishedRun, shown: dict[str, str]) -> tuple[dict[str, Any],
         "clusters": None,
     }
     if grouped is not None:
-        drawn["map"] = figures.attribute_map(grouped, names, of)
-        drawn["tree"] = figures.dendrogram(grouped, names, of)
+        colours = of if len(set(of)) > 1 else [f"cluster {label}" for label in grouped.labels]
+        drawn["map"] = figures.attribute_map(grouped, names, colours)
+        drawn["tree"] = figures.dendrogram(grouped, names, colours)
         members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in range(1, grouped.labels.max() + 1)]
         found["clusters"] = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share,
                              "cut": grouped.cut, "folded": len(names) > _OPEN_LEAVES}

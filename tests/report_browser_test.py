@@ -102,14 +102,15 @@ def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, m
 def test_heat_map_tells_names_and_cosine(browser, pages):
     show(browser, pages["galm"])
     plot = browser.find_element("css selector", "#correlation .nsewdrag")
-    webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element_with_offset(plot, 5, 5).perform()
+    webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element_with_offset(plot, 5, -5).perform()
     WebDriverWait(browser, 5).until(lambda b: b.find_elements("css selector", "#correlation .hovertext"))
     shown = browser.find_element("css selector", "#correlation .hovertext").get_attribute("textContent")
     names, cosines = browser.execute_script(
         "const {layout, data} = JSON.parse(document.getElementById('figures').textContent).correlation;"
         "return [layout.names, data[0].hundredths]"
     )
-    assert html.unescape(names[2]) in shown and f"cosine {cosines[2][2] / 100:.2f}" in shown  # right and below the middle of 4 by 4
+    # Right of the middle of 4 by 4 and above it, in the half that the script completes.
+    assert html.unescape(names[1]) in shown and html.unescape(names[2]) in shown and f"cosine {cosines[2][1] / 100:.2f}".replace("-", "−") in shown
 
 
 def test_fig_5_and_table_5_of_a_joint_run(browser, pages):

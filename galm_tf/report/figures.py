@@ -104,8 +104,9 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
 
 
 def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Figure:
-    """The cosines [N, N] in an order, as hundredths, which the page's script turns back; names stand once."""
-    hundredths = np.rint(100 * matrix[np.ix_(order, order)]).astype(int).tolist()
+    """The cosines [N, N] in an order: hundredths up to the diagonal, which the page's script completes; names stand once."""
+    ordered = np.rint(100 * matrix[np.ix_(order, order)]).astype(int)
+    hundredths = [row[: i + 1].tolist() for i, row in enumerate(ordered)]
     trace = {"type": "heatmap", "role": "diverging", "hundredths": hundredths, "zmin": -1, "zmax": 1,
              "hovertemplate": "%{text}<br>cosine %{z:.2f}<extra></extra>",
              "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}

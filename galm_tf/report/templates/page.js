@@ -11,7 +11,8 @@
     const result = Object.assign({}, trace), role = trace.role;
     delete result.role;
     if (role === "diverging") {
-      result.z = trace.hundredths.map((row) => row.map((v) => v / 100));
+      const half = trace.hundredths;
+      result.z = half.map((_, i) => half.map((_, j) => (j <= i ? half[i][j] : half[j][i]) / 100));
       result.text = names.map((a) => names.map((b) => a + "<br>" + b));
       delete result.hundredths;
       result.colorscale = [[0, color("second")], [0.5, color("card")], [1, color("accent")]];

@@ -32,7 +32,7 @@ from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
-from galm_tf.telemetry import Telemetry, write_architecture_table
+from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
@@ -101,6 +101,8 @@ def write_result(
     base: a loaded SavedModel that the exported one holds too, before the search's attributes.
     """
     write_architecture_table(folder, *_table_columns(result))
+    write_hparams(folder, config, {**result["search"], **result})
+    searched.record_policy()
     plots.write_learning_curves(folder)
     _write_examples(prepared, folder)
     export_network(search, network, result, folder, base)

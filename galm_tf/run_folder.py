@@ -32,10 +32,11 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
     fcntl = None
 
 FORMAT = 1
+POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 _LOCK = ".lock"
 _SETTINGS_FILES = {_LOCK, "config.json", "flags.txt"}
 # Settings that may differ between a run and its continuation, since no number depends on them.
-_FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
+FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
 
 class RunFolder:
@@ -62,7 +63,7 @@ class RunFolder:
         """Opens the folder of an interrupted run; raises UserError when its settings differ."""
         stored = read_config(path)
         ours, theirs = config.to_json(), stored.to_json()
-        different = [k for k in ours if k not in _FREE_SETTINGS and ours[k] != theirs[k]]
+        different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != theirs[k]]
         if different:
             pairs = "; ".join(f"{k}={ours[k]} now, {theirs[k]} in the run" for k in different)
             raise UserError(

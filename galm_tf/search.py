@@ -29,7 +29,7 @@ from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import POLICY, RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, FINETUNE, Phase, build_schedule, cosine, search_steps
 from galm_tf.strategy import Strategy
 from galm_tf.supernet import build_supernet
@@ -325,6 +325,13 @@ class Search:
         self.state.records = self._telemetry.num_records
         self._folder.save_checkpoint(self.arrays(), dataclasses.asdict(self.state))
         self._last_checkpoint = time.monotonic()
+
+    def record_policy(self) -> None:
+        """Writes policy.npz: decision -> probability of each of its choices, float32 [N, choices]; nothing without a policy."""
+        probabilities = self.strategy.choice_probabilities()
+        if probabilities is not None:
+            named = zip(search_space.DECISIONS, probabilities)
+            self._folder.write_arrays(POLICY, {d.name: np.asarray(p, np.float32) for d, p in named})
 
     def archive(self) -> None:
         """Leaves what a later run can start from (supernet and policy) and drops the optimisers' state."""

@@ -56,6 +56,10 @@ class Strategy(abc.ABC):
         """Figures about the present state for result.json."""
         return {}
 
+    def choice_probabilities(self) -> Optional[list[np.ndarray]]:
+        """The policy's marginal probability of every choice: [N, choices] per decision; None without a policy."""
+        return None
+
     def record(self, telemetry: Telemetry, phase: str, step: int) -> None:  # noqa: B027 (optional)
         """Writes its state for TensorBoard, now and then."""
 

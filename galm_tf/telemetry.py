@@ -6,7 +6,8 @@ TensorBoard cannot take back events, so a resumed run, after cutting
 metrics.jsonl back to the lines it will not repeat, writes the scalar events
 anew from these lines: no step occurs twice (wall times are then those of the
 resume). Pictures and texts have a folder of their own, which stays. The Projector's files lie beside the scalars,
-because it looks for them where events are.
+because it looks for them where events are. HParams has a folder of its own too: it takes every scalar beside the
+settings for one of their metrics.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 from typing import Any, Mapping, Optional, Sequence
 
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 from scipy.cluster.hierarchy import leaves_list, linkage
+from tensorboard.plugins.hparams import api as hparams
 
 from galm_tf import search_space
+from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 
 TAGS = {
@@ -42,8 +46,26 @@ TAGS = {
     "architectures": "table of the chosen architectures (text)",
     "correlation": "cosine of the attribute embeddings, clustered (image)",
 }
+# Figures of a whole run, beside its settings in HParams.
+METRICS = {
+    "run/test_mauc": "mean over the tested attributes of the AUC on test images",
+    "run/val_mauc": "validation mAUC of the chosen architectures",
+    "run/skill": "cross-fitted skill of the search: 1 as good as the best of the table, 0 as a random architecture",
+    "run/specialisation": "what an architecture of its own gains an attribute over the best single one, cross-fitted",
+    "run/regret": "how far the chosen ones are below the best of the table that the search saw",
+    "run/entropy": "entropy of the final policy per architecture (nats)",
+    "run/seconds": "seconds of the phases",
+}
+# Settings by which runs differ most; HParams shows a column for each.
+_HPARAMS = (
+    "domain", "method", "seed", "split_seed", "image_size", "batch_size", "attributes_per_step", "warmup_steps", "rounds",
+    "supernet_steps", "learning_rate", "weight_decay", "dropout", "uniform_fraction", "imbalance", "controller_steps",
+    "samples_per_step", "controller_learning_rate", "controller_optimizer", "controller_cell", "conditioning",
+    "embedding_scale", "entropy_weight", "baseline", "baseline_decay", "reward", "reward_data", "reward_bn", "derive_top",
+    "adapt_steps", "finetune_steps", "finetune_learning_rate",
+)
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
-_METRICS, _PICTURES = "metrics.jsonl", "pictures"
+_METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
 
 
 class Telemetry:
@@ -128,6 +150,22 @@ def write_architecture_table(
     writer = tf.summary.create_file_writer(os.path.join(folder.path, "tensorboard", _PICTURES))
     with writer.as_default():
         tf.summary.text("architectures", text, 0)
+    writer.close()
+
+
+def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any]) -> None:
+    """The run's main settings and the `METRICS` among its figures, for TensorBoard's HParams; None is left out."""
+    root = os.path.join(folder.path, "tensorboard", _HPARAMS_FOLDER)
+    shutil.rmtree(root, ignore_errors=True)  # of this very run, stopped between here and its result
+    settings = {name: value if not isinstance(value, list) else ",".join(value) for name, value in config.to_json().items()}
+    writer = tf.summary.create_file_writer(root)
+    with writer.as_default():
+        # Runs of the same settings stay rows of their own.
+        hparams.hparams({name: settings[name] for name in _HPARAMS}, trial_id=os.path.basename(folder.path))
+        for tag in METRICS:
+            value = figures.get(tag.split("/")[1])
+            if value is not None:
+                tf.summary.scalar(tag, value, 0)
     writer.close()
 
 

@@ -20,9 +20,7 @@ from typing import Any, Optional, Sequence
 
 import keras_tuner
 import pandas as pd
-import tensorflow as tf
 from absl import flags
-from tensorboard.plugins.hparams import api as hparams
 
 from galm_tf import config as config_lib
 from galm_tf import pipeline
@@ -30,6 +28,7 @@ from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
+from galm_tf.telemetry import write_hparams
 from galm_tf.whole_file import whole_file
 
 FLAGS = flags.FLAGS
@@ -113,10 +112,7 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
         "entropy": search.state.search["entropy"],
         "seconds": sum(search.state.phase_seconds.values()),
     }
-    with tf.summary.create_file_writer(os.path.join(path, "tensorboard", "hparams")).as_default():
-        hparams.hparams(values, trial_id=name)
-        for figure, value in figures.items():
-            tf.summary.scalar(f"tune/{figure}", value, 0)
+    write_hparams(folder, config, figures)
     folder.write_json(_TRIAL, {**values, **figures})
     return figures
 

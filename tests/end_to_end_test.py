@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from galm_tf import evaluate, pipeline
 from galm_tf.config import Config
@@ -14,6 +15,7 @@ from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
+from galm_tf.search_space import DECISIONS
 from galm_tf.strategies import METHODS
 
 TINY = dict(
@@ -60,6 +62,24 @@ def test_the_run_folder_is_complete(finished):
     assert 0.0 < result["search"]["entropy"] <= np.log(2304)
 
 
+def test_the_policy_is_left_as_probabilities(finished):
+    with np.load(finished[0] / "policy.npz") as stored:
+        policy = {name: stored[name] for name in stored.files}
+    assert list(policy) == [d.name for d in DECISIONS]
+    for decision in DECISIONS:
+        assert policy[decision.name].shape == (20, len(decision.choices)) and policy[decision.name].dtype == np.float32
+        np.testing.assert_allclose(policy[decision.name].sum(axis=1), 1, atol=1e-4)
+    # Marginal entropies bound that of the whole, which result.json holds.
+    bound = sum(-(p * np.log(p)).sum(axis=1).mean() for p in policy.values())
+    assert finished[1]["search"]["entropy"] <= bound + 1e-4
+
+
+def test_hparams_hold_the_runs_figures(finished):
+    events = EventAccumulator(str(finished[0] / "tensorboard" / "hparams"), {"tensors": 0}).Reload()
+    for tag, value in (("run/test_mauc", finished[1]["test_mauc"]), ("run/skill", finished[1]["search"]["skill"])):
+        assert float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto)) == pytest.approx(value, rel=1e-5)
+
+
 def test_saved_model_gives_the_test_result(finished, settings):
     path, result = finished
     prepared = pipeline.prepare(settings)
@@ -102,6 +122,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, 
     assert _numbers(result) == _numbers(finished[1])
     lines = [[json.loads(line) for line in open(p / "metrics.jsonl", encoding="utf-8")] for p in (path, whole)]
     assert lines[0] == lines[1]
+    assert (path / "policy.npz").read_bytes() == (whole / "policy.npz").read_bytes()
 
 
 def test_a_finished_run_is_not_overwritten(finished, settings):
@@ -131,3 +152,4 @@ def test_other_settings_run_through(settings, tmp_path, changes):
     result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=METHODS[config.method])
     assert result["num_attributes_tested"] == 20 * len(config.domain)
     assert os.path.exists(tmp_path / "run" / "saved_model" / "saved_model.pb")
+    assert os.path.exists(tmp_path / "run" / "policy.npz") == (config.method == "galm")

@@ -1,19 +1,23 @@
-"""The report in headless Chromium: no errors, sorting, searching, opening, nothing wider than the screen."""
+"""The report in headless Chromium: no errors, plots with hover, sorting, searching, opening, nothing wider than the screen."""
 
 from __future__ import annotations
 
+import html
+import json
 import pathlib
 import shutil
 
 import pytest
-from report_runs import NASTY, write_data, write_run
+from report_runs import NASTY, write_data, write_json, write_run
 
+from galm_tf.report import rivals
 from galm_tf.report.compare import compare_page
 from galm_tf.report.page import write_page
 from galm_tf.report.run_reading import read_run
 from galm_tf.report.single import single_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (requirements-dev.txt)")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui", reason="needs selenium").WebDriverWait
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -43,19 +47,36 @@ def pages(tmp_path_factory) -> dict[str, pathlib.Path]:
     data = write_data(root / "data")
     for name in ("galm", "random"):
         write_run(root / name, data, root / "cache", name)
-    runs = [read_run(str(root / name)) for name in ("galm", "random")]
-    made = {"galm": single_page(runs[0]), "random": single_page(runs[1], False), "compared": compare_page(runs)}
+    write_joint(root / "galm", root / "joint")
+    runs = [read_run(str(root / name)) for name in ("galm", "random", "joint")]
+    made = {
+        "galm": single_page(runs[0], others=rivals.neighbours(runs[0])), "random": single_page(runs[1], False),
+        "joint": single_page(runs[2], False), "compared": compare_page(runs[:2]),
+    }
     for name, page in made.items():
         write_page(page, str(root / f"{name}.html"))
     return {name: root / f"{name}.html" for name in made}
 
 
+def write_joint(run: pathlib.Path, joint: pathlib.Path) -> None:
+    """The same run as if its attributes were of three domains, and transferred."""
+    shutil.copytree(run, joint)
+    result = json.loads((joint / "result.json").read_text(encoding="utf-8"))
+    names = [f"{d}/{n.split('/', 1)[1]}" for d, n in zip(("animals", "objects", "scenes", "scenes"), result["per_attribute"])]
+    match = {"source": "A", "attribute": "animals/tough-skinned", "sign": -1, "auc": 0.125, "strength": 0.2}
+    transfer = {"sources": ["runs/A"], "parts": ["trunk"], "match": "predictor", "matches": dict.fromkeys(names, match)}
+    rows = dict(zip(names, result["per_attribute"].values()))
+    write_json(joint / "result.json", {**result, "domains": ["animals", "objects", "scenes"], "per_attribute": rows, "transfer": transfer})
+
+
 def show(browser, page: pathlib.Path, width: int = 1400, mode: str = "light") -> None:
-    """Opens a page and draws all of its figures."""
+    """Opens a page, its folds and draws all of its figures."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]})
     browser.get(page.as_uri())
+    WebDriverWait(browser, 20).until(lambda b: b.execute_script("return Boolean(window.Plotly)"))
+    browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
 
 
@@ -68,7 +89,7 @@ def shown_rows(browser) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["galm", "random", "compared"])
+@pytest.mark.parametrize("name", ["galm", "random", "joint", "compared"])
 def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, mode):
     show(browser, pages[name], width, mode)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -76,6 +97,29 @@ def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, m
     assert browser.get_log("browser") == []
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, background[4:-1].split(","))) < 60) == (mode == "dark")
+
+
+def test_heat_map_tells_names_and_cosine(browser, pages):
+    show(browser, pages["galm"])
+    plot = browser.find_element("css selector", "#correlation .nsewdrag")
+    webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element_with_offset(plot, 5, -5).perform()
+    WebDriverWait(browser, 5).until(lambda b: b.find_elements("css selector", "#correlation .hovertext"))
+    shown = browser.find_element("css selector", "#correlation .hovertext").get_attribute("textContent")
+    names, cosines = browser.execute_script(
+        "const {layout, data} = JSON.parse(document.getElementById('figures').textContent).correlation;"
+        "return [layout.names, data[0].hundredths]"
+    )
+    # Right of the middle of 4 by 4 and above it, in the half that the script completes.
+    assert html.unescape(names[1]) in shown and html.unescape(names[2]) in shown and f"cosine {cosines[2][1] / 100:.2f}".replace("-", "−") in shown
+
+
+def test_fig_5_and_table_5_of_a_joint_run(browser, pages):
+    show(browser, pages["joint"], 390)
+    tables = browser.find_elements("css selector", "table.domains")
+    assert [len(t.find_elements("css selector", "tbody td b")) for t in tables] == [6, 9]
+    assert len(browser.find_elements("css selector", "#correlated-table tbody tr")) == 4
+    browser.find_element("id", "search-box").send_keys("tough-skinned")  # what all started from
+    assert len(shown_rows(browser)) == 4
 
 
 def test_long_names_fit_the_screen(browser, pages):

@@ -16,10 +16,11 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.splits import make_split
 from galm_tf.image_cache import load_images
-from galm_tf.run_folder import flagfile
-from galm_tf.search_space import Architecture
+from galm_tf.run_folder import POLICY, flagfile
+from galm_tf.search_space import DECISIONS, Architecture
 
 NASTY = "<img src=x onerror=alert(1)> & 'q' \"d\" $x$ %{y}"
+SURE = 0.75  # probability of the policy's favourite choice, which is the first of each decision
 NAMES = ("red", NASTY, "dark", "unseen")
 NUMBERS = (2303, 0, 977, 0)  # the second and the fourth are one network
 VAL_AUCS = (0.9125, 0.625, 0.75, None)
@@ -67,8 +68,16 @@ def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, metho
     margins = Reddish()(tf.constant(images[split.test] / np.float32(127.5) - 1)).numpy()
     result = _result(domain, split, margins, method, seed)
     _write_records(path, method)
+    if method == "galm":
+        np.savez(path / POLICY, **policy(len(NAMES)))
     write_json(path / "result.json", result)
     return result
+
+
+def policy(count: int) -> dict[str, np.ndarray]:
+    """Decision -> probabilities [count, choices], equally sure of the first choice of each."""
+    rows = {d.name: [SURE] + [(1 - SURE) / (len(d.choices) - 1)] * (len(d.choices) - 1) for d in DECISIONS}
+    return {name: np.tile(np.array(row, np.float32), (count, 1)) for name, row in rows.items()}
 
 
 def write_json(path: pathlib.Path, value) -> None:

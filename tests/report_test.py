@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import os
@@ -18,10 +20,11 @@ from report_runs import NASTY, NUMBERS, write_data, write_json, write_run
 
 from galm_tf import report
 from galm_tf.errors import UserError
-from galm_tf.report import figures, single
+from galm_tf.report import rivals, single
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page, render, write_page
+from galm_tf.report.run_data import load_data
 from galm_tf.report.run_reading import read_run
 from galm_tf.report.single import single_page
 from galm_tf.search_space import Architecture
@@ -92,7 +95,9 @@ def test_names_are_escaped_in_html_and_in_plots(galm_html):
 def test_page_is_self_contained(galm_html):
     head = re.sub(r"<script>.*?</script>", "", galm_html, flags=re.S)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', head) and "default-src 'none'" in head
-    assert "plotly.js v" in galm_html and "data:image/jpeg;base64," in galm_html
+    assert "data:image/webp;base64," in galm_html and len(galm_html.encode()) < 2e6
+    packed = re.search(r'<script type="application/gzip" id="plotly">(.*?)</script>', galm_html)[1]
+    assert "* plotly.js (cartesian - minified) v" in gzip.decompress(base64.b64decode(packed)).decode()[:200]
     assert galm_html.count("<html") == 1 and "prefers-color-scheme: dark" in galm_html
 
 
@@ -128,12 +133,16 @@ def test_choice_table_has_a_column_per_domain(copy):
 
 def test_correlation_is_the_cosine_in_clustered_order(galm_html):
     figure = drawn(galm_html)["correlation"]
-    names, values = figure["layout"]["xaxis"]["ticktext"], np.array(figure["data"][0]["z"])
+    names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
     red, nasty = names.index("red"), next(i for i, n in enumerate(names) if "onerror" in n)
-    assert values[red, nasty] == 0.6 and values[red, names.index("unseen")] == -1 and abs(red - nasty) == 1
-    matrix = figures.correlation(np.array([[1.0, 0], [-1, 0.1], [1, 0.1], [-1, 0]]))
-    order = figures.clustered_order(matrix).tolist()
-    assert abs(order.index(0) - order.index(2)) == 1
+    assert [len(row) for row in values] == [1, 2, 3, 4]  # the other half is the same
+    by_names = {frozenset((a, b)): values[i][j] for i, a in enumerate(names) for j, b in enumerate(names[: i + 1])}
+    assert by_names[frozenset((names[red], names[nasty]))] == 60 and by_names[frozenset(("red", "unseen"))] == -100
+    assert abs(red - nasty) == 1 and by_names[frozenset(("red",))] == 100
+    tree = drawn(galm_html)["tree"]
+    assert tree["layout"]["yaxis"]["ticktext"] == names  # the same order
+    assert len([x for x in tree["data"][0]["x"] if x is None]) == 3  # joins of four leaves
+    assert max(x for x in tree["data"][0]["x"] if x) > 1  # `unseen` points away from all
 
 
 def test_curves_are_the_records(galm_html):
@@ -153,8 +162,10 @@ def test_diagram_shows_what_the_architecture_has():
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
     page = render(single_page(read_run(str(runs[0] / "random"))))
     text = text_of(page)
-    assert "heat map is left out" in text and "Skill, specialisation, regret and entropy are left out" in text
-    assert "correlation" not in drawn(page)
+    assert "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters" in text
+    assert "Skill, specialisation, regret and entropy are left out" in text
+    assert "confidence is left out: this run has no policy (method random)" in text
+    assert not {"correlation", "map", "tree"} & set(drawn(page))
 
 
 @pytest.mark.parametrize("damage, sentence", [
@@ -162,14 +173,56 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     (lambda run: (run / "split.json").write_text("{"), "split.json cannot be read"),
     (lambda run: (run / "metrics.jsonl").unlink(), "no metrics.jsonl"),
     (lambda run: (run / "flags.txt").unlink(), "no flags.txt"),
+    (lambda run: (run / "policy.npz").unlink(), "confidence is left out: this run is from before"),
+    (lambda run: (run / "policy.npz").write_bytes(b"PK"), "confidence is left out: this run is from before"),
+    (lambda run: edit_row(run, "mine/red", prevalence=0.9), "ridge regression are left out: the labels of mine/red have changed"),
     (lambda run: (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"), "no attribute embeddings"),
     (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
     (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
-    (lambda run: edit_row(run, "mine/red", test_auc=0.25), "have changed since the run"),
+    (lambda run: edit_row(run, "mine/red", test_auc=0.25), "images, labels or model have changed since the run"),
 ])
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):
     damage(copy)
     assert sentence in text_of(render(single_page(read_run(str(copy)))))
+
+
+def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
+    run, result = read_run(str(runs[0] / "galm")), runs[1]["galm"]
+    others = rivals.neighbours(run)
+    assert [r.name for r in others] == ["random (method random, seed 0)"]
+    table = {row["name"]: row for row in single_page(run, with_pictures=False, others=others).content["rivals"]}
+    chance = table["chance, or always the majority"]
+    assert chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
+    assert table["random (method random, seed 0)"]["mean"] == 0 and rivals.RIDGE not in table
+    ridge = re.search(rf"<tr><td>{rivals.RIDGE}</td>.*?<b>([0-9.]+)</b>.*?<td class=\"\w*\">([^<]+)</td>", galm_html)
+    assert float(ridge[2].replace("−", "-")) == pytest.approx(result["test_mauc"] - float(ridge[1]), abs=0.0011)
+    rows = re.findall(r"<tr data-network=.*?</tr>", galm_html, re.S)
+    assert [re.sub(r"<[^>]+>", "|", r).split("|")[1:].count("–") for r in rows] == [0, 0, 0, 3]  # test, validation and ridge of `unseen`
+
+
+def test_ridge_is_fitted_on_the_runs_own_images(runs):
+    """Red is in the mean colour, which ridge regression reads; dark as well."""
+    run = read_run(str(runs[0] / "galm"))
+    aucs = rivals.ridge(run, load_data(run)).aucs
+    assert aucs["mine/red"] == 1 and "mine/unseen" not in aucs and len(aucs) == 3
+
+
+def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
+    run = read_run(str(runs[0] / "galm"))
+    assert len(rivals.other_runs(run, [str(copy)])) == 1
+    edit(copy / "config.json", split_seed=3)
+    with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
+        rivals.other_runs(run, [str(copy)])
+
+
+def test_transfer_names_every_start(copy):
+    match = {"source": "A", "attribute": "a/<b>hot</b>", "sign": -1, "auc": 0.125, "strength": 0.2}
+    matches = {"mine/red": match, f"mine/{NASTY}": None, "mine/dark": {**match, "sign": 1, "auc": None}, "mine/unseen": None}
+    edit(copy / "result.json", transfer={"sources": ["runs/A/"], "parts": ["trunk"], "match": "predictor", "matches": matches})
+    page = render(single_page(read_run(str(copy)), with_pictures=False))
+    rows = [text_of("<body>" + row) for row in re.findall(r"<tr data-network=.*?</tr>", page, re.S)]
+    assert "not a/<b>hot</b> (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2] and "<b>hot" not in page
+    assert "It started from A (trunk): 2 of 4 attributes found a source attribute" in text_of(page)
 
 
 def test_nothing_tested(copy):
@@ -251,6 +304,9 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     done = call(copy, "--nopictures")
     assert done.returncode == 0, done.stderr
     assert str(copy / "report.html") in done.stdout and "mAUC" in (copy / "report.html").read_text(encoding="utf-8")
+    assert {path.name for path in (copy / "analysis").iterdir()} == {
+        "table4_choice_frequencies.csv", "table5_correlated_attributes.csv", "policy_confidence.csv", "attribute_clusters.csv"
+    }
     twice = call(copy, str(copy) + "/")
     assert twice.returncode == 2 and "named twice" in twice.stderr and "Traceback" not in twice.stderr
 

@@ -11,12 +11,13 @@ import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from galm_tf import search_space, telemetry
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
-from galm_tf.telemetry import Telemetry, write_architecture_table
+from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 
 NAMES = ["sun/metal", "apay/metal", "sun/a|b", "sun/$x$ and $"]
 
@@ -167,3 +168,18 @@ def test_embeddings_for_the_projector(folder):
     names = pd.read_csv(os.path.join(root, entry.metadata_path), sep="\t")
     assert list(names["attribute"]) == NAMES and list(names["domain"]) == ["sun", "apay", "sun", "sun"]
     assert [n for n in os.listdir(root) if "tfevents" in n]  # beside events, where the Projector looks
+
+
+def test_hparams_are_settings_and_metrics_of_the_run(folder):
+    config = Config(domain=("awa", "sun"), entropy_weight=0.125, normalize_advantage=False)
+    write_hparams(folder, config, {"test_mauc": 0.25, "skill": 1.0})  # stopped here, and then done anew
+    write_hparams(folder, config, {"test_mauc": 0.75, "val_mauc": 0.5, "skill": None, "domains": ["awa"]})
+    events = _events(folder, "hparams")
+    found = {tag: float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto)) for tag in events.Tags()["tensors"] if "run/" in tag}
+    assert found == {"run/test_mauc": 0.75, "run/val_mauc": 0.5} and set(found) <= set(telemetry.METRICS)
+    (content,) = events.PluginTagToContent("hparams").values()
+    session = hparams_metadata.parse_session_start_info_plugin_data(content)
+    assert session.group_name == "run"  # so that two runs of the same settings are two rows
+    shown = {name: value.string_value or value.number_value for name, value in session.hparams.items()}
+    assert shown["domain"] == "awa,sun" and shown["entropy_weight"] == 0.125 and shown["controller_steps"] == 1000
+    assert "cache_dir" not in shown and "run_dir" not in shown

@@ -65,7 +65,7 @@ def test_hparams_hold_settings_and_skill(tuned):
     out, first, _ = tuned
     events = EventAccumulator(f"{out}/trials/{first.loc[0, 'trial']}/tensorboard/hparams", size_guidance={"tensors": 0})
     events.Reload()
-    (skill,) = events.Tensors("tune/skill")
+    (skill,) = events.Tensors("run/skill")
     assert float(tf.make_ndarray(skill.tensor_proto)) == pytest.approx(first.loc[0, "skill"], rel=1e-5)
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 

@@ -1,9 +1,11 @@
 """Writes report.html about a finished run, or a comparison of several: one file, no network needed.
 
     python -m galm_tf.report runs/A
+    python -m galm_tf.report runs/A --comparators=runs/B,runs/C
     python -m galm_tf.report runs/A runs/B runs/C --out=comparison.html
 
-The page goes into the (first) run's folder, as report.html or comparison.html, unless --out names a file.
+The page goes into the (first) run's folder, as report.html or comparison.html, unless --out names a file. Beside
+report.html the tables of the paper's analysis (Fig. 5, Tables 4 and 5, confidence, clusters) lie as CSV in analysis/.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from absl import flags
 from galm_tf.errors import UserError
 from galm_tf.report.run_reading import read_run
 
-FILE, COMPARISON = "report.html", "comparison.html"
+FILE, COMPARISON, TABLES = "report.html", "comparison.html", "analysis"
 
 
 def define_flags() -> None:
     """What this command knows."""
     flags.DEFINE_string("out", "", "File to write; report.html, or comparison.html of several runs, in the (first) run's folder when left out.")
-    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet and the scored examples.")
+    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet, the scored examples and ridge regression.")
+    flags.DEFINE_list("comparators", [], "Folders of runs that the one run's test figures stand against, comma-separated; when left out, runs in the same folder that differ in --method alone.")
 
 
 def main(arguments: list[str]) -> None:
@@ -33,15 +36,28 @@ def main(arguments: list[str]) -> None:
     twice = [f for i, f in enumerate(folders) if os.path.realpath(f) in map(os.path.realpath, folders[:i])]
     if twice:
         raise UserError(f"Expected each run folder once. Received: {twice[0]}, named twice; name different runs.")
+    named = flags.FLAGS.comparators
+    if named and len(folders) > 1:
+        raise UserError(
+            f"Expected --comparators beside one run. Received: {len(folders)} runs and comparators={','.join(named)}; name all "
+            "runs side by side, without --comparators."
+        )
     runs = [read_run(folder) for folder in folders]
     # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
+    from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
     from galm_tf.report.page import write_page
     from galm_tf.report.single import single_page
 
-    page = single_page(runs[0], flags.FLAGS.pictures) if len(runs) == 1 else compare_page(runs)
     path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else COMPARISON)
-    write_page(page, path)
+    if len(runs) > 1:
+        write_page(compare_page(runs), path)
+    else:
+        others = rivals.other_runs(runs[0], named) if named else rivals.neighbours(runs[0])
+        write_page(single_page(runs[0], flags.FLAGS.pictures, others), path)
+        tables = f"{os.path.splitext(path)[0]}-{TABLES}" if flags.FLAGS.out else os.path.join(folders[0], TABLES)
+        analysis.write_tables(runs[0], tables)
+        print(f"Tables as CSV:        {tables}")
     print(f"Open it in a browser: {path}")
 
 

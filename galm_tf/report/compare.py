@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Callable, Sequence
 
-import numpy as np
-
 from galm_tf.config import Config
-from galm_tf.report import figures
+from galm_tf.report import figures, rivals
 from galm_tf.report.page import Page, duration, figure
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.report.single import MACHINE_SETTINGS, setting_text
+from galm_tf.report.single import setting_text
+from galm_tf.run_folder import FREE_SETTINGS
 
 _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("method", lambda r: r.result["method"]),
@@ -35,7 +34,7 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
 def compare_page(runs: Sequence[FinishedRun]) -> Page:
     """The page about several runs, side by side."""
     labels = [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
-    aucs = [_tested(run) for run in runs]
+    aucs = [rivals.tested(run) for run in runs]
     differences = {
         label: {n: auc[n] - aucs[0][n] for n in aucs[0] if n in auc} for label, auc in zip(labels[1:], aucs[1:])
     }
@@ -47,7 +46,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "headline": [(name, [text(run) for run in runs]) for name, text in _HEADLINE],
         "settings": _different_settings(runs),
         "warnings": _warnings(runs, labels),
-        "paired": [(label, _paired(list(d.values()))) for label, d in differences.items()],
+        "paired": [(label, rivals.paired(auc, aucs[0])) for label, auc in zip(labels[1:], aucs[1:])],
         "rows": [{"name": shown, **_row(name, aucs)} for name, shown in names.items()],
         "shared": any(differences.values()),
     }
@@ -62,10 +61,6 @@ def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
     return {n: n if joined else n.split("/", 1)[-1] for n in names}
 
 
-def _tested(run: FinishedRun) -> dict[str, float]:
-    return {name: row["test_auc"] for name, row in run.rows.items() if row["test_auc"] is not None}
-
-
 def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
     """An attribute's AUC in every run, and what each has more than the first."""
     values = [auc.get(name) for auc in aucs]
@@ -73,24 +68,10 @@ def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
     return {"aucs": values, "differences": more}
 
 
-def _paired(differences: Sequence[float]) -> dict[str, Any]:
-    """Mean difference over attributes that both tested, its spread, and how many are better."""
-    values = np.array(differences)
-    if not len(values):
-        return {"count": 0}
-    return {
-        "count": len(values),
-        "mean": float(values.mean()),
-        "deviation": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "better": int((values > 0).sum()),
-        "worse": int((values < 0).sum()),
-    }
-
-
 def _different_settings(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
     """(setting, its value in every run) of those that differ and may change a figure."""
     stored = [run.config.to_json() for run in runs]
-    names = [f.name for f in dataclasses.fields(Config) if f.name not in MACHINE_SETTINGS]
+    names = [f.name for f in dataclasses.fields(Config) if f.name not in FREE_SETTINGS]
     return [(n, [setting_text(s[n]) for s in stored]) for n in names if any(s[n] != stored[0][n] for s in stored)]
 
 
@@ -98,16 +79,9 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
     """Sentences that a reader of the differences must know."""
     found, first = [], runs[0]
     for label, run in zip(labels[1:], runs[1:]):
-        ours, theirs = (_test_data(r) for r in (first, run))
+        ours, theirs = (rivals.test_data(r) for r in (first, run))
         if ours != theirs:
             found.append(f"{label} was not tested on the same images as {labels[0]}: their figures do not compare.")
         if run.config.reward != first.config.reward:
             found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")
     return found
-
-
-def _test_data(run: FinishedRun) -> tuple[Any, ...]:
-    config, result = run.config, run.result
-    sources = result.get("data_sources") or result.get("data_source")
-    split = (config.split_seed, config.splits_file, config.test_split)
-    return result["domains"], sources, result["num_images"].get("test"), split

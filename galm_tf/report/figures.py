@@ -11,10 +11,11 @@ import math
 from typing import Any, Optional, Sequence
 
 import numpy as np
+from scipy.cluster import hierarchy
 
 from galm_tf import search_space
+from galm_tf.report.analysis import Clusters
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.telemetry import clustered_order
 
 Figure = dict[str, Any]
 
@@ -30,7 +31,8 @@ _REWARDS = (
     ("validation/table_best", "best of the table", "second", "markers"),
     ("validation/table_mean", "mean of the table", "third", "markers"),
 )
-_BAR_PIXELS = 17
+_ROLES = ("accent", "second", "third", "fourth")
+_BAR_PIXELS, _LEAF_PIXELS = 17, 15
 
 
 def plot_text(name: str) -> str:
@@ -60,6 +62,7 @@ def _line(run: FinishedRun, tag: str, name: str, role: str, mode: str = "lines",
     if not points:
         return None
     steps, values = zip(*points)
+    mode = mode if len(points) > 1 else "markers"  # a line of one point is not seen
     return {"type": "scatter", "mode": mode, "name": name, "role": role, "x": steps, "y": values,
             "hovertemplate": "%{y:.4f} at step %{x}"}
 
@@ -100,25 +103,58 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
     return {"data": [equal, points], "layout": layout}
 
 
-def correlation(vectors: np.ndarray) -> np.ndarray:
-    """Cosine of attribute embeddings [N, D]: float64 [N, N]."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.clip(unit @ unit.T, -1, 1)
-
-
-def heat_map(matrix: np.ndarray, names: Sequence[str]) -> Figure:
-    """The matrix [N, N] in clustered order."""
-    order = clustered_order(matrix)
-    labels = [plot_text(names[i]) for i in order]
-    places = list(range(len(labels)))
-    values = np.round(matrix[np.ix_(order, order)], 3).tolist()
-    trace = {"type": "heatmap", "role": "diverging", "z": values, "x": places, "y": places, "zmin": -1, "zmax": 1,
-             "text": [[f"{a}<br>{b}" for b in labels] for a in labels],
+def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Figure:
+    """The cosines [N, N] in an order: hundredths up to the diagonal, which the page's script completes; names stand once."""
+    ordered = np.rint(100 * matrix[np.ix_(order, order)]).astype(int)
+    hundredths = [row[: i + 1].tolist() for i, row in enumerate(ordered)]
+    trace = {"type": "heatmap", "role": "diverging", "hundredths": hundredths, "zmin": -1, "zmax": 1,
              "hovertemplate": "%{text}<br>cosine %{z:.2f}<extra></extra>",
              "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}
-    axis = {"tickvals": places, "ticktext": labels, "showgrid": False, "zeroline": False}
-    layout = {"xaxis": {**axis, "tickangle": -90}, "yaxis": {**axis, "autorange": "reversed"}, "square": len(places)}
+    axis = {"showgrid": False, "zeroline": False}
+    layout = {"names": [plot_text(names[i]) for i in order], "xaxis": {**axis, "tickangle": -90},
+              "yaxis": {**axis, "autorange": "reversed"}}
     return {"data": [trace], "layout": layout}
+
+
+def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
+    """Attributes as points; those of one group (domain, or cluster) have one colour."""
+    traces = []
+    for number, group in enumerate(dict.fromkeys(colours)):
+        rows = [i for i, d in enumerate(colours) if d == group]
+        traces.append({
+            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
+            "x": np.round(found.points[rows, 0], 3).tolist(), "y": np.round(found.points[rows, 1], 3).tolist(),
+            "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for i in rows],
+            "hovertemplate": "%{text}<extra></extra>",
+        })
+    layout = {"title": {"text": "Map of the attributes"}, "height": 420, "hovermode": "closest", "showlegend": len(traces) > 1,
+              "xaxis": {"title": {"text": "first principal component"}},
+              "yaxis": {"title": {"text": "second"}, "scaleanchor": "x"}}
+    return {"data": traces, "layout": layout}
+
+
+def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
+    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured by group."""
+    drawn = hierarchy.dendrogram(found.tree, no_plot=True)
+    x, y = [], []
+    for heights, places in zip(drawn["dcoord"], drawn["icoord"]):
+        x += [*np.round(heights, 3).tolist(), None]
+        y += [*((p - 5) / 10 for p in places), None]  # SciPy puts leaves at 5, 15, 25 ...
+    traces = [{"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}]
+    for number, group in enumerate(dict.fromkeys(colours)):
+        rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if colours[i] == group]
+        traces.append({
+            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
+            "x": [0] * len(rows), "y": [place for place, _ in rows],
+            "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows], "hovertemplate": "%{text}<extra></extra>",
+        })
+    cut = {"type": "scatter", "mode": "lines", "role": "second", "x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5],
+           "line": {"dash": "dash", "width": 1}, "name": "cut into clusters", "hoverinfo": "skip"}
+    layout = {"height": 90 + len(names) * _LEAF_PIXELS, "hovermode": "closest", "showlegend": True,
+              "xaxis": {"title": {"text": "cosine distance at which groups join"}, "rangemode": "tozero"},
+              "yaxis": {"tickvals": list(range(len(names))), "ticktext": [plot_text(names[i]) for i in drawn["leaves"]],
+                        "range": [len(names) - 0.5, -0.5], "bars": True}}
+    return {"data": [*traces, cut], "layout": layout}
 
 
 def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
@@ -132,9 +168,8 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
     first = next(iter(differences.values()))
     names = sorted({n for d in differences.values() for n in d}, key=lambda n: (first.get(n, 0.0), n))
     places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
-    roles = ("accent", "second", "third", "fourth")
     traces = [
-        {"type": "bar", "orientation": "h", "name": plot_text(label), "role": roles[i % len(roles)], "y": places,
+        {"type": "bar", "orientation": "h", "name": plot_text(label), "role": _ROLES[i % len(_ROLES)], "y": places,
          "x": [d.get(n) for n in names], "text": labels, "textposition": "none",
          "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>"}
         for i, (label, d) in enumerate(differences.items())

@@ -1,13 +1,19 @@
-"""Templates to one HTML file: style, script, plotting library and data are all inside it."""
+"""Templates to one HTML file: style, script, plotting library and data are all inside it.
+
+The library is plotly.js, its part for plots with axes (package plotly.js-cartesian-dist-min of npm, version 4.1.1,
+MIT, unchanged in plotly/): plotly's Python package has the whole only, three times as large. Here it is packed, and
+the page's script unpacks it.
+"""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import gzip
 from importlib import resources
 from typing import Any, Mapping, Optional
 
 import jinja2
-from plotly.offline import get_plotlyjs
 
 import galm_tf
 from galm_tf.errors import UserError
@@ -51,9 +57,9 @@ def render(page: Page) -> str:
     return environment.get_template(page.template).render(
         **page.content,
         figures=page.figures,
-        style=_file("style.css"),
-        script=_file("page.js"),
-        plotly_js=get_plotlyjs() if page.figures else "",
+        style=_file("templates", "style.css"),
+        script=_file("templates", "page.js"),
+        plotly=_packed(_file("plotly", "plotly-cartesian.min.js")) if page.figures else "",
         version=galm_tf.__version__,
     )
 
@@ -91,5 +97,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _file(name: str) -> str:
-    return (resources.files("galm_tf.report") / "templates" / name).read_text(encoding="utf-8")
+def _file(*path: str) -> str:
+    return resources.files("galm_tf.report").joinpath(*path).read_text(encoding="utf-8")
+
+
+def _packed(text: str) -> str:
+    """Text by gzip, in base64; the same at any time."""
+    return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode("ascii")

@@ -1,7 +1,7 @@
 """Pictures for the page: what the search was run on, and test images with their scores.
 
-The data are loaded as the run loaded them, the run's own SavedModel scores the test images once, and nothing is
-stored but the page. Pictures are shown as the network sees them.
+The run's own SavedModel scores the test images once, and nothing is stored but the page. Pictures are shown as the
+network sees them.
 """
 
 from __future__ import annotations
@@ -9,22 +9,18 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import os
 from typing import Any, Optional, Sequence
 
 import numpy as np
 from PIL import Image
 
-from galm_tf.domains import load_domains
 from galm_tf.domains.contact_sheet import spread_over_classes
 from galm_tf.domains.describe import shown_name
-from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns
 from galm_tf.predict import Predictor
+from galm_tf.report.run_data import RunData, Unavailable
 from galm_tf.report.run_reading import FinishedRun
 
 _PER_PART = 18  # pictures of the contact sheet, of training and of test images each
@@ -68,27 +64,17 @@ class Examples:
     misses: tuple[Picture, ...]
 
 
-class Unavailable(Exception):
-    """The pictures cannot be shown; the message is the sentence that the page shows in their place."""
-
-
 class PictureSource:
     """The images of a run.
 
     Args:
       run: the run.
-
-    Raises:
-      Unavailable: its data are not on this machine, or have changed.
+      data: what it was made on.
     """
 
-    def __init__(self, run: FinishedRun) -> None:
+    def __init__(self, run: FinishedRun, data: RunData) -> None:
         self._run = run
-        self._domain, self._images, self._split = _load(run)
-        missing = [name for name in run.rows if name not in self._domain.attributes]
-        if missing:
-            raise Unavailable(f"Pictures are left out: the data no longer have the attribute {missing[0]}.")
-        self._columns = [self._domain.attributes.index(name) for name in run.rows]
+        self._domain, self._images, self._split, self._labels = data.domain, data.images, data.split, data.labels
 
     def contact_sheet(self) -> dict[str, list[Picture]]:
         """Training and test pictures, spread over the classes."""
@@ -107,7 +93,7 @@ class PictureSource:
           Unavailable: the model cannot be loaded, or does not give the AUCs that result.json holds.
         """
         probability, decision = self._scores()
-        labels = self._domain.labels[np.ix_(self._split.test, self._columns)]
+        labels = self._labels[self._split.test]
         self._check_scores(labels, probability)
         names = list(self._run.rows)
         return {name: self._examples(*(m[:, names.index(name)] for m in (labels, probability, decision))) for name in attributes}
@@ -154,31 +140,8 @@ class PictureSource:
         return Picture(_data_uri(self._images[record]), shown_name(domain, domain.classes[domain.class_ids[record]]))
 
 
-def _load(run: FinishedRun) -> tuple[Domain, np.ndarray, Split]:
-    """Domain, uint8 [n, S, S, 3] and split of a run, whose folder holds the split."""
-    absent = [d for d in run.config.data_dir if not os.path.isdir(os.path.expanduser(d))]
-    if absent:
-        raise Unavailable(f"Pictures are left out: the data folder {absent[0]} is not on this machine.")
-    try:
-        with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
-            split = Split.from_json(json.load(file))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable("Pictures are left out: the run's split.json cannot be read.") from error
-    try:
-        domain, images, _ = load_images(load_domains(run.config), run.config)
-    except UserError as error:
-        raise Unavailable(f"Pictures are left out, for the data cannot be loaded. {error}") from error
-    if max(map(_last, (split.train, split.validation, split.test))) >= len(domain.paths) or not len(split.test):
-        raise Unavailable("Pictures are left out: the data have fewer images than in the run.")
-    return domain, images, split
-
-
-def _last(index: np.ndarray) -> int:
-    return int(index.max()) if len(index) else -1
-
-
 def _data_uri(pixels: Any) -> str:
-    """uint8 [S, S, 3] -> a JPEG in a `data:` address."""
+    """uint8 [S, S, 3] -> a WebP picture in a `data:` address."""
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(pixels)).save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    Image.fromarray(np.asarray(pixels)).save(buffer, "WEBP", quality=80, method=6)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

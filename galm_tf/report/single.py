@@ -8,21 +8,25 @@ import logging
 import math
 import os
 import shlex
-from typing import Any
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import selection
 from galm_tf.config import Config
-from galm_tf.report import figures
+from galm_tf.report import analysis, figures, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
-from galm_tf.report.pictures import PictureSource, Unavailable
+from galm_tf.report.pictures import PictureSource
+from galm_tf.report.run_data import RunData, Unavailable, load_data
 from galm_tf.report.run_reading import FinishedRun
+from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.search_space import DECISIONS, Architecture
+from galm_tf.telemetry import clustered_order
 
 _SHOWN = 4  # best and worst attributes
-_PAIRS = 8
+_CORRELATED_ROWS = 4  # of Table 5, per domain
+_OPEN_LEAVES = 40  # a larger tree of attributes is folded
+_WITH_POLICY = ("galm", "enas")
 _OPEN_NETWORKS = 8  # drawings before the fold
 _FIGURES = ("skill", "specialisation", "regret", "entropy")
 _JUDGES = {"classes": "held-out classes", "images": "held-out images", "none": "nobody"}
@@ -45,18 +49,24 @@ _DECISION_NAMES = {
     "fc2_width": "Fc-2 width",
     "fc3_input": "Fc-3 reads",
 }
-# No figure depends on them.
-MACHINE_SETTINGS = ("run_dir", "resume", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
 
-def single_page(run: FinishedRun, with_pictures: bool = True) -> Page:
-    """The page about one run; `with_pictures` loads its data and its model."""
+def single_page(run: FinishedRun, with_pictures: bool = True, others: Sequence[rivals.Rival] = ()) -> Page:
+    """The page about one run.
+
+    Args:
+      run: the run.
+      with_pictures: load its data and its model.
+      others: runs that its figures stand against, besides ridge regression and chance.
+    """
     shown = shown_names(run)
     networks = _networks(run, shown)
     extremes = _extremes(run)
     relations, drawn = _relations(run, shown)
     curves = figures.learning_curves(run)
     scatter = figures.validation_against_test(run, shown)
+    data, missing = _data(run, with_pictures)
+    plain = rivals.ridge(run, data) if data else None
     content = {
         "title": f"{', '.join(run.result['domains'])}: {run.result['method']}, seed {run.result['seed']}",
         "run": run,
@@ -64,14 +74,17 @@ def single_page(run: FinishedRun, with_pictures: bool = True) -> Page:
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
         "phases": _phases(run),
-        "pictures": _pictures(run, extremes, with_pictures),
-        "attributes": _attribute_rows(run, shown, networks),
+        "rivals": rivals.table(run, [*others, plain, rivals.chance(run)]),
+        "transfer": _transfer(run),
+        "pictures": _pictures(run, extremes, data, missing),
+        "attributes": _attribute_rows(run, shown, networks, plain, relations),
         "excluded": {shorten(run, name): reason for name, reason in run.excluded.items()},
         "extremes": [(title, [_card(run, name, shown) for name in names]) for title, names in extremes.items()],
         "has_scatter": scatter is not None,
         "networks": networks,
         "open_networks": _OPEN_NETWORKS,
         "frequencies": choice_table(run),
+        "confidence": _confidence(run),
         "relations": relations,
         "curves": list(curves),
         "flagfile": shlex.quote(os.path.join(run.path, "flags.txt")),
@@ -153,16 +166,23 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     return [(name, value, value / whole) for name, value in named]
 
 
-def _pictures(run: FinishedRun, extremes: dict[str, list[str]], wanted: bool) -> dict[str, Any]:
-    """Contact sheet and examples by attribute, or the sentence that stands in their place."""
-    found: dict[str, Any] = {"sheet": {}, "examples": {}, "missing": "", "examples_missing": ""}
+def _data(run: FinishedRun, wanted: bool) -> tuple[Optional[RunData], str]:
+    """The data, or the sentence that says why they are not there."""
     if not wanted:
-        return {**found, "missing": "Pictures are left out: the report was made with --nopictures."}
+        return None, "Pictures and ridge regression are left out: the report was made with --nopictures."
     try:
-        source = PictureSource(run)
+        return load_data(run), ""
     except Unavailable as reason:
         logging.warning("%s", reason)
-        return {**found, "missing": str(reason)}
+        return None, str(reason)
+
+
+def _pictures(run: FinishedRun, extremes: dict[str, list[str]], data: Optional[RunData], missing: str) -> dict[str, Any]:
+    """Contact sheet and examples by attribute, or the sentence that stands in their place."""
+    found: dict[str, Any] = {"sheet": {}, "examples": {}, "missing": missing, "examples_missing": ""}
+    if data is None:
+        return found
+    source = PictureSource(run, data)
     found["sheet"] = source.contact_sheet()
     try:
         found["examples"] = source.scored_examples([name for names in extremes.values() for name in names])
@@ -189,14 +209,20 @@ def _judge(row: dict[str, Any]) -> str:
     return _JUDGES.get(row.get("judged_by"), row.get("judged_by") or "–")
 
 
-def _attribute_rows(run: FinishedRun, shown: dict[str, str], networks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _attribute_rows(
+    run: FinishedRun, shown: dict[str, str], networks: list[dict[str, Any]], plain: Optional[rivals.Rival], relations: dict[str, Any]
+) -> list[dict[str, Any]]:
     places = {network["text"]: i for i, network in enumerate(networks)}
+    starts, words = _starts(run), {} if relations["missing"] else relations["correlated"]["words"]
     rows = []
     for name, row in run.rows.items():
         text = run.architectures[name].describe()
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
-        rows.append({"name": shown[name], "judge": _judge(row), "network": places[text], "text": text, **figures_of, **more})
+        rows.append({
+            "name": shown[name], "judge": _judge(row), "network": places[text], "text": text, **figures_of, **more,
+            "ridge": plain.aucs.get(name) if plain else None, "start": starts.get(name, ""), "correlated": words.get(name, ""),
+        })
     return rows
 
 
@@ -211,16 +237,15 @@ def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:
 
 def choice_table(run: FinishedRun) -> dict[str, Any]:
     """Table 4: per decision and choice, the share of each domain's attributes that take it."""
-    domains = {d: [a for n, a in run.architectures.items() if n.split("/", 1)[0] == d] for d in run.result["domains"]}
-    domains = {d: architectures for d, architectures in domains.items() if architectures}
-    shares = {d: selection.choice_frequencies(np.array([a.number for a in found])) for d, found in domains.items()}
+    domains, of = analysis.domains_of(run), list(analysis.attribute_domains(run))
+    table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])["share"]
     rows = [
         {"decision": _DECISION_NAMES[d.name], "choices": [
-            {"choice": _choice(c), "shares": [shares[domain][d.name][str(c)] for domain in domains]} for c in d.choices
+            {"choice": _choice(c), "shares": [float(table[domain, d.name, str(c)]) for domain in domains]} for c in d.choices
         ]}
         for d in DECISIONS
     ]
-    return {"domains": [(d, len(found)) for d, found in domains.items()], "rows": rows}
+    return {"domains": [(d, of.count(d)) for d in domains], "rows": rows}
 
 
 def _choice(choice: Any) -> str:
@@ -230,26 +255,111 @@ def _choice(choice: Any) -> str:
 
 
 def _relations(run: FinishedRun, shown: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The most alike attributes and the heat map, or the sentence that stands in their place."""
+    """What the attribute embeddings tell, and its plots; or the sentence that stands in their place."""
     if run.vectors is None or len(run.vectors) < 2:
         missing = (
-            f"The heat map is left out: this run has no attribute embeddings (method {run.result['method']}); "
-            "galm learns them."
+            "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters are "
+            f"left out: this run has no attribute embeddings (method {run.result['method']}); galm learns them."
         )
-        return {"missing": missing, "pairs": []}, {}
-    matrix, names = figures.correlation(run.vectors), list(shown.values())
-    return {"missing": "", "pairs": _pairs(run, matrix, names)}, {"correlation": figures.heat_map(matrix, names)}
+        return {"missing": missing}, {}
+    names, of = list(shown.values()), analysis.attribute_domains(run)
+    matrix, grouped = analysis.correlation(run.vectors), analysis.clusters(run.vectors)
+    order = clustered_order(matrix) if grouped is None else grouped.order
+    drawn = {"correlation": figures.heat_map(matrix, names, order)}
+    found = {
+        "missing": "",
+        "spread": float(matrix[np.triu_indices(len(names), 1)].std()),
+        "spread_by_chance": run.vectors.shape[1] ** -0.5,
+        "size": run.vectors.shape[1],
+        "domain_tables": _domain_tables(run),
+        "correlated": _most_correlated(run, shown),
+        "clusters": None,
+    }
+    if grouped is not None:
+        colours = of if len(set(of)) > 1 else [f"cluster {label}" for label in grouped.labels]
+        drawn["map"] = figures.attribute_map(grouped, names, colours)
+        drawn["tree"] = figures.dendrogram(grouped, names, colours)
+        members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in range(1, grouped.labels.max() + 1)]
+        found["clusters"] = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share,
+                             "cut": grouped.cut, "folded": len(names) > _OPEN_LEAVES}
+    return found, drawn
 
 
-def _pairs(run: FinishedRun, matrix: np.ndarray, names: list[str]) -> list[tuple[str, str, float]]:
-    """The most alike pairs, of different domains where the run joins several (Table 5)."""
-    domains = [name.split("/", 1)[0] for name in run.rows]
-    first, second = np.triu_indices(len(names), 1)
-    if len(set(domains)) > 1:
-        across = np.array([domains[i] != domains[j] for i, j in zip(first, second)])
-        first, second = first[across], second[across]
-    best = np.argsort(-matrix[first, second], kind="stable")[:_PAIRS]
-    return [(names[first[i]], names[second[i]], float(matrix[first[i], second[i]])) for i in best]
+def _domain_tables(run: FinishedRun) -> list[dict[str, Any]]:
+    """Fig. 5 a and b as tables of targets by sources; none where a run has one domain."""
+    domains = analysis.domains_of(run)
+    if len(domains) < 2:
+        return []
+    cells = {(r.figure, r.target, r.source): r for r in analysis.domain_correlation(run).itertuples()}
+    titles = (("5a", "Own domain left out (Fig. 5 a)"), ("5b", "Own domain left in (Fig. 5 b)"))
+    return [
+        {"title": title, "domains": domains,
+         "rows": [(target, [cells.get((figure, target, source)) for source in domains]) for target in domains]}
+        for figure, title in titles
+    ]
+
+
+def _most_correlated(run: FinishedRun, shown: dict[str, str]) -> dict[str, Any]:
+    """Table 5 for the attributes that are most like some of the other domains, and for each attribute in words."""
+    table = analysis.correlated_attributes(run)
+    sources = [domain for domain in analysis.domains_of(run) if domain in set(table["source"])]
+    cells = {
+        key: [(r.correlated.split("/", 1)[1], r.cosine) for r in rows.itertuples()]  # its column names the domain
+        for key, rows in table.groupby(["attribute", "source"])
+    }
+    strength = table[table["rank"] == 1].groupby("attribute")["cosine"].mean()
+    groups = []
+    for domain in analysis.domains_of(run):
+        names = sorted((n for n in run.rows if n.split("/", 1)[0] == domain), key=lambda n: (-strength.get(n, -1), n))
+        rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
+        groups.append((domain, rows))
+    first = table[table["rank"] == 1]
+    words = first.groupby("attribute").apply(lambda rows: ", ".join(f"{shown[r.correlated]} ({r.cosine:.2f})" for r in rows.itertuples()))
+    return {"sources": sources, "groups": groups, "words": dict(words)}
+
+
+def _confidence(run: FinishedRun) -> dict[str, Any]:
+    """How sure the policy is of each decision, by domain; or the sentence that stands in its place."""
+    if run.policy is None:
+        why = (
+            "is from before runs left a policy.npz" if run.result["method"] in _WITH_POLICY
+            else f"has no policy (method {run.result['method']})"
+        )
+        return {"missing": f"The policy's confidence is left out: this run {why}.", "rows": []}
+    table, domains = analysis.policy_confidence(run), analysis.domains_of(run)
+    means = table.groupby(["decision", "domain"])[["highest_probability", "taken_probability"]].mean()
+    uniform = table.groupby("decision")["uniform"].first()
+    rows = [
+        {"decision": _DECISION_NAMES[d.name], "uniform": uniform[d.name],
+         "cells": [means.loc[(d.name, domain)] if (d.name, domain) in means.index else None for domain in domains]}
+        for d in DECISIONS if d.name in uniform.index
+    ]
+    return {"missing": "", "rows": rows}
+
+
+def _starts(run: FinishedRun) -> dict[str, str]:
+    """Attribute -> the source attribute that it started from, in words; empty for a run from nothing."""
+    transfer = run.result.get("transfer")
+    return {name: _start(match) for name, match in transfer["matches"].items()} if transfer else {}
+
+
+def _start(match: Optional[dict[str, Any]]) -> str:
+    if match is None:
+        return "nothing"
+    auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
+    return ("not " if match["sign"] < 0 else "") + match["attribute"] + auc
+
+
+def _transfer(run: FinishedRun) -> Optional[dict[str, Any]]:
+    """What a transfer run started from."""
+    transfer = run.result.get("transfer")
+    if not transfer:
+        return None
+    matches = list(transfer["matches"].values())
+    return {
+        "sources": [os.path.basename(os.path.normpath(path)) for path in transfer["sources"]], "parts": transfer["parts"],
+        "match": transfer["match"], "matched": sum(m is not None for m in matches), "all": len(matches),
+    }
 
 
 def _changed_settings(run: FinishedRun) -> list[tuple[str, str, str]]:
@@ -258,7 +368,7 @@ def _changed_settings(run: FinishedRun) -> list[tuple[str, str, str]]:
     return [
         (f.name, setting_text(ours[f.name]), setting_text(default[f.name]))
         for f in dataclasses.fields(Config)
-        if f.name not in MACHINE_SETTINGS and ours[f.name] != default[f.name]
+        if f.name not in FREE_SETTINGS and ours[f.name] != default[f.name]
     ]
 
 

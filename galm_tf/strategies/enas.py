@@ -43,6 +43,10 @@ class Enas(Strategy):
     def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
         return self._policy.figures(_mean(table))
 
+    def choice_probabilities(self) -> list[np.ndarray]:
+        """Those of the common policy, for every attribute."""
+        return [np.repeat(p, self.num_attributes, axis=0) for p in self._policy.choice_probabilities()]
+
     def record(self, telemetry: Telemetry, phase: str, step: int) -> None:
         self._policy.record(telemetry, phase, step)
 

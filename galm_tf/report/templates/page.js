@@ -7,10 +7,14 @@
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
   // Roles become the colours of the mode that is on.
-  function painted(trace, narrow) {
+  function painted(trace, narrow, names) {
     const result = Object.assign({}, trace), role = trace.role;
     delete result.role;
     if (role === "diverging") {
+      const half = trace.hundredths;
+      result.z = half.map((_, i) => half.map((_, j) => (j <= i ? half[i][j] : half[j][i]) / 100));
+      result.text = names.map((a) => names.map((b) => a + "<br>" + b));
+      delete result.hundredths;
       result.colorscale = [[0, color("second")], [0.5, color("card")], [1, color("accent")]];
       const place = narrow ? { orientation: "h", y: -0.03, yanchor: "top", thickness: 8, len: 0.9 } : {};
       result.colorbar = Object.assign({ tickfont: { color: color("soft") }, outlinewidth: 0 }, trace.colorbar, place);
@@ -33,24 +37,26 @@
       margin: { l: 48, r: 12, t: layout.title ? 40 : 12, b: 44 }, hoverlabel: { bgcolor: color("card"), bordercolor: color("muted"), font: { color: color("ink") } },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } }, dragmode: coarse ? false : "zoom", width: width, autosize: false,
     });
-    if (layout.square) { square(layout, width); }
+    if (layout.names) { square(layout, width); }
     if (layout.yaxis.bars) { bars(layout, narrow); }
     return layout;
   }
 
   // A heat map is as high as it is wide, and named where a name has room.
   function square(layout, width) {
-    const side = Math.min(width, 1000), named = side / layout.square > 9.5 && width >= NARROW;
+    const side = Math.min(width, 1000), size = side / layout.names.length, named = size > 9.5 && width >= NARROW;
     layout.height = width < NARROW ? side + 44 : side;
     layout.width = side;
     layout.margin = named ? { l: 10, r: 10, t: 10, b: 10 } : { l: 8, r: 8, t: 8, b: width < NARROW ? 52 : 8 };
     for (const axis of [layout.xaxis, layout.yaxis]) {
+      axis.tickvals = layout.names.map((_, i) => i);
+      axis.ticktext = layout.names;
       axis.showticklabels = named;
       axis.ticks = "";
-      axis.tickfont = { size: Math.max(7, Math.min(12, side / layout.square * 0.72)) };
+      axis.tickfont = { size: Math.max(7, Math.min(12, size * 0.72)) };
       axis.showline = false;
     }
-    delete layout.square;
+    delete layout.names;
   }
 
   function bars(layout, narrow) {
@@ -66,24 +72,41 @@
     if (!width) { return; }
     element.dataset.width = width;
     const config = { displayModeBar: false, displaylogo: false, scrollZoom: false, doubleClick: "reset" };
-    Plotly.react(element, figures[id].data.map((trace) => painted(trace, width < NARROW)), layoutOf(figures[id], width), config);
+    Plotly.react(element, figures[id].data.map((trace) => painted(trace, width < NARROW, figures[id].layout.names)), layoutOf(figures[id], width), config);
   }
 
   // A figure is drawn when it comes near the screen, so that a phone shows the page at once.
   function drawAll() { for (const id of Object.keys(figures)) { if (document.getElementById(id).dataset.width) { draw(id); } } }
-  if (window.Plotly) {
+
+  // The plotting library lies packed in the page.
+  async function unpack(packed) {
+    const bytes = Uint8Array.from(atob(packed.textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    packed.remove();
+  }
+
+  function watch() {
     const seen = new IntersectionObserver((entries) => {
       for (const entry of entries) { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target.id); } }
     }, { rootMargin: "400px" });
-    for (const id of Object.keys(figures)) {
-      const element = document.getElementById(id);
-      element.style.minHeight = (figures[id].layout.height || 320) + "px";
-      seen.observe(element);
-    }
+    for (const id of Object.keys(figures)) { seen.observe(document.getElementById(id)); }
     dark.addEventListener("change", drawAll);
     let timer = 0;
     window.addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawAll, 120); });
     window.addEventListener("beforeprint", () => Object.keys(figures).forEach(draw));
+  }
+
+  const packed = document.getElementById("plotly");
+  if (packed) {
+    for (const id of Object.keys(figures)) { document.getElementById(id).style.minHeight = (figures[id].layout.height || 320) + "px"; }
+    unpack(packed).then(watch, () => {
+      for (const id of Object.keys(figures)) {
+        document.getElementById(id).textContent = "This browser cannot unpack the plots (it has no DecompressionStream); a newer one can.";
+      }
+    });
   }
 
   // The table: sort by a click on a heading, what is not known last; search; open a row.

@@ -1,0 +1,219 @@
+"""What a run tells about networks and attributes: Fig. 5, Tables 4 and 5, the policy's confidence, clusters (paper §4.5, §4.6).
+
+Tables are pandas frames in long form, which `write_tables` leaves as CSV files. All of it comes from the run folder;
+the data are not needed.
+
+Paper: Fig. 5 shows "correlations among different domains" without a formula. Here: of all attributes of a target
+domain, the share whose most correlated attribute is of a source domain, with the own domain left out (a) or in (b),
+beside the share that equally likely attributes would give, and the mean cosine of all pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
+from scipy.spatial.distance import squareform
+from sklearn.decomposition import KernelPCA
+from sklearn.metrics import silhouette_score
+
+from galm_tf import selection
+from galm_tf.errors import UserError
+from galm_tf.report.run_reading import FinishedRun
+from galm_tf.search_space import DECISIONS
+from galm_tf.whole_file import whole_file
+
+NUM_CORRELATED = 3  # of Table 5
+_MOST_CLUSTERS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Clusters:
+    """Attributes grouped by the cosine distance of their embeddings (SciPy, average linkage).
+
+    Attributes:
+      tree: SciPy's linkage, float64 [N - 1, 4].
+      order: attributes from one end of the tree to the other, int [N].
+      labels: cluster of each attribute, from 1, in that order; int [N].
+      cut: distance at which the tree is cut.
+      silhouette: of these clusters; 1 well apart, 0 none. They are as many as make it greatest.
+      points: map by principal components of the cosines (scikit-learn), float64 [N, 2].
+      shown_share: of the variance that the map shows.
+    """
+
+    tree: np.ndarray
+    order: np.ndarray
+    labels: np.ndarray
+    cut: float
+    silhouette: float
+    points: np.ndarray
+    shown_share: float
+
+
+def attribute_domains(run: FinishedRun) -> np.ndarray:
+    """The domain of every searched attribute, str [N]."""
+    return np.array([name.split("/", 1)[0] for name in run.rows])
+
+
+def domains_of(run: FinishedRun) -> list[str]:
+    """Domains with a searched attribute, in the run's order."""
+    present = set(attribute_domains(run))
+    return [domain for domain in run.result["domains"] if domain in present]
+
+
+def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
+    """Table 4: columns domain, attributes, decision, choice, share; void Fc-2 widths are not counted."""
+    numbers = np.array([a.number for a in run.architectures.values()])
+    of, rows = attribute_domains(run), []
+    for domain in domains_of(run):
+        shares = selection.choice_frequencies(numbers[of == domain])
+        for decision, choices in shares.items():
+            count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in _architectures(run, domain))
+            rows += [(domain, count, decision, choice, share) for choice, share in choices.items()]
+    return pd.DataFrame(rows, columns=["domain", "attributes", "decision", "choice", "share"])
+
+
+def _architectures(run: FinishedRun, domain: str) -> list:
+    return [a for name, a in run.architectures.items() if name.split("/", 1)[0] == domain]
+
+
+def correlation(vectors: np.ndarray) -> np.ndarray:
+    """Cosine of attribute embeddings [N, D]: float64 [N, N]."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.clip(unit @ unit.T, -1, 1)
+
+
+def domain_correlation(run: FinishedRun) -> pd.DataFrame:
+    """Fig. 5: columns figure (5a: own domain left out, 5b: left in), target, source, share, chance, mean_cosine."""
+    matrix, of, domains = correlation(run.vectors), attribute_domains(run), domains_of(run)
+    rows = []
+    for figure, own in (("5a", False), ("5b", True)):
+        for target in domains:
+            sources = [d for d in domains if own or d != target]
+            rows += [(figure, target, *row) for row in _nearest_shares(matrix, of, target, sources)]
+    return pd.DataFrame(rows, columns=["figure", "target", "source", "share", "chance", "mean_cosine"])
+
+
+def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Sequence[str]) -> Iterator[tuple]:
+    """(source, share, chance, mean cosine) of one target domain."""
+    candidates = np.isin(of, sources)[None, :] & ~np.eye(len(of), dtype=bool)  # no attribute is its own neighbour
+    rows, allowed = matrix[of == target], candidates[of == target]
+    if not allowed.any(axis=1).all():
+        return
+    nearest = of[np.where(allowed, rows, -np.inf).argmax(axis=1)]
+    for source in sources:
+        pairs = allowed & (of == source)[None, :]
+        cosine = float(rows[pairs].mean()) if pairs.any() else np.nan
+        yield source, float(np.mean(nearest == source)), float(pairs.sum() / allowed.sum()), cosine
+
+
+def correlated_attributes(run: FinishedRun) -> pd.DataFrame:
+    """Table 5: the most correlated attributes of other domains; of the own one where a run has no other.
+
+    Returns:
+      Columns attribute, domain, source, rank, correlated, cosine.
+    """
+    matrix, of, names = correlation(run.vectors), attribute_domains(run), list(run.rows)
+    np.fill_diagonal(matrix, -np.inf)
+    domains, rows = domains_of(run), []
+    for i, name in enumerate(names):
+        for source in [d for d in domains if d != of[i]] or domains:
+            members = np.flatnonzero((of == source) & (np.arange(len(of)) != i))
+            best = members[np.argsort(-matrix[i, members], kind="stable")][:NUM_CORRELATED]
+            rows += [(name, of[i], source, rank, names[j], float(matrix[i, j])) for rank, j in enumerate(best, 1)]
+    return pd.DataFrame(rows, columns=["attribute", "domain", "source", "rank", "correlated", "cosine"])
+
+
+def policy_confidence(run: FinishedRun) -> pd.DataFrame:
+    """How sure the policy is of every decision, void Fc-2 widths left out.
+
+    Returns:
+      Columns attribute, domain, decision, taken, taken_probability (of the choice that was taken),
+      highest_probability (of any choice), uniform.
+    """
+    of, rows = attribute_domains(run), []
+    for i, (name, architecture) in enumerate(run.architectures.items()):
+        for decision in DECISIONS:
+            taken = getattr(architecture, decision.name)
+            if taken not in decision.choices:  # void
+                continue
+            p = run.policy[decision.name][i]
+            probability = float(p[decision.choices.index(taken)])
+            rows.append((name, of[i], decision.name, str(taken), probability, float(p.max()), 1 / len(p)))
+    columns = ["attribute", "domain", "decision", "taken", "taken_probability", "highest_probability", "uniform"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def clusters(vectors: np.ndarray) -> Optional[Clusters]:
+    """Groups of attributes by their embeddings [N, D]; None for fewer than four attributes."""
+    if len(vectors) < 4:
+        return None
+    cosine = correlation(vectors)
+    distance = np.clip(1 - cosine, 0, 2)
+    np.fill_diagonal(distance, 0)
+    tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    scored = [(_silhouette(distance, found), found) for found in _cuts(tree)]
+    silhouette, labels = max(scored, key=lambda item: item[0])
+    order = leaves_list(tree)
+    points = KernelPCA(2, kernel="precomputed", random_state=0).fit(cosine)
+    centred = cosine - cosine.mean(0) - cosine.mean(1)[:, None] + cosine.mean()
+    share = float(points.eigenvalues_.sum() / max(np.trace(centred), 1e-9))
+    kept = len(np.unique(labels))
+    cut = float(tree[-kept + 1, 2] + tree[-kept, 2]) / 2
+    points_2d = np.zeros((len(vectors), 2))
+    shown = points.transform(cosine)
+    points_2d[:, : shown.shape[1]] = shown
+    return Clusters(tree, order, _renumbered(labels, order), cut, silhouette, points_2d, share)
+
+
+def _cuts(tree: np.ndarray) -> Iterator[np.ndarray]:
+    """Clusters int [N] of every number that is tried."""
+    for count in range(2, min(_MOST_CLUSTERS, len(tree)) + 1):
+        yield fcluster(tree, count, "maxclust")
+
+
+def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
+    found = len(np.unique(labels))  # equal distances are cut together
+    return float(silhouette_score(distance, labels, metric="precomputed")) if 1 < found < len(labels) else -1.0
+
+
+def _renumbered(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The same clusters, counted from 1 along the order."""
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels[order]), 1)}
+    return np.array([numbers[label] for label in labels])
+
+
+def tables(run: FinishedRun) -> dict[str, pd.DataFrame]:
+    """CSV name -> table, of all that the run can tell."""
+    found = {"table4_choice_frequencies": choice_frequencies(run)}
+    if run.policy is not None:
+        found["policy_confidence"] = policy_confidence(run)
+    if run.vectors is None or len(run.vectors) < 2:
+        return found
+    if len(domains_of(run)) > 1:
+        found["fig5_domain_correlation"] = domain_correlation(run)
+    found["table5_correlated_attributes"] = correlated_attributes(run)
+    grouped = clusters(run.vectors)
+    if grouped is not None:
+        x, y = grouped.points.T
+        columns = {"attribute": list(run.rows), "domain": attribute_domains(run), "cluster": grouped.labels, "x": x, "y": y}
+        found["attribute_clusters"] = pd.DataFrame(columns)
+    return found
+
+
+def write_tables(run: FinishedRun, folder: str) -> None:
+    """Writes the tables as CSV files into a folder, each whole or not at all."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for name, table in tables(run).items():
+            with whole_file(os.path.join(folder, f"{name}.csv")) as partial:
+                table.to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"Expected to be able to write tables into {folder}. Received: {error.strerror or error}; name another "
+            "place by --out."
+        ) from error

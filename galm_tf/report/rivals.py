@@ -1,0 +1,125 @@
+"""What a run's test figures stand against: chance, ridge regression on its own images, other runs on the same data."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import logging
+import os
+from typing import Any, Optional, Sequence
+
+import numpy as np
+
+from galm_tf import evaluate
+from galm_tf.baselines import linear_pixels
+from galm_tf.errors import UserError
+from galm_tf.report.run_data import RunData
+from galm_tf.report.run_reading import FinishedRun, read_run
+from galm_tf.run_folder import FREE_SETTINGS
+
+RIDGE = f"ridge regression on {linear_pixels.SIDE}×{linear_pixels.SIDE} pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """Another way of predicting the run's attributes.
+
+    Attributes:
+      name: for the page.
+      aucs: attribute -> its test AUC, of those that were tested.
+    """
+
+    name: str
+    aucs: dict[str, float]
+
+
+def chance(run: FinishedRun) -> Rival:
+    """Scores that know nothing, as those of a predictor that always names the majority."""
+    return Rival("chance, or always the majority", dict.fromkeys(tested(run), 0.5))
+
+
+def ridge(run: FinishedRun, data: RunData) -> Rival:
+    """The linear model on small pictures, fitted on the run's training and validation images."""
+    logging.info("Fitting %s", RIDGE)
+    scores = linear_pixels.fit_and_score(linear_pixels.pixel_features(data.images), data.labels, data.split)
+    aucs = evaluate.auc_per_attribute(data.labels[data.split.test], scores)
+    return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
+
+
+def other_runs(run: FinishedRun, folders: Sequence[str]) -> list[Rival]:
+    """Finished runs that were tested on the same images; raises UserError for one that was not.
+
+    Args:
+      run: the run.
+      folders: of other runs, as the user named them.
+    """
+    found = []
+    for folder in folders:
+        other = read_run(folder)
+        if test_data(other) != test_data(run):
+            raise UserError(
+                f"Expected comparators that were tested on the images of {run.path}. Received: {folder}, with other data or "
+                f"another split; python -m galm_tf.report {run.path} {folder} shows both side by side."
+            )
+        found.append(_as_rival(other))
+    return found
+
+
+def neighbours(run: FinishedRun) -> list[Rival]:
+    """Runs in the folder beside this one that differ in their method alone."""
+    parent = os.path.dirname(os.path.abspath(run.path))
+    found = []
+    for file in sorted(glob.glob(os.path.join(glob.escape(parent), "*", "result.json"))):
+        folder = os.path.dirname(file)
+        try:
+            other = read_run(folder)
+        except UserError:
+            continue  # nobody asked for it
+        if _same_but_method(run, other):
+            found.append(_as_rival(other))
+    return found
+
+
+def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
+    ours, theirs = run.config.to_json(), other.config.to_json()
+    same = all(ours[k] == theirs[k] for k in ours if k != "method" and k not in FREE_SETTINGS)
+    return same and ours["method"] != theirs["method"] and test_data(run) == test_data(other)
+
+
+def _as_rival(run: FinishedRun) -> Rival:
+    return Rival(f"{run.name} (method {run.result['method']}, seed {run.result['seed']})", tested(run))
+
+
+def tested(run: FinishedRun) -> dict[str, float]:
+    """Attribute -> test AUC, where there is one."""
+    return {name: row["test_auc"] for name, row in run.rows.items() if row["test_auc"] is not None}
+
+
+def test_data(run: FinishedRun) -> tuple[Any, ...]:
+    """What two runs must have in common for their test figures to compare."""
+    config, result = run.config, run.result
+    sources = result.get("data_sources") or result.get("data_source")
+    split = (config.split_seed, config.splits_file, config.test_split)
+    return result["domains"], sources, result["num_images"].get("test"), split
+
+
+def paired(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
+    """Mean of ours minus theirs over the attributes that both tested, its spread, and how many are better."""
+    both = [name for name in ours if name in theirs]
+    values = np.array([ours[name] - theirs[name] for name in both])
+    if not both:
+        return {"count": 0}
+    return {
+        "count": len(both),
+        "theirs": float(np.mean([theirs[name] for name in both])),
+        "mean": float(values.mean()),
+        "deviation": float(values.std(ddof=1)) if len(both) > 1 else None,
+        "better": int((values > 0).sum()),
+        "worse": int((values < 0).sum()),
+    }
+
+
+def table(run: FinishedRun, rivals: Sequence[Optional[Rival]]) -> list[dict[str, Any]]:
+    """A row per rival: name and what `paired` tells; the strongest first."""
+    rows = [{"name": rival.name, "ridge": rival.name == RIDGE, **paired(tested(run), rival.aucs)} for rival in rivals if rival]
+    return sorted((row for row in rows if row["count"]), key=lambda row: -row["theirs"])

@@ -127,3 +127,12 @@ def test_evolution_changes_one_decision_at_a_time_and_forgets_the_oldest():
         assert (indices[parents] != indices[child]).sum(axis=1).min() == 1
     strategy.train_on_table(table, 1, 200)
     assert np.median(table.full[0][strategy.variables["population"].numpy()[0]]) > np.median(table.full[0][start[0]])
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_policy_gives_probabilities_for_every_attribute(method):
+    probabilities = METHODS[method](N, Config(method=method)).choice_probabilities()
+    assert (probabilities is not None) == (method in ("galm", "enas"))
+    for decision, p in zip(search_space.DECISIONS, probabilities or []):
+        assert p.shape == (N, len(decision.choices))
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-4)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-
+from planted_rewards import planted
 from scipy.stats import norm
 
 from galm_tf import search_space, selection

@@ -1,7 +1,10 @@
 """Suite `peers`: a child that learns, searches on planted rewards, stops and resumes, and the whole suite, tiny."""
 
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -136,7 +139,7 @@ def test_names_are_checked(config):
     with pytest.raises(UserError, match="peers=randm"):
         peers_suite.Budget((), ("randm",), 2, 1)
     prepared = pipeline.prepare(config)
-    with pytest.raises(UserError, match="Received: stripes, which is none of"):
+    with pytest.raises(UserError, match="Received: stripes, which is none of these; nearest: "):
         attribute_number(prepared, "stripes")
     full = prepared.domain.attributes[1]
     assert attribute_number(prepared, full) == attribute_number(prepared, full.split("/")[1]) == 1
@@ -195,3 +198,12 @@ def test_a_folder_goes_on_with_its_settings_only(config, measured):
     data = [AttributeData.of(pipeline.prepare(config), peers_suite.evenly_split(pipeline.prepare(config), 1)[0])]
     with pytest.raises(UserError, match="epochs=2 now, 1 there"):
         peers.run_peers(config, data, ("random",), 2, 2, out)
+
+
+def test_nni_beside_tensorflow_says_what_is_missing():
+    if importlib.util.find_spec("nni"):
+        pytest.skip("NNI is here")
+    script = os.path.join(os.path.dirname(__file__), "..", "benchmarks", "peers_nni.py")
+    ran = subprocess.run([sys.executable, script, "none.npz"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: Expected PyTorch, NNI 3.0 and tianshou 0.5") and "make peers" in ran.stderr

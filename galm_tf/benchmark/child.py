@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 
 import keras_tuner
@@ -65,9 +66,10 @@ def attribute_number(prepared: Prepared, name: str) -> int:
     names = prepared.domain.attributes
     found = [i for i, known in enumerate(names) if name in (known, known.split("/", 1)[-1])]
     if len(found) != 1:
+        near = difflib.get_close_matches(name, [*names, *(known.split("/", 1)[-1] for known in names)], 3, 0.0)
         raise UserError(
             f"Expected --attributes to name searched attributes of {prepared.domain.name}. Received: {name}, which is "
-            f"{'none' if not found else 'several'} of {', '.join(names)}."
+            f"{'none' if not found else 'several'} of these; nearest: {', '.join(near)}."
         )
     return found[0]
 

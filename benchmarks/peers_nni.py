@@ -214,6 +214,7 @@ def search(path: str) -> list[tuple]:
 
 
 def main() -> None:
+    """Prints the rows of all files as CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", help="npz files of suite peers")
     parser.add_argument("--out", default="", help="a CSV file to write as well")

@@ -17,7 +17,8 @@ from galm_tf import addons
 from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
-METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas")  # implemented in `strategies`
+# Implemented in `strategies`.
+METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "random_search", "bayesian", "progressive")
 
 
 def _setting(default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None):
@@ -60,7 +61,8 @@ class Config:
     run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
-    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
+    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
+    evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had) and --derive_top.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")

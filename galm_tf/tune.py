@@ -24,6 +24,7 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf import pipeline
+from galm_tf.begun import expect_same_settings
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -72,7 +73,8 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       UserError: the folder holds a tuning of other settings, or a data set without cross-fitted rewards.
     """
     config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
-    _check_same(config, tuner, settings, out)
+    asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
+    expect_same_settings(os.path.join(out, "tune.json"), asked)
     prepared = pipeline.prepare(config)
     trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
 
@@ -85,7 +87,8 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
             return {OBJECTIVE: figures[OBJECTIVE]}
 
     search = Trials(
-        objective=keras_tuner.Objective(OBJECTIVE, "max"), max_trials=trials, seed=config.seed,
+        objective=keras_tuner.Objective(OBJECTIVE, "max"), max_trials=trials,
+        seed=1 + config.seed,  # 0 it takes for none
         hyperparameters=space(settings), tune_new_entries=False, directory=out, project_name="tuner",
         max_consecutive_failed_trials=1,
     )
@@ -126,27 +129,6 @@ def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.D
                 rows.append({"trial": name, **json.load(file)})
     columns = ["trial", *settings, OBJECTIVE, "val_mauc", "entropy", "seconds"]
     return pd.DataFrame(rows, columns=columns).sort_values(OBJECTIVE, ascending=False, ignore_index=True)
-
-
-def _check_same(config: Config, tuner: str, settings: Sequence[str], out: str) -> None:
-    """A folder goes on with the command that began it, but for the number of trials."""
-    path = os.path.join(out, "tune.json")
-    asked = {"tuner": tuner, "settings": list(settings), "config": config.to_json()}
-    asked = json.loads(json.dumps(asked))
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            begun = json.load(file)
-        flat = [{**d["config"], "tuner": d["tuner"], "settings": d["settings"]} for d in (asked, begun)]
-        other = next((k for k in flat[0] if flat[0][k] != flat[1].get(k) and k not in ("run_dir", "resume")), None)
-        if other:
-            raise UserError(
-                f"Expected the settings that {out} was begun with. Received: {other}={flat[0][other]} now, "
-                f"{flat[1].get(other)} there; name another folder by --out."
-            )
-        return
-    os.makedirs(out, exist_ok=True)
-    with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        json.dump(asked, file, indent=1)
 
 
 def define_flags() -> None:

@@ -69,7 +69,7 @@ class Validation:
         scored = self._split.validation
         if group is not None:
             scored = scored[self._domain.image_domains[scored] == group]
-        return self.features(scored, self.labels(scored))
+        return self.features(scored, validation_labels(self._domain, self._split, scored))
 
     def features(self, scored: np.ndarray, labels: np.ndarray) -> ScoringImages:
         """Trunk features of calibration images and of the named ones, with their labels [n, N]."""
@@ -82,17 +82,6 @@ class Validation:
         halves = generator(self._config.seed, Stream.HALVES).permutation(len(scored)) % 2
         return ScoringImages(maps, len(calibration), labels, halves)
 
-    def labels(self, scored: np.ndarray) -> np.ndarray:
-        """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""
-        labels = self._domain.labels[scored].copy()
-        held_out = np.isin(scored, self._split.validation_classes)
-        for i, judge in enumerate(self._split.judged_by):
-            if judge == "classes":
-                labels[~held_out, i] = np.nan
-            elif judge == "none":
-                labels[:, i] = np.nan
-        return labels
-
     def calibration_index(self, final: bool = False) -> np.ndarray:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on.
 
@@ -103,3 +92,15 @@ class Validation:
             index = np.concatenate([index, self._split.validation])
         count = min(self._config.calibration_images, len(index))
         return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False))
+
+
+def validation_labels(domain: Domain, split: Split, scored: np.ndarray) -> np.ndarray:
+    """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""
+    labels = domain.labels[scored].copy()
+    held_out = np.isin(scored, split.validation_classes)
+    for i, judge in enumerate(split.judged_by):
+        if judge == "classes":
+            labels[~held_out, i] = np.nan
+        elif judge == "none":
+            labels[:, i] = np.nan
+    return labels

@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from planted_rewards import planted
+from scipy.stats import norm
 
-from galm_tf import search_space
+from galm_tf import search_space, selection
 from galm_tf.config import METHODS as NAMES
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
-from galm_tf.strategies import METHODS
+from galm_tf.strategies import METHODS, bayesian, progressive
 
 N = 4
+LEARNED = ["galm", "evolution", "enas", "random_search", "bayesian", "progressive"]
+SEQUENTIAL = ["random_search", "bayesian", "progressive"]
 BUDGET = dict(controller_steps=300, samples_per_step=32, rounds=1)
 
 
@@ -48,7 +52,7 @@ def test_the_flag_names_every_method():
     assert set(NAMES) == set(METHODS)
 
 
-@pytest.mark.parametrize("method", ["galm", "evolution", "exhaustive"])
+@pytest.mark.parametrize("method", ["galm", "evolution", "exhaustive", "bayesian", "progressive"])
 def test_methods_with_attributes_find_each_ones_own_optimum(method):
     table = _table(_additive(np.random.default_rng(0), N))
     _, chosen = _searched(method, table)
@@ -68,7 +72,7 @@ def test_methods_without_attributes_give_one_architecture_to_all(method):
     assert _share(table, chosen) < 0.9 < _share(table, own.argmax(axis=1))
 
 
-@pytest.mark.parametrize("method", ["galm", "single_best", "exhaustive", "evolution", "enas"])
+@pytest.mark.parametrize("method", [*LEARNED, "single_best", "exhaustive"])
 def test_an_attribute_without_a_reward_gets_a_choice(method):
     table = _table(_additive(np.random.default_rng(3), N), rewarded=[True, False, True, True])
     _, chosen = _searched(method, table, controller_steps=20)
@@ -93,7 +97,7 @@ def test_random_depends_on_the_seed_alone():
     assert len(set(choices[0])) > 40
 
 
-@pytest.mark.parametrize("method", ["galm", "evolution", "enas"])
+@pytest.mark.parametrize("method", LEARNED)
 def test_samples_are_architectures_and_follow_what_was_learned(method):
     table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0))
     strategy, _ = _searched(method, table)
@@ -104,7 +108,7 @@ def test_samples_are_architectures_and_follow_what_was_learned(method):
     assert (strategy.sample(np.array([7, 0], np.int32)) == samples[0]).all()
 
 
-@pytest.mark.parametrize("method", ["galm", "evolution", "enas"])
+@pytest.mark.parametrize("method", LEARNED)
 def test_crossfitting_starts_anew_and_leaves_the_state_alone(method):
     table = _table(_additive(np.random.default_rng(6), N))
     strategy, _ = _searched(method, table, controller_steps=40)
@@ -136,3 +140,70 @@ def test_a_policy_gives_probabilities_for_every_attribute(method):
     for decision, p in zip(search_space.DECISIONS, probabilities or []):
         assert p.shape == (N, len(decision.choices))
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["bayesian", "progressive"])
+def test_guided_searches_beat_random_search_at_equal_budget_unless_rewards_are_shuffled(method):
+    full = _additive(np.random.default_rng(8), 12)
+    twins = search_space.canonical_numbers()
+    full = full[:, twins]  # void twins are one network
+    order = np.unique(twins)
+    places = np.searchsorted(order, twins)
+    shuffled = np.stack([row[np.random.default_rng(i).permutation(order)][places] for i, row in enumerate(full)])
+
+    def share(name, rewards):
+        strategy = METHODS[name](12, Config(method=name, evaluations=40, **BUDGET))
+        strategy.train_on_table(_table(rewards), 0, BUDGET["controller_steps"])
+        assert strategy.figures(None) == {"evaluations_per_attribute": 40}
+        return _share(_table(rewards), strategy.choose(_table(rewards)))
+
+    assert share(method, full) > share("random_search", full) + 0.1
+    assert abs(share(method, shuffled) - share("random_search", shuffled)) < 0.1  # nothing to be guided by
+
+
+@pytest.mark.parametrize("method", SEQUENTIAL)
+def test_sequential_searches_read_distinct_networks_within_the_budget_whatever_the_chunks(method):
+    table = _table(_additive(np.random.default_rng(9), N))
+
+    def searched(chunks, seed=0, **budget):
+        strategy = METHODS[method](N, Config(method=method, seed=seed, rounds=1, evaluations=20, **budget))
+        for first, last in zip((0, *chunks), chunks):
+            strategy.train_on_table(table, first, last - first)
+        return strategy.variables["tried"].numpy()
+
+    whole = searched([60], controller_steps=60, samples_per_step=32)
+    np.testing.assert_array_equal(searched([7, 30, 60], controller_steps=60, samples_per_step=32), whole)
+    assert (searched([60], seed=1, controller_steps=60, samples_per_step=32) != whole).any()
+    assert (search_space.canonical_numbers()[whole] == whole).all()
+    assert all(len(set(row)) == 20 for row in whole)
+    assert searched([10], controller_steps=10, samples_per_step=N).shape == (N, 10)  # the policy's own share is less
+
+
+def test_progressive_grows_layer_by_layer_from_the_simplest_network():
+    strategy = METHODS["progressive"](N, Config(method="progressive", evaluations=32, **BUDGET))
+    strategy.train_on_table(_table(_additive(np.random.default_rng(10), N)), 0, BUDGET["controller_steps"])
+    for tried in search_space.all_indices()[strategy.variables["tried"].numpy()]:
+        first, second, third = tried[:8], tried[8:20], tried[20:]
+        assert not first[:, 3:].any() and len({*map(tuple, first[:, :3])}) == 8
+        assert not second[:, 7:].any() and second[:, 3:7].any(axis=1).all()
+        assert {*map(tuple, third[:, :7])} <= {*map(tuple, second[:, :7])}
+
+
+def test_progressive_stages_are_whole_layers():
+    assert [search_space.DECISIONS[s.stop - 1].name for s in progressive.STAGES] == ["conv4_kernel", "conv5_kernel", "fc3_input"]
+
+
+def test_expected_improvement_by_integration():
+    mean, deviation, best = 0.7, 0.02, 0.71
+    values = np.linspace(best, 1.0, 200001)
+    expected = ((values - best) * norm.pdf(values, mean, deviation)).sum() * (values[1] - values[0])
+    got = bayesian.expected_improvement(np.array([mean, 0.8]), np.array([deviation, 0.0]), best)
+    np.testing.assert_allclose(got, [expected, 0.09], rtol=1e-4)
+
+
+def test_bayesian_optimisation_finds_a_planted_architecture_among_1536_by_40_networks():
+    target = search_space.canonical_numbers()[1234]
+    table = _table(planted([target])[:, search_space.canonical_numbers()])
+    strategy = METHODS["bayesian"](1, Config(method="bayesian", evaluations=40, **BUDGET))
+    strategy.train_on_table(table, 0, BUDGET["controller_steps"])
+    assert selection.regret(table, strategy.choose(table)) < 1e-6

@@ -114,7 +114,7 @@ def _file_name(method: str) -> str:
 def _choices(table: RewardTable, config: Config) -> dict[str, np.ndarray]:
     """What every method and rule takes from these rewards: name -> int64 [N]."""
     n, steps = len(table.full), config.rounds * config.controller_steps
-    strategies = {name: METHODS[name](n, config) for name in ("galm", "enas", "evolution", "exhaustive", "single_best")}
+    strategies = {name: make(n, config) for name, make in METHODS.items() if name != "random"}
     for strategy in strategies.values():
         if strategy.learns:
             strategy.train_on_table(table, 0, steps)

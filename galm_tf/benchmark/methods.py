@@ -39,13 +39,13 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
         rows.append({"method": LINEAR, "seed": number, "test_mauc": _linear(prepared)})
         for method in methods:
             path = os.path.join(out, f"{method}-{vary}{number}")
-            result = _run_once(dataclasses.replace(cell, method=method, run_dir=path), prepared)
+            result = run_once(dataclasses.replace(cell, method=method, run_dir=path), prepared)
             row = {"method": method, "seed": number, "val_mauc": result["val_mauc"]}
             rows.append({**row, "test_mauc": result["test_mauc"], "seconds": result["seconds_total"]})
     return pd.DataFrame(rows)
 
 
-def _run_once(config: Config, prepared: pipeline.Prepared) -> dict:
+def run_once(config: Config, prepared: pipeline.Prepared) -> dict:
     """The result of a run: read, resumed or made."""
     config, folder = RunFolder.begin_or_resume(config.run_dir, config)
     return pipeline.run(config, folder, prepared, METHODS[config.method])

@@ -110,7 +110,7 @@ def read_table(path: str) -> RewardTable:
             return RewardTable.from_arrays(stored)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"Expected --tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({error})."
+            f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({error})."
         ) from error
 
 

@@ -2,11 +2,21 @@
 
 `METHODS` maps a name to a `Strategy`; `main` and the benchmarks hand one to
 `pipeline.run`. The core imports none of them.
+
+Hyperband (Li et al. 2018) is not among them: what it saves is the training of
+poor children, and here children share weights that are trained anyhow. The
+only lesser fidelity in a table is one half of validation. With two fidelities
+that differ by a factor of two its brackets look at 2/3 + 1/2 = 1.17 times as
+many networks as random search for the same images: nothing worth a method. It
+stands among the peers that train every child (`benchmark/peers`).
 """
 
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.strategies.bayesian import Bayesian
 from galm_tf.strategies.enas import Enas
 from galm_tf.strategies.evolution import Evolution
+from galm_tf.strategies.progressive import Progressive
+from galm_tf.strategies.sequential import RandomSearch
 from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture, SingleBest
 
 METHODS = {
@@ -16,4 +26,7 @@ METHODS = {
     "exhaustive": Exhaustive,
     "evolution": Evolution,
     "enas": Enas,
+    "random_search": RandomSearch,
+    "bayesian": Bayesian,
+    "progressive": Progressive,
 }

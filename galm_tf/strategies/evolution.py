@@ -67,6 +67,10 @@ class Evolution(Strategy):
         best = np.take_along_axis(rewards, population, 1).argmax(axis=1)
         return population[np.arange(self.num_attributes), best]
 
+    def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
+        """Members ever born, per attribute; an architecture may be born twice."""
+        return {"evaluations_per_attribute": int(self._born.numpy())}
+
 
 def _mutated(numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each architecture with one decision changed: int64 [N]."""

@@ -1,0 +1,129 @@
+"""One network of Table 1 in plain Keras, trained from scratch on one attribute: what a search without shared weights judges."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+
+import keras_tuner
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import evaluate, search_space
+from galm_tf.augment import Augment
+from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
+from galm_tf.config import Config
+from galm_tf.data import BatchPlan, training_batches
+from galm_tf.errors import UserError
+from galm_tf.pipeline import Prepared
+from galm_tf.preprocess import scale_images
+from galm_tf.scoring import image_batches
+from galm_tf.search_space import Architecture
+from galm_tf.validation import validation_labels
+
+LEARNING_RATE = 1e-3  # Adam's default in Keras
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeData:
+    """A domain's images and split as one attribute sees them.
+
+    Attributes:
+      name: of the attribute.
+      images: uint8 [n, S, S, 3], all records.
+      labels: float32 [n] in {0, 1, NaN}.
+      train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @classmethod
+    def of(cls, prepared: Prepared, name: str) -> "AttributeData":
+        """Raises UserError when validation or test cannot judge the attribute, or there is none of that name."""
+        number = attribute_number(prepared, name)
+        domain, split = prepared.domain, prepared.split
+        labels = domain.labels[:, number]
+        judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
+        train, test = (index[np.isfinite(labels[index])] for index in (split.train, split.test))
+        data = cls(domain.attributes[number], prepared.images, labels, train, split.validation[judging], test)
+        for part in ("validation", "test"):
+            if len(np.unique(labels[getattr(data, part)])) < 2:
+                raise UserError(
+                    f"Expected --attributes with both labels among the {part} images. Received: {data.name}; "
+                    "leave the flag out for attributes that have."
+                )
+        return data
+
+
+def attribute_number(prepared: Prepared, name: str) -> int:
+    """Column of an attribute, by its name with or without the domain's."""
+    names = prepared.domain.attributes
+    found = [i for i, known in enumerate(names) if name in (known, known.split("/", 1)[-1])]
+    if len(found) != 1:
+        near = difflib.get_close_matches(name, [*names, *(known.split("/", 1)[-1] for known in names)], 3, 0.0)
+        raise UserError(
+            f"Expected --attributes to name searched attributes of {prepared.domain.name}. Received: {name}, which is "
+            f"{'none' if not found else 'several'} of these; nearest: {', '.join(near)}."
+        )
+    return found[0]
+
+
+def space() -> keras_tuner.HyperParameters:
+    """Table 1's ten decisions by the indices of their choices: KerasTuner makes numbers of yes and no."""
+    parameters = keras_tuner.HyperParameters()
+    for decision in search_space.DECISIONS:
+        parameters.Choice(decision.name, list(range(len(decision.choices))))
+    return parameters
+
+
+class Child:
+    """A network with fresh weights.
+
+    Args:
+      architecture: which one.
+      config: image_size, batch_size and augmentation.
+      seed: of its weights, batches and augmentation.
+    """
+
+    def __init__(self, architecture: Architecture, config: Config, seed: int) -> None:
+        tf.keras.backend.clear_session()  # a search would keep all of its networks otherwise
+        tf.keras.utils.set_random_seed(seed)
+        trunk = plain_trunk(config.image_size)
+        tower = plain_tower(architecture, [m.shape[1:] for m in trunk.outputs])
+        self.model = tf.keras.Model(trunk.inputs, tower(trunk.outputs))
+        loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+        self.model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss)
+        self._config, self._seed = config, seed
+        self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+
+    def train(self, data: AttributeData, index: np.ndarray, first_epoch: int, last_epoch: int) -> None:
+        """Epochs first_epoch to last_epoch - 1 over the named records."""
+        steps = math.ceil(len(index) / self._config.batch_size)
+        plan, labels = BatchPlan(index, self._config.batch_size, self._seed), tf.constant(data.labels)
+
+        def inputs(step, batch):
+            images = self._augment(batch["image"], tf.stack([tf.constant(self._seed, tf.int64), step]))
+            return scale_images(images), tf.gather(labels, batch["index"])[:, None]
+
+        first, last = steps * first_epoch, steps * last_epoch
+        batches = training_batches(data.images, plan, first, last).enumerate(first).map(inputs)
+        self.model.fit(batches, verbose=0)
+
+    def auc(self, data: AttributeData, index: np.ndarray) -> float:
+        """AUC on the named records."""
+        scores = [self.model.predict_on_batch(scale_images(b).numpy()) for b in image_batches(data.images, index)]
+        return float(evaluate.auc_per_attribute(data.labels[index, None], np.concatenate(scores))[0])
+
+    def save(self, path: str) -> None:
+        """Weights in order, as an npz."""
+        np.savez(path, *self.model.get_weights())
+
+    def restore(self, path: str) -> None:
+        with np.load(path) as stored:
+            self.model.set_weights([stored[f"arr_{i}"] for i in range(len(stored.files))])

@@ -1,0 +1,250 @@
+"""Suite `peers`: the searches that a user would pick, each child trained from scratch, against GALM.
+
+A peer searches one attribute at a time over a plain Keras hypermodel of
+Table 1: KerasTuner's RandomSearch (Bergstra & Bengio 2012), BayesianOptimization
+(Snoek et al. 2012; paper [18, 34]) and Hyperband (Li et al. 2018), and `rl_nas`
+(Zoph & Le 2017; paper [43]: an RNN controller by REINFORCE). Each may train
+`trials` children for `epochs` epochs, Hyperband as many epochs in all. The best
+child's architecture is trained anew on training and validation images, as GALM
+fine-tunes its own, and tested once.
+
+Each (peer, attribute) is a folder of its own, so that a killed suite goes on.
+KerasTuner keeps no state of its Bayesian proposals' draws: after a stop they may
+differ from those of an undisturbed search. The others are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import keras_tuner
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
+
+from galm_tf import search_space
+from galm_tf.begun import expect_same_settings
+from galm_tf.benchmark.child import AttributeData, Child, space
+from galm_tf.config import Config
+from galm_tf.controller import Controller
+from galm_tf.draws import Stream, tensor_seed
+from galm_tf.reinforce import Reinforce
+from galm_tf.search_space import Architecture
+from galm_tf.whole_file import whole_file
+
+OBJECTIVE = "val_auc"
+_CHILDREN, _RESULT = "children.json", "result.json"
+
+
+class BudgetSpent(Exception):
+    """The cell has trained all the epochs that it may."""
+
+
+class Cell:
+    """One peer's search on one attribute: its children so far, in a folder.
+
+    Args:
+      path: the folder.
+      data: the attribute.
+      config: settings; `seed` is that of every draw.
+      trials, epochs: budget; each child is trained for so many epochs at most.
+    """
+
+    def __init__(self, path: str, data: AttributeData, config: Config, trials: int, epochs: int) -> None:
+        self.path, self.data, self.config, self.trials, self.epochs = path, data, config, trials, epochs
+        os.makedirs(os.path.join(path, "weights"), exist_ok=True)
+        self.children: list[dict[str, Any]] = self._read(_CHILDREN) or []
+        self._last = time.monotonic()
+
+    def run(self, search: Callable[["Cell"], None]) -> dict[str, Any]:
+        """What is left of the search, and the one test."""
+        result = self._read(_RESULT)
+        if result is None:
+            with contextlib.suppress(BudgetSpent):
+                search(self)
+            result = self._result()
+            self._write(_RESULT, result)
+        return {**result, "children": self.children}
+
+    def judge(
+        self, trial: str, architecture: Architecture, first_epoch: int = 0, last_epoch: Optional[int] = None, parent: str = ""
+    ) -> float:
+        """Validation AUC of a child, trained unless it was before.
+
+        Args:
+          trial: its name.
+          architecture: of the child.
+          first_epoch, last_epoch: those it is trained for; 0 to `epochs` when left out.
+          parent: trial whose weights it goes on with; "" for fresh ones.
+        """
+        done = next((c[OBJECTIVE] for c in self.children if c["trial"] == trial), None)
+        if done is not None:
+            return done
+        last_epoch = self.epochs if last_epoch is None else last_epoch
+        child = Child(architecture, self.config, self._child_seed(len(self.children)))
+        if parent:
+            child.restore(self._weights(parent))
+        child.train(self.data, self.data.train, first_epoch, last_epoch)
+        auc = child.auc(self.data, self.data.validation)
+        child.save(self._weights(trial))
+        now = time.monotonic()
+        row = {"trial": trial, "architecture": architecture.canonical().number, "epochs": last_epoch - first_epoch}
+        self.children.append({**row, OBJECTIVE: auc, "seconds": now - self._last})
+        self._last = now
+        self._write(_CHILDREN, self.children)
+        return auc
+
+    @property
+    def epochs_left(self) -> int:
+        return self.trials * self.epochs - sum(child["epochs"] for child in self.children)
+
+    def _result(self) -> dict[str, Any]:
+        """Retrains the best architecture on all but the test images, and tests it."""
+        best = max(self.children, key=lambda child: child[OBJECTIVE])
+        architecture = Architecture.from_number(best["architecture"])
+        final = Child(architecture, self.config, self._child_seed(len(self.children)))
+        final.train(self.data, np.sort(np.concatenate([self.data.train, self.data.validation])), 0, self.epochs)
+        return {
+            "val_auc": best[OBJECTIVE],
+            "test_auc": final.auc(self.data, self.data.test),
+            "architecture": architecture.describe(),
+            "seconds": sum(child["seconds"] for child in self.children),
+            "architectures": len({child["architecture"] for child in self.children}),
+        }
+
+    def _child_seed(self, number: int) -> int:
+        return int(tensor_seed(self.config.seed, Stream.BASELINE, number)[0])
+
+    def _weights(self, trial: str) -> str:
+        return os.path.join(self.path, "weights", f"{trial}.npz")
+
+    def _read(self, name: str) -> Any:
+        path = os.path.join(self.path, name)
+        if not os.path.exists(path):
+            return None
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def _write(self, name: str, value: Any) -> None:
+        with whole_file(os.path.join(self.path, name)) as partial, open(partial, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+
+
+def _tuner(base: type[keras_tuner.Tuner], **settings: Any) -> Callable[[Cell], None]:
+    """A search by one of KerasTuner's tuners; settings are functions of the cell."""
+
+    class Trials(base):
+        """The tuner around a cell's children."""
+
+        cell: Cell
+
+        def pre_create_trial(self):
+            if self.cell.epochs_left <= 0:
+                raise BudgetSpent
+
+        def run_trial(self, trial, *_, **__):
+            values = trial.hyperparameters.values
+            architecture = Architecture.from_indices([values[d.name] for d in search_space.DECISIONS])
+            epochs = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs")
+            return {OBJECTIVE: self.cell.judge(trial.trial_id, architecture, *epochs, values.get("tuner/trial_id") or "")}
+
+    def search(cell: Cell) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):  # that it reads its state again
+            trials = Trials(
+                objective=keras_tuner.Objective(OBJECTIVE, "max"), hyperparameters=space(), tune_new_entries=False,
+                # KerasTuner takes a seed of 0 for none.
+                seed=1 + cell.config.seed, directory=cell.path, project_name="tuner", max_consecutive_failed_trials=1,
+                **{name: of(cell) for name, of in settings.items()},
+            )
+        trials.cell = cell
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of its Gaussian process on few trials
+            trials.search(verbose=0)
+
+    return search
+
+
+def _rl_nas(cell: Cell) -> None:
+    """Zoph & Le 2017: GALM's controller and REINFORCE with one attribute, rewarded by trained children."""
+    config = cell.config
+    controller = Controller(
+        1, embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=config.seed, cell=config.controller_cell
+    )
+    reinforce = Reinforce(controller, config, cell.trials, int(tensor_seed(config.seed, Stream.CONTROLLER)[0]))
+    attribute = tf.zeros([1], tf.int32)
+    for step in range(cell.trials):  # a resumed search takes the same steps again, on rewards that it knows
+        actions = controller.sample(attribute, tf.constant(tensor_seed(config.seed, Stream.CONTROLLER, step + 1)))[0]
+        reward = cell.judge(str(step), Architecture.from_indices(actions[0].numpy()))
+        reinforce.step_with_rewards(attribute, actions, tf.constant([reward], tf.float32), step)
+
+
+PEERS: dict[str, Callable[[Cell], None]] = {
+    "random": _tuner(keras_tuner.RandomSearch, max_trials=lambda cell: cell.trials),
+    "bayesian": _tuner(
+        keras_tuner.BayesianOptimization,
+        max_trials=lambda cell: cell.trials,
+        num_initial_points=lambda cell: max(2, cell.trials // 3),  # KerasTuner's 30 would leave it random
+    ),
+    "hyperband": _tuner(
+        keras_tuner.Hyperband, max_epochs=lambda cell: cell.epochs, hyperband_iterations=lambda cell: cell.trials
+    ),
+    "rl_nas": _rl_nas,
+}
+
+
+def run_peers(
+    config: Config, attributes: Sequence[AttributeData], peers: Sequence[str], trials: int, epochs: int, out: str
+) -> pd.DataFrame:
+    """What is left of every cell.
+
+    Args:
+      config: data and training settings.
+      attributes: one search each.
+      peers: keys of `PEERS`.
+      trials, epochs: see the module.
+      out: folder; each peer and attribute has one within.
+
+    Returns:
+      A row per child: peer, attribute, architecture, seconds (since the search began), architectures (distinct, so
+      far), best_val_auc (so far); and, the same in all rows of a cell, test_auc.
+    """
+    expect_same_settings(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs})
+    rows = []
+    for data in attributes:
+        for peer in peers:
+            cell = Cell(os.path.join(out, peer, data.name.replace("/", "-")), data, config, trials, epochs)
+            result = cell.run(PEERS[peer])
+            rows.append(_curve(result["children"]).assign(peer=peer, attribute=data.name, test_auc=result["test_auc"]))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Best validation AUC against time and against distinct architectures."""
+    table = pd.DataFrame(children)
+    return pd.DataFrame(
+        {
+            "architecture": table["architecture"],
+            "seconds": table["seconds"].cumsum(),
+            "architectures": (~table["architecture"].duplicated()).cumsum(),
+            "best_val_auc": table[OBJECTIVE].cummax(),
+        }
+    )
+
+
+def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
+    """Writes the attribute's images and labels for peers outside TensorFlow (benchmarks/peers_nni.py)."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    arrays: dict[str, Any] = {"settings": json.dumps({"attribute": data.name, **settings})}
+    for part in ("train", "validation", "test"):
+        index = getattr(data, part)
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), data.labels[index]
+    with whole_file(path) as partial, open(partial, "wb") as file:
+        np.savez(file, **arrays)

@@ -1,0 +1,184 @@
+"""Suite `peers`, the comparison: rates, AUC at the budget, and how they came about, GALM beside its peers.
+
+GALM searches all attributes of the domain at once, a peer one at a time. Of
+GALM's rewards each of the 1536 networks of an attribute counts once, though
+every round judges them all; its time is that of all phases before an
+architecture is chosen, the supernet's training and the controller's included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from galm_tf import pipeline, search_space
+from galm_tf.benchmark.child import AttributeData
+from galm_tf.benchmark.methods import run_once
+from galm_tf.benchmark.peers import PEERS, export, run_peers
+from galm_tf.benchmark.timing import COLUMNS
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+from galm_tf.reward import RewardTable
+from galm_tf.run_folder import RunFolder
+from galm_tf.schedule import CONTROLLER, SUPERNET, WARMUP
+from galm_tf.whole_file import whole_file
+
+GALM = "galm"
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+_QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What each peer may spend on one attribute.
+
+    Attributes:
+      attributes: names; none for the `num_attributes` most evenly split.
+      peers: keys of `PEERS`; the first is the reference.
+      trials, epochs: children, and epochs of each.
+    """
+
+    attributes: tuple[str, ...]
+    peers: tuple[str, ...]
+    trials: int
+    epochs: int
+    num_attributes: int = 2
+
+    def __post_init__(self) -> None:
+        wrong = [name for name in self.peers if name not in PEERS]
+        if wrong or not self.peers or len(set(self.peers)) < len(self.peers):
+            raise UserError(
+                f"Expected --peers to name some of {', '.join(PEERS)}, each once. Received: peers={','.join(self.peers)}."
+            )
+
+
+def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
+    """About a minute's worth on the generated domain."""
+    small = dataclasses.replace(budget, trials=min(3, budget.trials), epochs=min(2, budget.epochs), num_attributes=1)
+    return dataclasses.replace(config, **_QUICK), small
+
+
+def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the suite's table with columns `COLUMNS`, the curves); what was done before is read."""
+    prepared = pipeline.prepare(config)
+    names = budget.attributes or evenly_split(prepared, budget.num_attributes)
+    data = [AttributeData.of(prepared, name) for name in names]
+    galm = dataclasses.replace(config, method=GALM, run_dir=os.path.join(out, GALM))
+    result = run_once(galm, prepared)
+    for one in data:
+        settings = {"trials": budget.trials, "epochs": budget.epochs, "seed": config.seed, "batch_size": config.batch_size}
+        export(one, settings, os.path.join(out, "data", f"{one.name.replace('/', '-')}.npz"))
+    curves = run_peers(config, data, budget.peers, budget.trials, budget.epochs, out)
+    ours = galm_curve(galm, result, [one.name for one in data])
+    curves = pd.concat([curves.assign(attributes_searched=1, weights="own"), ours], ignore_index=True)
+    return summarise(curves, budget.peers[0]), curves
+
+
+def evenly_split(prepared: pipeline.Prepared, count: int) -> list[str]:
+    """The attributes most evenly split among the training images, of those that validation and test can judge."""
+    domain, split = prepared.domain, prepared.split
+    judged = np.array([judge != "none" for judge in split.judged_by]) & split.testable
+    if not judged.any():
+        raise UserError(
+            f"Expected attributes of {domain.name} that validation and test images can judge. Received: none; give more images."
+        )
+    distance = np.abs(np.nanmean(domain.labels[split.train], axis=0) - 0.5)
+    order = np.argsort(np.where(judged, distance, np.inf), kind="stable")
+    return [domain.attributes[i] for i in order[: min(count, int(judged.sum()))]]
+
+
+def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> pd.DataFrame:
+    """As `run_peers` gives: a row per round, judged with shared weights, and one for the adapted network, per attribute.
+
+    Rounds are taken to be equally long. `attributes_searched` have been judged in that time.
+    """
+    folder = RunFolder(config.run_dir, lock=False)
+    seconds = result["search"]["phase_seconds"]
+    warmup, rounds, adapt = seconds.get(WARMUP, 0.0), seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0), seconds.get("adapt", 0.0)
+    order, rows = list(_searched(result)), []
+    for round_ in range(1, config.rounds + 1):
+        table = RewardTable.from_arrays(folder.read_arrays(f"tables/round{round_}.npz"))
+        for name in names:
+            best = float(table.full[order.index(name)].max())
+            rows.append(_galm_row(name, result, warmup + rounds * round_ / config.rounds, best, "shared"))
+    for name in names:
+        best = result["per_attribute"][name]["val_auc"]
+        rows.append(_galm_row(name, result, warmup + rounds + adapt, best, "own"))
+    return pd.DataFrame(rows)
+
+
+def _searched(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: row for name, row in result["per_attribute"].items() if "excluded" not in row}
+
+
+def _galm_row(name: str, result: dict[str, Any], seconds: float, best: Optional[float], weights: str) -> dict[str, Any]:
+    return {
+        "peer": GALM, "attribute": name, "seconds": seconds, "architectures": search_space.NUM_DISTINCT, "best_val_auc": best,
+        "test_auc": result["per_attribute"][name]["test_auc"], "attributes_searched": result["num_attributes_rewarded"],
+        "weights": weights,
+    }
+
+
+def summarise(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Architectures an hour, validation AUC and test AUC at the end of each search, beside the reference's.
+
+    Ratios are taken attribute by attribute; the first rows are over all attributes, the others of one each.
+    """
+    searched = curves.groupby(["peer", "attribute"], sort=False)
+    rate = pd.Series({cell: _architectures_per_hour(rows) for cell, rows in searched}).rename_axis(["peer", "attribute"])
+    figures = {"architectures/h": rate, "validation AUC": searched["best_val_auc"].last(), "test AUC": searched["test_auc"].last()}
+    figures = {unit: values.unstack("peer")[curves["peer"].unique()] for unit, values in figures.items()}
+    rows = [(p, reference, *_row(wide[p], wide[reference], unit)) for unit, wide in figures.items() for p in wide]
+    for unit in ("validation AUC", "test AUC"):
+        wide = figures[unit]
+        for name in wide.index:
+            rows += [(f"{p}, {name}", f"{reference}, {name}", *_row(wide.loc[[name], p], wide.loc[[name], reference], unit)) for p in wide]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _architectures_per_hour(rows: pd.DataFrame) -> float:
+    """Networks judged in the time until an architecture was chosen; adaptation, which judges none, is left out."""
+    rows = rows[rows["weights"] == "shared"] if (rows["weights"] == "shared").any() else rows
+    last = rows.iloc[-1]
+    return float(3600 * last["architectures"] * last["attributes_searched"] / last["seconds"])
+
+
+def _row(values: pd.Series, reference: pd.Series, unit: str) -> tuple:
+    ratios = values / reference
+    return float(values.mean()), unit, float(ratios.median()), float(ratios.min()), float(ratios.max())
+
+
+def write(table: pd.DataFrame, curves: pd.DataFrame, out: str) -> None:
+    """Prints the table; writes peers.csv, peers_curves.csv and peers.png into `out`."""
+    for name, frame in (("peers", table), ("peers_curves", curves)):
+        with whole_file(os.path.join(out, f"{name}.csv")) as partial:
+            frame.to_csv(partial, index=False)
+    print(table.to_string(index=False, float_format="%.4g"))
+    names = curves["attribute"].unique()
+    figure = Figure((11, 1 + 3.2 * len(names)), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(len(names), 2, squeeze=False), names):
+        _draw(axes, curves[curves["attribute"] == name], name)
+    with whole_file(os.path.join(out, "peers.png")) as partial, open(partial, "wb") as file:
+        canvas.print_png(file)
+
+
+def _draw(axes, curves: pd.DataFrame, name: str) -> None:
+    for axis, x in zip(axes, ("seconds", "architectures")):
+        for color, (peer, rows) in zip(_COLORS, curves.groupby("peer", sort=False)):
+            searched = int(rows["attributes_searched"].iloc[0])
+            label = f"{peer} ({searched} attributes at once)" if searched > 1 else peer
+            axis.plot(rows[x], rows["best_val_auc"], marker="o", markersize=3, color=color, label=label)
+        axis.set_xscale("log")
+        axis.set_xlabel({"seconds": "seconds of the search", "architectures": "architectures judged for this attribute"}[x])
+        axis.set_ylabel("best validation AUC")
+        axis.set_title(name)
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8)

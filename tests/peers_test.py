@@ -1,0 +1,209 @@
+"""Suite `peers`: a child that learns, searches on planted rewards, stops and resumes, and the whole suite, tiny."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from galm_tf import pipeline, search_space
+from galm_tf.benchmark import peers, peers_suite
+from galm_tf.benchmark.child import AttributeData, Child, attribute_number
+from galm_tf.benchmark.timing import COLUMNS
+from galm_tf.config import Config
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+from galm_tf.search_space import Architecture
+
+TRIALS, EPOCHS = {"random": 9, "bayesian": 4, "hyperband": 9, "rl_nas": 6}, 3
+TINY = dict(
+    domain=("sun",), image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
+    controller_steps=3, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
+        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+        yield Config(cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+
+
+def _bright_or_dark(n=96, unknown=8):
+    """Pictures whose attribute is their brightness."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(n) % 2).astype(np.float32)
+    images = rng.integers(0, 120, (n, 32, 32, 3)) + (100 * labels).astype(int)[:, None, None, None]
+    index = np.arange(n)
+    labels[:unknown] = np.nan
+    return AttributeData("sun/bright", images.astype(np.uint8), labels, index[unknown:64], index[64:80], index[80:])
+
+
+def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):
+    data, config = _bright_or_dark(), Config(image_size=32, batch_size=16, augment_color=0.0)
+    architecture = Architecture.from_number(777)
+    child = Child(architecture, config, 5)
+    child.train(data, data.train, 0, 6)
+    assert child.auc(data, data.test) > 0.9
+    child.save(str(tmp_path / "child.npz"))
+    before = [w.copy() for w in child.model.get_weights()]
+    other = Child(architecture, config, 6)
+    assert any((a != b).any() for a, b in zip(other.model.get_weights(), before))
+    other.restore(str(tmp_path / "child.npz"))
+    for a, b in zip(other.model.get_weights(), before):
+        np.testing.assert_array_equal(a, b)
+
+
+class Planted:
+    """A child whose AUC is planted: a sum over its choices, less while it has trained for few epochs."""
+
+    stop_after = None
+    built = 0
+
+    def __init__(self, architecture, config, seed):
+        type(self).built += 1
+        self._worth, self._epochs = sum(architecture.indices) / 15, 0
+
+    def train(self, data, index, first_epoch, last_epoch):
+        if type(self).stop_after is not None and type(self).built > type(self).stop_after:
+            raise KeyboardInterrupt
+        assert first_epoch in (0, self._epochs)
+        self._epochs = last_epoch
+
+    def auc(self, data, index):
+        return 0.5 + 0.1 * self._worth + 0.1 * self._epochs / EPOCHS
+
+    def save(self, path):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self._epochs, file)
+
+    def restore(self, path):
+        with open(path, encoding="utf-8") as file:
+            self._epochs = json.load(file)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    monkeypatch.setattr(peers, "Child", Planted)
+    monkeypatch.setattr(Planted, "built", 0)
+    monkeypatch.setattr(Planted, "stop_after", None)
+
+
+def _searched(path, peer, **changes):
+    cell = peers.Cell(str(path), _bright_or_dark(), Config(image_size=32, **changes), TRIALS[peer], EPOCHS)
+    return cell.run(peers.PEERS[peer])
+
+
+def _without_seconds(result):
+    children = [{k: v for k, v in child.items() if k != "seconds"} for child in result["children"]]
+    return {**{k: v for k, v in result.items() if k != "seconds"}, "children": children}
+
+
+@pytest.mark.parametrize("peer", list(peers.PEERS))
+def test_a_search_keeps_to_its_budget_and_gives_its_best(planted, tmp_path, peer):
+    result = _searched(tmp_path, peer)
+    spent = sum(child["epochs"] for child in result["children"])
+    assert TRIALS[peer] * EPOCHS <= spent < (TRIALS[peer] + 1) * EPOCHS
+    assert result["val_auc"] == max(child["val_auc"] for child in result["children"])
+    assert result["architectures"] == len({c["architecture"] for c in result["children"]}) > 2
+    built = Planted.built
+    assert _searched(tmp_path, peer) == result and Planted.built == built  # read, not run again
+
+
+@pytest.mark.parametrize("peer", ["random", "hyperband", "rl_nas"])
+def test_a_stopped_search_goes_on_as_if_undisturbed(planted, tmp_path, monkeypatch, peer):
+    whole = _searched(tmp_path / "whole", peer)
+    monkeypatch.setattr(Planted, "built", 0)
+    monkeypatch.setattr(Planted, "stop_after", 4)
+    with pytest.raises(KeyboardInterrupt):
+        _searched(tmp_path / "cut", peer)
+    monkeypatch.setattr(Planted, "stop_after", None)
+    assert _without_seconds(_searched(tmp_path / "cut", peer)) == _without_seconds(whole)
+    assert _without_seconds(_searched(tmp_path / "other", peer, seed=1)) != _without_seconds(whole)
+
+
+def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path):
+    children = _searched(tmp_path, "hyperband")["children"]
+    epochs = [child["epochs"] for child in children]
+    assert min(epochs) < EPOCHS and max(epochs) == EPOCHS
+    continued = [c for c in children if c["architecture"] in {b["architecture"] for b in children if b["trial"] < c["trial"]}]
+    assert continued and all(c["epochs"] < EPOCHS for c in continued)
+
+
+def test_names_are_checked(config):
+    with pytest.raises(UserError, match="peers=randm"):
+        peers_suite.Budget((), ("randm",), 2, 1)
+    prepared = pipeline.prepare(config)
+    with pytest.raises(UserError, match="Received: stripes, which is none of these; nearest: "):
+        attribute_number(prepared, "stripes")
+    full = prepared.domain.attributes[1]
+    assert attribute_number(prepared, full) == attribute_number(prepared, full.split("/")[1]) == 1
+
+
+@pytest.fixture(scope="module")
+def measured(config, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("peers"))
+    budget = peers_suite.Budget((), ("random",), 2, 1, num_attributes=1)
+    table, curves = peers_suite.measure(config, budget, out)
+    peers_suite.write(table, curves, out)
+    return out, budget, table, curves
+
+
+def test_the_suite_compares_galm_with_its_peers(config, measured):
+    out, _, table, curves = measured
+    assert list(pd.read_csv(os.path.join(out, "peers.csv")).columns) == list(COLUMNS)
+    assert os.path.getsize(os.path.join(out, "peers.png")) > 5000
+    for name, reference in zip(table["case"], table["reference"]):
+        assert reference.startswith("random") and name.split(",")[0] in ("random", "galm")
+    rates = table[table["unit"] == "architectures/h"].set_index("case")
+    with open(os.path.join(out, "galm", "result.json"), encoding="utf-8") as file:
+        result = json.load(file)
+    seconds = sum(v for k, v in result["search"]["phase_seconds"].items() if k in ("warmup", "supernet", "controller"))
+    judged = search_space.NUM_DISTINCT * result["num_attributes_rewarded"]
+    assert rates.loc["galm", "value"] == pytest.approx(3600 * judged / seconds)
+    assert rates.loc["galm", "ratio_median"] > 10
+    ours = curves[curves["peer"] == "galm"]
+    assert list(ours["weights"]) == ["shared", "shared", "own"] and ours["seconds"].is_monotonic_increasing
+    name = ours["attribute"].iloc[0]
+    tables = [np.load(os.path.join(out, "galm", "tables", f"round{r}.npz"))["full"] for r in (1, 2)]
+    best = [t[list(result["per_attribute"]).index(name)].max() for t in tables]
+    np.testing.assert_allclose(ours["best_val_auc"], [*best, result["per_attribute"][name]["val_auc"]], rtol=1e-6)
+    assert (curves.loc[curves["peer"] != "galm"].groupby("peer")["architectures"].last() <= 2).all()
+
+
+def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
+    out, budget, _, curves = measured
+    name = curves["attribute"].iloc[0]
+    data = AttributeData.of(pipeline.prepare(config), name)
+    with np.load(os.path.join(out, "data", f"{name.replace('/', '-')}.npz")) as stored:
+        settings = json.loads(str(stored["settings"]))
+        for part in ("train", "validation", "test"):
+            index = getattr(data, part)
+            np.testing.assert_array_equal(stored[f"{part}_images"], data.images[index])
+            np.testing.assert_array_equal(stored[f"{part}_labels"], data.labels[index])
+            assert set(np.unique(data.labels[index])) == {0.0, 1.0}
+    assert (settings["attribute"], settings["trials"], settings["epochs"]) == (name, 2, 1)
+    assert not set(data.test) & (set(data.train) | set(data.validation))
+
+
+def test_a_folder_goes_on_with_its_settings_only(config, measured):
+    out, budget, table, _ = measured
+    again, _ = peers_suite.measure(config, budget, out)
+    pd.testing.assert_frame_equal(again, table)
+    data = [AttributeData.of(pipeline.prepare(config), peers_suite.evenly_split(pipeline.prepare(config), 1)[0])]
+    with pytest.raises(UserError, match="epochs=2 now, 1 there"):
+        peers.run_peers(config, data, ("random",), 2, 2, out)
+
+
+def test_nni_beside_tensorflow_says_what_is_missing():
+    if importlib.util.find_spec("nni"):
+        pytest.skip("NNI is here")
+    script = os.path.join(os.path.dirname(__file__), "..", "benchmarks", "peers_nni.py")
+    ran = subprocess.run([sys.executable, script, "none.npz"], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: Expected PyTorch, NNI 3.0 and tianshou 0.5") and "make peers" in ran.stderr

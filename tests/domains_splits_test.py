@@ -183,6 +183,16 @@ def test_every_joined_domain_holds_out_its_own_classes():
     assert not unlearnable_attributes(joined, split.train)
 
 
+def test_a_joined_domain_holds_out_what_it_would_alone():
+    """So that a joint run, as a source, has not seen what its members validate on."""
+    farm, zoo = _random_domain(name="farm"), _random_domain(seed=1, name="zoo")
+    joined, alone = make_split(join_domains([farm, zoo]), _config()), make_split(zoo, _config())
+    assert len(alone.validation_images) and len(alone.validation_classes)
+    for part in ("validation_images", "validation_classes", "test"):
+        theirs = getattr(joined, part) - len(farm.paths)
+        np.testing.assert_array_equal(theirs[theirs >= 0], getattr(alone, part), err_msg=part)
+
+
 def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():
     halves = _random_domain(name="halves")
     subsets = np.where(np.arange(len(halves.paths)) % 2, "test", "train")

@@ -151,7 +151,7 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
         labels = domain.labels[np.ix_(index, domain.attribute_domains == group)]
         counts = np.stack([_count_labels(labels[domain.class_ids[index] == c]) for c in classes])  # [C, 2, A]
         number = int(np.clip(round(config.validation_class_fraction * len(classes)), 1, len(classes) - 2))
-        rng = generator(seed, Stream.CLASSES, group)
+        rng = generator(seed, Stream.CLASSES)  # whichever its neighbours are
         chosen.append(classes[_most_judgeable(counts.astype(np.int32), number, rng)])
     return np.sort(np.concatenate(chosen))
 
@@ -218,12 +218,15 @@ def _climb(
 
 def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: int) -> np.ndarray:
     """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted."""
-    parts = []
+    parts, first = [], {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
+    for c, name in enumerate(domain.classes):
+        first.setdefault(name.split("/")[0], c)
     for c in np.unique(domain.class_ids[index]):
+        number = int(c) - first[domain.classes[c].split("/")[0]]
         members = index[domain.class_ids[index] == c]
         if len(members) >= _MIN_CLASS_IMAGES:
             count = max(1, round(share * len(members)))
-            parts.append(generator(seed, Stream.VALIDATION, int(c)).choice(members, count, replace=False))
+            parts.append(generator(seed, Stream.VALIDATION, number).choice(members, count, replace=False))
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 

@@ -62,7 +62,8 @@ class Config:
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), or random (a uniform one per attribute).", METHODS)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
-    match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), or random.", ("predictor", "random"))
+    match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
+    transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)

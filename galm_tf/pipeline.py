@@ -170,6 +170,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
+        "classes_seen": _class_names(domain, np.concatenate([prepared.split.train, prepared.split.validation])),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
@@ -186,6 +187,10 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
             "architectures_scored": state.architectures_scored,
         },
     }
+
+
+def _class_names(domain: Domain, index: np.ndarray) -> list[str]:
+    return [domain.classes[c] for c in np.unique(domain.class_ids[index])]
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

@@ -15,7 +15,8 @@ shrinks with the policy would magnify noise until the policy collapses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Optional
 
 import numpy as np
 import tensorflow as tf
@@ -37,10 +38,20 @@ class Reinforce(tf.Module):
         baseline, baseline_decay, normalize_advantage, samples_per_step.
       total_steps: over which the entropy weight falls linearly to a tenth.
       seed: of every draw.
+      trained: names of the controller's variables that learn; the others stay. None for all.
     """
 
-    def __init__(self, controller: Controller, config: Config, total_steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        config: Config,
+        total_steps: int,
+        seed: int,
+        trained: Optional[Collection[str]] = None,
+    ) -> None:
         super().__init__(name="reinforce")
+        named = controller.named_variables
+        self._trained = {name: v for name, v in named.items() if trained is None or name in trained}
         self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")
@@ -48,7 +59,7 @@ class Reinforce(tf.Module):
         self.peak = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="peak")
         self.seen = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="seen")
         adam = config.controller_optimizer == "adam"
-        self._adam = LazyAdam(controller.named_variables, frozenset()) if adam else None
+        self._adam = LazyAdam(self._trained, frozenset()) if adam else None
         self._run = tf.function(self._steps, reduce_retracing=True)
         self._given = tf.function(self._given_step, reduce_retracing=True)
 
@@ -155,7 +166,7 @@ class Reinforce(tf.Module):
         average.assign_add(tf.where(counts > 0, weight * (means - average), 0.0))
 
     def _apply(self, tape, loss) -> tf.Tensor:
-        named = self._controller.named_variables
+        named = self._trained
         gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, list(named.values()))]
         rate = tf.constant(self._config.controller_learning_rate, tf.float32)
         if self._adam is not None:

@@ -49,6 +49,7 @@ class Config:
     validation_split: str = _setting("classes", "What validation holds out: classes (whole training classes, and a tenth of the images of the others), or images.", ("classes", "images"))
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
     validation_class_fraction: float = _setting(0.18, "Share of the training classes that validation holds out whole.", low=0.0, high=0.5)
+    train_positives: int = _setting(0, "Known positives of each attribute in training: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.", low=0)
     # Augmentation.
     augment_flip: bool = _setting(True, "Mirror training images at random.")
     augment_crop: float = _setting(0.15, "Largest shift of a training image, as a share of its side.", low=0.0, high=0.5)
@@ -141,6 +142,11 @@ class Config:
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
             )
+
+    @property
+    def finetunes_on_validation(self) -> bool:
+        """Whether the last phase sees validation images: not where labels shall be few."""
+        return self.finetune_steps > 0 and not self.train_positives
 
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

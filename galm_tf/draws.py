@@ -26,6 +26,7 @@ class Stream(enum.IntEnum):
     VALIDATION = 10  # held-out images
     SPLIT = 11  # class-disjoint splits by seed
     MATCHES = 12  # of target attributes with source attributes
+    POSITIVES = 13  # that stay known with few labels
 
 
 def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:

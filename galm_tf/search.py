@@ -187,7 +187,7 @@ class Search:
 
     def _batch_plan(self, phase: Phase) -> BatchPlan:
         index = self.split.train
-        if phase.kind == FINETUNE:
+        if phase.kind == FINETUNE and self.config.finetunes_on_validation:
             index = np.concatenate([self.split.train, self.split.validation])
         return training_plan(index, self.domain.labels, self.config)
 

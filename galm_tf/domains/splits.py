@@ -109,6 +109,24 @@ def make_split(domain: Domain, config: Config) -> Split:
     return Split(train, validation_classes, validation_images, test, names, judged_by, testable, reasons)
 
 
+def keep_few_positives(labels: np.ndarray, train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Labels in which each attribute has at most `count` known positives in training.
+
+    Which ones is drawn per attribute; a smaller number keeps some of those that a larger one keeps.
+
+    Args:
+      labels: float32 [n, A] in {0, 1, NaN}. train: int64, records.
+
+    Returns:
+      [n, A], a copy with NaN in place of the other positives; negatives and other records stay.
+    """
+    labels = labels.copy()
+    for i in range(labels.shape[1]):
+        positives = train[labels[train, i] > 0.5]
+        labels[generator(seed, Stream.POSITIVES, i).permutation(positives)[count:], i] = np.nan
+    return labels
+
+
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     """Attribute name -> reason, for those whose training labels are of one kind or none."""
     positives, negatives = _count_labels(domain.labels[train])

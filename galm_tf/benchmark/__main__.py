@@ -4,20 +4,30 @@
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
     python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,ale --features=file --features_file=NPZ
     python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
+    python -m galm_tf.benchmark --table=3 --flagfile=flags/table_quick.flags --repeats=2 --cells=awa-sun,apay-sun
+    python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file --features_file=F,G,H
+    python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100
 
-Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out.
+Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out; a table
+and few_labels have a folder there, in which a killed command goes on. Without --domain these take the three generated
+domains.
 """
 
 from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import dataclasses
 import os
 
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf.benchmark import choosing, controller_speed, input_speed, learners, methods, reward_speed, step_speed, timing
+from galm_tf.benchmark import choosing, controller_speed, domain_transfer, input_speed, learners, methods, paper_figures
+from galm_tf.benchmark import paper_table, reward_speed, semantic, step_speed, timing
+from galm_tf.config import Config
+from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
+from galm_tf.errors import UserError
 
 FLAGS = flags.FLAGS
 _SPEED = {
@@ -32,33 +42,85 @@ _REPEATS, _QUICK_REPEATS = 7, 3
 
 def define_flags() -> None:
     config_lib.define_flags()
-    flags.DEFINE_enum("suite", None, [*_SPEED, "methods", "learners", "choosing"], "What to measure.", required=True)
+    flags.DEFINE_enum("suite", None, [*_SPEED, "methods", "learners", "choosing", "few_labels"], "What to measure.")
+    flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds: a speed suite in about a minute.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Suite methods: values of --method; the first is the reference.")
-    flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners: attribute learners; the first is the reference.")
-    flags.DEFINE_enum("features", "pixels", ["pixels", "file"], "Suite learners: what the learners see, 16x16 pixels of the images or --features_file.")
-    flags.DEFINE_string("features_file", "", "Suite learners with --features=file: an npz with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
-    flags.DEFINE_integer("repeats", 5, "Suites methods, learners and choosing: paired repetitions; 1 gives no interval.", lower_bound=1)
-    flags.DEFINE_enum("vary", "seed", ["seed", "split_seed"], "Suites methods and learners: what differs between repetitions, the draws or the class-disjoint split.")
+    flags.DEFINE_list("methods", ["galm", "random"], "Suite methods and table 2: values of --method; the first is the reference.")
+    flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference.")
+    flags.DEFINE_enum("features", "pixels", ["pixels", "file"], "Suite learners and table 2: what the learners see, 16x16 pixels of the images or --features_file.")
+    flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
+    flags.DEFINE_integer("repeats", 5, "Suites and tables of methods: paired repetitions; 1 gives no interval.", lower_bound=1)
+    flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables and few_labels).")
+    flags.DEFINE_list("cells", [], "Table 3 and few_labels: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; few_labels: from all other domains.")
+    flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
 
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     config = config_lib.from_flags(FLAGS)
+    if (FLAGS.suite is None) == (FLAGS.table is None):
+        raise UserError(
+            f"Expected either --suite or --table. Received: suite={FLAGS.suite} and table={FLAGS.table}; give one of them."
+        )
     if FLAGS.suite in _SPEED:
         repeats = _QUICK_REPEATS if FLAGS.quick else _REPEATS
         return timing.write(_SPEED[FLAGS.suite](config, repeats), FLAGS.suite, FLAGS.out)
     if FLAGS.suite == "choosing":
         table = choosing.run_choosing(config, range(FLAGS.repeats), FLAGS.out)
         return methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
+    if FLAGS.table or FLAGS.suite == "few_labels":
+        return _several_domains(config)
+    vary = FLAGS.vary or "seed"
     if FLAGS.suite == "learners":
-        learners.check(FLAGS.learners, FLAGS.features, FLAGS.features_file)
-        path = FLAGS.features_file if FLAGS.features == "file" else None
-        table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary, path)
+        learners.check(FLAGS.learners, FLAGS.features, ",".join(FLAGS.features_file))
+        if len(FLAGS.features_file) > 1:
+            raise UserError(f"Expected one --features_file. Received: features_file={','.join(FLAGS.features_file)}.")
+        path = FLAGS.features_file[0] if FLAGS.features_file else None
+        table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), vary, path)
         return methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
-    table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary, FLAGS.out)
+    table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), vary, FLAGS.out)
     return methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
+
+
+def _several_domains(config: Config) -> None:
+    """The tables and the suite that take several domains."""
+    if not FLAGS["domain"].present:
+        config = dataclasses.replace(config, domain=GENERATED_NAMES)
+    if config.source_run or config.resume or config.run_dir:
+        raise UserError(
+            "Expected neither --source_run nor --run_dir nor --resume beside several runs, whose folders are made under "
+            f"--out and gone on with. Received: source_run={','.join(config.source_run) or 'none'}, "
+            f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
+        )
+    name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
+    vary, numbers, out = FLAGS.vary or "split_seed", range(FLAGS.repeats), os.path.join(FLAGS.out, name)
+    if FLAGS.table == "2":
+        learners.check(FLAGS.learners, FLAGS.features, ",".join(FLAGS.features_file))
+        table = semantic.run_semantic(config, FLAGS.methods, FLAGS.learners, FLAGS.features_file, numbers, vary, out)
+        notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *_notes(config, vary)]
+        return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2)
+    chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite == "few_labels")
+    positives = _positives() if FLAGS.suite == "few_labels" else [config.train_positives]
+    table = domain_transfer.run_scenarios(config, chosen, positives, numbers, vary, out)
+    figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
+    paper = {} if any(positives) else {k: v for scenario in chosen for k, v in scenario.paper.items()}
+    return paper_table.write(
+        table, domain_transfer.ALONE, name, out, lines="scenario", notes=_notes(config, vary), paper=paper, star=True,
+        figure=figure,
+    )  # fmt: skip
+
+
+def _positives() -> list[int]:
+    if not FLAGS.positives or not all(p.isdecimal() and int(p) for p in FLAGS.positives):
+        raise UserError(f"Expected --positives to be whole numbers above 0. Received: positives={','.join(FLAGS.positives)}.")
+    return [int(p) for p in FLAGS.positives]
+
+
+def _notes(config: Config, vary: str) -> list[str]:
+    """What a reader of a table must know about its data."""
+    kind = "class-disjoint splits" if vary == "split_seed" else "seeds of one split"
+    return [f"{FLAGS.repeats} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"])]
 
 
 if __name__ == "__main__":

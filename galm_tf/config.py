@@ -51,6 +51,7 @@ class Config:
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
     validation_class_fraction: float = _setting(0.18, "Share of the training classes that validation holds out whole.", low=0.0, high=0.5)
     label_files: tuple[str, ...] = _setting((), "Tables with further attributes of the images, comma-separated: a column image, and one per attribute with 0, 1 or empty for unknown.")
+    train_positives: int = _setting(0, "Known positives of each attribute in training: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.", low=0)
     # Augmentation.
     augment_flip: bool = _setting(True, "Mirror training images at random.")
     augment_crop: float = _setting(0.15, "Largest shift of a training image, as a share of its side.", low=0.0, high=0.5)
@@ -66,7 +67,8 @@ class Config:
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had) and --derive_top.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
-    match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), or random.", ("predictor", "random"))
+    match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
+    transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
@@ -145,6 +147,11 @@ class Config:
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
             )
+
+    @property
+    def finetunes_on_validation(self) -> bool:
+        """Whether the last phase sees validation images: not where labels shall be few."""
+        return self.finetune_steps > 0 and not self.train_positives
 
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
     SPLIT = 11  # class-disjoint splits by seed
     MATCHES = 12  # of target attributes with source attributes
     VIEWS = 13  # cached changes of images for a trunk that no longer learns
+    POSITIVES = 14  # that stay known with few labels
 
 
 def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:

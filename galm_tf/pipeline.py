@@ -25,7 +25,7 @@ from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
-from galm_tf.domains.splits import Split, make_split, unlearnable_attributes
+from galm_tf.domains.splits import Split, keep_few_positives, make_split, unlearnable_attributes
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.preprocess import scale_images
@@ -70,6 +70,9 @@ def prepare(config: Config) -> Prepared:
             f"{len(excluded)} attributes, none of which has; check the labels with python -m galm_tf.domains."
         )
     keep = [a not in excluded for a in domain.attributes]
+    if config.train_positives:
+        labels = keep_few_positives(domain.labels, split.train, config.train_positives, config.seed)
+        domain = dataclasses.replace(domain, labels=labels)
     return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
 
 
@@ -101,8 +104,9 @@ def write_result(
     base: a loaded SavedModel that the exported one holds too, before the search's attributes.
     """
     write_architecture_table(folder, *_table_columns(result))
-    write_hparams(folder, config, {**result["search"], **result})
-    searched.record_policy()
+    write_hparams(folder, search.config, {**result["search"], **result})
+    if base is None:  # an added attribute's policy alone would pass for that of all
+        search.record_policy()
     plots.write_learning_curves(folder)
     _write_examples(prepared, folder)
     export_network(search, network, result, folder, base)
@@ -182,6 +186,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
+        "classes_seen": _class_names(domain, np.concatenate([prepared.split.train, prepared.split.validation])),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
@@ -198,6 +203,10 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
             "architectures_scored": state.architectures_scored,
         },
     }
+
+
+def _class_names(domain: Domain, index: np.ndarray) -> list[str]:
+    return [domain.classes[c] for c in np.unique(domain.class_ids[index])]
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

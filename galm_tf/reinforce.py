@@ -15,7 +15,7 @@ shrinks with the policy would magnify noise until the policy collapses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Optional
 
 import numpy as np
@@ -38,7 +38,7 @@ class Reinforce(tf.Module):
         baseline, baseline_decay, normalize_advantage, samples_per_step.
       total_steps: over which the entropy weight falls linearly to a tenth.
       seed: of every draw.
-      trained: names of the controller's variables that learn; None for all.
+      trained: names of the controller's variables that learn; the others stay. None for all.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Reinforce(tf.Module):
         config: Config,
         total_steps: int,
         seed: int,
-        trained: Optional[Sequence[str]] = None,
+        trained: Optional[Collection[str]] = None,
     ) -> None:
         super().__init__(name="reinforce")
+        named = controller.named_variables
+        self._trained = {name: v for name, v in named.items() if trained is None or name in trained}
         self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")

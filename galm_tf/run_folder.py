@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 import numpy as np
 
@@ -62,10 +62,8 @@ class RunFolder:
     def resume(cls, path: str, config: Config) -> "RunFolder":
         """Opens the folder of an interrupted run; raises UserError when its settings differ."""
         stored = read_config(path)
-        ours, theirs = config.to_json(), stored.to_json()
-        different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != theirs[k]]
-        if different:
-            pairs = "; ".join(f"{k}={ours[k]} now, {theirs[k]} in the run" for k in different)
+        pairs = other_settings(config.to_json(), stored.to_json(), "run")
+        if pairs:
             raise UserError(
                 f"Expected the settings of the run in {path}. Received: {pairs}; give the same flags, or "
                 f"--flagfile={os.path.join(path, 'flags.txt')}."
@@ -167,6 +165,12 @@ class RunFolder:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with whole_file(path) as partial, open(partial, "wb") as file:
                 yield file
+
+
+def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str) -> str:
+    """Which settings of a continuation differ from those of what it continues, in words; empty when none do."""
+    different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != theirs.get(k)]
+    return "; ".join(f"{k}={ours[k]} now, {theirs.get(k)} in the {place}" for k in different)
 
 
 def _expect_new(path: str) -> None:

@@ -30,7 +30,7 @@ from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
-from galm_tf.schedule import ADAPT, CONTROLLER, FINETUNE, Phase, build_schedule, cosine, search_steps
+from galm_tf.schedule import ADAPT, CONTROLLER, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
 from galm_tf.strategy import Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
@@ -152,12 +152,8 @@ class Search:
         with Progress(phase.steps, _title(phase), initial=first) as progress:
             for batch in batches:
                 step = phase.first_step + self.state.step
-                rate = self._learning_rate(phase)
-                ids, choices = self._attributes(step), self._choices(phase, step)
-                metrics = self.training.step(
-                    batch["image"], batch["index"], tf.constant(ids), tf.constant(choices[ids]),
-                    tf.constant(tensor_seed(self.config.seed, Stream.NOISE, step)), tf.constant(rate, tf.float32),
-                )
+                rate = self._learning_rate(phase, self.state.step)
+                metrics = self._train(batch, phase, step, rate)
                 losses.append(float(metrics["loss"]))
                 self.state.step += 1
                 progress.update(1, loss=losses[-1])
@@ -169,9 +165,34 @@ class Search:
                     losses.clear()
                 self._checkpoint_if_due()
 
+    def _train(self, batch: dict[str, tf.Tensor], phase: Phase, step: int, rate: float) -> dict[str, tf.Tensor]:
+        """One step of the supernet on one batch."""
+        ids, choices = self._attributes(step), self._choices(phase, step)
+        return self.training.step(
+            batch["image"], batch["index"], tf.constant(ids), tf.constant(choices[ids]),
+            tf.constant(tensor_seed(self.config.seed, Stream.NOISE, step)), tf.constant(rate, tf.float32),
+        )
+
+    def trial_table(self, steps: int) -> RewardTable:
+        """The rewards that the present weights reach by the first `steps` of a warm-up; the weights stay as they are."""
+        before = {name: v.numpy() for name, v in self._omega().items()}
+        phase = Phase(WARMUP, 0, steps, 0)
+        with Progress(steps, "trial") as progress:
+            for step, batch in enumerate(training_batches(self.images, self._batch_plan(phase), 0, steps)):
+                self._train(batch, phase, step, self._learning_rate(phase, step))
+                progress.update(1)
+        table = self.validation.exact_table("trial rewards")
+        self._assign(self._omega(), before)
+        return table
+
+    def _omega(self) -> dict[str, tf.Variable]:
+        """Weights and optimiser state of the supernet."""
+        slots = {f"optimizer/{name}": v for name, v in self.training.optimizer.slots.items()}
+        return {**{f"supernet/{name}": v for name, v in self.supernet.variables.items()}, **slots}
+
     def _batch_plan(self, phase: Phase) -> BatchPlan:
         index = self.split.train
-        if phase.kind == FINETUNE:
+        if phase.kind == FINETUNE and self.config.finetunes_on_validation:
             index = np.concatenate([self.split.train, self.split.validation])
         index = index[np.isfinite(self.domain.labels[index]).any(axis=1)]  # the others teach nothing
         return training_plan(index, self.domain.labels, self.config)
@@ -198,10 +219,11 @@ class Search:
         explore = rng.random(n) < self.config.uniform_fraction
         return np.where(explore[:, None], uniform, sampled).astype(np.int32)
 
-    def _learning_rate(self, phase: Phase) -> float:
+    def _learning_rate(self, phase: Phase, step: int) -> float:
+        """At `step` within the phase."""
         if phase.kind in (ADAPT, FINETUNE):
-            return cosine(self.state.step, phase.steps, self.config.finetune_learning_rate)
-        return cosine(phase.first_step + self.state.step, search_steps(self.config), self.config.learning_rate)
+            return cosine(step, phase.steps, self.config.finetune_learning_rate)
+        return cosine(phase.first_step + step, search_steps(self.config), self.config.learning_rate)
 
     def _log_positive_weights(self) -> np.ndarray:
         if self.config.imbalance != "positive_weight":
@@ -312,12 +334,8 @@ class Search:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight and every slot by name."""
-        groups = {
-            "supernet": self.supernet.variables,
-            "optimizer": self.training.optimizer.slots,
-            "controller": self.strategy.variables,
-        }
-        arrays = {f"{group}/{name}": v.numpy() for group, named in groups.items() for name, v in named.items()}
+        named = {**self._omega(), **{f"controller/{name}": v for name, v in self.strategy.variables.items()}}
+        arrays = {name: v.numpy() for name, v in named.items()}
         arrays.update({f"best/{name}": value for name, value in self.best.items()})
         return arrays
 
@@ -350,10 +368,13 @@ class Search:
         arrays, meta = stored
         self.state = State(**meta)
         self.best = {k[len("best/") :]: v for k, v in arrays.items() if k.startswith("best/")}
-        self._assign(self.supernet.variables, arrays, "supernet/")
-        self._assign(self.training.optimizer.slots, arrays, "optimizer/")
-        self._assign(self.strategy.variables, arrays, "controller/")
+        self.assign(arrays)
         return True
+
+    def assign(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes what `arrays` gave as the present weights and slots."""
+        self._assign(self._omega(), arrays)
+        self._assign(self.strategy.variables, arrays, "controller/")
 
     @staticmethod
     def _assign(variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:

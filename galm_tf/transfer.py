@@ -5,7 +5,12 @@ its embedding, its architecture (by the policy) and its tower. Paper: the most
 correlated one by the cosine of embeddings; but a new attribute's embedding is
 still random. Here, by default, the source's predictors run over the target's
 training images, and the one whose scores best separate the new labels is taken;
-below `MATCH_BAR` an attribute starts from nothing.
+below `MATCH_BAR` an attribute starts from nothing. For comparison `cosine` is
+the paper's rule with its circle broken: the new attributes' embeddings alone
+are trained on rewards before cosines are taken; `random` draws.
+
+A source can also harm. With `transfer_gate_steps` the run begins twice, from
+the sources and from nothing, and goes on from the better of the two.
 """
 
 from __future__ import annotations
@@ -17,10 +22,12 @@ from typing import Any, Callable, Optional, Sequence
 import numpy as np
 
 from galm_tf.config import Config
-from galm_tf.draws import Stream, generator
+from galm_tf.controller import Controller
+from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
 from galm_tf.metrics import auc_columns
-from galm_tf.reward import ScoringImages
+from galm_tf.reinforce import Reinforce
+from galm_tf.reward import RewardTable, ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
 from galm_tf.search import Search
@@ -42,6 +49,8 @@ class Source:
       chosen: numbers of their architectures, int64 [K].
       weights: `Supernet.variables` as arrays.
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
+      classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
+      split: its settings of who is tested.
     """
 
     path: str
@@ -49,6 +58,8 @@ class Source:
     chosen: np.ndarray
     weights: dict[str, np.ndarray]
     policy: dict[str, np.ndarray]
+    classes: Optional[frozenset[str]]
+    split: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +70,8 @@ class Match:
       source, attribute: which source, and which of its attributes.
       name: of that attribute.
       sign: -1 where the source's yes means the target's no.
-      auc: of the source's scores on the target's labels, before the sign; None for a random match.
-      strength: |auc - 0.5| less its standard error.
+      auc: of the source's scores on the target's labels, before the sign; None where none were asked.
+      strength: |auc - 0.5| less its standard error; the cosine of ê for a match by cosine; 0 for a random one.
     """
 
     source: int
@@ -80,7 +91,19 @@ def start_from(search: Search) -> None:
         images = np.asarray(search.images[index])
         return np.concatenate([source_scores(source, images, config) for source in sources], axis=1)
 
-    hand_over(search, sources, find_matches(search, sources, score))
+    for source in sources:
+        _expect_unseen(source, search)
+    gate_steps = config.transfer_gate_steps
+    fresh = search.trial_table(gate_steps) if gate_steps else None
+    matches = find_matches(search, sources, score)
+    before = search.arrays()
+    hand_over(search, sources, matches)
+    if fresh is not None:
+        gate = _gate(fresh, search.trial_table(gate_steps))
+        search.state.transfer["gate"] = gate
+        if not gate["passed"]:
+            search.assign(before)
+            search.strategy.remember_initial()
 
 
 def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
@@ -100,8 +123,15 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optio
         "sources": [source.path for source in sources],
         "parts": list(config.transfer),
         "match": config.match,
+        "gate": None,
         "matches": {name: None if m is None else _to_json(m, sources) for name, m in pairs},
     }
+
+
+def _gate(fresh: RewardTable, transferred: RewardTable) -> dict[str, Any]:
+    """Whether a trial from the sources beats one from nothing, by the mean reward of all architectures of all attributes."""
+    means = [float(table.full[fresh.rewarded].mean()) if fresh.rewarded.any() else None for table in (fresh, transferred)]
+    return {"fresh_reward": means[0], "transferred_reward": means[1], "passed": means[0] is None or means[1] >= means[0]}
 
 
 def read_source(path: str, config: Config) -> Source:
@@ -132,7 +162,37 @@ def read_source(path: str, config: Config) -> Source:
             f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
             f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
         )
-    return Source(path, attributes, chosen, weights, policy)
+    classes = folder.read_json("result.json").get("classes_seen")
+    classes = None if classes is None else frozenset(classes)
+    return Source(path, attributes, chosen, weights, policy, classes, _split_settings(theirs))
+
+
+def _split_settings(config: Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in ("split_seed", "splits_file", "test_split")}
+
+
+def _expect_unseen(source: Source, search: Search) -> None:
+    """Raises UserError where a source has seen classes, or may have seen images, on which the target is tested."""
+    if source.classes is None:
+        raise UserError(
+            "Expected a run whose result.json says which classes it has seen. Received: "
+            f"--source_run={source.path}, made by an earlier version; make it anew."
+        )
+    domain, split = search.domain, search.split
+    tested = {domain.classes[c] for c in np.unique(domain.class_ids[split.test])}
+    shown = {domain.classes[c] for c in np.unique(domain.class_ids[np.concatenate([split.train, split.validation])])}
+    seen = sorted((tested - shown) & source.classes)
+    ours = _split_settings(search.config)
+    if source.split != ours:  # classes of both sides: their images must be divided alike
+        seen = sorted(tested & source.classes)
+    if seen:
+        more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+        raise UserError(
+            f"Expected a source that has not seen the classes that are tested. Received: --source_run={source.path}, which "
+            f"has seen {seen[0]}{more}; give both runs the same split: "
+            + ", ".join(f"--{k}={v}" for k, v in source.split.items())
+            + "."
+        )
 
 
 def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
@@ -200,6 +260,10 @@ def find_matches(
     rng = generator(config.seed, Stream.MATCHES)
     if config.match == "random":
         return [Match(*every[i]) for i in rng.integers(0, len(every), len(domain.attributes))]
+    if config.match == "cosine":
+        table = search.trial_table(config.warmup_steps)
+        cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
+        return [Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, cosines.argmax(axis=1))]
     if index is None:
         index = search.split.train
         index = np.sort(rng.choice(index, min(_MATCH_IMAGES, len(index)), replace=False))
@@ -208,6 +272,47 @@ def find_matches(
         Match(*every[i], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength) if strength >= MATCH_BAR else None
         for i, auc, strength in found
     ]
+
+
+def source_cosines(source: Source, table: RewardTable, config: Config) -> np.ndarray:
+    """Cosine of ê between every target attribute and every attribute of a source: float32 [A, K].
+
+    Paper §3.5: the most correlated attribute by ARM. A new attribute's e is
+    random, so it is trained first, on the target's own rewards under the
+    source's policy, of which nothing else moves.
+
+    Args:
+      source: has a policy.
+      table: the target's rewards [A, 2304]; an attribute without any keeps its random e.
+      config: controller_steps of samples_per_step rewards are what an e is trained on.
+    """
+    policy = _policy(source)
+    # Not the run's seed: by that of the source, row i would begin where the source's row i began.
+    seed = int(tensor_seed(config.seed, Stream.MATCHES)[0])
+    controller = Controller(
+        len(table.full), embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=seed,
+        cell=config.controller_cell,
+    )  # fmt: skip
+    named = {f"policy/{name}": v for name, v in controller.named_variables.items()}
+    for name, variable in named.items():
+        if name != _EMBEDDING:
+            variable.assign(policy[name])
+    learner = Reinforce(controller, config, config.controller_steps, seed, trained=("arm_embedding",))
+    if table.rewarded.any():
+        learner.train_on_table(table.full, table.rewarded, 0, config.controller_steps)
+    vectors = controller.arm.vectors().numpy(), policy[_EMBEDDING] @ policy["policy/arm_weight"].T
+    new, known = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
+    return new @ known.T
+
+
+def _policy(source: Source) -> dict[str, np.ndarray]:
+    """The source's policy; raises UserError where it has none."""
+    if not source.policy:
+        raise UserError(
+            f"Expected a run of --method=galm in --source_run={source.path}. Received: a run without a policy; "
+            "leave policy out of --transfer, and take another --match than cosine."
+        )
+    return source.policy
 
 
 def _trunk_source(matches: Sequence[Optional[Match]]) -> int:
@@ -238,12 +343,7 @@ def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Op
     with: an attribute that matches in another source takes its best place by chance.
     """
     main = _trunk_source(matches)
-    policy = sources[main].policy
-    if not policy:
-        raise UserError(
-            f"Expected a run of --method=galm in --source_run={sources[main].path}. Received: a run without a policy; "
-            "leave policy out of --transfer."
-        )
+    policy = _policy(sources[main])
     for name, variable in search.strategy.variables.items():
         if name == _EMBEDDING:
             value = variable.numpy()

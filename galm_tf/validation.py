@@ -85,10 +85,10 @@ class Validation:
     def calibration_index(self, final: bool = False) -> np.ndarray:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on.
 
-        final: those of the exported network, which was fine-tuned on validation images too.
+        final: those of the exported network, which was fine-tuned on validation images too, as a rule.
         """
         index = self._split.train
-        if final and self._config.finetune_steps:
+        if final and self._config.finetunes_on_validation:
             index = np.concatenate([index, self._split.validation])
         count = min(self._config.calibration_images, len(index))
         return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False))

@@ -11,7 +11,7 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
-from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, make_split, unlearnable_attributes
+from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, keep_few_positives, make_split, unlearnable_attributes
 from galm_tf.errors import UserError
 
 DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -181,6 +181,30 @@ def test_every_joined_domain_holds_out_its_own_classes():
     assert split.held_out_classes == ("zoo/c1", "zoo/c4", "farm/c3", "farm/c6")
     assert split.judged_by == ("classes",) * 4
     assert not unlearnable_attributes(joined, split.train)
+
+
+def test_a_joined_domain_holds_out_what_it_would_alone():
+    """So that a joint run, as a source, has not seen what its members validate on."""
+    farm, zoo = _random_domain(name="farm"), _random_domain(seed=1, name="zoo")
+    joined, alone = make_split(join_domains([farm, zoo]), _config()), make_split(zoo, _config())
+    assert len(alone.validation_images) and len(alone.validation_classes)
+    for part in ("validation_images", "validation_classes", "test"):
+        theirs = getattr(joined, part) - len(farm.paths)
+        np.testing.assert_array_equal(theirs[theirs >= 0], getattr(alone, part), err_msg=part)
+
+
+def test_few_positives_are_nested_and_only_taken_from_training():
+    domain = _random_domain(images=30)
+    split = make_split(domain, _config())
+    few, more = (keep_few_positives(domain.labels, split.train, count, seed=4) for count in (3, 7))
+    others = np.setdiff1d(np.arange(len(domain.paths)), split.train)
+    np.testing.assert_array_equal(few[others], domain.labels[others])
+    known = [(labels[split.train] > 0.5) for labels in (few, more, domain.labels)]
+    np.testing.assert_array_equal(known[0].sum(0), np.minimum(3, known[2].sum(0)))
+    np.testing.assert_array_equal(known[1].sum(0), np.minimum(7, known[2].sum(0)))
+    assert not (known[0] & ~known[1]).any() and not (known[1] & ~known[2]).any()
+    np.testing.assert_array_equal(few == 0, domain.labels == 0)
+    assert np.isnan(few[domain.labels > 0.5]).sum() == (known[2].sum(0) - known[0].sum(0)).sum()
 
 
 def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():

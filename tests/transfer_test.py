@@ -11,8 +11,10 @@ from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
+from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
+from planted_rewards import planted
 
 TINY = dict(
     image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8, attributes_per_step=4, controller_steps=4,
@@ -92,7 +94,7 @@ def _started(source, untouched, **changes):
         search.supernet.variables[name].assign(value)
     for name, value in initial["policy"].items():
         search.strategy.variables[name].assign(value)
-    search.config = dataclasses.replace(search.config, source_run=(source[1],), **changes)
+    search.config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), **changes)
     transfer.start_from(search)
     return _weights(search), search.state.transfer["matches"], transfer.read_source(source[1], search.config)
 
@@ -115,6 +117,61 @@ def test_every_part_starts_from_the_source(source, untouched, monkeypatch):
     np.testing.assert_array_equal(weights["policy"]["policy/heads"], given.policy["policy/heads"])
     np.testing.assert_array_equal(weights["policy"]["policy/arm_embedding"], given.policy["policy/arm_embedding"][rows])
     np.testing.assert_array_equal(weights["policy"]["seen"], initial["policy"]["seen"])  # no baseline of other rewards
+
+
+def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_has_learned():
+    """By an embedding that may not learn, nothing is found: the paper's circle."""
+    config = Config(rounds=1, controller_steps=120, samples_per_step=32, controller_learning_rate=5e-3)
+    rewards = planted([0, 2303])
+    training = ControllerTraining(2, config)
+    training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
+    policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
+    given = transfer.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {})
+    swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
+    still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
+    learned, random = (transfer.source_cosines(given, swapped, c) for c in (config, still))
+    assert learned.argmax(axis=1).tolist() == [1, 0]
+    gaps = [c[0, 1] - c[0, 0] + c[1, 0] - c[1, 1] for c in (learned, random)]
+    assert gaps[0] > 1.0 > abs(gaps[1]), gaps
+
+
+def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
+    cosines = np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)[:, np.random.default_rng(0).permutation(20)]
+    monkeypatch.setattr(Search, "trial_table", lambda self, steps: steps)
+    monkeypatch.setattr(transfer, "source_cosines", lambda given, table, config: cosines * (table == TINY["warmup_steps"]))
+    _, matches, given = _started(source, untouched, transfer=("policy",), match="cosine")
+    for row, match in zip(cosines, matches.values()):
+        assert match["attribute"] == given.attributes[row.argmax()] and match["strength"] == row.max()
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, better):
+    tables = [np.full((20, 3), 0.6, np.float32), np.full((20, 3), 0.61 if better else 0.59, np.float32)]
+    for table in tables:
+        table[0] = np.nan
+    trials = [RewardTable(t, (t, t)) for t in tables]
+    monkeypatch.setattr(Search, "trial_table", lambda self, steps: trials.pop(0))
+    weights, _, given = _started(source, untouched, match="random", transfer=("policy", "trunk"), transfer_gate_steps=2)
+    gate = untouched[0].state.transfer["gate"]
+    assert gate["passed"] is better and gate["fresh_reward"] == pytest.approx(0.6)
+    name = "policy/heads"
+    expected = given.policy[name] if better else untouched[1]["policy"][name]
+    np.testing.assert_array_equal(weights["policy"][name], expected)
+    for name, value in weights["trunk"].items():
+        np.testing.assert_array_equal(value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name)
+    np.testing.assert_array_equal(untouched[0].strategy._initial["policy/heads"], expected)
+
+
+def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
+    """Its steps change what is judged; the weights and the optimiser stay, so that the same trial gives the same."""
+    search, before = untouched[0], untouched[0].arrays()
+    judged = search.validation.judge
+    monkeypatch.setattr(search.validation, "exact_table", lambda title: judged([7] * search.num_attributes)[0])
+    none, some, again = (search.trial_table(steps) for steps in (0, 3, 3))
+    assert not np.allclose(none, some, equal_nan=True)
+    np.testing.assert_allclose(some, again, atol=1e-3)
+    for name, value in search.arrays().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 def test_an_attribute_without_a_match_starts_from_nothing(source, untouched, monkeypatch):
@@ -165,6 +222,19 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
     network = pipeline.derive_network(search)
     expected = network(pipeline.scale_images(images)).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
+    config, path = source
+    prepared = pipeline.prepare(dataclasses.replace(config, split_seed=3))
+    search = Search(
+        dataclasses.replace(config, split_seed=3, source_run=(path,)), prepared.domain, prepared.split, prepared.images,
+        None, ControllerTraining,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="has not seen the classes that are tested. Received: .*animals, which has seen awa/animal.* more; give both runs the same split: --split_seed=-1"):
+        transfer.start_from(search)
+    given = transfer.read_source(path, config)
+    assert len(given.classes) == 30 and not any(c.startswith("sun/") for c in given.classes)
 
 
 def test_bad_sources_are_named(source, tmp_path):

@@ -14,7 +14,7 @@ import difflib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
@@ -78,19 +78,29 @@ def run_learners(
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
         prepared = pipeline.prepare(cell)
-        if features_file is None:
-            features, kind = linear_pixels.pixel_features(prepared.images), "pixels 16x16"
-        else:
-            features = features_lib.read_features(os.path.expanduser(features_file), prepared.domain.paths)
-            kind = os.path.basename(features_file)
+        features, kind = features_of(prepared, features_file)
         for name in (RIDGE, *learners):
-            started = time.monotonic()
-            scores, settings = _score(name, features, prepared, cell.seed)
-            aucs = evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
-            row = {"method": name, "seed": number, "features": f"{kind} ({features.shape[1]})"}
-            row.update(test_mauc=evaluate.mean_auc(aucs), num_attributes_tested=int(np.isfinite(aucs).sum()))
-            rows.append({**row, "settings": settings, "seconds": time.monotonic() - started})
+            rows.append({"method": name, "seed": number, **run_one(name, features, kind, prepared, cell.seed)})
     return pd.DataFrame(rows)
+
+
+def features_of(prepared: pipeline.Prepared, features_file: Optional[str]) -> tuple[np.ndarray, str]:
+    """What the learners see, [n, D], and its name."""
+    if features_file is None:
+        features, kind = linear_pixels.pixel_features(prepared.images), "pixels 16x16"
+    else:
+        features = features_lib.read_features(os.path.expanduser(features_file), prepared.domain.paths)
+        kind = os.path.basename(features_file)
+    return features, f"{kind} ({features.shape[1]})"
+
+
+def run_one(name: str, features: np.ndarray, kind: str, prepared: pipeline.Prepared, seed: int) -> dict[str, Any]:
+    """The figures of one learner: fitted, then tested once."""
+    started = time.monotonic()
+    scores, settings = _score(name, features, prepared, seed)
+    aucs = evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
+    row = {"features": kind, "test_mauc": evaluate.mean_auc(aucs), "num_attributes_tested": int(np.isfinite(aucs).sum())}
+    return {**row, "settings": settings, "seconds": time.monotonic() - started}
 
 
 def _score(name: str, features: np.ndarray, prepared: pipeline.Prepared, seed: int) -> tuple[np.ndarray, str]:

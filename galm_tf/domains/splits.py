@@ -114,6 +114,24 @@ def with_judges(split: Split, domain: Domain) -> Split:
     return dataclasses.replace(split, judged_by=judged_by, testable=testable, reasons=reasons)
 
 
+def keep_few_positives(labels: np.ndarray, train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Labels in which each attribute has at most `count` known positives in training.
+
+    Which ones is drawn per attribute; a smaller number keeps some of those that a larger one keeps.
+
+    Args:
+      labels: float32 [n, A] in {0, 1, NaN}. train: int64, records.
+
+    Returns:
+      [n, A], a copy with NaN in place of the other positives; negatives and other records stay.
+    """
+    labels = labels.copy()
+    for i in range(labels.shape[1]):
+        positives = train[labels[train, i] > 0.5]
+        labels[generator(seed, Stream.POSITIVES, i).permutation(positives)[count:], i] = np.nan
+    return labels
+
+
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     """Attribute name -> reason, for those whose training labels are of one kind or none."""
     positives, negatives = _count_labels(domain.labels[train])
@@ -156,7 +174,7 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
         labels = domain.labels[np.ix_(index, domain.attribute_domains == group)]
         counts = np.stack([_count_labels(labels[domain.class_ids[index] == c]) for c in classes])  # [C, 2, A]
         number = int(np.clip(round(config.validation_class_fraction * len(classes)), 1, len(classes) - 2))
-        rng = generator(seed, Stream.CLASSES, group)
+        rng = generator(seed, Stream.CLASSES)  # whichever its neighbours are
         chosen.append(classes[_most_judgeable(counts.astype(np.int32), number, rng)])
     return np.sort(np.concatenate(chosen))
 
@@ -223,12 +241,15 @@ def _climb(
 
 def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: int) -> np.ndarray:
     """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted."""
-    parts = []
+    parts, first = [], {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
+    for c, name in enumerate(domain.classes):
+        first.setdefault(name.split("/")[0], c)
     for c in np.unique(domain.class_ids[index]):
+        number = int(c) - first[domain.classes[c].split("/")[0]]
         members = index[domain.class_ids[index] == c]
         if len(members) >= _MIN_CLASS_IMAGES:
             count = max(1, round(share * len(members)))
-            parts.append(generator(seed, Stream.VALIDATION, int(c)).choice(members, count, replace=False))
+            parts.append(generator(seed, Stream.VALIDATION, number).choice(members, count, replace=False))
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
 
 

@@ -1,0 +1,156 @@
+"""A table of methods and scenarios over splits, written as the paper shows it: CSV, Markdown and a plot.
+
+Figures are means ± standard deviations over splits. Differences are paired,
+split by split, with a 95 % interval (DESIGN §3.7). The best of a scenario is
+bold; `*` marks, as in the paper's Table 3, what is above the reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from galm_tf.benchmark.paired import paired_interval
+from galm_tf.whole_file import whole_file
+
+OTHER_IMAGES = "paper (other images)"
+
+
+def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """One row per (scenario, method), in their order.
+
+    Args:
+      table: columns scenario, method, split, test_mauc (NaN or None where nothing can be tested).
+      reference: a method.
+
+    Returns:
+      Columns scenario, method, splits, mean, std, difference, low, high (to the reference, over the splits that both
+      have), best, above.
+    """
+    rows = []
+    for scenario, part in table.groupby("scenario", sort=False):
+        wide = part.pivot(index="split", columns="method", values="test_mauc").astype(float)
+        means = wide.mean()
+        for method in part["method"].unique():
+            values = wide[method].dropna()
+            row = {"scenario": scenario, "method": method, "splits": len(values)}
+            row.update(mean=means[method], std=values.std(), best=bool(means[method] == means.max()))
+            if method != reference and reference in wide:
+                pairs = wide[[method, reference]].dropna()
+                row["difference"] = (pairs[method] - pairs[reference]).mean()
+                row["above"] = bool(row["difference"] > 0)
+                if len(pairs) > 1:
+                    row["low"], row["high"] = paired_interval(pairs[method], pairs[reference])[1:]
+            rows.append(row)
+    columns = ["scenario", "method", "splits", "mean", "std", "difference", "low", "high", "best", "above"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def markdown(
+    summary: pd.DataFrame, reference: str, lines: str, paper: Mapping[tuple[str, str], float], star: bool
+) -> str:
+    """The table in Markdown.
+
+    Args:
+      summary: see `summarise`.
+      reference: a method.
+      lines: what a line is, `scenario` or `method`; the other one makes columns.
+      paper: (method, scenario) -> the paper's figure, for a column beside ours.
+      star: mark what is above the reference.
+    """
+    across = "method" if lines == "scenario" else "scenario"
+    keys = list(summary[across].unique())
+    shown = {k: any((m, s) in paper for m, s in zip(*_pairs(summary, across, k))) for k in keys}
+    compared = {k: summary.loc[summary[across] == k, "difference"].notna().any() for k in keys}
+    head = [lines]
+    for key in keys:
+        head += [key] + [f"{key} - {reference}" if across == "method" else f"minus {reference}"] * compared[key]
+        head += [f"{key}, {OTHER_IMAGES}"] * shown[key]
+    text = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for line, part in summary.groupby(lines, sort=False):
+        cells = [str(line)]
+        for key in keys:
+            found = part[part[across] == key]
+            row = found.iloc[0] if len(found) else None
+            cells.append("" if row is None else _figure(row, star))
+            cells += [_difference(row)] * compared[key]
+            place = (key, line) if across == "method" else (line, key)
+            cells += [f"{paper[place]:.3f}" if place in paper else ""] * shown[key]
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text) + "\n"
+
+
+def _pairs(summary: pd.DataFrame, across: str, key: str) -> tuple[pd.Series, pd.Series]:
+    part = summary[summary[across] == key]
+    return part["method"], part["scenario"]
+
+
+def _figure(row: pd.Series, star: bool) -> str:
+    if np.isnan(row["mean"]):
+        return "not tested"
+    text = f"{row['mean']:.3f}" + ("" if np.isnan(row["std"]) else f" ± {row['std']:.3f}")
+    return (f"**{text}**" if row["best"] else text) + ("*" if star and row["above"] is True else "")
+
+
+def _difference(row: Optional[pd.Series]) -> str:
+    if row is None or np.isnan(row["difference"]):
+        return ""
+    interval = "" if np.isnan(row["low"]) else f" ({row['low']:.3f} to {row['high']:.3f})"
+    return f"{row['difference']:.3f}{interval}"
+
+
+def draw(summary: pd.DataFrame, reference: str, title: str) -> Figure:
+    """Means with their spread, and differences with their intervals."""
+    scenarios, methods = list(summary["scenario"].unique()), list(summary["method"].unique())
+    figure = Figure((13, 1.6 + 0.22 * len(scenarios) * (len(methods) + 1)), dpi=100, layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for i, method in enumerate(methods):
+        part = summary[summary["method"] == method]
+        place = np.array([scenarios.index(s) for s in part["scenario"]]) + 0.7 * ((i + 0.5) / len(methods) - 0.5)
+        style = {"fmt": "o", "color": f"C{i}", "capsize": 2}
+        axes[0].errorbar(part["mean"], place, xerr=part["std"].fillna(0), label=method, **style)
+        if method != reference:
+            low, high = (part[k].fillna(part["difference"]) for k in ("low", "high"))
+            axes[1].errorbar(part["difference"], place, xerr=[part["difference"] - low, high - part["difference"]], **style)
+    axes[0].set_yticks(range(len(scenarios)), scenarios)
+    axes[0].invert_yaxis()
+    axes[0].set_xlabel("test mAUC, mean ± standard deviation of splits")
+    axes[1].axvline(0.0, color="black", linewidth=1)
+    axes[1].set_xlabel(f"minus {reference}, paired, 95 % interval")
+    figure.legend(loc="outside upper right", ncols=min(6, len(methods)))
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def write(
+    table: pd.DataFrame,
+    reference: str,
+    name: str,
+    out: str,
+    *,
+    lines: str,
+    notes: Sequence[str],
+    paper: Mapping[tuple[str, str], float] = {},  # noqa: B006 (never changed)
+    star: bool = False,
+    figure: Optional[Figure] = None,
+) -> None:
+    """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
+    summary = summarise(table, reference)
+    text = markdown(summary, reference, lines, paper, star)
+    legend = ["test mAUC, mean ± standard deviation over splits; in brackets the 95 % interval of paired differences"]
+    legend += ["* above " + reference] * star + list(notes)
+    whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
+    os.makedirs(out, exist_ok=True)
+    with whole_file(os.path.join(out, f"{name}.csv")) as partial:
+        table.to_csv(partial, index=False)
+    with whole_file(os.path.join(out, f"{name}.md")) as partial, open(partial, "w", encoding="utf-8") as file:
+        file.write(whole)
+    with whole_file(os.path.join(out, f"{name}.png")) as partial, open(partial, "wb") as file:
+        FigureCanvasAgg(figure or draw(summary, reference, name)).print_png(file)
+    print(whole, end="")

@@ -1,0 +1,182 @@
+"""The paper's tables: which runs they make, what a killed one does again, what is written."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from galm_tf import pipeline
+from galm_tf.benchmark import domain_transfer, paper_figures, paper_table, semantic
+from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
+from galm_tf.config import Config
+from galm_tf.domains import generated
+from galm_tf.errors import UserError
+
+DOMAINS = ("awa", "apay", "sun")
+PAPER_COLUMNS = (
+    "awa-apay awa-sun apay-awa apay-sun sun-awa sun-apay awa+apay-sun awa+sun-apay apay+sun-awa "
+    "awa+apay+sun-awa awa+apay+sun-apay awa+apay+sun-sun"
+).split()
+
+
+def test_the_scenarios_are_the_twelve_columns_of_table_3():
+    found = domain_transfer.scenarios(DOMAINS)
+    assert [s.name for s in found] == PAPER_COLUMNS
+    assert all(s.paper for s in found) and found[6].paper == {(ALONE, "awa+apay-sun"): 0.865, (TRANSFERRED, "awa+apay-sun"): 0.919}
+    assert not any(s.paper for s in domain_transfer.scenarios(("mine", "sun")))
+    assert len(paper_figures.TABLE_2) == 27 and len(paper_figures.TABLE_3) == 12
+
+
+def test_scenarios_are_chosen_by_name():
+    assert [s.name for s in domain_transfer.choose(DOMAINS, [], few=False)] == PAPER_COLUMNS
+    assert [s.name for s in domain_transfer.choose(DOMAINS, [], few=True)] == PAPER_COLUMNS[6:9]
+    assert [s.name for s in domain_transfer.choose(DOMAINS, ["sun-awa"], few=True)] == ["sun-awa"]
+    with pytest.raises(UserError, match="--cells to be some of awa-apay, .*Received: awa-sum; nearest: awa-sun"):
+        domain_transfer.choose(DOMAINS, ["awa-sum"], few=False)
+    with pytest.raises(UserError, match="Received: awa.apay.sun-sun; nearest"):  # its source knows all labels of the target
+        domain_transfer.choose(DOMAINS, ["awa+apay+sun-sun"], few=True)
+    with pytest.raises(UserError, match="at least two domains to transfer between. Received: domain=sun"):
+        domain_transfer.choose(("sun",), [], few=False)
+
+
+class _Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The settings of all runs in order; their test mAUC is 0.6, and 0.05 more with a source."""
+    made = []
+
+    def run(config, folder, prepared=None, make_strategy=None):
+        if folder.has("result.json"):
+            return folder.read_json("result.json")
+        made.append(config)
+        transfer = {"matches": {"a": {}, "b": None}, "gate": {"passed": True}} if config.source_run else None
+        result = {
+            "val_mauc": 0.5, "test_mauc": 0.6 + 0.05 * bool(config.source_run) + 0.01 * config.split_seed,
+            "num_attributes_tested": 2, "data_source": "generated", "commit": None, "seconds_total": 1.0, "transfer": transfer,
+        }  # fmt: skip
+        folder.write_json("result.json", result)
+        return result
+
+    monkeypatch.setattr(pipeline, "run", run)
+    return made
+
+
+CONFIG = Config(domain=DOMAINS, data_dir=("A", "B", "C"))
+
+
+def _run(out, names=(), positives=(0,), config=CONFIG, numbers=(0,)):
+    chosen = domain_transfer.choose(DOMAINS, names, few=positives != (0,))
+    return domain_transfer.run_scenarios(config, chosen, positives, numbers, "split_seed", str(out))
+
+
+def test_seven_source_runs_serve_twelve_scenarios(runs, tmp_path):
+    table = _run(tmp_path)
+    assert len(table) == 24 and len(runs) == 7 + 12
+    sources = [c for c in runs if not c.source_run]
+    assert sorted(map(len, (c.domain for c in sources))) == [1, 1, 1, 2, 2, 2, 3]
+    assert {c.domain: c.data_dir for c in sources}["awa", "sun"] == ("A", "C")
+    assert [c.finetune_steps for c in runs if len(c.domain) == 3] == [0]  # else it would train on what the target validates on
+    assert all(c.finetune_steps == CONFIG.finetune_steps for c in runs if len(c.domain) < 3)
+    targets = [c for c in runs if c.source_run]
+    assert all(len(c.domain) == 1 and os.path.isdir(c.source_run[0]) for c in targets)
+    assert {c.split_seed for c in runs} == {0}
+    wide = table.pivot(index="scenario", columns="method", values="test_mauc")
+    np.testing.assert_allclose(wide[TRANSFERRED] - wide[ALONE], 0.05)
+    assert (table.loc[table["method"] == TRANSFERRED, "matched"] == 1).all()
+
+
+def test_a_killed_table_goes_on_and_another_one_is_refused(runs, tmp_path):
+    names = ["awa-sun", "sun-awa"]
+    _run(tmp_path / "whole", names)
+    expected = len(runs)
+    runs[:] = []
+    real = pipeline.run
+
+    def killed(config, folder, **rest):
+        if len(runs) == 2:
+            raise _Killed
+        return real(config, folder, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run", killed)
+        with pytest.raises(_Killed):
+            _run(tmp_path / "cut", names)
+    assert len(runs) == 2
+    table = _run(tmp_path / "cut", names)
+    assert len(runs) == expected
+    pd.testing.assert_frame_equal(table, _run(tmp_path / "whole", names))
+    assert len(runs) == expected  # the second look at the whole one read everything
+    with pytest.raises(UserError, match="settings of the table in .*cut. Received: warmup_steps=7 now, 300 in the table; give the same flags"):
+        _run(tmp_path / "cut", names, config=dataclasses.replace(CONFIG, warmup_steps=7))
+    more = _run(tmp_path / "cut", ["awa-sun"], numbers=(0, 1))  # more splits are no other settings
+    assert len(more) == 4 and len(runs) == expected + 3
+
+
+def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
+    table = _run(tmp_path, ["awa+apay-sun"], positives=(5, 20))
+    assert table["scenario"].unique().tolist() == ["awa+apay-sun, 5 positives", "awa+apay-sun, 20 positives"]
+    assert [c.train_positives for c in runs if len(c.domain) == 2] == [0]
+    assert sorted(c.train_positives for c in runs if c.domain == ("sun",)) == [5, 5, 20, 20]
+    figure = domain_transfer.draw_curve(table)
+    drawn = {c.get_label(): c[0].get_xydata().tolist() for c in figure.axes[0].containers}
+    assert drawn == {ALONE: [[5, 0.6], [20, 0.6]], TRANSFERRED: [[5, pytest.approx(0.65)], [20, pytest.approx(0.65)]]}
+
+
+def _planted():
+    rows = [
+        ("a-b", ALONE, 0, 0.5), ("a-b", TRANSFERRED, 0, 0.6), ("a-b", ALONE, 1, 0.7), ("a-b", TRANSFERRED, 1, 0.7),
+        ("b-a", ALONE, 0, 0.8), ("b-a", TRANSFERRED, 0, 0.7),
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["scenario", "method", "split", "test_mauc"])
+
+
+def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
+    summary = paper_table.summarise(_planted(), ALONE)
+    row = summary.iloc[1]
+    assert (row["mean"], row["splits"], row["difference"]) == pytest.approx((0.65, 2, 0.05))
+    assert row["high"] - row["low"] == pytest.approx(2 * 12.706 * 0.05, rel=1e-3)  # t of one degree of freedom, standard error 0.05
+    text = paper_table.markdown(summary, ALONE, "scenario", {(TRANSFERRED, "a-b"): 0.9}, star=True)
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert lines[0] == ["scenario", ALONE, TRANSFERRED, f"{TRANSFERRED} - {ALONE}", f"{TRANSFERRED}, paper (other images)"]
+    assert lines[2] == ["a-b", "0.600 ± 0.141", "**0.650 ± 0.071***", "0.050 (-0.585 to 0.685)", "0.900"]
+    assert lines[3] == ["b-a", "**0.800**", "0.700", "-0.100", ""]
+    paper_table.write(_planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], star=True)
+    assert (tmp_path / "table3.md").read_text(encoding="utf-8") == capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
+
+
+def test_table_2_has_a_line_per_method(tmp_path, monkeypatch):
+    monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
+    config = Config(domain=("awa", "sun"), image_size=32, cache_dir=str(tmp_path / "cache"))
+    table = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
+    assert table["method"].tolist() == ["ridge", "iap"] * 2 and table["test_mauc"].between(0, 1).all()
+    monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
+    again = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
+    pd.testing.assert_frame_equal(table, again)
+    text = paper_table.markdown(paper_table.summarise(table, "ridge"), "ridge", "method", paper_figures.TABLE_2, star=False)
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert lines[0] == ["method"] + [h for d in ("awa", "sun") for h in (d, "minus ridge", f"{d}, paper (other images)")]
+    assert [line[0] for line in lines[2:]] == ["ridge", "iap"] and lines[3][3] == "0.741" and lines[2][3] == ""
+    with pytest.raises(UserError, match="one --features_file per --domain. Received: domain=awa,sun and features_file=f.npz"):
+        semantic.run_semantic(config, [], ["iap"], ["f.npz"], (0,), "split_seed", str(tmp_path / "u"))
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["--suite=reward", "--table=3"], "Expected either --suite or --table. Received: suite=reward and table=3"),
+        (["--suite=few_labels", "--positives=5,0"], "whole numbers above 0. Received: positives=5,0"),
+    ],
+)
+def test_the_command_ends_with_one_sentence(arguments, text, tmp_path):
+    command = [sys.executable, "-m", "galm_tf.benchmark", *arguments, f"--out={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
+    assert done.returncode == 2, done.stderr
+    assert text in done.stderr.splitlines()[-1] and not os.listdir(tmp_path)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
 from typing import Any, Callable, Iterator, Sequence
@@ -92,7 +91,7 @@ def source_settings(source_run: Sequence[str], labels: str) -> Config:
             f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
         )
     stored = read_config(source_run[0])
-    count = len(_read_json(source_run[0], "architectures.json"))
+    count = len(transfer.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     return dataclasses.replace(
         stored,
@@ -157,7 +156,7 @@ def read_finished(config: Config) -> Finished:
     """Reads the source run; raises UserError for one that is unfinished, damaged, newer or of other settings."""
     path = config.source_run[0]
     source = transfer.read_source(path, config)
-    result, split = (_read_json(path, name) for name in ("result.json", "split.json"))
+    result, split = (transfer.read_json(path, name) for name in ("result.json", "split.json"))
     try:
         parts = Split.from_json(split)
         rows = pipeline.searched_rows(result)
@@ -324,18 +323,6 @@ def _archive(search: Search, finished: Finished, folder: RunFolder) -> None:
         arrays.update({f"controller/{name}": value for name, value in _joined_policy(search, finished).items()})
     chosen = [*map(int, finished.source.chosen), *search.state.chosen]
     folder.save_checkpoint(arrays, dataclasses.asdict(dataclasses.replace(search.state, chosen=chosen)), keep=1)
-
-
-def _read_json(path: str, name: str) -> Any:
-    file = os.path.join(path, name)
-    try:
-        with open(file, encoding="utf-8") as opened:
-            return json.load(opened)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: {file}, which cannot be read ({error}); restore "
-            "the folder from a copy."
-        ) from error
 
 
 @contextlib.contextmanager

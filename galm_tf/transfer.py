@@ -16,6 +16,7 @@ the sources and from nothing, and goes on from the better of the two.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from typing import Any, Callable, Optional, Sequence
 
@@ -156,15 +157,28 @@ def read_source(path: str, config: Config) -> Source:
     if theirs.method == "galm":
         policy = {k[len("controller/") :]: v for k, v in arrays.items() if k.startswith(_POLICY)}
     weights = {k[len("supernet/") :]: v for k, v in arrays.items() if k.startswith("supernet/")}
-    attributes, chosen = tuple(folder.read_json("architectures.json")), np.array(meta["chosen"])
+    attributes, chosen = tuple(read_json(path, "architectures.json")), np.array(meta["chosen"])
     if len(attributes) != len(chosen):
         raise UserError(
             f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
             f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
         )
-    classes = folder.read_json("result.json").get("classes_seen")
+    classes = read_json(path, "result.json").get("classes_seen")
     classes = None if classes is None else frozenset(classes)
     return Source(path, attributes, chosen, weights, policy, classes, _split_settings(theirs))
+
+
+def read_json(path: str, name: str) -> Any:
+    """A JSON file of a source run; raises UserError when it cannot be read."""
+    file = os.path.join(path, name)
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return json.load(opened)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: {file}, which cannot be read ({error}); restore "
+            "the folder from a copy."
+        ) from error
 
 
 def _split_settings(config: Config) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
+from galm_tf.search import Search
 from galm_tf.search_space import DECISIONS
 from galm_tf.strategies import METHODS
 
@@ -134,6 +135,19 @@ def test_resume_with_other_settings_names_them(finished, settings):
     other = dataclasses.replace(settings, resume=True, learning_rate=0.5)
     with pytest.raises(UserError, match="learning_rate=0.5 now, 0.002 in the run"):
         RunFolder.resume(str(finished[0]), other)
+
+
+def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
+    few, whole = (dataclasses.replace(settings, train_positives=count) for count in (3, 0))
+    prepared, known = pipeline.prepare(few), pipeline.prepare(whole).domain.labels
+    labels, split = prepared.domain.labels, prepared.split
+    assert ((labels[split.train] > 0.5).sum(axis=0) == 3).all()
+    for part in (split.validation, split.test):
+        np.testing.assert_array_equal(labels[part], known[part])
+    searches = [Search(c, prepared.domain, split, prepared.images, None, METHODS["random"]) for c in (few, whole)]
+    seen = [np.unique(np.concatenate([s._batch_plan(s.schedule[-1]).at(i) for i in range(80)])) for s in searches]
+    np.testing.assert_array_equal(seen[0], split.train)
+    np.testing.assert_array_equal(seen[1], np.union1d(split.train, split.validation))
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     assert lines[0] == ["scenario", ALONE, TRANSFERRED, f"{TRANSFERRED} - {ALONE}", f"{TRANSFERRED}, paper (other images)"]
     assert lines[2] == ["a-b", "0.600 ± 0.141", "**0.650 ± 0.071***", "0.050 (-0.585 to 0.685)", "0.900"]
     assert lines[3] == ["b-a", "**0.800**", "0.700", "-0.100", ""]
-    paper_table.write(_planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], star=True)
+    paper_table.write(_planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], paper={}, star=True)
     assert (tmp_path / "table3.md").read_text(encoding="utf-8") == capsys.readouterr().out
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
 

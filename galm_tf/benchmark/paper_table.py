@@ -31,7 +31,7 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     Returns:
       Columns scenario, method, splits, mean, std, difference, low, high (to the reference, over the splits that both
-      have), best, above.
+      have), best.
     """
     rows = []
     for scenario, part in table.groupby("scenario", sort=False):
@@ -44,11 +44,10 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
             if method != reference and reference in wide:
                 pairs = wide[[method, reference]].dropna()
                 row["difference"] = (pairs[method] - pairs[reference]).mean()
-                row["above"] = bool(row["difference"] > 0)
                 if len(pairs) > 1:
                     row["low"], row["high"] = paired_interval(pairs[method], pairs[reference])[1:]
             rows.append(row)
-    columns = ["scenario", "method", "splits", "mean", "std", "difference", "low", "high", "best", "above"]
+    columns = ["scenario", "method", "splits", "mean", "std", "difference", "low", "high", "best"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -95,7 +94,7 @@ def _figure(row: pd.Series, star: bool) -> str:
     if np.isnan(row["mean"]):
         return "not tested"
     text = f"{row['mean']:.3f}" + ("" if np.isnan(row["std"]) else f" ± {row['std']:.3f}")
-    return (f"**{text}**" if row["best"] else text) + ("*" if star and row["above"] is True else "")
+    return (f"**{text}**" if row["best"] else text) + "*" * bool(star and row["difference"] > 0)
 
 
 def _difference(row: Optional[pd.Series]) -> str:
@@ -136,7 +135,7 @@ def write(
     *,
     lines: str,
     notes: Sequence[str],
-    paper: Mapping[tuple[str, str], float] = {},  # noqa: B006 (never changed)
+    paper: Mapping[tuple[str, str], float],
     star: bool = False,
     figure: Optional[Figure] = None,
 ) -> None:

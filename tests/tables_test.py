@@ -154,18 +154,19 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
 
 def test_table_2_has_a_line_per_method(tmp_path, monkeypatch):
     monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
-    config = Config(domain=("awa", "sun"), image_size=32, cache_dir=str(tmp_path / "cache"))
+    config = Config(domain=("sun",), image_size=32, cache_dir=str(tmp_path / "cache"))
     table = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
-    assert table["method"].tolist() == ["ridge", "iap"] * 2 and table["test_mauc"].between(0, 1).all()
+    assert table["method"].tolist() == ["ridge", "iap"] and table["test_mauc"].between(0, 1).all()
     monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
     again = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
     pd.testing.assert_frame_equal(table, again)
     text = paper_table.markdown(paper_table.summarise(table, "ridge"), "ridge", "method", paper_figures.TABLE_2, star=False)
     lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert lines[0] == ["method"] + [h for d in ("awa", "sun") for h in (d, "minus ridge", f"{d}, paper (other images)")]
-    assert [line[0] for line in lines[2:]] == ["ridge", "iap"] and lines[3][3] == "0.741" and lines[2][3] == ""
+    assert lines[0] == ["method"] + ["sun", "minus ridge", "sun, paper (other images)"]
+    assert [line[0] for line in lines[2:]] == ["ridge", "iap"] and lines[3][3] == "0.819" and lines[2][3] == ""
     with pytest.raises(UserError, match="one --features_file per --domain. Received: domain=awa,sun and features_file=f.npz"):
-        semantic.run_semantic(config, [], ["iap"], ["f.npz"], (0,), "split_seed", str(tmp_path / "u"))
+        two = dataclasses.replace(config, domain=("awa", "sun"))
+        semantic.run_semantic(two, [], ["iap"], ["f.npz"], (0,), "split_seed", str(tmp_path / "u"))
 
 
 @pytest.mark.parametrize(

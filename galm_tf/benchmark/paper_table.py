@@ -66,7 +66,7 @@ def markdown(
     across = "method" if lines == "scenario" else "scenario"
     keys = list(summary[across].unique())
     shown = {k: any((m, s) in paper for m, s in zip(*_pairs(summary, across, k))) for k in keys}
-    compared = {k: summary.loc[summary[across] == k, "difference"].notna().any() for k in keys}
+    compared = {k: bool(summary.loc[summary[across] == k, "difference"].notna().any()) for k in keys}
     head = [lines]
     for key in keys:
         head += [key] + [f"{key} - {reference}" if across == "method" else f"minus {reference}"] * compared[key]

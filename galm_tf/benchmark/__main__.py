@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import logging
 import os
 
 from absl import flags
@@ -69,6 +70,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run_peers(config: config_lib.Config) -> None:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each child traces its functions anew, as it must
     budget = peers_suite.Budget(tuple(FLAGS.attributes), tuple(FLAGS.peers), FLAGS.trials, FLAGS.epochs)
     if FLAGS.quick:
         config, budget = peers_suite.quick(config, budget)

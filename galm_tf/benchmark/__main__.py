@@ -21,6 +21,7 @@ from __future__ import annotations
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import dataclasses
+import logging
 import os
 
 from absl import flags
@@ -81,6 +82,7 @@ def main(arguments: list[str]) -> None:
         return _several_domains(config)
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
     return _SUITES[FLAGS.suite](config)
 
 

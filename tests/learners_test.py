@@ -13,12 +13,23 @@ from sklearn.svm import LinearSVC
 from galm_tf import evaluate, pipeline
 from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels
 from galm_tf.baselines.features import read_features
-from galm_tf.benchmark import learners, methods
+from galm_tf.baselines.learner import Inputs, LearnerData
+from galm_tf.benchmark import learner_data, learners, methods
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
 
-ALL = sorted(learners.LEARNERS)
+ALL = learners.FEATURE_LEARNERS
+DEFAULT = Config()
+
+
+def _inputs(features):
+    """Learners on features do not look at images."""
+    return Inputs(np.zeros((len(features), 0, 0, 3), np.uint8), features)
+
+
+def _data(features, labels, class_ids):
+    return LearnerData(_inputs(features), labels, class_ids)
 
 
 def _planted(classes, images=12, attributes=8, width=24, noise=1.0, seed=0):
@@ -33,7 +44,7 @@ def _planted(classes, images=12, attributes=8, width=24, noise=1.0, seed=0):
 
 def _test_mauc(made, labels, class_ids, features):
     test_features, test_labels, _ = _planted(40, seed=1)
-    scores = made.fit(features, labels, class_ids).score(test_features)
+    scores = made.fit(_data(features, labels, class_ids)).score(_inputs(test_features))
     assert scores.shape == test_labels.shape and np.isfinite(scores).all()
     return evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, scores))
 
@@ -41,10 +52,10 @@ def _test_mauc(made, labels, class_ids, features):
 @pytest.mark.parametrize("name", ALL)
 def test_a_planted_task_is_learned_for_unseen_classes_and_shuffled_labels_are_not(name):
     features, labels, class_ids = _planted(16)
-    made = learners.LEARNERS[name](0)
+    made = learners.LEARNERS[name](DEFAULT)
     assert _test_mauc(made, labels, class_ids, features) > 0.8 and made.chosen
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert abs(_test_mauc(learners.LEARNERS[name](0), shuffled, class_ids, features) - 0.5) < 0.1
+    assert abs(_test_mauc(learners.LEARNERS[name](DEFAULT), shuffled, class_ids, features) - 0.5) < 0.1
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -54,7 +65,7 @@ def test_some_unknown_labels_and_an_attribute_of_one_kind_do_no_harm(name):
     labels[class_ids < 3, 1] = np.nan  # whole classes
     labels[:, 0] = np.where(np.isnan(labels[:, 0]), np.nan, 1.0)
     test_features, test_labels, _ = _planted(40, seed=1)
-    scores = learners.LEARNERS[name](0).fit(features, labels, class_ids).score(test_features)
+    scores = learners.LEARNERS[name](DEFAULT).fit(_data(features, labels, class_ids)).score(_inputs(test_features))
     aucs = evaluate.auc_per_attribute(test_labels, scores)
     assert np.isfinite(scores).all() and aucs[1] > 0.65 and aucs[1:].mean() > 0.8
 
@@ -65,9 +76,9 @@ def test_what_stands_behind_an_unknown_label_does_not_matter(name):
     features, labels, class_ids = _planted(12)
     unknown = np.random.default_rng(0).random(labels.shape) < 0.3
     hidden, flipped = (np.where(unknown, np.nan, v) for v in (labels, np.where(unknown, 1 - labels, labels)))
-    fits = [learners.LEARNERS[name](0).fit(features, v, class_ids).score(features) for v in (hidden, flipped)]
+    fits = [learners.LEARNERS[name](DEFAULT).fit(_data(features, v, class_ids)).score(_inputs(features)) for v in (hidden, flipped)]
     np.testing.assert_array_equal(*fits)
-    zeros = learners.LEARNERS[name](0).fit(features, np.nan_to_num(hidden), class_ids).score(features)
+    zeros = learners.LEARNERS[name](DEFAULT).fit(_data(features, np.nan_to_num(hidden), class_ids)).score(_inputs(features))
     assert np.abs(zeros - fits[0]).max() > 0.01
 
 
@@ -104,14 +115,14 @@ def test_scaled_rows_have_a_norm_of_about_one_at_any_width():
 def test_dap_is_scikit_learns_calibrated_svm_on_the_known_rows():
     features, labels, class_ids = _planted(24, noise=2.0)
     labels[np.random.default_rng(0).random(len(labels)) < 0.3, 2] = np.nan
-    made = dap.DAP(penalties=(0.5,)).fit(features, labels, class_ids)
+    made = dap.DAP(penalties=(0.5,)).fit(_data(features, labels, class_ids))
     x, known = learner.FeatureScaler(features)(features), np.isfinite(labels[:, 2])
     row = np.full(len(x), -1)
     row[known] = np.arange(known.sum())
     folds = [(row[a][known[a]], row[b][known[b]]) for a, b in learner.class_folds(class_ids)]
     twin = CalibratedClassifierCV(LinearSVC(C=0.5, dual=False, tol=1e-3), method="sigmoid", cv=folds, ensemble=False)
     expected = twin.fit(x[known], labels[known, 2]).predict_proba(x)[:, 1]
-    np.testing.assert_allclose(made.score(features)[:, 2], expected, atol=2e-3)
+    np.testing.assert_allclose(made.score(_inputs(features))[:, 2], expected, atol=2e-3)
 
 
 def test_a_sigmoid_never_turns_the_svm_around():
@@ -124,10 +135,10 @@ def test_a_sigmoid_never_turns_the_svm_around():
 
 def test_iap_is_the_class_posterior_times_the_class_matrix():
     features, labels, class_ids = _planted(6)
-    made = iap.IAP(penalties=(2.0,)).fit(features, labels, class_ids * 3 + 1)
+    made = iap.IAP(penalties=(2.0,)).fit(_data(features, labels, class_ids * 3 + 1))
     x = learner.FeatureScaler(features)(features)
     posterior = LogisticRegression(C=2.0, tol=1e-3, max_iter=200).fit(x, class_ids).predict_proba(x)
-    np.testing.assert_allclose(made.score(features), posterior @ labels[::12], rtol=1e-6)
+    np.testing.assert_allclose(made.score(_inputs(features)), posterior @ labels[::12], rtol=1e-6)
 
 
 def test_iap_shares_out_the_posterior_of_classes_with_unknown_attributes():
@@ -193,7 +204,7 @@ def test_hap_without_its_hypergraph_is_ridge_regression():
 
 def test_haps_kernel_map_with_every_image_a_landmark_is_the_kernel():
     features, labels, class_ids = _planted(6)
-    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(features, labels, class_ids)
+    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(_data(features, labels, class_ids))
     x = learner.FeatureScaler(features)(features)
     mapped = made._map(features)
     distances = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
@@ -247,16 +258,36 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ((["dop"], "pixels", ""), "Received: dop; nearest: dap"),
-        (([], "pixels", ""), "Received: none"),
-        ((["dap", "dap"], "pixels", ""), "each learner once. Received: learners=dap,dap"),
-        ((["dap"], "file", ""), "Expected --features_file beside"),
-        ((["dap"], "pixels", "f.npz"), "Received: features=pixels and features_file=f.npz"),
+        (["dop"], "Received: dop; nearest: dap"),
+        ([], "Received: none"),
+        (["dap", "dap"], "each learner once. Received: learners=dap,dap"),
     ],
 )
-def test_flags_that_do_not_fit_are_told(arguments, text):
+def test_learners_that_are_none_are_told(arguments, text):
     with pytest.raises(UserError, match=text):
-        learners.check(*arguments)
+        learners.check(arguments)
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        (dict(features="file"), "Expected --features_file beside"),
+        (dict(features_file="f.npz"), "Received: features=pixels and features_file=f.npz"),
+    ],
+)
+def test_flags_of_features_that_do_not_fit_are_told(settings, text):
+    with pytest.raises(UserError, match=text):
+        learner_data.FeatureSettings(**settings)
+
+
+def test_several_sources_are_one_with_unknown_labels_between_them():
+    parts = [_data(*_planted(3, images=2, attributes=a, seed=a)) for a in (2, 3)]
+    joined = learner_data.join(parts)
+    assert joined.labels.shape == (12, 5) and len(np.unique(joined.class_ids)) == 6
+    np.testing.assert_array_equal(joined.labels[:6, :2], parts[0].labels)
+    np.testing.assert_array_equal(joined.labels[6:, 2:], parts[1].labels)
+    assert np.isnan(joined.labels[:6, 2:]).all() and np.isnan(joined.labels[6:, :2]).all()
+    np.testing.assert_array_equal(joined.take(np.array([7])).features[0], parts[1].features[1])
 
 
 @pytest.fixture
@@ -266,7 +297,7 @@ def small(monkeypatch, tmp_path):
 
 
 def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp_path, capsys):
-    table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", None)
+    table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", learner_data.FeatureSettings())
     assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
     assert set(table["features"]) == {"pixels 16x16 (768)"}
     assert (table.groupby("seed")["num_attributes_tested"].nunique() == 1).all()
@@ -281,16 +312,18 @@ def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less
     names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
     order = np.random.default_rng(0).permutation(len(names))
     np.savez(tmp_path / "f.npz", image=np.array(names)[order], features=pixels[order])
-    tables = [learners.run_learners(small, ["iap"], [0], "seed", path) for path in (None, str(tmp_path / "f.npz"))]
+    by_file = learner_data.FeatureSettings("file", str(tmp_path / "f.npz"))
+    kinds = (learner_data.FeatureSettings(), by_file)
+    tables = [learners.run_learners(small, ["iap"], [0], "seed", kind) for kind in kinds]
     assert tables[0]["test_mauc"].tolist() == tables[1]["test_mauc"].tolist()
     assert set(tables[1]["features"]) == {"f.npz (768)"}
     np.savez(tmp_path / "f.npz", image=np.array(names)[1:], features=pixels[1:])
     with pytest.raises(UserError, match=f"none for {names[0]}; make the file for this --data_dir"):
-        learners.run_learners(small, ["iap"], [0], "seed", str(tmp_path / "f.npz"))
+        learners.run_learners(small, ["iap"], [0], "seed", by_file)
 
 
 def test_the_command_ends_with_one_sentence():
     command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--learners=dap,hop"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap.")
+    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap, ")

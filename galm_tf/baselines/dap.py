@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_folds
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_folds
 
 PENALTIES = (0.01, 0.1, 1.0)  # liblinear's C
 _CHOOSING_ATTRIBUTES = 12  # one C serves all; it is chosen on that many of them, evenly spaced
@@ -26,7 +26,8 @@ class DAP(AttributeLearner):
     def __init__(self, penalties: tuple[float, ...] = PENALTIES):
         self._penalties = penalties
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "DAP":
+    def fit(self, data: LearnerData) -> "DAP":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         self._scale = FeatureScaler(features)
         x = self._scale(features)
         penalty = self._choose_penalty(x, labels, class_ids)
@@ -49,8 +50,8 @@ class DAP(AttributeLearner):
 
         return choose(self._penalties, scores_of, some, class_ids)
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        margins = decisions(self._weights, self._biases, self._scale(features))
+    def score(self, inputs: Inputs) -> np.ndarray:
+        margins = decisions(self._weights, self._biases, self._scale(inputs.features))
         return expit(self._sigmoids[:, 0] * np.nan_to_num(margins) + self._sigmoids[:, 1])
 
 

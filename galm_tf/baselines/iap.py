@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_attributes
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_attributes
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C
 _STEPS = 200
@@ -22,7 +22,8 @@ class IAP(AttributeLearner):
     def __init__(self, penalties: tuple[float, ...] = PENALTIES):
         self._penalties = penalties
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "IAP":
+    def fit(self, data: LearnerData) -> "IAP":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         self._scale = FeatureScaler(features)
         x = self._scale(features)
 
@@ -37,8 +38,8 @@ class IAP(AttributeLearner):
         self._class_posterior = _posterior(x, class_ids, penalty)
         return self
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        return attribute_probabilities(self._class_posterior(self._scale(features)), self._matrix)
+    def score(self, inputs: Inputs) -> np.ndarray:
+        return attribute_probabilities(self._class_posterior(self._scale(inputs.features)), self._matrix)
 
 
 def _posterior(x: np.ndarray, class_ids: np.ndarray, penalty: float):

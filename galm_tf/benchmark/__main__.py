@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import dataclasses
 import os
 
 from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf.benchmark import (
-    choosing, controller_speed, input_speed, learners, methods, policy, ranking, reward_speed, scaling, step_speed, timing,
+    choosing, controller_speed, input_speed, learner_data, learners, methods, policy, ranking, reward_speed, scaling, step_speed, timing,
 )
 
 FLAGS = flags.FLAGS
@@ -42,7 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("quick", False, "Fewer rounds: a speed suite in about a minute.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suite methods: values of --method; the first is the reference.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners: attribute learners; the first is the reference.")
-    flags.DEFINE_enum("features", "pixels", ["pixels", "file"], "Suite learners: what the learners see, 16x16 pixels of the images or --features_file.")
+    flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners: what learners on features see, 16x16 pixels of the images or --features_file.")
     flags.DEFINE_string("features_file", "", "Suite learners with --features=file: an npz with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
     flags.DEFINE_integer("repeats", 5, "Paired repetitions (seeds or splits) of suites other than those of speed; 1 gives no interval.", lower_bound=1)
     flags.DEFINE_list("tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
@@ -71,9 +72,10 @@ def main(arguments: list[str]) -> None:
         table = _CHOOSING[FLAGS.suite](config, splits, FLAGS.out)
         return methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
     if FLAGS.suite == "learners":
-        learners.check(FLAGS.learners, FLAGS.features, FLAGS.features_file)
-        path = FLAGS.features_file if FLAGS.features == "file" else None
-        table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary, path)
+        learners.check(FLAGS.learners)
+        settings = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(learner_data.FeatureSettings)}
+        settings = learner_data.FeatureSettings(**settings)
+        table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary, settings)
         return methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
     table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary, FLAGS.out)
     return methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)

@@ -22,7 +22,8 @@ from sklearn.cluster import AgglomerativeClustering
 from galm_tf.baselines import convnet
 from galm_tf.baselines.learner import AttributeLearner, Inputs, LearnerData, choose
 from galm_tf.draws import Stream, generator
-from galm_tf.search_space import FC_WIDTHS
+from galm_tf.layers import SeededLayer, TowerDropout, he_uniform
+from galm_tf.search_space import FC_WIDTHS, TRUNK_KERNELS
 
 GROUPS = 9  # at most; the paper's number
 GROUP_FILTERS, GROUP_WIDTH = 32, FC_WIDTHS[1]
@@ -82,37 +83,58 @@ class AMT(AttributeLearner):
             yield aux.numpy(), bias.numpy()
 
 
-def correlated_groups(labels: np.ndarray, count: int = GROUPS) -> list[np.ndarray]:
-    """Attributes in at most `count` clusters by average linkage of 1 - |correlation|: attribute numbers of each.
+def correlated_groups(labels: np.ndarray, count: int = GROUPS) -> np.ndarray:
+    """At most `count` clusters of attributes by average linkage of 1 - |correlation|: the cluster of each, int [N].
 
     Args:
       labels: [n, N] in {0, 1, NaN}; a correlation is over images where both are
         known, and 0 where there is none.
     """
-    correlation = np.nan_to_num(pd.DataFrame(labels).corr().to_numpy())
-    distance = 1.0 - np.abs(correlation)
-    np.fill_diagonal(distance, 0.0)
     count = min(count, labels.shape[1])
     if count < 2:
-        return [np.arange(labels.shape[1])]
-    clusters = AgglomerativeClustering(count, metric="precomputed", linkage="average").fit_predict(distance)
-    return [np.flatnonzero(clusters == c) for c in range(count)]
+        return np.zeros(labels.shape[1], int)
+    distance = 1.0 - np.abs(np.nan_to_num(pd.DataFrame(labels).corr().to_numpy()))
+    np.fill_diagonal(distance, 0.0)
+    return AgglomerativeClustering(count, metric="precomputed", linkage="average").fit_predict(distance)
 
 
-def group_network(image_size: int, groups: Sequence[np.ndarray], training: convnet.Training) -> convnet.ConvNet:
-    """Images -> logits [B, N] in the order of the attributes."""
+class GroupHead(SeededLayer):
+    """Fc-1 and Fc-2 of each group, Fc-3 of each attribute: [B, h, h, G * C] -> logits [B, N].
+
+    Groups are stacked, so that they are three batched products.
+
+    Args:
+      group_of: int [N], the group of each attribute.
+      inputs: h * h * C.
+    """
+
+    def __init__(self, group_of: np.ndarray, inputs: int, rng: np.random.Generator) -> None:
+        super().__init__("head")
+        self._group_of, self._inputs = group_of.astype(np.int32), inputs
+        self._groups = int(group_of.max()) + 1
+        for name, size in (("fc1", inputs), ("fc2", GROUP_WIDTH)):
+            self.add(name, he_uniform(rng, (self._groups, size, GROUP_WIDTH), size))
+            self.add(f"{name}_bias", np.zeros((self._groups, 1, GROUP_WIDTH), np.float32))
+        self.add("fc3", 0.1 * he_uniform(rng, (len(group_of), GROUP_WIDTH), GROUP_WIDTH))
+        self.add("fc3_bias", np.zeros(len(group_of), np.float32))
+
+    def call(self, maps):
+        side, weights = int(maps.shape[1]), self.parameters
+        x = tf.reshape(maps, [-1, side * side, self._groups, self._inputs // side**2])
+        x = tf.reshape(tf.transpose(x, [2, 0, 1, 3]), [self._groups, -1, self._inputs])
+        for name in ("fc1", "fc2"):
+            x = tf.nn.relu(tf.matmul(x, weights[name]) + weights[f"{name}_bias"])
+        return tf.einsum("nbw,nw->bn", tf.gather(x, self._group_of), weights["fc3"]) + weights["fc3_bias"]
+
+
+def group_network(image_size: int, group_of: np.ndarray, training: convnet.Training) -> convnet.ConvNet:
+    """Images -> logits [B, N]; the Conv-3s of the groups are one wide convolution."""
     rng = generator(training.seed, Stream.BASELINE)
-    order = np.argsort(np.concatenate(groups))
 
     def build(image, seed):
-        shared = convnet.trunk_blocks(image, _SHARED_BLOCKS, rng)
-        outputs = []
-        for g, members in enumerate(groups):
-            x = convnet.conv_block(shared, f"conv3_group{g}", GROUP_FILTERS, 3, rng)
-            x = convnet.flatten_and_drop(x, seed, training.dropout, f"dropout_group{g}")
-            for name in ("fc1", "fc2"):
-                x = convnet.Dense(f"{name}_group{g}", x.shape[-1], GROUP_WIDTH, rng)(x)
-            outputs.append(convnet.Dense(f"fc3_group{g}", GROUP_WIDTH, len(members), rng, relu=False)(x))
-        return convnet.Reorder(order)(outputs)
+        x = convnet.trunk_blocks(image, _SHARED_BLOCKS, rng)
+        x = convnet.conv_block(x, "conv3", (int(group_of.max()) + 1) * GROUP_FILTERS, TRUNK_KERNELS[2], rng)
+        x = TowerDropout("dropout", training.dropout)(x, seed)
+        return GroupHead(group_of, GROUP_FILTERS * x.shape[1] ** 2, rng)(x)
 
     return convnet.ConvNet(build, image_size, training)

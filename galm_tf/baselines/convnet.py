@@ -66,17 +66,6 @@ class Dense(SeededLayer):
         return tf.nn.relu(y) if self.relu else y
 
 
-class Reorder(tf.keras.layers.Layer):
-    """Joins the outputs of branches, [B, ·] each, and puts the columns in `order`."""
-
-    def __init__(self, order: Sequence[int]) -> None:
-        super().__init__(name="reorder")
-        self._order = np.asarray(order, np.int32)
-
-    def call(self, outputs):
-        return tf.gather(tf.concat(outputs, axis=1), self._order, axis=1)
-
-
 def conv_block(x, name: str, filters: int, kernel_size: int, rng: np.random.Generator):
     """Convolution, ReLU, pool and batch norm on a Keras tensor."""
     x = ConvPool(name, x.shape[-1], filters, kernel_size, rng)(x)

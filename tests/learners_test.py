@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels
+from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
@@ -209,6 +209,55 @@ def test_haps_kernel_map_with_every_image_a_landmark_is_the_kernel():
     mapped = made._map(features)
     distances = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
     np.testing.assert_allclose(mapped @ mapped.T, np.exp(-hap.KERNEL_WIDTH * distances), atol=1e-6)
+
+
+def _umf_problem():
+    features, labels, class_ids = _planted(5, images=4)
+    labels[3:9, 2], labels[11, 0] = np.nan, np.nan
+    rng = np.random.default_rng(3)
+    model = tuple(rng.normal(size=s) for s in ((24, 3), (5, 3), (3, 8), (8,)))
+    return model, features.astype(np.float64), labels, class_ids
+
+
+def test_umfs_objective_term_by_term_and_its_gradient():
+    model, x, labels, class_ids = _umf_problem()
+    u, shift, w, b = model
+    losses = [[] for _ in b]
+    for i, c in enumerate(class_ids):
+        for n in range(8):
+            if np.isfinite(labels[i, n]):
+                logit = sum(w[r, n] * (x[i] @ u[:, r]) * (1 + shift[c, r]) for r in range(3)) + b[n]
+                losses[n].append(np.log1p(np.exp(-logit if labels[i, n] else logit)))
+    expected = sum(np.mean(v) for v in losses) + 0.1 * ((u**2).sum() + (w**2).sum()) + 0.35 * (shift**2).sum()
+    known, member = np.isfinite(labels), np.eye(5)[class_ids]
+
+    def value(step, direction):
+        moved = tuple(m + step * d for m, d in zip(model, direction))
+        return umf.objective(moved, x, labels, known, member, 0.2, 0.7)
+
+    assert value(0, model)[0] == pytest.approx(expected)
+    direction = tuple(np.random.default_rng(4).normal(size=m.shape) for m in model)
+    slope = sum((g * d).sum() for g, d in zip(value(0, direction)[1], direction))
+    assert slope == pytest.approx((value(1e-5, direction)[0] - value(-1e-5, direction)[0]) / 2e-5, rel=1e-5)
+
+
+def test_umf_without_categories_is_scikit_learns_logistic_regression():
+    """One attribute: λ/2 (‖U‖² + ‖w‖²) is then λ ‖U w‖ at its least, whose stationary point is that of C = ‖U w‖ / λ / n."""
+    features, labels, class_ids = _planted(12)
+    x = learner.FeatureScaler(features)(features)
+    u, shift, w, b = umf.fit_latent(x, labels[:, :1], class_ids, 3, 0.02, np.inf, 0)
+    direction = (u @ w)[:, 0]
+    assert not shift.any() and np.linalg.norm(direction) > 0.5
+    twin = LogisticRegression(C=np.linalg.norm(direction) / 0.02 / len(x), tol=1e-8).fit(x, labels[:, 0])
+    np.testing.assert_allclose(direction, twin.coef_[0], atol=0.01 * np.linalg.norm(direction))
+    assert b[0] == pytest.approx(twin.intercept_[0], abs=0.01)
+
+
+def test_umf_averages_its_category_factors_by_the_posterior():
+    model, x, _, _ = _umf_problem()
+    posterior = np.random.default_rng(0).dirichlet(np.ones(5), len(x))
+    by_class = np.stack([umf.expected_logits(model, x, np.eye(5)[[c] * len(x)]) for c in range(5)])
+    np.testing.assert_allclose(umf.expected_logits(model, x, posterior), np.einsum("mc,cmn->mn", posterior, by_class))
 
 
 def _save(path, names, features):

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, umf
+from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, mdg, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
@@ -258,6 +259,37 @@ def test_umf_averages_its_category_factors_by_the_posterior():
     posterior = np.random.default_rng(0).dirichlet(np.ones(5), len(x))
     by_class = np.stack([umf.expected_logits(model, x, np.eye(5)[[c] * len(x)]) for c in range(5)])
     np.testing.assert_allclose(umf.expected_logits(model, x, posterior), np.einsum("mc,cmn->mn", posterior, by_class))
+
+
+def test_mdg_without_domains_and_labels_is_scikit_learns_kernel_pca():
+    features, labels, class_ids = _planted(6)
+    made = mdg.MDG((0.0,), (0.0,), (1.0,)).fit(_data(features, labels, class_ids))
+    x = learner.FeatureScaler(features)(features)
+    z = made._kernel.transform(x)  # every image a landmark: the kernel itself
+    got = (z - z.mean(axis=0)) @ mdg.components(z, labels, class_ids, 0.0, 0.0, count=5)
+    twin = KernelPCA(5, kernel="rbf", gamma=hap.KERNEL_WIDTH).fit_transform(x)
+    np.testing.assert_allclose(np.abs(got), np.abs(twin), atol=1e-4)
+
+
+def test_mdgs_components_are_stationary_and_become_invariant():
+    """B are generalised eigenvectors of the dense n × n formula; a great β leaves the category means no variance."""
+    features, labels, class_ids = _planted(6)
+    labels[3:9, 2] = np.nan
+    z, n = features.astype(np.float64), len(features)
+    h = np.eye(n) - 1 / n
+    member = np.eye(6)[class_ids] / 12
+    q = member @ (np.eye(6) - 1 / 6) @ member.T / 6  # tr(K Q) is the distributional variance
+    np.testing.assert_allclose(mdg.mean_scatter(z, class_ids), z.T @ q @ z, atol=1e-9)
+    y = np.nan_to_num(labels - np.nanmean(labels, axis=0))
+    gain = z.T @ h @ z / n + 3.0 * z.T @ h @ (y @ y.T / 8) @ h @ z / n**2
+    cost = 5.0 * z.T @ q @ z + np.eye(z.shape[1])
+    b = mdg.components(z, labels, class_ids, 5.0, 3.0, count=4)
+    values = np.diag(b.T @ gain @ b)
+    np.testing.assert_allclose(gain @ b, cost @ b * values, atol=1e-6)
+    assert (np.diff(values) < 0).all()
+    trace = [np.trace(b.T @ mdg.mean_scatter(z, class_ids) @ b) / np.trace(b.T @ b)
+             for b in (mdg.components(z, labels, class_ids, beta, 0.0, count=4) for beta in (0.0, 1e6))]
+    assert trace[1] < 1e-3 * trace[0]
 
 
 def _save(path, names, features):

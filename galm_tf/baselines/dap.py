@@ -42,8 +42,7 @@ class DAP(AttributeLearner):
     def _choose_penalty(self, x: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> float:
         if len(self._penalties) == 1:
             return self._penalties[0]
-        count = min(_CHOOSING_ATTRIBUTES, labels.shape[1])
-        some = labels[:, np.linspace(0, labels.shape[1] - 1, count).round().astype(int)]
+        some = choosing_attributes(labels)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             return (np.nan_to_num(decisions(*fit_svms(x[train], some[train], c), x[held])) for c in self._penalties)
@@ -53,6 +52,12 @@ class DAP(AttributeLearner):
     def score(self, inputs: Inputs) -> np.ndarray:
         margins = decisions(self._weights, self._biases, self._scale(inputs.features))
         return expit(self._sigmoids[:, 0] * np.nan_to_num(margins) + self._sigmoids[:, 1])
+
+
+def choosing_attributes(labels: np.ndarray) -> np.ndarray:
+    """The labels of the few attributes on which a setting for all is chosen: [n, N] -> [n, min(N, 12)]."""
+    count = min(_CHOOSING_ATTRIBUTES, labels.shape[1])
+    return labels[:, np.linspace(0, labels.shape[1] - 1, count).round().astype(int)]
 
 
 def fit_svms(x: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

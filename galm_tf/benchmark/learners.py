@@ -28,6 +28,7 @@ from galm_tf.baselines.ft import FT
 from galm_tf.baselines.hap import HAP
 from galm_tf.baselines.iap import IAP
 from galm_tf.baselines.learner import AttributeLearner, Inputs, LearnerData
+from galm_tf.baselines.mdg import MDG
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
 from galm_tf.config import Config
@@ -40,10 +41,11 @@ LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
     "ale": lambda config: ALE(seed=config.seed),
     "hap": lambda config: HAP(seed=config.seed),
     "umf": lambda config: UMF(seed=config.seed),
+    "mdg": lambda config: MDG(seed=config.seed),
     "ft": lambda config: FT(training(config)),
     "amt": lambda config: AMT(training(config)),
 }
-FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf")
+FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg")
 SEE_IMAGES = ("ft", "amt")  # the features are none of theirs
 
 

@@ -1,24 +1,28 @@
 """Attribute learners: a planted task, twins, shuffled and unknown labels, features files, the suite."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, mdg, umf
+from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, mdg, network_features, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+from galm_tf.supernet import build_supernet
 
 ALL = learners.FEATURE_LEARNERS
 DEFAULT = Config()
@@ -354,6 +358,8 @@ def test_learners_that_are_none_are_told(arguments, text):
     [
         (dict(features="file"), "Expected --features_file beside"),
         (dict(features_file="f.npz"), "Received: features=pixels and features_file=f.npz"),
+        (dict(features="trunk"), "Expected --features_run beside --features=trunk"),
+        (dict(features="vgg16"), "Expected --vgg16_weights beside"),
     ],
 )
 def test_flags_of_features_that_do_not_fit_are_told(settings, text):
@@ -401,6 +407,77 @@ def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less
     np.savez(tmp_path / "f.npz", image=np.array(names)[1:], features=pixels[1:])
     with pytest.raises(UserError, match=f"none for {names[0]}; make the file for this --data_dir"):
         learners.run_learners(small, ["iap"], [0], "seed", by_file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(settings, data, supernet, path) of a folder with what is read of a finished run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated.load_generated, "__defaults__", (0, 6))
+        config = Config(domain=("sun",), image_size=32, cache_dir=str(tmp_path_factory.mktemp("cache")))
+        path = str(tmp_path_factory.mktemp("runs") / "run")
+        prepared = pipeline.prepare(config)
+        yield config, prepared, _write_run(path, config, prepared), path
+
+
+def _write_run(path, config, prepared):
+    folder = RunFolder.create(path, config)
+    supernet = build_supernet(2, 32, 0.0, 7)
+    folder.write_json("result.json", {})
+    folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
+    folder.write_json("split.json", prepared.split.to_json())
+    folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})
+    return supernet
+
+
+def test_trunk_features_are_conv_3_with_the_statistics_of_training_images(finished):
+    config, prepared, supernet, path = finished
+    settings = learner_data.FeatureSettings("trunk", features_run=path)
+    got, name = learner_data.make_features(settings, config, prepared)
+    assert name == "trunk of run" and got.shape == (len(prepared.images), 4 * 4 * 64) and got.dtype == np.float32
+    scaled = tf.constant(prepared.images / np.float32(127.5) - 1)
+    assert len(prepared.split.train) <= config.calibration_images
+    supernet.trunk(tf.gather(scaled, prepared.split.train), training=True)
+    np.testing.assert_allclose(got, supernet.trunk(scaled)[2].numpy().reshape(len(got), -1), atol=1e-4)
+
+
+def test_a_trunk_that_has_seen_test_images_or_other_data_is_refused(finished):
+    config, prepared, _, path = finished
+    settings = learner_data.FeatureSettings("trunk", features_run=path)
+    other = dataclasses.replace(config, split_seed=3)
+    with pytest.raises(UserError, match="of the 60 test images among its training images; name a run with the same"):
+        learner_data.make_features(settings, other, pipeline.prepare(other))
+    both = dataclasses.replace(config, domain=("sun", "awa"))
+    with pytest.raises(UserError, match="run with other data; name"):
+        learner_data.make_features(settings, both, pipeline.prepare(both))
+
+
+def test_a_source_on_the_same_domain_is_refused(finished):
+    base, _, _, path = finished
+    config = dataclasses.replace(base, source_run=(path,))
+    with pytest.raises(UserError, match="other domains than --domain=sun. Received: source_run=.*run on sun; leave it out"):
+        learner_data.source_data(config, learner_data.FeatureSettings())
+    elsewhere = dataclasses.replace(config, domain=("awa",))
+    source = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
+    assert source.labels.shape == (180, 20) and source.features.shape == (180, 768)
+
+
+def test_vgg16_sees_bgr_less_the_mean_and_its_weights_are_never_fetched(monkeypatch, tmp_path):
+    def tiny(weights):
+        image = tf.keras.Input((224, 224, 3))
+        hidden = tf.keras.layers.GlobalAveragePooling2D(name="fc2")(image)
+        return tf.keras.Model(image, tf.keras.layers.Dense(2)(hidden))
+
+    with pytest.raises(UserError, match="vgg16_weights=absent.h5, which is no file; fetch .* nothing is downloaded"):
+        network_features.vgg16_features("absent.h5", np.zeros((1, 224, 224, 3), np.uint8))
+    (tmp_path / "w.h5").write_bytes(b"")
+    monkeypatch.setattr(tf.keras.applications, "VGG16", tiny)
+    images = np.broadcast_to(np.uint8([10, 20, 30]), (33, 224, 224, 3))
+    got = network_features.vgg16_features(str(tmp_path / "w.h5"), images)
+    np.testing.assert_allclose(got, np.tile([30 - 103.939, 20 - 116.779, 10 - 123.68], (33, 1)), atol=0.1)
+    monkeypatch.setattr(tf.keras.applications, "VGG16", lambda weights: tf.keras.layers.Layer().load_weights(1, 2, 3))
+    with pytest.raises(UserError, match="Expected VGG16's weights with its top layers in .*w.h5. Received: .*; fetch"):
+        network_features.vgg16_features(str(tmp_path / "w.h5"), images)
 
 
 def test_the_command_ends_with_one_sentence():

@@ -9,16 +9,17 @@ from typing import Optional
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import pipeline, transfer
 from galm_tf.baselines import features as features_lib
-from galm_tf.baselines import linear_pixels
+from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.config import Config
+from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.run_folder import read_config
+from galm_tf.run_folder import RunFolder, read_config
 
-PIXELS, FILE = "pixels", "file"
-_FLAG_OF = {FILE: "features_file"}
+PIXELS, FILE, TRUNK, VGG16 = "pixels", "file", "trunk", "vgg16"
+_FLAG_OF = {FILE: "features_file", TRUNK: "features_run", VGG16: "vgg16_weights"}
 FEATURES = (PIXELS, *_FLAG_OF)
 
 
@@ -29,10 +30,14 @@ class FeatureSettings:
     Attributes:
       features: one of FEATURES.
       features_file: of `file`, an npz (see `baselines.features`).
+      features_run: of `trunk`, the folder of a finished run.
+      vgg16_weights: of `vgg16`, Keras' file of weights.
     """
 
     features: str = PIXELS
     features_file: str = ""
+    features_run: str = ""
+    vgg16_weights: str = ""
 
     def __post_init__(self) -> None:
         for kind, flag in _FLAG_OF.items():
@@ -51,7 +56,39 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
     if settings.features == FILE:
         path = os.path.expanduser(settings.features_file)
         return features_lib.read_features(path, prepared.domain.paths), os.path.basename(path)
+    if settings.features == TRUNK:
+        return _trunk_features(settings.features_run, config, prepared), f"trunk of {os.path.basename(os.path.abspath(settings.features_run))}"
+    if settings.features == VGG16:
+        large = dataclasses.replace(config, image_size=network_features.VGG16_SIZE)
+        images = prepared.images if config.image_size == large.image_size else pipeline.prepare(large).images
+        return network_features.vgg16_features(os.path.expanduser(settings.vgg16_weights), images), "vgg16"
     return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
+
+
+def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
+    theirs = read_config(path)
+    source = transfer.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
+    _expect_unseen_test_images(path, theirs, config, prepared)
+    return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
+
+
+def _expect_unseen_test_images(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> None:
+    """The run must not have been trained on images that are tested here."""
+    if not set(theirs.domain) & set(config.domain):
+        return
+    split = Split.from_json(RunFolder(path, lock=False).read_json("split.json"))
+    same_data = theirs.domain == config.domain and _folders(theirs) == _folders(config)
+    seen = np.intersect1d(np.concatenate([split.train, split.validation]), prepared.split.test)
+    if not same_data or len(seen):
+        what = f"{len(seen)} of the {len(prepared.split.test)} test images among its training images" if same_data else "other data"
+        raise UserError(
+            f"Expected a --features_run on the data and the split of this suite. Received: features_run={path} with "
+            f"{what}; name a run with the same --domain, --data_dir and --split_seed, and leave --vary at seed."
+        )
+
+
+def _folders(config: Config) -> list[str]:
+    return [os.path.abspath(os.path.expanduser(d)) for d in config.data_dir]
 
 
 def training_data(

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels, mdg, network_features, umf
+from galm_tf.baselines import afs, ale, convnet, dap, hap, iap, learner, linear_pixels, mdg, network_features, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
@@ -25,7 +25,7 @@ from galm_tf.run_folder import RunFolder
 from galm_tf.supernet import build_supernet
 
 ALL = learners.FEATURE_LEARNERS
-DEFAULT = Config()
+DEFAULT = Config(warmup_steps=150, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0)
 
 
 def _inputs(features):
@@ -296,6 +296,33 @@ def test_mdgs_components_are_stationary_and_become_invariant():
     assert trace[1] < 1e-3 * trace[0]
 
 
+def test_afs_in_numpy_and_no_attribute_asks_itself():
+    rng = np.random.default_rng(0)
+    for same in (False, True):
+        network, x = afs.FriendlyStrangers(6, 3, 3, same, 0), np.float32(rng.normal(size=(4, 6)))
+        for variable in network.variables.values():
+            variable.assign(rng.normal(size=variable.shape))
+        v = {k: value.numpy() for k, value in network.variables.items()}
+        own, others = (v[k] / np.linalg.norm(v[k], axis=0) for k in ("targets/kernel", "sources/kernel"))
+        weight = np.exp(own.T @ others) * (1 - np.eye(3) * same)
+        weight /= weight.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(network.attention(), weight, rtol=1e-5)
+        h = np.tanh(x @ v["embedding/kernel"] + v["embedding/bias"])
+        target = h @ (v["targets/kernel"] + v["sources/kernel"] @ weight.T) + v["targets/bias"]
+        expected = np.concatenate([target, h @ v["sources/kernel"] + v["sources/bias"]], axis=1)
+        np.testing.assert_allclose(network(x), expected, atol=1e-5)
+
+
+def test_afs_listens_to_the_source_attribute_that_is_the_same():
+    """Five source attributes from other images, the last of which has the causes of the target's one attribute."""
+    features, labels, class_ids = _planted(16)
+    other = _data(*_planted(20, seed=2))
+    data = dataclasses.replace(_data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5]))
+    made = afs.AFS(convnet.Training(steps=150), source_weights=(1.0,)).fit(data)
+    assert made.attention().shape == (1, 5) and made.attention()[0].argmax() == 4
+    assert made.attention().sum() == pytest.approx(1, abs=1e-5)
+
+
 def _save(path, names, features):
     np.savez(path, image=np.array(names), features=np.asarray(features, np.float16))
     return str(path)
@@ -369,7 +396,7 @@ def test_flags_of_features_that_do_not_fit_are_told(settings, text):
 
 def test_several_sources_are_one_with_unknown_labels_between_them():
     parts = [_data(*_planted(3, images=2, attributes=a, seed=a)) for a in (2, 3)]
-    joined = learner_data.join(parts)
+    joined = learner.join(parts)
     assert joined.labels.shape == (12, 5) and len(np.unique(joined.class_ids)) == 6
     np.testing.assert_array_equal(joined.labels[:6, :2], parts[0].labels)
     np.testing.assert_array_equal(joined.labels[6:, 2:], parts[1].labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Optional
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from galm_tf import pipeline, transfer
 from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels, network_features
-from galm_tf.baselines.learner import Inputs, LearnerData
+from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
@@ -120,17 +119,3 @@ def _expect_other_domains(config: Config, theirs: Config, path: str) -> None:
             f"Expected a --source_run on other domains than --domain={','.join(config.domain)}. Received: "
             f"source_run={path} on {','.join(theirs.domain)}; leave it out, since learners see all images of {shared[0]} anyway."
         )
-
-
-def join(parts: Sequence[LearnerData]) -> LearnerData:
-    """Several domains as one: labels are unknown outside an image's own domain, classes stay apart."""
-    labels = np.full((sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32)
-    row = column = 0
-    class_ids = []
-    for number, part in enumerate(parts):
-        rows, columns = part.labels.shape
-        labels[row : row + rows, column : column + columns] = part.labels
-        class_ids.append(np.unique(part.class_ids, return_inverse=True)[1] + sum(len(np.unique(p.class_ids)) for p in parts[:number]))
-        row, column = row + rows, column + columns
-    inputs = Inputs(*(np.concatenate([getattr(p, kind) for p in parts]) for kind in ("images", "features")))
-    return LearnerData(inputs, labels, np.concatenate(class_ids))

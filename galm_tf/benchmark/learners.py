@@ -20,6 +20,7 @@ import pandas as pd
 
 from galm_tf import evaluate, pipeline
 from galm_tf.baselines import linear_pixels
+from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
 from galm_tf.baselines.amt import AMT
 from galm_tf.baselines.convnet import Training
@@ -42,10 +43,11 @@ LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
     "hap": lambda config: HAP(seed=config.seed),
     "umf": lambda config: UMF(seed=config.seed),
     "mdg": lambda config: MDG(seed=config.seed),
+    "afs": lambda config: AFS(training(config)),
     "ft": lambda config: FT(training(config)),
     "amt": lambda config: AMT(training(config)),
 }
-FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg")
+FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg", "afs")
 SEE_IMAGES = ("ft", "amt")  # the features are none of theirs
 
 

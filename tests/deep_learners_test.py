@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 
 from galm_tf import evaluate
-from galm_tf.baselines import amt, convnet, ft
+from galm_tf.baselines import amt, convnet, fmt, ft
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.benchmark import learners
@@ -129,15 +129,62 @@ def test_groups_are_correlated_attributes_and_unknown_labels_do_not_count():
     assert amt.correlated_groups(labels[:, :1]).tolist() == [0]
 
 
-def test_a_group_head_in_numpy():
+def test_group_layers_and_heads_in_numpy():
     """Every attribute reads its own group's channels only, through its own fully connected layers."""
     rng = np.random.default_rng(0)
-    head = amt.GroupHead(np.array([1, 0, 1]), 4 * 5, rng)
-    maps, weights = np.float32(rng.normal(size=(6, 2, 2, 10))), {k: v.numpy() for k, v in head.parameters.items()}
+    layers, heads = amt.GroupLayers(2, 4 * 5, rng), convnet.BranchHeads([1, 0, 1], amt.GROUP_WIDTH, rng)
+    maps = np.float32(rng.normal(size=(6, 2, 2, 10)))
+    w, v = ({k: value.numpy() for k, value in layer.parameters.items()} for layer in (layers, heads))
     expected = np.zeros((6, 3))
     for n, g in enumerate((1, 0, 1)):
         x = maps[..., 5 * g : 5 * g + 5].reshape(6, -1)
         for name in ("fc1", "fc2"):
-            x = np.maximum(x @ weights[name][g] + weights[f"{name}_bias"][g], 0)
-        expected[:, n] = x @ weights["fc3"][n] + weights["fc3_bias"][n]
-    np.testing.assert_allclose(head(maps).numpy(), expected, atol=1e-5)
+            x = np.maximum(x @ w[name][g] + w[f"{name}_bias"][g], 0)
+        expected[:, n] = x @ v["kernel"][n] + v["bias"][n]
+    np.testing.assert_allclose(heads(layers(maps)).numpy(), expected, atol=1e-5)
+
+
+def test_fmt_learns_what_can_be_learned():
+    expect_learned(fmt.FMT(dataclasses.replace(QUICK, steps=70), separations=(8.0,)))
+
+
+def test_affinity_is_the_share_of_images_that_are_easy_or_difficult_for_both():
+    labels = np.array([[1, 1, 1], [1, 1, 0], [0, 0, np.nan], [0, 0, np.nan]])
+    logits = np.array([[3, 3, -3], [-3, -3, -3], [-3, 3, 0], [3, -3, 0]])  # difficult: rows 1 and 3, 1 and 2, 0
+    expected = [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(fmt.task_affinity(labels, logits), expected)
+    apart = np.array([[1, np.nan], [np.nan, 0]])
+    assert fmt.task_affinity(apart, np.zeros((2, 2)))[0, 1] == 0.5
+    members = [np.array([0, 2]), np.array([1])]
+    affinity = np.array([[1, 0.2, 0.6], [0.2, 1, 0.4], [0.6, 0.4, 1]])
+    np.testing.assert_allclose(fmt.branch_affinity(affinity, members), [[0.6, 0.25], [0.25, 1]])
+
+
+def test_branches_are_made_where_they_are_worth_their_cost():
+    blocks = np.kron(np.eye(2), np.full((3, 3), 0.8)) + 0.1
+    np.fill_diagonal(blocks, 1.0)
+    top = len(fmt.LAYERS) - 1
+    two = np.array([0, 0, 0, 1, 1, 1])
+    assert fmt.grouping_cost(blocks, two, top, 10.0) == pytest.approx(1 + 10 * 0.1)
+    assert fmt.grouping_cost(blocks, 0 * two, top, 10.0) == pytest.approx(10 * 0.9)
+    assert fmt.grouping_cost(blocks, two, top - 3, 10.0) == pytest.approx(8 + 10 * 0.1)
+    found = fmt.cluster(blocks, top, 10.0, 0)
+    assert len(set(found[:3])) == len(set(found[3:])) == 1 and found[0] != found[3]
+    assert fmt.cluster(blocks, top - 4, 10.0, 0).max() == 0
+
+
+def test_a_widened_network_computes_the_same_and_its_branches_part():
+    images, top = planted_pictures(2, 3).images, len(fmt.LAYERS) - 1
+    tree = fmt.Tree.thin(4)
+    network = fmt.tree_network(32, tree, QUICK)
+    network.calibrate(images)
+    before = network.scores(images)
+    for layer, clusters in ((top, [0, 1, 0, 2]), (top - 1, [0, 1, 0]), (top - 2, [0, 1])):
+        network, tree = fmt.widened(network, tree, layer, np.array(clusters), 32, QUICK)
+        np.testing.assert_allclose(network.scores(images), before, atol=1e-5)
+    assert [p.tolist() for p in tree.attributes_above(top - 1)] == [[0, 2], [1], [3]]
+    assert [p.tolist() for p in tree.attributes_above(top - 2)] == [[0, 2, 3], [1]]
+    assert [p.tolist() for p in tree.attributes_above(top)] == [[0], [1], [2], [3]]
+    network.assign({"conv4_1/kernel": 0 * network.weights["conv4_1/kernel"]})
+    changed = np.abs(network.scores(images) - before).max(axis=0) > 1e-6
+    assert changed.tolist() == [False, True, False, False]

@@ -98,33 +98,28 @@ def correlated_groups(labels: np.ndarray, count: int = GROUPS) -> np.ndarray:
     return AgglomerativeClustering(count, metric="precomputed", linkage="average").fit_predict(distance)
 
 
-class GroupHead(SeededLayer):
-    """Fc-1 and Fc-2 of each group, Fc-3 of each attribute: [B, h, h, G * C] -> logits [B, N].
-
-    Groups are stacked, so that they are three batched products.
+class GroupLayers(SeededLayer):
+    """Fc-1 and Fc-2 of each group: [B, h, h, G * C] -> [G, B, width]; stacked, so that they are two batched products.
 
     Args:
-      group_of: int [N], the group of each attribute.
+      groups: G.
       inputs: h * h * C.
     """
 
-    def __init__(self, group_of: np.ndarray, inputs: int, rng: np.random.Generator) -> None:
-        super().__init__("head")
-        self._group_of, self._inputs = group_of.astype(np.int32), inputs
-        self._groups = int(group_of.max()) + 1
+    def __init__(self, groups: int, inputs: int, rng: np.random.Generator) -> None:
+        super().__init__("groups")
+        self._groups, self._inputs = groups, inputs
         for name, size in (("fc1", inputs), ("fc2", GROUP_WIDTH)):
-            self.add(name, he_uniform(rng, (self._groups, size, GROUP_WIDTH), size))
-            self.add(f"{name}_bias", np.zeros((self._groups, 1, GROUP_WIDTH), np.float32))
-        self.add("fc3", 0.1 * he_uniform(rng, (len(group_of), GROUP_WIDTH), GROUP_WIDTH))
-        self.add("fc3_bias", np.zeros(len(group_of), np.float32))
+            self.add(name, he_uniform(rng, (groups, size, GROUP_WIDTH), size))
+            self.add(f"{name}_bias", np.zeros((groups, 1, GROUP_WIDTH), np.float32))
 
     def call(self, maps):
-        side, weights = int(maps.shape[1]), self.parameters
+        side = int(maps.shape[1])
         x = tf.reshape(maps, [-1, side * side, self._groups, self._inputs // side**2])
         x = tf.reshape(tf.transpose(x, [2, 0, 1, 3]), [self._groups, -1, self._inputs])
         for name in ("fc1", "fc2"):
-            x = tf.nn.relu(tf.matmul(x, weights[name]) + weights[f"{name}_bias"])
-        return tf.einsum("nbw,nw->bn", tf.gather(x, self._group_of), weights["fc3"]) + weights["fc3_bias"]
+            x = tf.nn.relu(tf.matmul(x, self.parameters[name]) + self.parameters[f"{name}_bias"])
+        return x
 
 
 def group_network(image_size: int, group_of: np.ndarray, training: convnet.Training) -> convnet.ConvNet:
@@ -133,8 +128,10 @@ def group_network(image_size: int, group_of: np.ndarray, training: convnet.Train
 
     def build(image, seed):
         x = convnet.trunk_blocks(image, _SHARED_BLOCKS, rng)
-        x = convnet.conv_block(x, "conv3", (int(group_of.max()) + 1) * GROUP_FILTERS, TRUNK_KERNELS[2], rng)
+        groups = int(group_of.max()) + 1
+        x = convnet.conv_block(x, "conv3", groups * GROUP_FILTERS, TRUNK_KERNELS[2], rng)
         x = TowerDropout("dropout", training.dropout)(x, seed)
-        return GroupHead(group_of, GROUP_FILTERS * x.shape[1] ** 2, rng)(x)
+        x = GroupLayers(groups, GROUP_FILTERS * x.shape[1] ** 2, rng)(x)
+        return convnet.BranchHeads(group_of, GROUP_WIDTH, rng)(x)
 
     return convnet.ConvNet(build, image_size, training)

@@ -66,6 +66,32 @@ class Dense(SeededLayer):
         return tf.nn.relu(y) if self.relu else y
 
 
+class Stack(tf.keras.layers.Layer):
+    """K branches of [B, width] -> [K, B, width]."""
+
+    def call(self, branches):
+        return tf.stack(branches)
+
+
+class BranchHeads(SeededLayer):
+    """The last layer of every attribute on one of several branches: [K, B, width] -> logits [B, N].
+
+    Args:
+      branch_of: per attribute, the branch that it reads.
+      width: of the branches.
+    """
+
+    def __init__(self, branch_of: Sequence[int], width: int, rng: np.random.Generator) -> None:
+        super().__init__("heads")
+        self._branch_of = np.asarray(branch_of, np.int32)
+        self.add("kernel", 0.1 * he_uniform(rng, (len(branch_of), width), width))
+        self.add("bias", np.zeros(len(branch_of), np.float32))
+
+    def call(self, branches):
+        read = tf.gather(branches, self._branch_of)  # [N, B, width]
+        return tf.einsum("nbw,nw->bn", read, self.parameters["kernel"]) + self.parameters["bias"]
+
+
 def conv_block(x, name: str, filters: int, kernel_size: int, rng: np.random.Generator):
     """Convolution, ReLU, pool and batch norm on a Keras tensor."""
     x = ConvPool(name, x.shape[-1], filters, kernel_size, rng)(x)
@@ -148,6 +174,7 @@ def train(
     learning_rate: Optional[float] = None,
     weight_decay: Optional[float] = None,
     steps: Optional[int] = None,
+    first_step: int = 0,
 ) -> Iterator[int]:
     """Trains by Adam with a cosine decay that ends at `steps`; pauses, and yields the step, at each of `stops`.
 
@@ -160,6 +187,7 @@ def train(
       training: seed, batch size, and the two rates where none are given.
       stops: ascending numbers of steps.
       steps: where the decay ends; the last stop when left out.
+      first_step: number of the first step, later than 0 where a training goes on.
     """
     trained = {name: v for name, v in variables.items() if v.trainable}
     optimizer = LazyAdam(trained, frozenset())
@@ -174,7 +202,7 @@ def train(
 
     plan = BatchPlan(np.arange(len(inputs)), min(training.batch_size, len(inputs)), training.seed)
     end = steps or stops[-1]
-    for number in range(stops[-1]):
+    for number in range(first_step, stops[-1]):
         index = plan.at(number)
         rate = peak * 0.5 * (1 + np.cos(np.pi * number / end))
         seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))

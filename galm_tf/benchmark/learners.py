@@ -25,6 +25,7 @@ from galm_tf.baselines.ale import ALE
 from galm_tf.baselines.amt import AMT
 from galm_tf.baselines.convnet import Training
 from galm_tf.baselines.dap import DAP
+from galm_tf.baselines.fmt import FMT
 from galm_tf.baselines.ft import FT
 from galm_tf.baselines.hap import HAP
 from galm_tf.baselines.iap import IAP
@@ -46,9 +47,10 @@ LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
     "afs": lambda config: AFS(training(config)),
     "ft": lambda config: FT(training(config)),
     "amt": lambda config: AMT(training(config)),
+    "fmt": lambda config: FMT(training(config)),
 }
 FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg", "afs")
-SEE_IMAGES = ("ft", "amt")  # the features are none of theirs
+SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
 
 
 def training(config: Config) -> Training:

@@ -11,7 +11,7 @@ from galm_tf.baselines import amt, convnet, fmt, ft
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.benchmark import learners
-from planted_pictures import ATTRIBUTES, planted_pictures
+from planted_pictures import ATTRIBUTES, SIDE, planted_pictures
 
 QUICK = convnet.Training(steps=60, batch_size=32, dropout=0.0, augment_crop=0.0, calibration_images=64)
 SHUFFLED = 8  # further attributes, of which nothing can be learned
@@ -68,21 +68,36 @@ def test_networks_take_their_budget_from_the_settings_of_galm():
     assert (training.steps, training.seed, training.dropout, training.share(0.5)) == (22, 4, 0.1, 11)
 
 
-def test_ft_learns_what_can_be_learned():
-    expect_learned(ft.FT(QUICK, whole=(True,)))
-
-
-def test_ft_keeps_transferred_layers_and_trains_new_ones():
-    data = planted_pictures(6, 4)
-    made = ft.FT(dataclasses.replace(QUICK, steps=4), whole=(False,))
-    weights = made._learn_attributes(data)
-    start = ft.target_network(data.images.shape[1], ATTRIBUTES, QUICK).weights
-    for network in made._tune(data, weights, False, (0.5,)):
-        tuned = network.weights
-    assert not np.array_equal(weights["conv1/kernel"], start["conv1/kernel"])  # the source task moved them
-    for name, value in tuned.items():
-        same = np.array_equal(value, weights.get(name, start[name]))
+def test_ft_learns_what_can_be_learned_keeps_transferred_layers_and_trains_new_ones():
+    made, learned = ft.FT(QUICK, whole=(False,)), []
+    learn = made._learn
+    made._learn = lambda *arguments: learned.append(learn(*arguments)) or learned[-1]
+    expect_learned(made)
+    assert len(learned) == 2  # on the classes of a fold, then on all
+    start = ft.target_network(SIDE, ATTRIBUTES + SHUFFLED, QUICK).weights
+    assert not np.array_equal(learned[1]["conv1/kernel"], start["conv1/kernel"])  # the source task moved them
+    for name, value in made._network.weights.items():
+        same = np.array_equal(value, learned[1].get(name, start[name]))
         assert same != (name.split("/")[0] in ("fca", "fcb")) or name.endswith(("mean", "variance")), name
+
+
+def test_ft_starts_from_another_domain_where_there_is_one():
+    data = planted_pictures(4, 2)
+    made = ft.FT(dataclasses.replace(QUICK, steps=2))
+    made._learn = lambda images, targets, loss: pytest.fail("classes") if loss is convnet.class_loss else {"targets": targets}
+    made._tune = lambda data, weights, whole, shares: iter([_Scores(weights["targets"][: len(data.labels)])] * len(shares))
+    made.fit(dataclasses.replace(data, source=dataclasses.replace(data, labels=1 - data.labels)))
+    np.testing.assert_array_equal(made.score(data.inputs), 1 - data.labels)
+
+
+class _Scores:
+    """A network that gives the same scores whatever it sees."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def scores(self, images):
+        return self._values[: len(images)]
 
 
 def test_a_network_scores_an_image_alone_as_among_others():

@@ -1,24 +1,47 @@
 """Attribute learners: a planted task, twins, shuffled and unknown labels, features files, the suite."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import ale, dap, hap, iap, learner, linear_pixels
+from galm_tf.baselines import afs, ale, convnet, dap, hap, iap, learner, linear_pixels, mdg, network_features, umf
 from galm_tf.baselines.features import read_features
-from galm_tf.benchmark import learners, methods
+from galm_tf.baselines.learner import Inputs, LearnerData
+from galm_tf.benchmark import learner_data, learners, methods
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+from galm_tf.supernet import build_supernet
 
-ALL = sorted(learners.LEARNERS)
+ALL = learners.FEATURE_LEARNERS
+DEFAULT = Config(warmup_steps=80, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0)
+
+
+def _inputs(features):
+    """Learners on features do not look at images."""
+    return Inputs(np.zeros((len(features), 0, 0, 3), np.uint8), features)
+
+
+def _make(name):
+    """The learner as the suite makes it, but where one is slow with a single λ."""
+    if name == "afs":
+        return afs.AFS(learners.training(DEFAULT), source_weights=(0.1,))
+    return learners.LEARNERS[name](DEFAULT)
+
+
+def _data(features, labels, class_ids):
+    return LearnerData(_inputs(features), labels, class_ids)
 
 
 def _planted(classes, images=12, attributes=8, width=24, noise=1.0, seed=0):
@@ -33,7 +56,7 @@ def _planted(classes, images=12, attributes=8, width=24, noise=1.0, seed=0):
 
 def _test_mauc(made, labels, class_ids, features):
     test_features, test_labels, _ = _planted(40, seed=1)
-    scores = made.fit(features, labels, class_ids).score(test_features)
+    scores = made.fit(_data(features, labels, class_ids)).score(_inputs(test_features))
     assert scores.shape == test_labels.shape and np.isfinite(scores).all()
     return evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, scores))
 
@@ -41,10 +64,10 @@ def _test_mauc(made, labels, class_ids, features):
 @pytest.mark.parametrize("name", ALL)
 def test_a_planted_task_is_learned_for_unseen_classes_and_shuffled_labels_are_not(name):
     features, labels, class_ids = _planted(16)
-    made = learners.LEARNERS[name](0)
+    made = _make(name)
     assert _test_mauc(made, labels, class_ids, features) > 0.8 and made.chosen
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert abs(_test_mauc(learners.LEARNERS[name](0), shuffled, class_ids, features) - 0.5) < 0.1
+    assert abs(_test_mauc(_make(name), shuffled, class_ids, features) - 0.5) < 0.1
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -54,7 +77,7 @@ def test_some_unknown_labels_and_an_attribute_of_one_kind_do_no_harm(name):
     labels[class_ids < 3, 1] = np.nan  # whole classes
     labels[:, 0] = np.where(np.isnan(labels[:, 0]), np.nan, 1.0)
     test_features, test_labels, _ = _planted(40, seed=1)
-    scores = learners.LEARNERS[name](0).fit(features, labels, class_ids).score(test_features)
+    scores = _make(name).fit(_data(features, labels, class_ids)).score(_inputs(test_features))
     aucs = evaluate.auc_per_attribute(test_labels, scores)
     assert np.isfinite(scores).all() and aucs[1] > 0.65 and aucs[1:].mean() > 0.8
 
@@ -65,9 +88,9 @@ def test_what_stands_behind_an_unknown_label_does_not_matter(name):
     features, labels, class_ids = _planted(12)
     unknown = np.random.default_rng(0).random(labels.shape) < 0.3
     hidden, flipped = (np.where(unknown, np.nan, v) for v in (labels, np.where(unknown, 1 - labels, labels)))
-    fits = [learners.LEARNERS[name](0).fit(features, v, class_ids).score(features) for v in (hidden, flipped)]
+    fits = [_make(name).fit(_data(features, v, class_ids)).score(_inputs(features)) for v in (hidden, flipped)]
     np.testing.assert_array_equal(*fits)
-    zeros = learners.LEARNERS[name](0).fit(features, np.nan_to_num(hidden), class_ids).score(features)
+    zeros = _make(name).fit(_data(features, np.nan_to_num(hidden), class_ids)).score(_inputs(features))
     assert np.abs(zeros - fits[0]).max() > 0.01
 
 
@@ -104,14 +127,14 @@ def test_scaled_rows_have_a_norm_of_about_one_at_any_width():
 def test_dap_is_scikit_learns_calibrated_svm_on_the_known_rows():
     features, labels, class_ids = _planted(24, noise=2.0)
     labels[np.random.default_rng(0).random(len(labels)) < 0.3, 2] = np.nan
-    made = dap.DAP(penalties=(0.5,)).fit(features, labels, class_ids)
+    made = dap.DAP(penalties=(0.5,)).fit(_data(features, labels, class_ids))
     x, known = learner.FeatureScaler(features)(features), np.isfinite(labels[:, 2])
     row = np.full(len(x), -1)
     row[known] = np.arange(known.sum())
     folds = [(row[a][known[a]], row[b][known[b]]) for a, b in learner.class_folds(class_ids)]
     twin = CalibratedClassifierCV(LinearSVC(C=0.5, dual=False, tol=1e-3), method="sigmoid", cv=folds, ensemble=False)
     expected = twin.fit(x[known], labels[known, 2]).predict_proba(x)[:, 1]
-    np.testing.assert_allclose(made.score(features)[:, 2], expected, atol=2e-3)
+    np.testing.assert_allclose(made.score(_inputs(features))[:, 2], expected, atol=2e-3)
 
 
 def test_a_sigmoid_never_turns_the_svm_around():
@@ -124,10 +147,10 @@ def test_a_sigmoid_never_turns_the_svm_around():
 
 def test_iap_is_the_class_posterior_times_the_class_matrix():
     features, labels, class_ids = _planted(6)
-    made = iap.IAP(penalties=(2.0,)).fit(features, labels, class_ids * 3 + 1)
+    made = iap.IAP(penalties=(2.0,)).fit(_data(features, labels, class_ids * 3 + 1))
     x = learner.FeatureScaler(features)(features)
     posterior = LogisticRegression(C=2.0, tol=1e-3, max_iter=200).fit(x, class_ids).predict_proba(x)
-    np.testing.assert_allclose(made.score(features), posterior @ labels[::12], rtol=1e-6)
+    np.testing.assert_allclose(made.score(_inputs(features)), posterior @ labels[::12], rtol=1e-6)
 
 
 def test_iap_shares_out_the_posterior_of_classes_with_unknown_attributes():
@@ -193,11 +216,118 @@ def test_hap_without_its_hypergraph_is_ridge_regression():
 
 def test_haps_kernel_map_with_every_image_a_landmark_is_the_kernel():
     features, labels, class_ids = _planted(6)
-    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(features, labels, class_ids)
+    made = hap.HAP(fits=(1.0,), penalties=(1.0,)).fit(_data(features, labels, class_ids))
     x = learner.FeatureScaler(features)(features)
     mapped = made._map(features)
     distances = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
     np.testing.assert_allclose(mapped @ mapped.T, np.exp(-hap.KERNEL_WIDTH * distances), atol=1e-6)
+
+
+def _umf_problem():
+    features, labels, class_ids = _planted(5, images=4)
+    labels[3:9, 2], labels[11, 0] = np.nan, np.nan
+    rng = np.random.default_rng(3)
+    model = tuple(rng.normal(size=s) for s in ((24, 3), (5, 3), (3, 8), (8,)))
+    return model, features.astype(np.float64), labels, class_ids
+
+
+def test_umfs_objective_term_by_term_and_its_gradient():
+    model, x, labels, class_ids = _umf_problem()
+    u, shift, w, b = model
+    losses = [[] for _ in b]
+    for i, c in enumerate(class_ids):
+        for n in range(8):
+            if np.isfinite(labels[i, n]):
+                logit = sum(w[r, n] * (x[i] @ u[:, r]) * (1 + shift[c, r]) for r in range(3)) + b[n]
+                losses[n].append(np.log1p(np.exp(-logit if labels[i, n] else logit)))
+    expected = sum(np.mean(v) for v in losses) + 0.1 * ((u**2).sum() + (w**2).sum()) + 0.35 * (shift**2).sum()
+    known, member = np.isfinite(labels), np.eye(5)[class_ids]
+
+    def value(step, direction):
+        moved = tuple(m + step * d for m, d in zip(model, direction))
+        return umf.objective(moved, x, labels, known, member, 0.2, 0.7)
+
+    assert value(0, model)[0] == pytest.approx(expected)
+    direction = tuple(np.random.default_rng(4).normal(size=m.shape) for m in model)
+    slope = sum((g * d).sum() for g, d in zip(value(0, direction)[1], direction))
+    assert slope == pytest.approx((value(1e-5, direction)[0] - value(-1e-5, direction)[0]) / 2e-5, rel=1e-5)
+
+
+def test_umf_without_categories_is_scikit_learns_logistic_regression():
+    """One attribute: λ/2 (‖U‖² + ‖w‖²) is then λ ‖U w‖ at its least, whose stationary point is that of C = ‖U w‖ / λ / n."""
+    features, labels, class_ids = _planted(12)
+    x = learner.FeatureScaler(features)(features)
+    u, shift, w, b = umf.fit_latent(x, labels[:, :1], class_ids, 3, 0.02, np.inf, 0)
+    direction = (u @ w)[:, 0]
+    assert not shift.any() and np.linalg.norm(direction) > 0.5
+    twin = LogisticRegression(C=np.linalg.norm(direction) / 0.02 / len(x), tol=1e-8).fit(x, labels[:, 0])
+    np.testing.assert_allclose(direction, twin.coef_[0], atol=0.01 * np.linalg.norm(direction))
+    assert b[0] == pytest.approx(twin.intercept_[0], abs=0.01)
+
+
+def test_umf_averages_its_category_factors_by_the_posterior():
+    model, x, _, _ = _umf_problem()
+    posterior = np.random.default_rng(0).dirichlet(np.ones(5), len(x))
+    by_class = np.stack([umf.expected_logits(model, x, np.eye(5)[[c] * len(x)]) for c in range(5)])
+    np.testing.assert_allclose(umf.expected_logits(model, x, posterior), np.einsum("mc,cmn->mn", posterior, by_class))
+
+
+def test_mdg_without_domains_and_labels_is_scikit_learns_kernel_pca():
+    features, labels, class_ids = _planted(6)
+    made = mdg.MDG((0.0,), (0.0,), (1.0,)).fit(_data(features, labels, class_ids))
+    x = learner.FeatureScaler(features)(features)
+    z = made._kernel.transform(x)  # every image a landmark: the kernel itself
+    got = (z - z.mean(axis=0)) @ mdg.components(z, labels, class_ids, 0.0, 0.0, count=5)
+    twin = KernelPCA(5, kernel="rbf", gamma=hap.KERNEL_WIDTH).fit_transform(x)
+    np.testing.assert_allclose(np.abs(got), np.abs(twin), atol=1e-4)
+
+
+def test_mdgs_components_are_stationary_and_become_invariant():
+    """B are generalised eigenvectors of the dense n × n formula; a great β leaves the category means no variance."""
+    features, labels, class_ids = _planted(6)
+    labels[3:9, 2] = np.nan
+    z, n = features.astype(np.float64), len(features)
+    h = np.eye(n) - 1 / n
+    member = np.eye(6)[class_ids] / 12
+    q = member @ (np.eye(6) - 1 / 6) @ member.T / 6  # tr(K Q) is the distributional variance
+    np.testing.assert_allclose(mdg.mean_scatter(z, class_ids), z.T @ q @ z, atol=1e-9)
+    y = np.nan_to_num(labels - np.nanmean(labels, axis=0))
+    gain = z.T @ h @ z / n + 3.0 * z.T @ h @ (y @ y.T / 8) @ h @ z / n**2
+    cost = 5.0 * z.T @ q @ z + np.eye(z.shape[1])
+    b = mdg.components(z, labels, class_ids, 5.0, 3.0, count=4)
+    values = np.diag(b.T @ gain @ b)
+    np.testing.assert_allclose(gain @ b, cost @ b * values, atol=1e-6)
+    assert (np.diff(values) < 0).all()
+    trace = [np.trace(b.T @ mdg.mean_scatter(z, class_ids) @ b) / np.trace(b.T @ b)
+             for b in (mdg.components(z, labels, class_ids, beta, 0.0, count=4) for beta in (0.0, 1e6))]
+    assert trace[1] < 1e-3 * trace[0]
+
+
+def test_afs_in_numpy_and_no_attribute_asks_itself():
+    rng = np.random.default_rng(0)
+    for same in (False, True):
+        network, x = afs.FriendlyStrangers(6, 3, 3, same, 0), np.float32(rng.normal(size=(4, 6)))
+        for variable in network.variables.values():
+            variable.assign(rng.normal(size=variable.shape))
+        v = {k: value.numpy() for k, value in network.variables.items()}
+        own, others = (v[k] / np.linalg.norm(v[k], axis=0) for k in ("targets/kernel", "sources/kernel"))
+        weight = np.exp(own.T @ others) * (1 - np.eye(3) * same)
+        weight /= weight.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(network.attention(), weight, rtol=1e-5)
+        h = np.tanh(x @ v["embedding/kernel"] + v["embedding/bias"])
+        target = h @ (v["targets/kernel"] + v["sources/kernel"] @ weight.T) + v["targets/bias"]
+        expected = np.concatenate([target, h @ v["sources/kernel"] + v["sources/bias"]], axis=1)
+        np.testing.assert_allclose(network(x), expected, atol=1e-5)
+
+
+def test_afs_listens_to_the_source_attribute_that_is_the_same():
+    """Five source attributes from other images, the last of which has the causes of the target's one attribute."""
+    features, labels, class_ids = _planted(16)
+    other = _data(*_planted(20, seed=2))
+    data = dataclasses.replace(_data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5]))
+    made = afs.AFS(convnet.Training(steps=150), source_weights=(1.0,)).fit(data)
+    assert made.attention().shape == (1, 5) and made.attention()[0].argmax() == 4
+    assert made.attention().sum() == pytest.approx(1, abs=1e-5)
 
 
 def _save(path, names, features):
@@ -247,26 +377,53 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ((["dop"], "pixels", ""), "Received: dop; nearest: dap"),
-        (([], "pixels", ""), "Received: none"),
-        ((["dap", "dap"], "pixels", ""), "each learner once. Received: learners=dap,dap"),
-        ((["dap"], "file", ""), "Expected --features_file beside"),
-        ((["dap"], "pixels", "f.npz"), "Received: features=pixels and features_file=f.npz"),
+        (["dop"], "Received: dop; nearest: dap"),
+        ([], "Received: none"),
+        (["dap", "dap"], "each learner once. Received: learners=dap,dap"),
     ],
 )
-def test_flags_that_do_not_fit_are_told(arguments, text):
+def test_learners_that_are_none_are_told(arguments, text):
     with pytest.raises(UserError, match=text):
-        learners.check(*arguments)
+        learners.check(arguments)
+
+
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        (dict(features="file"), "Expected --features_file beside"),
+        (dict(features_file="f.npz"), "Received: features=pixels and features_file=f.npz"),
+        (dict(features="trunk"), "Expected --features_run beside --features=trunk"),
+        (dict(features="vgg16"), "Expected --vgg16_weights beside"),
+    ],
+)
+def test_flags_of_features_that_do_not_fit_are_told(settings, text):
+    with pytest.raises(UserError, match=text):
+        learner_data.FeatureSettings(**settings)
+
+
+def test_several_sources_are_one_with_unknown_labels_between_them():
+    parts = [_data(*_planted(3, images=2, attributes=a, seed=a)) for a in (2, 3)]
+    joined = learner.join(parts)
+    assert joined.labels.shape == (12, 5) and len(np.unique(joined.class_ids)) == 6
+    np.testing.assert_array_equal(joined.labels[:6, :2], parts[0].labels)
+    np.testing.assert_array_equal(joined.labels[6:, 2:], parts[1].labels)
+    assert np.isnan(joined.labels[:6, 2:]).all() and np.isnan(joined.labels[6:, :2]).all()
+    np.testing.assert_array_equal(joined.take(np.array([7])).features[0], parts[1].features[1])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def small(monkeypatch, cache):
     monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
-    return Config(domain=("sun",), image_size=32, cache_dir=str(tmp_path / "cache"))
+    return Config(domain=("sun",), image_size=32, cache_dir=cache)
 
 
 def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp_path, capsys):
-    table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", None)
+    table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", learner_data.FeatureSettings())
     assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
     assert set(table["features"]) == {"pixels 16x16 (768)"}
     assert (table.groupby("seed")["num_attributes_tested"].nunique() == 1).all()
@@ -281,16 +438,89 @@ def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less
     names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
     order = np.random.default_rng(0).permutation(len(names))
     np.savez(tmp_path / "f.npz", image=np.array(names)[order], features=pixels[order])
-    tables = [learners.run_learners(small, ["iap"], [0], "seed", path) for path in (None, str(tmp_path / "f.npz"))]
+    by_file = learner_data.FeatureSettings("file", str(tmp_path / "f.npz"))
+    kinds = (learner_data.FeatureSettings(), by_file)
+    tables = [learners.run_learners(small, ["iap"], [0], "seed", kind) for kind in kinds]
     assert tables[0]["test_mauc"].tolist() == tables[1]["test_mauc"].tolist()
     assert set(tables[1]["features"]) == {"f.npz (768)"}
     np.savez(tmp_path / "f.npz", image=np.array(names)[1:], features=pixels[1:])
     with pytest.raises(UserError, match=f"none for {names[0]}; make the file for this --data_dir"):
-        learners.run_learners(small, ["iap"], [0], "seed", str(tmp_path / "f.npz"))
+        learners.run_learners(small, ["iap"], [0], "seed", by_file)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """(settings, data, supernet, path) of a folder with what is read of a finished run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated.load_generated, "__defaults__", (0, 6))
+        config = Config(domain=("sun",), image_size=32, cache_dir=cache)
+        path = str(tmp_path_factory.mktemp("runs") / "run")
+        prepared = pipeline.prepare(config)
+        yield config, prepared, _write_run(path, config, prepared), path
+
+
+def _write_run(path, config, prepared):
+    folder = RunFolder.create(path, config)
+    supernet = build_supernet(2, 32, 0.0, 7)
+    folder.write_json("result.json", {})
+    folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
+    folder.write_json("split.json", prepared.split.to_json())
+    folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})
+    return supernet
+
+
+def test_trunk_features_are_conv_3_with_the_statistics_of_training_images(finished):
+    config, prepared, supernet, path = finished
+    settings = learner_data.FeatureSettings("trunk", features_run=path)
+    got, name = learner_data.make_features(settings, config, prepared)
+    assert name == "trunk of run" and got.shape == (len(prepared.images), 4 * 4 * 64) and got.dtype == np.float32
+    scaled = tf.constant(prepared.images / np.float32(127.5) - 1)
+    assert len(prepared.split.train) <= config.calibration_images
+    supernet.trunk(tf.gather(scaled, prepared.split.train), training=True)
+    np.testing.assert_allclose(got, supernet.trunk(scaled)[2].numpy().reshape(len(got), -1), atol=1e-4)
+
+
+def test_a_trunk_that_has_seen_test_images_or_other_data_is_refused(finished):
+    config, prepared, _, path = finished
+    settings = learner_data.FeatureSettings("trunk", features_run=path)
+    other = dataclasses.replace(config, split_seed=3)
+    with pytest.raises(UserError, match="of the 60 test images among its training images; name a run with the same"):
+        learner_data.make_features(settings, other, pipeline.prepare(other))
+    both = dataclasses.replace(config, domain=("sun", "awa"))
+    with pytest.raises(UserError, match="run with other data; name"):
+        learner_data.make_features(settings, both, prepared)
+
+
+def test_a_source_on_the_same_domain_is_refused(finished):
+    base, _, _, path = finished
+    config = dataclasses.replace(base, source_run=(path,))
+    with pytest.raises(UserError, match="other domains than --domain=sun. Received: source_run=.*run on sun; leave it out"):
+        learner_data.source_data(config, learner_data.FeatureSettings())
+    elsewhere = dataclasses.replace(config, domain=("awa",))
+    source = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
+    assert source.labels.shape == (180, 20) and source.features.shape == (180, 768)
+
+
+def test_vgg16_sees_bgr_less_the_mean_and_its_weights_are_never_fetched(monkeypatch, tmp_path):
+    def tiny(weights):
+        image = tf.keras.Input((224, 224, 3))
+        hidden = tf.keras.layers.GlobalAveragePooling2D(name="fc2")(image)
+        return tf.keras.Model(image, tf.keras.layers.Dense(2)(hidden))
+
+    with pytest.raises(UserError, match="vgg16_weights=absent.h5, which is no file; fetch .* nothing is downloaded"):
+        network_features.vgg16_features("absent.h5", np.zeros((1, 224, 224, 3), np.uint8))
+    (tmp_path / "w.h5").write_bytes(b"")
+    monkeypatch.setattr(tf.keras.applications, "VGG16", tiny)
+    images = np.broadcast_to(np.uint8([10, 20, 30]), (33, 224, 224, 3))
+    got = network_features.vgg16_features(str(tmp_path / "w.h5"), images)
+    np.testing.assert_allclose(got, np.tile([30 - 103.939, 20 - 116.779, 10 - 123.68], (33, 1)), atol=0.1)
+    monkeypatch.setattr(tf.keras.applications, "VGG16", lambda weights: tf.keras.layers.Layer().load_weights(1, 2, 3))
+    with pytest.raises(UserError, match="Expected VGG16's weights with its top layers in .*w.h5. Received: .*; fetch"):
+        network_features.vgg16_features(str(tmp_path / "w.h5"), images)
 
 
 def test_the_command_ends_with_one_sentence():
     command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--learners=dap,hop"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap.")
+    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap, ")

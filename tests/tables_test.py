@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from galm_tf import pipeline
+from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark import domain_transfer, paper_figures, paper_table, semantic
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.config import Config
@@ -155,18 +156,17 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
 def test_table_2_has_a_line_per_method(tmp_path, monkeypatch):
     monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
     config = Config(domain=("sun",), image_size=32, cache_dir=str(tmp_path / "cache"))
-    table = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
+    table = semantic.run_semantic(config, [], ["iap"], [FeatureSettings()], (0,), "split_seed", str(tmp_path / "t"))
     assert table["method"].tolist() == ["ridge", "iap"] and table["test_mauc"].between(0, 1).all()
     monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
-    again = semantic.run_semantic(config, [], ["iap"], [], (0,), "split_seed", str(tmp_path / "t"))
+    again = semantic.run_semantic(config, [], ["iap"], [FeatureSettings()], (0,), "split_seed", str(tmp_path / "t"))
     pd.testing.assert_frame_equal(table, again)
     text = paper_table.markdown(paper_table.summarise(table, "ridge"), "ridge", "method", paper_figures.TABLE_2, star=False)
     lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
     assert lines[0] == ["method"] + ["sun", "minus ridge", "sun, paper (other images)"]
     assert [line[0] for line in lines[2:]] == ["ridge", "iap"] and lines[3][3] == "0.819" and lines[2][3] == ""
-    with pytest.raises(UserError, match="one --features_file per --domain. Received: domain=awa,sun and features_file=f.npz"):
-        two = dataclasses.replace(config, domain=("awa", "sun"))
-        semantic.run_semantic(two, [], ["iap"], ["f.npz"], (0,), "split_seed", str(tmp_path / "u"))
+    with pytest.raises(UserError, match="one --features_file per domain, 2 in all. Received: features_file=f.npz"):
+        settings_per_domain(2, "file", "", features_file=["f.npz"], features_run=[])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_attributes
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_attributes
 from galm_tf.draws import Stream, generator
 
 RATES = (0.001, 0.01, 0.1)  # learning rates
@@ -29,7 +29,8 @@ class ALE(AttributeLearner):
         self._settings = tuple(itertools.product(rates, epochs))
         self._rates, self._epochs, self._seed = rates, epochs, seed
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "ALE":
+    def fit(self, data: LearnerData) -> "ALE":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         self._scale = FeatureScaler(features)
         x = self._scale(features)
 
@@ -42,8 +43,8 @@ class ALE(AttributeLearner):
         (self.weights,) = self._train(x, labels, class_ids, rate, (epochs,))
         return self
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        return self._scale(features) @ self.weights
+    def score(self, inputs: Inputs) -> np.ndarray:
+        return self._scale(inputs.features) @ self.weights
 
     def _train(self, x, labels, class_ids, rate: float, epochs: tuple[int, ...]) -> Iterator[np.ndarray]:
         """W, [D, N], after each of the ascending numbers of epochs."""

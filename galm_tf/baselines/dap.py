@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_folds
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_folds
 
 PENALTIES = (0.01, 0.1, 1.0)  # liblinear's C
 _CHOOSING_ATTRIBUTES = 12  # one C serves all; it is chosen on that many of them, evenly spaced
@@ -26,7 +26,8 @@ class DAP(AttributeLearner):
     def __init__(self, penalties: tuple[float, ...] = PENALTIES):
         self._penalties = penalties
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "DAP":
+    def fit(self, data: LearnerData) -> "DAP":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         self._scale = FeatureScaler(features)
         x = self._scale(features)
         penalty = self._choose_penalty(x, labels, class_ids)
@@ -41,17 +42,22 @@ class DAP(AttributeLearner):
     def _choose_penalty(self, x: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> float:
         if len(self._penalties) == 1:
             return self._penalties[0]
-        count = min(_CHOOSING_ATTRIBUTES, labels.shape[1])
-        some = labels[:, np.linspace(0, labels.shape[1] - 1, count).round().astype(int)]
+        some = choosing_attributes(labels)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             return (np.nan_to_num(decisions(*fit_svms(x[train], some[train], c), x[held])) for c in self._penalties)
 
         return choose(self._penalties, scores_of, some, class_ids)
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        margins = decisions(self._weights, self._biases, self._scale(features))
+    def score(self, inputs: Inputs) -> np.ndarray:
+        margins = decisions(self._weights, self._biases, self._scale(inputs.features))
         return expit(self._sigmoids[:, 0] * np.nan_to_num(margins) + self._sigmoids[:, 1])
+
+
+def choosing_attributes(labels: np.ndarray) -> np.ndarray:
+    """The labels of the few attributes on which a setting for all is chosen: [n, N] -> [n, min(N, 12)]."""
+    count = min(_CHOOSING_ATTRIBUTES, labels.shape[1])
+    return labels[:, np.linspace(0, labels.shape[1] - 1, count).round().astype(int)]
 
 
 def fit_svms(x: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

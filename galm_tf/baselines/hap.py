@@ -21,7 +21,7 @@ import numpy as np
 from scipy import linalg
 from sklearn.kernel_approximation import Nystroem
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose
 
 FITS = (0.01, 0.1, 1.0, 10.0)  # λ
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # η
@@ -43,7 +43,8 @@ class HAP(AttributeLearner):
         self._kernel, self._seed = kernel, seed
         self._settings = tuple(itertools.product(fits, penalties))
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "HAP":
+    def fit(self, data: LearnerData) -> "HAP":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         scale = FeatureScaler(features)
         landmarks = Nystroem(gamma=KERNEL_WIDTH, n_components=min(LANDMARKS, len(features)), random_state=self._seed)
         if self._kernel == "rbf":
@@ -61,8 +62,8 @@ class HAP(AttributeLearner):
         (self.weights,) = predictors(x, labels, [(fit, penalty)])
         return self
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        return self._map(features) @ self.weights
+    def score(self, inputs: Inputs) -> np.ndarray:
+        return self._map(inputs.features) @ self.weights
 
 
 def smoothness(x: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, choose, class_attributes
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_attributes
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)  # scikit-learn's C
 _STEPS = 200
@@ -22,26 +22,27 @@ class IAP(AttributeLearner):
     def __init__(self, penalties: tuple[float, ...] = PENALTIES):
         self._penalties = penalties
 
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "IAP":
+    def fit(self, data: LearnerData) -> "IAP":
+        features, labels, class_ids = data.features, data.labels, data.class_ids
         self._scale = FeatureScaler(features)
         x = self._scale(features)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             _, matrix = class_attributes(labels[train], class_ids[train])
             for penalty in self._penalties:
-                yield attribute_probabilities(_posterior(x[train], class_ids[train], penalty)(x[held]), matrix)
+                yield attribute_probabilities(class_posterior(x[train], class_ids[train], penalty)(x[held]), matrix)
 
         penalty = choose(self._penalties, scores_of, labels, class_ids)
         self.chosen = {"C": penalty}
         self._matrix = class_attributes(labels, class_ids)[1]
-        self._class_posterior = _posterior(x, class_ids, penalty)
+        self._class_posterior = class_posterior(x, class_ids, penalty)
         return self
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        return attribute_probabilities(self._class_posterior(self._scale(features)), self._matrix)
+    def score(self, inputs: Inputs) -> np.ndarray:
+        return attribute_probabilities(self._class_posterior(self._scale(inputs.features)), self._matrix)
 
 
-def _posterior(x: np.ndarray, class_ids: np.ndarray, penalty: float):
+def class_posterior(x: np.ndarray, class_ids: np.ndarray, penalty: float):
     """p(k | x) of the classes in order, as a function [m, D] -> [m, C]."""
     if len(np.unique(class_ids)) == 1:
         return lambda rows: np.ones((len(rows), 1))

@@ -1,16 +1,18 @@
-"""What every attribute learner on image features is, and how its settings are chosen.
+"""What every attribute learner is, what it sees, and how its settings are chosen.
 
-A learner is fitted on features of training images and scores the attributes of
-others. Its settings are chosen among the training classes only: folds are
-disjoint by class, as the test is, so no image and no label of a test class is
-looked at. Learners do not read images or files; `features` does.
+A learner is fitted on training images, or features of them, and scores the
+attributes of others. Its settings are chosen among the training classes only:
+folds are disjoint by class, as the test is, so no image and no label of a test
+class is looked at. Learners read no files; `features` does.
 """
 
 from __future__ import annotations
 
 import abc
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
@@ -22,8 +24,78 @@ from galm_tf.errors import UserError
 FOLDS = 3
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a learner may see of some images.
+
+    Attributes:
+      images: uint8 [n, S, S, 3], for learners that make their own features.
+      features: float [n, D], for the others.
+    """
+
+    images: np.ndarray
+    features: np.ndarray
+
+    def __post_init__(self) -> None:
+        assert len(self.images) == len(self.features), (self.images.shape, self.features.shape)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: np.ndarray) -> "Inputs":
+        """Those of an index array."""
+        return Inputs(self.images[rows], self.features[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerData:
+    """What a learner is fitted on.
+
+    Attributes:
+      inputs: of n images.
+      labels: [n, N] in {0, 1, NaN}, NaN meaning unknown.
+      class_ids: int [n], of any values.
+      source: the same of other domains, with other attributes and classes, for
+        learners that transfer; None without.
+    """
+
+    inputs: Inputs
+    labels: np.ndarray
+    class_ids: np.ndarray
+    source: Optional["LearnerData"] = None
+
+    def __post_init__(self) -> None:
+        assert len(self.inputs) == len(self.labels) == len(self.class_ids)
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.inputs.images
+
+    @property
+    def features(self) -> np.ndarray:
+        return self.inputs.features
+
+    def take(self, rows: np.ndarray) -> "LearnerData":
+        """The rows of an index array; the source stays whole."""
+        return LearnerData(self.inputs.take(rows), self.labels[rows], self.class_ids[rows], self.source)
+
+
+def join(parts: Sequence[LearnerData]) -> LearnerData:
+    """Several domains as one: labels are unknown outside an image's own domain, classes stay apart."""
+    labels = np.full((sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32)
+    row = column = 0
+    class_ids = []
+    for number, part in enumerate(parts):
+        rows, columns = part.labels.shape
+        labels[row : row + rows, column : column + columns] = part.labels
+        class_ids.append(np.unique(part.class_ids, return_inverse=True)[1] + sum(len(np.unique(p.class_ids)) for p in parts[:number]))
+        row, column = row + rows, column + columns
+    inputs = Inputs(*(np.concatenate([getattr(p, kind) for p in parts]) for kind in ("images", "features")))
+    return LearnerData(inputs, labels, np.concatenate(class_ids))
+
+
 class AttributeLearner(abc.ABC):
-    """Predicts attributes from features.
+    """Predicts attributes of images.
 
     Attributes:
       chosen: the settings that `fit` chose, by name; empty before.
@@ -32,18 +104,12 @@ class AttributeLearner(abc.ABC):
     chosen: dict[str, Any] = {}
 
     @abc.abstractmethod
-    def fit(self, features: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> "AttributeLearner":
-        """Chooses the settings, then fits all rows; returns itself.
-
-        Args:
-          features: [n, D].
-          labels: [n, N] in {0, 1, NaN}, NaN meaning unknown.
-          class_ids: int [n], of any values.
-        """
+    def fit(self, data: LearnerData) -> "AttributeLearner":
+        """Chooses the settings, then fits all rows; returns itself."""
 
     @abc.abstractmethod
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """Features [m, D] -> float64 [m, N]; larger means more likely."""
+    def score(self, inputs: Inputs) -> np.ndarray:
+        """float64 [m, N]; larger means more likely."""
 
 
 class FeatureScaler:
@@ -77,17 +143,23 @@ def choose(
     scores_of: Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]],
     labels: np.ndarray,
     class_ids: np.ndarray,
+    folds: int = FOLDS,
 ) -> Any:
     """The setting with the greatest mAUC on held-out training classes, averaged over folds; the first among equals.
+
+    A single one is taken unseen.
 
     Args:
       settings: candidates.
       scores_of: (training rows, held-out rows) -> one [h, N] of scores per candidate, in order.
       labels: [n, N] in {0, 1, NaN}.
       class_ids: int [n].
+      folds: how many are looked at; learners that take long look at one.
     """
+    if len(settings) == 1:
+        return settings[0]
     values = []
-    for train, held in class_folds(class_ids):
+    for train, held in itertools.islice(class_folds(class_ids), folds):
         aucs = [evaluate.auc_per_attribute(labels[held], s) for s in scores_of(train, held)]
         values.append([evaluate.mean_auc(a) or 0.0 for a in aucs])
     return settings[int(np.mean(values, axis=0).argmax())]

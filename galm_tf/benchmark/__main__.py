@@ -28,8 +28,8 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf.benchmark import (
-    choosing, controller_speed, domain_transfer, input_speed, learners, methods, paper_figures, paper_table, peers_suite,
-    policy, ranking, reward_speed, scaling, semantic, step_speed, timing,
+    choosing, controller_speed, domain_transfer, input_speed, learner_data, learners, methods, paper_figures, paper_table,
+    peers_suite, policy, ranking, reward_speed, scaling, semantic, step_speed, timing,
 )
 from galm_tf.config import Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
@@ -54,8 +54,10 @@ def define_flags() -> None:
     flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suite peers: a suite in about a minute.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suite methods and table 2: values of --method; the first is the reference.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference.")
-    flags.DEFINE_enum("features", "pixels", ["pixels", "file"], "Suite learners and table 2: what the learners see, 16x16 pixels of the images or --features_file.")
+    flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and table 2: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
     flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
+    flags.DEFINE_list("features_run", [], "With --features=trunk: a finished run per domain, on the same data and split.")
+    flags.DEFINE_string("vgg16_weights", "", "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.")
     flags.DEFINE_integer("repeats", 5, "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.", lower_bound=1)
     flags.DEFINE_list("splits", [], "Suites choosing and derived: seeds of the splits, -1 for the official one; 0 to repeats - 1 when left out.")
     flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables and few_labels).")
@@ -100,12 +102,16 @@ def _run_methods(config: Config) -> None:
 
 
 def _run_learners(config: Config) -> None:
-    learners.check(FLAGS.learners, FLAGS.features, ",".join(FLAGS.features_file))
-    if len(FLAGS.features_file) > 1:
-        raise UserError(f"Expected one --features_file. Received: features_file={','.join(FLAGS.features_file)}.")
-    path = FLAGS.features_file[0] if FLAGS.features_file else None
-    table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary or "seed", path)
+    learners.check(FLAGS.learners)
+    features = _features(1)[0]
+    table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary or "seed", features)
     methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
+
+
+def _features(domains: int) -> list[learner_data.FeatureSettings]:
+    """What the learners see, for each of so many domains."""
+    paths = {flag: getattr(FLAGS, flag) for flag in ("features_file", "features_run")}
+    return learner_data.settings_per_domain(domains, FLAGS.features, FLAGS.vgg16_weights, **paths)
 
 
 def _run_choosing(config: Config) -> None:
@@ -143,8 +149,9 @@ def _several_domains(config: Config) -> None:
     name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
     vary, numbers, out = FLAGS.vary or "split_seed", range(FLAGS.repeats), os.path.join(FLAGS.out, name)
     if FLAGS.table == "2":
-        learners.check(FLAGS.learners, FLAGS.features, ",".join(FLAGS.features_file))
-        table = semantic.run_semantic(config, FLAGS.methods, FLAGS.learners, FLAGS.features_file, numbers, vary, out)
+        learners.check(FLAGS.learners)
+        features = _features(len(config.domain))
+        table = semantic.run_semantic(config, FLAGS.methods, FLAGS.learners, features, numbers, vary, out)
         notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *_notes(config, vary)]
         return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2)
     chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite == "few_labels")

@@ -1,17 +1,17 @@
-"""Suite `learners`: attribute learners on image features, on the same splits and test attributes as GALM.
+"""Suite `learners`: other attribute learners, on the same splits and test attributes as GALM.
 
 The learners see the images of training and validation, as GALM's fine-tuning
-does, and choose their settings among these classes. Beside them stands ridge
-regression on the same features. Features of networks that were trained on
-ImageNet know many classes of these data sets: compare within one kind of
-features only.
+does, or features of them, and choose their settings among these classes. Beside
+them stands ridge regression on the same features. Features of networks that were
+trained on ImageNet know many classes of these data sets: compare within one kind
+of features only. Learners that train networks have as many steps in all as
+GALM's supernet.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -20,27 +20,49 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import evaluate, pipeline
-from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels
+from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
+from galm_tf.baselines.amt import AMT
+from galm_tf.baselines.convnet import Training
 from galm_tf.baselines.dap import DAP
+from galm_tf.baselines.fmt import FMT
+from galm_tf.baselines.ft import FT
 from galm_tf.baselines.hap import HAP
 from galm_tf.baselines.iap import IAP
-from galm_tf.baselines.learner import AttributeLearner
+from galm_tf.baselines.learner import AttributeLearner, Inputs, LearnerData
+from galm_tf.baselines.mdg import MDG
+from galm_tf.baselines.umf import UMF
+from galm_tf.benchmark import learner_data
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 
 RIDGE = "ridge"
-LEARNERS: dict[str, Callable[[int], AttributeLearner]] = {  # seed -> learner
-    "dap": lambda seed: DAP(),
-    "iap": lambda seed: IAP(),
-    "ale": lambda seed: ALE(seed=seed),
-    "hap": lambda seed: HAP(seed=seed),
+LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
+    "dap": lambda config: DAP(),
+    "iap": lambda config: IAP(),
+    "ale": lambda config: ALE(seed=config.seed),
+    "hap": lambda config: HAP(seed=config.seed),
+    "umf": lambda config: UMF(seed=config.seed),
+    "mdg": lambda config: MDG(seed=config.seed),
+    "afs": lambda config: AFS(training(config)),
+    "ft": lambda config: FT(training(config)),
+    "amt": lambda config: AMT(training(config)),
+    "fmt": lambda config: FMT(training(config)),
 }
+FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg", "afs")
+SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
 
 
-def check(learners: Sequence[str], features: str, features_file: str) -> None:
-    """Raises UserError for unknown or repeated learners, and for flags that contradict each other."""
+def training(config: Config) -> Training:
+    """How networks are trained: by the settings of GALM's supernet, with as many steps in all."""
+    steps = config.warmup_steps + config.rounds * config.supernet_steps + config.adapt_steps + config.finetune_steps
+    names = [f.name for f in dataclasses.fields(Training) if f.name != "steps"]
+    return Training(steps=max(1, steps), **{name: getattr(config, name) for name in names})
+
+
+def check(learners: Sequence[str]) -> None:
+    """Raises UserError for unknown or repeated learners."""
     for name in learners or [""]:
         if name not in LEARNERS:
             near = difflib.get_close_matches(name, LEARNERS, 1, 0.0)
@@ -50,64 +72,66 @@ def check(learners: Sequence[str], features: str, features_file: str) -> None:
             )
     if len(set(learners)) < len(learners):
         raise UserError(f"Expected --learners to name each learner once. Received: learners={','.join(learners)}.")
-    if features == "file" and not features_file:
-        raise UserError("Expected --features_file beside --features=file. Received: none; name an npz.")
-    if features != "file" and features_file:
-        raise UserError(
-            f"Expected --features=file beside --features_file. Received: features={features} and "
-            f"features_file={features_file}; leave one out."
-        )
 
 
 def run_learners(
-    config: Config, learners: Sequence[str], seeds: Sequence[int], vary: str, features_file: Optional[str]
+    config: Config, learners: Sequence[str], seeds: Sequence[int], vary: str, settings: learner_data.FeatureSettings
 ) -> pd.DataFrame:
     """Test mAUC of every (learner, seed).
 
     Args:
-      config: the data and its split.
+      config: the data and its split; `source_run` names the runs whose domains learners that transfer start from.
       learners: keys of `LEARNERS`.
       seeds: numbers of the repetitions.
       vary: `seed` (same split, other draws) or `split_seed` (another class-disjoint split each).
-      features_file: an npz (see `baselines.features`); None for 16×16 pixels.
+      settings: of the features.
 
     Returns:
       Columns method, seed, features, test_mauc, num_attributes_tested, settings, seconds.
     """
+    source = learner_data.source_data(config, settings)
     rows = []
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
         prepared = pipeline.prepare(cell)
-        features, kind = features_of(prepared, features_file)
+        seen = features_of(prepared, cell, settings, source)
         for name in (RIDGE, *learners):
-            rows.append({"method": name, "seed": number, **run_one(name, features, kind, prepared, cell.seed)})
+            rows.append({"method": name, "seed": number, **run_one(name, seen, prepared, cell)})
     return pd.DataFrame(rows)
 
 
-def features_of(prepared: pipeline.Prepared, features_file: Optional[str]) -> tuple[np.ndarray, str]:
-    """What the learners see, [n, D], and its name."""
-    if features_file is None:
-        features, kind = linear_pixels.pixel_features(prepared.images), "pixels 16x16"
-    else:
-        features = features_lib.read_features(os.path.expanduser(features_file), prepared.domain.paths)
-        kind = os.path.basename(features_file)
-    return features, f"{kind} ({features.shape[1]})"
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What learners see of a domain: features float32 [n, D] of all records, their kind, and what they are fitted on."""
+
+    features: np.ndarray
+    kind: str
+    data: LearnerData
 
 
-def run_one(name: str, features: np.ndarray, kind: str, prepared: pipeline.Prepared, seed: int) -> dict[str, Any]:
+def features_of(
+    prepared: pipeline.Prepared, config: Config, settings: learner_data.FeatureSettings, source: Optional[LearnerData] = None
+) -> Seen:
+    """Features of every record by the settings, and the learners' training data with them."""
+    features, kind = learner_data.make_features(settings, config, prepared)
+    return Seen(features, f"{kind} ({features.shape[1]})", learner_data.training_data(prepared, features, source))
+
+
+def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> dict[str, Any]:
     """The figures of one learner: fitted, then tested once."""
     started = time.monotonic()
-    scores, settings = _score(name, features, prepared, seed)
+    scores, chosen = _score(name, seen, prepared, config)
     aucs = evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
+    kind = f"images {config.image_size}x{config.image_size}" if name in SEE_IMAGES else seen.kind
     row = {"features": kind, "test_mauc": evaluate.mean_auc(aucs), "num_attributes_tested": int(np.isfinite(aucs).sum())}
-    return {**row, "settings": settings, "seconds": time.monotonic() - started}
+    return {**row, "settings": chosen, "seconds": time.monotonic() - started}
 
 
-def _score(name: str, features: np.ndarray, prepared: pipeline.Prepared, seed: int) -> tuple[np.ndarray, str]:
+def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> tuple[np.ndarray, str]:
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
-    domain, split = prepared.domain, prepared.split
+    test = prepared.split.test
     if name == RIDGE:
-        return linear_pixels.fit_and_score(features, domain.labels, split), ""
-    index = np.sort(np.concatenate([split.train, split.validation]))
-    learner = LEARNERS[name](seed).fit(features[index], domain.labels[index], domain.class_ids[index])
-    return learner.score(features[split.test]), " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())
+        return linear_pixels.fit_and_score(seen.features, prepared.domain.labels, prepared.split), ""
+    learner = LEARNERS[name](config).fit(seen.data)
+    scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
+    return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -60,12 +60,13 @@ def _linear(prepared: pipeline.Prepared) -> float:
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Mean and standard deviation per method, and the paired difference to a reference with its 95 % interval.
 
-    A column `features`, the same in every row, is kept.
+    A column `features`, the same in every row of a method, is kept.
     """
     wide = table.pivot(index="seed", columns="method", values="test_mauc")
     rows = []
     for method in table["method"].unique():
-        row = {"method": method, **({"features": table["features"].iloc[0]} if "features" in table else {})}
+        first = table[table["method"] == method].iloc[0]
+        row = {"method": method, **({"features": first["features"]} if "features" in table else {})}
         row.update({"runs": len(wide), "test_mauc": wide[method].mean(), "std": wide[method].std()})
         if method != reference and len(wide) > 1:
             keys = ("difference", "low", "high")

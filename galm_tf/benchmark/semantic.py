@@ -17,8 +17,8 @@ from galm_tf import pipeline
 from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.domain_transfer import figures
+from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.config import Config
-from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 
@@ -27,7 +27,7 @@ def run_semantic(
     config: Config,
     methods: Sequence[str],
     learners: Sequence[str],
-    features_files: Sequence[str],
+    features: Sequence[FeatureSettings],
     numbers: Sequence[int],
     vary: str,
     out: str,
@@ -38,7 +38,7 @@ def run_semantic(
       config: all domains and the settings of every run.
       methods: values of --method.
       learners: keys of `learners.LEARNERS`; ridge regression stands before them.
-      features_files: an npz per domain (see `baselines.features`); empty for 16×16 pixels.
+      features: what the learners see, per domain.
       numbers: the splits or seeds.
       vary: `split_seed` or `seed`.
       out: folder of the cells and of the run folders, which a repeated command goes on with.
@@ -46,18 +46,13 @@ def run_semantic(
     Returns:
       Columns scenario (the domain), method, split, test_mauc, num_attributes_tested, seconds and what else a row has.
     """
-    if features_files and len(features_files) != len(config.domain):
-        raise UserError(
-            f"Expected one --features_file per --domain. Received: domain={','.join(config.domain)} and "
-            f"features_file={','.join(features_files)}."
-        )
-    cells = Cells(out, {**config.to_json(), "vary": vary, "features_file": list(features_files)})
+    cells = Cells(out, {**config.to_json(), "vary": vary, "features": [dataclasses.asdict(f) for f in features]})
     rows = []
     for number in numbers:
         for i, domain in enumerate(config.domain):
             folders = {k: (v[i],) for k in ("data_dir", "layout") if (v := getattr(config, k))}
             one = dataclasses.replace(config, domain=(domain,), **folders, **{vary: number})
-            work = _Domain(one, features_files[i] if features_files else None, os.path.join(out, "runs"))
+            work = _Domain(one, features[i], os.path.join(out, "runs"))
             for name in (*methods, learners_lib.RIDGE, *learners):
                 cell = f"{name}-{domain}-{vary}{number}"
                 kept = cells.get(cell, lambda name=name, work=work, cell=cell: work.row(name, cell))
@@ -68,9 +63,9 @@ def run_semantic(
 class _Domain:
     """One domain's data, loaded when the first cell needs them."""
 
-    def __init__(self, config: Config, features_file: str | None, runs: str) -> None:
-        self._config, self._features_file, self._runs = config, features_file, runs
-        self._prepared = self._features = None
+    def __init__(self, config: Config, features: FeatureSettings, runs: str) -> None:
+        self._config, self._features, self._runs = config, features, runs
+        self._prepared = self._seen = None
 
     def row(self, name: str, cell: str) -> Mapping[str, Any]:
         """The figures of one method or learner."""
@@ -80,6 +75,6 @@ class _Domain:
             config = dataclasses.replace(self._config, method=name)
             config, folder = RunFolder.begin_or_resume(os.path.join(self._runs, cell), config)
             return figures(pipeline.run(config, folder, self._prepared, METHODS[name]))
-        if self._features is None:
-            self._features = learners_lib.features_of(self._prepared, self._features_file)
-        return learners_lib.run_one(name, *self._features, self._prepared, self._config.seed)
+        if self._seen is None:
+            self._seen = learners_lib.features_of(self._prepared, self._config, self._features)
+        return learners_lib.run_one(name, self._seen, self._prepared, self._config)

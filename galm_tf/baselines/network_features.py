@@ -1,0 +1,74 @@
+"""Image features of trained networks: the trunk of a finished run of GALM, or VGG16.
+
+The trunk's features are the like-for-like ones: learned from the same images and
+labels as GALM. VGG16 (Simonyan & Zisserman 2015) is what GALM's paper gives the
+learners that are not deep: 4096 numbers. Its weights are read from a file that
+is there; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import layers
+from galm_tf.config import Config
+from galm_tf.draws import Stream, generator
+from galm_tf.errors import UserError
+from galm_tf.scoring import Scoring, image_batches
+from galm_tf.supernet import build_supernet
+from galm_tf.transfer import Source
+
+VGG16_SIZE = 224  # pixels; its fully connected layers take no other
+_VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
+_TRUNK_SIDE = 4  # positions kept of Conv-3's map, each way
+
+
+def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, config: Config) -> np.ndarray:
+    """Conv-3 of a finished run, averaged to 4×4 positions: float32 [n, 1024].
+
+    Args:
+      source: the run, as `transfer.read_source` gives it.
+      images: uint8 [n, S, S, 3].
+      calibration: rows of training images, to which the batch norms are fixed.
+      config: the run's settings.
+    """
+    supernet = build_supernet(len(source.attributes), images.shape[1], 0.0, config.seed)
+    for name, variable in supernet.variables.items():
+        variable.assign(source.weights[name])
+    scoring = Scoring(supernet)
+    some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
+    scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
+    parts = []
+    for batch in image_batches(images, np.arange(len(images))):
+        conv3 = scoring.trunk_features([batch])[2]
+        parts.append(layers.average_pool_to(tf.constant(conv3), _TRUNK_SIDE).numpy().reshape(len(batch), -1))
+    return np.concatenate(parts)
+
+
+def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
+    """VGG16's last hidden layer: uint8 [n, 224, 224, 3] -> float32 [n, 4096].
+
+    Raises:
+      UserError: no file, or one that does not hold VGG16 with its top layers.
+    """
+    if not os.path.isfile(weights_path):
+        raise UserError(
+            f"Expected a file of VGG16's weights. Received: vgg16_weights={weights_path}, which is no file; fetch "
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5 (with its top layers) by Keras elsewhere, and name it here: "
+            "nothing is downloaded."
+        )
+    try:
+        network = tf.keras.applications.VGG16(weights=weights_path)
+    except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"Expected VGG16's weights with its top layers in {weights_path}. Received: {text}; fetch "
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5."
+        ) from error
+    hidden = tf.keras.Model(network.inputs, network.get_layer(_VGG16_LAYER).output)
+    call = tf.function(lambda x: hidden(tf.keras.applications.vgg16.preprocess_input(tf.cast(x, tf.float32)), training=False))
+    batches = image_batches(images, np.arange(len(images)), 32)
+    return np.concatenate([call(tf.constant(b)).numpy() for b in batches])

@@ -1,0 +1,133 @@
+"""What attribute learners see in suite `learners`: images, one kind of features, and the data of source runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+
+from galm_tf import pipeline, transfer
+from galm_tf.baselines import features as features_lib
+from galm_tf.baselines import linear_pixels, network_features
+from galm_tf.baselines.learner import Inputs, LearnerData, join
+from galm_tf.config import Config
+from galm_tf.domains.splits import Split
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder, read_config
+
+PIXELS, FILE, TRUNK, VGG16 = "pixels", "file", "trunk", "vgg16"
+_FLAG_OF = {FILE: "features_file", TRUNK: "features_run", VGG16: "vgg16_weights"}
+FEATURES = (PIXELS, *_FLAG_OF)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSettings:
+    """Which features; the fields are flags of the same names.
+
+    Attributes:
+      features: one of FEATURES.
+      features_file: of `file`, an npz (see `baselines.features`).
+      features_run: of `trunk`, the folder of a finished run.
+      vgg16_weights: of `vgg16`, Keras' file of weights.
+    """
+
+    features: str = PIXELS
+    features_file: str = ""
+    features_run: str = ""
+    vgg16_weights: str = ""
+
+    def __post_init__(self) -> None:
+        for kind, flag in _FLAG_OF.items():
+            value = getattr(self, flag)
+            if self.features == kind and not value:
+                raise UserError(f"Expected --{flag} beside --features={kind}. Received: none; give a path.")
+            if self.features != kind and value:
+                raise UserError(
+                    f"Expected --features={kind} beside --{flag}. Received: features={self.features} and "
+                    f"{flag}={value}; leave one out."
+                )
+
+
+def settings_per_domain(
+    domains: int, features: str, vgg16_weights: str, **paths: Sequence[str]
+) -> list[FeatureSettings]:
+    """Settings of so many domains. paths: features_file and features_run, one per domain each, or empty."""
+    for flag, given in paths.items():
+        if given and len(given) != domains:
+            raise UserError(f"Expected one --{flag} per domain, {domains} in all. Received: {flag}={','.join(given)}.")
+    per_domain = [{flag: given[i] if given else "" for flag, given in paths.items()} for i in range(domains)]
+    return [FeatureSettings(features, **of_domain, vgg16_weights=vgg16_weights) for of_domain in per_domain]
+
+
+def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.Prepared) -> tuple[np.ndarray, str]:
+    """Features of every record, [n, D], and their name."""
+    if settings.features == FILE:
+        path = os.path.expanduser(settings.features_file)
+        return features_lib.read_features(path, prepared.domain.paths), os.path.basename(path)
+    if settings.features == TRUNK:
+        return _trunk_features(settings.features_run, config, prepared), f"trunk of {os.path.basename(os.path.abspath(settings.features_run))}"
+    if settings.features == VGG16:
+        large = dataclasses.replace(config, image_size=network_features.VGG16_SIZE)
+        images = prepared.images if config.image_size == large.image_size else pipeline.prepare(large).images
+        return network_features.vgg16_features(os.path.expanduser(settings.vgg16_weights), images), "vgg16"
+    return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
+
+
+def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
+    theirs = read_config(path)
+    source = transfer.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
+    _expect_unseen_test_images(path, theirs, config, prepared)
+    return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
+
+
+def _expect_unseen_test_images(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> None:
+    """The run must not have been trained on images that are tested here."""
+    if not set(theirs.domain) & set(config.domain):
+        return
+    split = Split.from_json(RunFolder(path, lock=False).read_json("split.json"))
+    same_data = theirs.domain == config.domain and _folders(theirs) == _folders(config)
+    seen = np.intersect1d(np.concatenate([split.train, split.validation]), prepared.split.test)
+    if not same_data or len(seen):
+        what = f"{len(seen)} of the {len(prepared.split.test)} test images among its training images" if same_data else "other data"
+        raise UserError(
+            f"Expected a --features_run on the data and the split of this suite. Received: features_run={path} with "
+            f"{what}; name a run with the same --domain, --data_dir and --split_seed, and leave --vary at seed."
+        )
+
+
+def _folders(config: Config) -> list[str]:
+    return [os.path.abspath(os.path.expanduser(d)) for d in config.data_dir]
+
+
+def training_data(
+    prepared: pipeline.Prepared, features: np.ndarray, source: Optional[LearnerData] = None
+) -> LearnerData:
+    """The images of training and validation, as GALM's fine-tuning sees them."""
+    split, domain = prepared.split, prepared.domain
+    index = np.sort(np.concatenate([split.train, split.validation]))
+    inputs = Inputs(prepared.images[index], features[index])
+    return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source)
+
+
+def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerData]:
+    """The training images of the domains of `config.source_run`; None without."""
+    parts = []
+    for path in config.source_run:
+        theirs = dataclasses.replace(read_config(path), image_size=config.image_size, cache_dir=config.cache_dir)
+        _expect_other_domains(config, theirs, path)
+        prepared = pipeline.prepare(theirs)
+        parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0]))
+    return join(parts) if parts else None
+
+
+def _expect_other_domains(config: Config, theirs: Config, path: str) -> None:
+    """Its training images could be among the ones that are tested here."""
+    shared = sorted(set(config.domain) & set(theirs.domain))
+    if shared:
+        raise UserError(
+            f"Expected a --source_run on other domains than --domain={','.join(config.domain)}. Received: "
+            f"source_run={path} on {','.join(theirs.domain)}; leave it out, since learners see all images of {shared[0]} anyway."
+        )

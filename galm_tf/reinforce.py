@@ -50,8 +50,6 @@ class Reinforce(tf.Module):
         trained: Optional[Collection[str]] = None,
     ) -> None:
         super().__init__(name="reinforce")
-        named = controller.named_variables
-        self._trained = {name: v for name, v in named.items() if trained is None or name in trained}
         self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")

@@ -21,9 +21,9 @@ from galm_tf.baselines.learner import AttributeLearner, Inputs, LearnerData, cho
 from galm_tf.draws import Stream, generator
 from galm_tf.search_space import TRUNK_KERNELS
 
-SEPARATIONS = (0.0, 30.0)  # α, what it is worth to separate unlike attributes; with 0 the network stays thin
+SEPARATIONS = (0.0, 100.0, 400.0)  # α, what it is worth to separate unlike attributes; with 0 the network stays thin
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1")  # from the bottom
-_THIN = {"conv1": 8, "conv2": 16, "conv3": 32, "conv4": 16, "conv5": 16, "fc1": 64}  # half of Table 1 or less
+_THIN = {"conv1": 8, "conv2": 16, "conv3": 32, "conv4": 64, "conv5": 32, "fc1": 64}  # half of FT's, Fc-1 a quarter
 _KERNELS = dict(zip(LAYERS, (*TRUNK_KERNELS, 3, 3)))
 _MAX_BRANCHES = 8  # of a layer
 

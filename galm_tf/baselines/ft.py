@@ -22,7 +22,8 @@ from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, FC_WIDTHS, KERN
 
 SHARES = (0.25, 0.5)  # of the steps, for the target; half of them go to the source
 _SOURCE_SHARE = 0.5
-_WHOLE_RATE = 0.25  # of the learning rate, where transferred layers move on as well
+_WHOLE_RATE = 0.5  # of the learning rate, where transferred layers move on as well
+_WIDER = 4  # than one tower of Table 1, since all attributes share Conv-4 and Conv-5
 _NEW = ("fca", "fcb")
 
 Weights = Mapping[str, np.ndarray]
@@ -85,10 +86,10 @@ class FT(AttributeLearner):
 
 
 def _features(image, seed, training: convnet.Training, rng: np.random.Generator):
-    """The layers that are transferred: Table 1's trunk and its widest tower without skips, to Fc-2."""
+    """The layers that are transferred: Table 1's trunk and a tower without skips, its convolutions wider, to Fc-2."""
     x = convnet.trunk_blocks(image, len(TRUNK_CHANNELS), rng)
     for name, filters in (("conv4", CONV4_CHANNELS), ("conv5", CONV5_CHANNELS)):
-        x = convnet.conv_block(x, name, filters, KERNELS[0], rng)
+        x = convnet.conv_block(x, name, _WIDER * filters, KERNELS[0], rng)
     x = convnet.flatten_and_drop(x, seed, training.dropout)
     x = convnet.Dense("fc1", x.shape[-1], FC_WIDTHS[-1], rng)(x)
     return convnet.Dense("fc2", FC_WIDTHS[-1], FC_WIDTHS[-1], rng)(x)

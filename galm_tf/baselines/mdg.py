@@ -26,9 +26,9 @@ from galm_tf.baselines.hap import KERNEL_WIDTH, LANDMARKS
 from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose
 
 COMPONENTS = 128
-INVARIANCES = (0.0, 10.0, 100.0)  # β
-ALIGNMENTS = (0.0, 10.0)  # γ
-PENALTIES = (0.1, 1.0, 10.0)  # liblinear's C
+INVARIANCES = (0.0, 100.0, 1000.0)  # β
+ALIGNMENTS = (0.0, 100.0)  # γ
+PENALTIES = (1.0, 10.0, 100.0)  # liblinear's C
 
 
 class MDG(AttributeLearner):

@@ -24,8 +24,8 @@ from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, L
 from galm_tf.draws import Stream, generator
 
 RANK = 32
-PENALTIES = (1e-3, 3e-3, 1e-2)  # of U and w
-CATEGORY_PENALTIES = (0.01, 0.1, np.inf)  # of v - 1; with the last all categories share one classifier
+PENALTIES = (3e-4, 1e-3, 3e-3)  # of U and w
+CATEGORY_PENALTIES = (0.003, 0.03, np.inf)  # of v - 1; with the last all categories share one classifier
 _POSTERIOR_PENALTY = 1.0  # scikit-learn's C
 _STEPS = 150
 _INITIAL = 0.1

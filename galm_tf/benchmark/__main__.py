@@ -2,7 +2,7 @@
 
     python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
-    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,ale --features=file --features_file=NPZ
+    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,amt --features=file --features_file=NPZ
     python -m galm_tf.benchmark --suite=policy --reward_tables=runs/A/tables/round2.npz --repeats=3
     python -m galm_tf.benchmark --suite=ranking --domain=apay --data_dir=DIR --flagfile=flags/quick.flags --repeats=1
     python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags

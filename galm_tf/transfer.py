@@ -9,6 +9,9 @@ below `MATCH_BAR` an attribute starts from nothing. For comparison `cosine` is
 the paper's rule with its circle broken: the new attributes' embeddings alone
 are trained on rewards before cosines are taken; `random` draws.
 
+A policy that is handed over is softened first (`soften`), since a finished one
+hardly samples anything new.
+
 A source can also harm. With `transfer_gate_steps` the run begins twice, from
 the sources and from nothing, and goes on from the better of the two.
 """
@@ -22,8 +25,10 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
+from galm_tf.controller_training import ControllerTraining
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
 from galm_tf.metrics import auc_columns
@@ -38,6 +43,8 @@ MATCH_BAR = 0.05  # |AUC - 0.5| less its standard error, from which a match coun
 _MATCH_IMAGES = 2000  # of the target's training images, at most
 _POLICY = "controller/policy/"
 _EMBEDDING = "policy/arm_embedding"
+_LOGITS = ("policy/heads", "policy/head_bias")  # the logits are linear in them
+_ENTROPY_SHARE, _HIGHEST_TEMPERATURE, _BISECTIONS = 0.5, 1000.0, 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +106,9 @@ def start_from(search: Search) -> None:
     matches = find_matches(search, sources, score)
     before = search.arrays()
     hand_over(search, sources, matches)
+    if "policy" in config.transfer and config.method == "galm":
+        search.state.transfer["temperature"] = soften(search.strategy)
+        search.strategy.remember_initial()
     if fresh is not None:
         gate = _gate(fresh, search.trial_table(gate_steps))
         search.state.transfer["gate"] = gate
@@ -127,6 +137,31 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optio
         "gate": None,
         "matches": {name: None if m is None else _to_json(m, sources) for name, m in pairs},
     }
+
+
+def soften(policy: ControllerTraining) -> float:
+    """Divides the policy's logits by the temperature that brings its mean entropy to half of the greatest; returns it.
+
+    A finished search leaves a policy that is nearly certain. Started from it,
+    REINFORCE samples what it samples already and learns nothing of the target.
+    """
+    parts = [policy.variables[name] for name in _LOGITS]
+    values = [part.numpy() for part in parts]
+    target = _ENTROPY_SHARE * np.log(search_space.NUM_ARCHITECTURES)
+    if selection.entropy(policy.log_probs()) >= target:
+        return 1.0
+
+    def entropy(log_temperature: float) -> float:
+        for part, value in zip(parts, values):
+            part.assign(value / np.exp(log_temperature))
+        return selection.entropy(policy.log_probs())
+
+    low, high = 0.0, np.log(_HIGHEST_TEMPERATURE)
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if entropy(middle) < target else (low, middle)
+    entropy(high)
+    return float(np.exp(high))
 
 
 def _gate(fresh: RewardTable, transferred: RewardTable) -> dict[str, Any]:

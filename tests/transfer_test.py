@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from galm_tf import pipeline, transfer
+from galm_tf import pipeline, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import generated
@@ -182,6 +182,19 @@ def test_an_attribute_without_a_match_starts_from_nothing(source, untouched, mon
         np.testing.assert_array_equal(value, untouched[1]["towers"][name], err_msg=name)
     embedding = "policy/arm_embedding"
     np.testing.assert_array_equal(weights["policy"][embedding], untouched[1]["policy"][embedding])
+
+
+def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
+    policy = ControllerTraining(3, Config())
+    assert transfer.soften(policy) == 1.0  # a new one is uncertain enough
+    for name in ("policy/heads", "policy/head_bias"):
+        policy.variables[name].assign(300.0 * policy.variables[name])
+    certain = policy.log_probs()
+    assert selection.entropy(certain) < 2.0
+    assert transfer.soften(policy) > 1.5
+    soft = policy.log_probs()
+    assert selection.entropy(soft) == pytest.approx(0.5 * np.log(2304), abs=0.1)
+    assert np.corrcoef(certain.ravel(), soft.ravel())[0, 1] > 0.5  # what it preferred it still prefers
 
 
 @pytest.mark.parametrize("part", ["policy", "trunk", "towers"])

@@ -29,9 +29,9 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
     in units of the step with one attribute, so that they hold for other machines
     better than seconds would.
     """
-    cases = [Case(f"{n} attributes", _step(n, n, config), 1, "steps/s") for n in COUNTS]
+    cases = [Case(f"{n} attributes", training_step(n, n, config), 1, "steps/s") for n in COUNTS]
     sampled = min(config.attributes_per_step or COUNTS[-1], COUNTS[-1])
-    cases.append(Case(f"{sampled} of {COUNTS[-1]} attributes", _step(COUNTS[-1], sampled, config), 1, "steps/s"))
+    cases.append(Case(f"{sampled} of {COUNTS[-1]} attributes", training_step(COUNTS[-1], sampled, config), 1, "steps/s"))
     table = compare(cases, repeats)
     cost = 1.0 / table["ratio_median"].to_numpy()[: len(COUNTS)]
     b, a = np.polyfit(COUNTS, cost, 1)
@@ -44,7 +44,7 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(rows, columns=COLUMNS)], ignore_index=True)
 
 
-def _step(num_attributes: int, trained: int, config: Config):
+def training_step(num_attributes: int, trained: int, config: Config):
     """One training step on random images, the named number of towers trained."""
     rng = np.random.default_rng(config.seed)
     labels = (rng.random((config.batch_size, num_attributes)) < 0.2).astype(np.float32)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
 from galm_tf import search_space
+from galm_tf.benchmark.scaling import training_step
 from galm_tf.benchmark.timing import Case, compare
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
@@ -44,7 +47,17 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
         ],
         repeats,
     )
-    return pd.concat([towers, _trunks(x, config, repeats)], ignore_index=True)
+    return pd.concat([towers, _trunks(x, config, repeats), _precisions(config, repeats)], ignore_index=True)
+
+
+def _precisions(config: Config, repeats: int) -> pd.DataFrame:
+    """Whole training steps of `attributes_per_step` of 102 towers, in float32 and in bfloat16."""
+    trained = min(config.attributes_per_step or _N, _N)
+    cases = []
+    for precision in ("float32", "bfloat16"):
+        step = training_step(_N, trained, dataclasses.replace(config, precision=precision))
+        cases.append(Case(f"training step in {precision}", step, config.batch_size, "images/s"))
+    return compare(cases, repeats)
 
 
 def _trunks(x: tf.Tensor, config: Config, repeats: int) -> pd.DataFrame:

@@ -233,7 +233,7 @@ def _search(
     labelled = np.concatenate([split.train[known[split.train]], *kept.values()])
     views = frozen_trunk.empty_views(len(domain.paths), len(labelled) + config.calibration_images, config)
     # Shared weights of the policy belong to the source's attributes too.
-    shares_policy = config.method == "galm" and "policy" in config.transfer
+    shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
     search = Search(config, domain, dataclasses.replace(split, **kept), views, folder, strategy, frozen=True)
     with _timed(seconds, "features"):
@@ -319,7 +319,7 @@ def _archive(search: Search, finished: Finished, folder: RunFolder) -> None:
     arrays = {f"supernet/{name}": value for name, value in finished.source.weights.items()}
     for name, variable in search.supernet.variables.items():
         arrays[f"supernet/{name}"] = np.concatenate([finished.source.weights[name], variable.numpy()])
-    if search.config.method == "galm" and "policy" in search.config.transfer:
+    if search.config.hands_over_policy:
         arrays.update({f"controller/{name}": value for name, value in _joined_policy(search, finished).items()})
     chosen = [*map(int, finished.source.chosen), *search.state.chosen]
     folder.save_checkpoint(arrays, dataclasses.asdict(dataclasses.replace(search.state, chosen=chosen)), keep=1)

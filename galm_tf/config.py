@@ -153,6 +153,11 @@ class Config:
         """Whether the last phase sees validation images: not where labels shall be few."""
         return self.finetune_steps > 0 and not self.train_positives
 
+    @property
+    def hands_over_policy(self) -> bool:
+        """Whether a search that starts from source runs takes the controller's weights from them."""
+        return self.method == "galm" and "policy" in self.transfer
+
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 

@@ -106,15 +106,14 @@ def start_from(search: Search) -> None:
     matches = find_matches(search, sources, score)
     before = search.arrays()
     hand_over(search, sources, matches)
-    if "policy" in config.transfer and config.method == "galm":
+    if config.hands_over_policy:
         search.state.transfer["temperature"] = soften(search.strategy)
-        search.strategy.remember_initial()
     if fresh is not None:
         gate = _gate(fresh, search.trial_table(gate_steps))
         search.state.transfer["gate"] = gate
         if not gate["passed"]:
             search.assign(before)
-            search.strategy.remember_initial()
+    search.strategy.remember_initial()
 
 
 def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
@@ -127,7 +126,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optio
                 variable.assign(weights[name])
     if "towers" in config.transfer:
         _copy_towers(search, sources, matches)
-    if "policy" in config.transfer and config.method == "galm":
+    if config.hands_over_policy:
         _copy_policy(search, sources, matches)
     pairs = zip(search.domain.attributes, matches)
     search.state.transfer = {
@@ -402,7 +401,6 @@ def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Op
             variable.assign(value)
         elif name.startswith("policy/"):
             variable.assign(policy[name])
-    search.strategy.remember_initial()
 
 
 def _to_json(match: Match, sources: Sequence[Source]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from galm_tf import add_attribute, command_line, evaluate, main, pipeline, trans
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.domains import generated, load_domains
+from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.predict import Options, predict
 from galm_tf.progress import Progress
@@ -23,6 +23,7 @@ from galm_tf.report.run_reading import read_run
 from galm_tf.report.single import single_page
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
+from small_domains import few_images
 
 TINY = dict(
     image_size=32, warmup_steps=12, rounds=1, supernet_steps=6, batch_size=16, attributes_per_step=10, controller_steps=6,
@@ -33,9 +34,7 @@ TINY = dict(
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Where things go, with few generated images."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 10)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 10))
+    with few_images(10):
         yield tmp_path_factory.mktemp("runs")
 
 

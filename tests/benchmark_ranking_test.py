@@ -8,7 +8,7 @@ import pytest
 
 from galm_tf.benchmark import choosing, ranking, scaling
 from galm_tf.config import Config
-from galm_tf.domains import generated
+from small_domains import few_images
 
 TINY = dict(
     image_size=32, warmup_steps=3, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=6, controller_steps=8,
@@ -18,9 +18,7 @@ TINY = dict(
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 20)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 20))
+    with few_images(20):
         yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
 
 

@@ -11,13 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from galm_tf import evaluate, pipeline
 from galm_tf.config import Config
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
 from galm_tf.search_space import DECISIONS
 from galm_tf.strategies import METHODS
+from small_domains import few_images
 
 TINY = dict(
     image_size=32, warmup_steps=4, rounds=2, supernet_steps=3, batch_size=16, attributes_per_step=6,
@@ -28,9 +28,7 @@ TINY = dict(
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 20)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 20))
+    with few_images(20):
         yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
 
 

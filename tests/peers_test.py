@@ -15,9 +15,9 @@ from galm_tf.benchmark import peers, peers_suite
 from galm_tf.benchmark.child import AttributeData, Child, attribute_number
 from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.config import Config
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.search_space import Architecture
+from small_domains import few_images
 
 TRIALS, EPOCHS = {"random": 9, "bayesian": 4, "hyperband": 9, "rl_nas": 6}, 3
 TINY = dict(
@@ -28,9 +28,7 @@ TINY = dict(
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+    with few_images(12):
         yield Config(cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
 
 

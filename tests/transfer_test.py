@@ -9,12 +9,12 @@ import pytest
 from galm_tf import pipeline, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
 from planted_rewards import planted
+from small_domains import few_images
 
 TINY = dict(
     image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8, attributes_per_step=4, controller_steps=4,
@@ -60,9 +60,7 @@ def test_labels_of_one_kind_match_nothing():
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """(settings, folder) of a tiny finished run on animals."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+    with few_images(12):
         config = Config(domain=("awa",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
         path = str(tmp_path_factory.mktemp("runs") / "animals")
         pipeline.run(config, RunFolder.create(path, config))

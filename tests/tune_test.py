@@ -11,17 +11,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from galm_tf import tune
 from galm_tf.config import Config
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
+from small_domains import few_images
 
 SETTINGS = ["entropy_weight", "warmup_steps"]
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated, "IMAGES_PER_CLASS", 12)
-        patch.setattr(generated.load_generated, "__defaults__", (0, 12))
+    with few_images(12):
         yield Config(
             domain=("sun",), image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
             attributes_per_step=2, controller_steps=5, samples_per_step=8, calibration_images=32, derive_top=2,

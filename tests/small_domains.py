@@ -1,0 +1,16 @@
+"""Generated domains with few images of each class, for tests that run the program."""
+
+import contextlib
+
+import pytest
+
+from galm_tf.domains import generated
+
+
+@contextlib.contextmanager
+def few_images(per_class):
+    """Within this context generated domains have so many images of each class."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "IMAGES_PER_CLASS", per_class)
+        patch.setattr(generated.load_generated, "__defaults__", (0, per_class))
+        yield

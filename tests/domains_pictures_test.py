@@ -125,7 +125,7 @@ def test_an_attribute_leaves_the_rest_alone(name):
 def test_correspondences_join_every_two_domains_under_different_names():
     joined = [tuple(sorted(a.split("/")[0] for a in pair)) for pair in PLANTED_CORRESPONDENCES]
     assert len(set(PLANTED_CORRESPONDENCES)) == len(PLANTED_CORRESPONDENCES)
-    assert min(joined.count(pair) for pair in (("apay", "awa"), ("awa", "sun"), ("apay", "sun"))) >= 5
+    assert min(joined.count(pair) for pair in (("apay", "awa"), ("awa", "sun"), ("apay", "sun"))) >= 3
     assert all(len({a.split("/")[1] for a in pair}) == 2 for pair in PLANTED_CORRESPONDENCES)
 
 

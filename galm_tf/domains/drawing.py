@@ -12,6 +12,7 @@ import copy
 import numpy as np
 
 Color = np.ndarray  # float [3] in [0, 1]
+LAMP = (1.0, 0.85, 0.25)  # light behind a window
 
 
 class Canvas:
@@ -86,6 +87,12 @@ class Canvas:
         row = np.floor(v / period)
         u = (u + 0.5 * period * (row % 2)) % period - period / 2
         return self.mask(np.hypot(u, v % period - period / 2) - radius)
+
+    def fir(self, x: float, y: float, radius: float, crown: Color, stem: Color) -> None:
+        """A conifer of two tiers; y: where its stem ends in the crown."""
+        self.paint(self.mask(self.box(x, y + 0.05, 0.022, 0.09)), stem)
+        for step in (0.0, 0.09):
+            self.paint(self.mask(self.triangle(x, y - step, radius * (1 - 2 * step), radius * 2)), crown)
 
     def below(self, level: float) -> np.ndarray:
         return self.mask(level - self.y)

@@ -5,7 +5,9 @@ objects (apay) and scenes (sun), 20 attributes and 40 classes each, a quarter of
 the classes for testing only. Every attribute has a visible cause; a class is a
 signature of attributes; pictures vary in pose, colour, light, noise and
 occlusion. Some causes recur in another domain under another name
-(`PLANTED_CORRESPONDENCES`), in other colours and at another scale.
+(`PLANTED_CORRESPONDENCES`), drawn by the same means in other colours and at
+another scale: what shares a name's meaning alone (people, a group of animals)
+no network could find.
 """
 
 from __future__ import annotations
@@ -39,12 +41,9 @@ PLANTED_CORRESPONDENCES = (
     ("awa/forest", "sun/trees"),
     ("awa/arctic", "sun/snow"),
     ("awa/nocturnal", "sun/night"),
-    ("awa/group", "sun/people"),
     ("apay/windows", "sun/lit_windows"),
     ("apay/vegetation", "sun/trees"),
     ("apay/afloat", "sun/lake"),
-    ("apay/dotted", "sun/flowers"),
-    ("apay/ribbed", "sun/railing"),
 )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from galm_tf.domains.drawing import Canvas, darker, jitter
+from galm_tf.domains.drawing import LAMP, Canvas, darker, jitter
 
 ATTRIBUTES = (
     "ribbed", "dotted", "shiny", "wheels", "windows", "round", "handle", "stilts", "mast", "headlight",
@@ -21,13 +21,13 @@ def draw(c: Canvas, show: Mapping[str, bool]) -> None:
     """Paints one picture; the order of its random numbers does not depend on `show`."""
     rng = c.rng
     wall, table = jitter(rng, (0.74, 0.7, 0.64), 0.2), jitter(rng, (0.48, 0.5, 0.5), 0.28)
-    edge, leaves = rng.uniform(0.62, 0.8), rng.uniform([0, 0.02, 0], [1, 0.98, 3.1], (22, 3))
-    green = jitter(rng, (0.25, 0.55, 0.2), 0.1)
+    edge, firs = rng.uniform(0.62, 0.8), rng.uniform([-0.08, 0.0, 0.09], [0.08, 0.12, 0.14], (4, 3))
+    green = jitter(rng, (0.2, 0.52, 0.2), 0.1)
     c.fill(wall * (1 - 0.15 * c.y[..., None]))
     c.paint(c.below(edge), table)
     if show["vegetation"]:
-        for i, (x, y, angle) in enumerate(leaves):
-            c.paint(c.mask(c.disc(x, y, 0.09, 0.032, angle)), green * (0.7 + 0.04 * (i % 10)))
+        for place, (aside, up, radius) in zip((0.1, 0.36, 0.64, 0.9), firs):
+            c.fir(place + aside, edge - up, radius, green, np.array([0.4, 0.26, 0.12]))
     x, y, r, angle = rng.uniform([0.36, 0.42, 0.18, -0.25], [0.64, 0.55, 0.25, 0.25])
     mirror, first, sizes = rng.random() < 0.5, rng.uniform(0.0, 2.1), rng.uniform(0.075, 0.095, 3)
     make = _make(rng, show)
@@ -36,7 +36,7 @@ def draw(c: Canvas, show: Mapping[str, bool]) -> None:
             around = first + 2.1 * i
             _object(c.frame(0.5 + 0.38 * np.cos(around), 0.48 + 0.34 * np.sin(around), size, 0.0, mirror), show, make)
     _object(c.frame(x, y, r, angle, mirror), show, make)
-    color, period = jitter(rng, (0.25, 0.55, 0.55), 0.1), rng.uniform(0.2, 0.28)
+    color, period = jitter(rng, (0.2, 0.46, 0.56), 0.1), rng.uniform(0.13, 0.18)
     if show["afloat"]:
         c.water(y + r * 1.15, 1.0, color, period)
     c.occlude((0.5, 0.45, 0.4))
@@ -117,9 +117,9 @@ def _behind(c: Canvas, show: Mapping[str, bool], make: Mapping, half: float) -> 
 def _before(c: Canvas, show: Mapping[str, bool], half: float) -> None:
     """What lies over the body: windows, label, light and wheels."""
     if show["windows"]:
-        for x in (-0.55, 0.0, 0.55):
-            c.paint(c.mask(c.box(x, -0.28, 0.21, 0.24)), _DARK)
-            c.paint(c.mask(c.box(x, -0.28, 0.15, 0.18)), (0.7, 0.9, 1.0))
+        for x in (-0.6, -0.2, 0.2, 0.6):
+            for y in (-0.4, -0.03):
+                c.paint(c.mask(c.box(x, y, 0.14, 0.15)), LAMP)
     if show["label"]:
         c.paint(c.mask(c.box(-0.05, 0.27, 0.6, 0.25)), (0.97, 0.97, 0.95))
         for y in (0.17, 0.36):

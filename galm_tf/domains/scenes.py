@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from galm_tf.domains.drawing import Canvas, jitter
+from galm_tf.domains.drawing import LAMP, Canvas, jitter
 
 ATTRIBUTES = (
     "open_area", "trees", "lake", "snow", "mountains", "clouds", "sunny", "night", "buildings", "lit_windows",
@@ -95,7 +95,7 @@ def _far(c: Canvas, show: Mapping[str, bool]) -> None:
         for x, rx, height in blocks:
             for dx in (-0.45, 0.45):
                 for dy in (0.3, 0.75):
-                    c.paint(c.mask(c.box(x + dx * rx, _HORIZON - height * dy, rx * 0.28, 0.034)), (1.0, 0.85, 0.25))
+                    c.paint(c.mask(c.box(x + dx * rx, _HORIZON - height * dy, rx * 0.28, 0.034)), LAMP)
 
 
 def _ground(c: Canvas, show: Mapping[str, bool]) -> None:
@@ -153,9 +153,7 @@ def _standing(c: Canvas, show: Mapping[str, bool]) -> None:
     crown, rail, dim = jitter(rng, (0.15, 0.5, 0.15), 0.08), rng.uniform(0.62, 0.78), _dim(show, 0.7)
     if show["trees"]:
         for x, radius in trees:
-            c.paint(c.mask(c.box(x, 0.55, 0.022, 0.09)), np.array([0.35, 0.22, 0.1]) * dim)
-            for step in (0.0, 0.09):
-                c.paint(c.mask(c.triangle(x, 0.5 - step, radius * (1 - 2 * step), radius * 2)), crown * dim)
+            c.fir(x, 0.5, radius, crown * dim, np.array([0.35, 0.22, 0.1]) * dim)
     if show["people"]:
         for (x, y, s), coat in zip(figures, coats):
             for lean in (-0.12, 0.12):

@@ -18,7 +18,7 @@ from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
 # Implemented in `strategies`.
-METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "random_search", "bayesian", "progressive")
+METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
 
 
 def _setting(default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None):
@@ -63,7 +63,7 @@ class Config:
     run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
-    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (controller without attributes), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
+    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), the rate of a policy that was handed over, and --derive_top.")
@@ -105,7 +105,8 @@ class Config:
     derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked on the whole validation set; 1 takes the most probable.", low=1, high=1536)
     adapt_steps: int = _setting(90, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
     finetune_steps: int = _setting(90, "Steps on training and validation images before the one test.", low=0)
-    finetune_learning_rate: float = _setting(5e-4, "Peak learning rate of adaptation and fine-tuning.", low=0.0)
+    adapt_learning_rate: float = _setting(5e-4, "Peak learning rate of the adaptation.", low=0.0)
+    finetune_learning_rate: float = _setting(5e-4, "Peak learning rate of fine-tuning.", low=0.0)
     threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ from typing import Mapping, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -15,7 +14,7 @@ from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable, ScoringImages
-from galm_tf.strategy import Strategy
+from galm_tf.strategy import PolicyStrategy
 from galm_tf.supernet import Supernet, margins
 from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import traced, untraced
@@ -24,7 +23,7 @@ _POLICY_RECORD_STEPS = 500  # the whole policy is written out this often; it cos
 _BLOCK = 16  # attributes whose policy is written out at once; a single block is so quick that tracing it would not pay
 
 
-class ControllerTraining(Strategy):
+class ControllerTraining(PolicyStrategy):
     """One controller with its REINFORCE state.
 
     The policy's most probable architectures, re-ranked by reward, are its choice.
@@ -63,17 +62,6 @@ class ControllerTraining(Strategy):
             return {}
         return self.reinforce.train_on_table(table.full, table.rewarded, first_step, num_steps)
 
-    def choose(self, table: Optional[RewardTable]) -> np.ndarray:
-        return selection.derive(self.log_probs(), table, self.config.derive_top)
-
-    def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
-        """Entropy, and on the table that the policy saw, the regret of its most probable architectures."""
-        log_probs = self.log_probs()
-        figures = {"entropy": selection.entropy(log_probs)}
-        if table is not None:
-            figures["regret"] = selection.regret(table, selection.derive(log_probs, None, 1))
-        return figures
-
     def record(self, telemetry: Telemetry, phase: str, step: int) -> None:
         if step % _POLICY_RECORD_STEPS == 0 or step % self.config.controller_steps == 0:
             telemetry.choice_probabilities(phase, step, self.choice_probabilities())
@@ -87,12 +75,6 @@ class ControllerTraining(Strategy):
         with untraced(self.num_attributes <= _BLOCK):
             blocks = _blocks(self.num_attributes)
             return np.concatenate([self._all_log_probs(tf.constant(ids)).numpy() for ids in blocks])
-
-    def choice_probabilities(self) -> list[np.ndarray]:
-        """Marginal probability of every choice: [N, choices] per decision."""
-        grid = np.exp(self.log_probs()).reshape(-1, *search_space.NUM_CHOICES)
-        axes = range(1, grid.ndim)
-        return [grid.sum(axis=tuple(a for a in axes if a != keep)) for keep in axes]
 
     def correlation(self) -> np.ndarray:
         return self.controller.arm.correlation().numpy()

@@ -226,7 +226,7 @@ class Search:
     def _learning_rate(self, phase: Phase, step: int) -> float:
         """At `step` within the phase."""
         if phase.kind in (ADAPT, FINETUNE):
-            return cosine(step, phase.steps, self.config.finetune_learning_rate)
+            return cosine(step, phase.steps, getattr(self.config, f"{phase.kind}_learning_rate"))
         return cosine(phase.first_step + step, search_steps(self.config), self.config.learning_rate)
 
     def _log_positive_weights(self) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Mapping, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
+from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
 from galm_tf.telemetry import Telemetry
@@ -91,3 +92,28 @@ class Strategy(abc.ABC):
     def _assign(self, values: Mapping[str, np.ndarray]) -> None:
         for name, variable in self.variables.items():
             variable.assign(values[name])
+
+
+class PolicyStrategy(Strategy):
+    """A method whose state is a distribution over architectures per attribute; the most probable, re-ranked, are its choice."""
+
+    @abc.abstractmethod
+    def log_probs(self) -> np.ndarray:
+        """log P of every architecture for every attribute: float32 [N, 2304]."""
+
+    def choose(self, table: Optional[RewardTable]) -> np.ndarray:
+        return selection.derive(self.log_probs(), table, self.config.derive_top)
+
+    def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
+        """Entropy, and on the table that the policy saw, the regret of its most probable architectures."""
+        log_probs = self.log_probs()
+        figures = {"entropy": selection.entropy(log_probs)}
+        if table is not None:
+            figures["regret"] = selection.regret(table, selection.derive(log_probs, None, 1))
+        return figures
+
+    def choice_probabilities(self) -> list[np.ndarray]:
+        """Marginal probability of every choice: [N, choices] per decision."""
+        grid = np.exp(self.log_probs()).reshape(-1, *search_space.NUM_CHOICES)
+        axes = range(1, grid.ndim)
+        return [grid.sum(axis=tuple(a for a in axes if a != keep)) for keep in axes]

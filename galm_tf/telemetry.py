@@ -62,7 +62,7 @@ _HPARAMS = (
     "supernet_steps", "learning_rate", "weight_decay", "dropout", "uniform_fraction", "imbalance", "controller_steps",
     "samples_per_step", "controller_learning_rate", "controller_optimizer", "controller_cell", "conditioning",
     "embedding_scale", "entropy_weight", "baseline", "baseline_decay", "reward", "reward_data", "reward_bn", "derive_top",
-    "adapt_steps", "finetune_steps", "finetune_learning_rate",
+    "adapt_steps", "adapt_learning_rate", "finetune_steps", "finetune_learning_rate",
 )
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"

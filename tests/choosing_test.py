@@ -6,6 +6,7 @@ import pytest
 from galm_tf import search_space
 from galm_tf.benchmark import choosing, one_supernet
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
 
@@ -51,3 +52,16 @@ def test_less_noise_chooses_better(table):
     rows = table[0]["test_mauc"]
     assert rows["random"] < rows["exhaustive"] < rows["best of shrunken rewards"]
     assert rows["single_best"] < rows["best of shrunken rewards"]  # attributes agree in nothing here
+
+
+def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_is_trained(table, monkeypatch):
+    _, validation, truth = table
+    rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path: rewards)
+    config = Config(rounds=1, controller_steps=5, samples_per_step=8)
+    rows = choosing.run_choosing(config, [3], "nowhere", ["evolution"]).set_index("method")
+    assert {"evolution", choosing.REFERENCE} <= set(rows.index) and "exhaustive" not in rows.index
+    monkeypatch.setattr(one_supernet, "shared_rewards", None)
+    for run in (choosing.run_choosing, choosing.run_derived):
+        with pytest.raises(UserError, match="Expected --methods to be some of galm.* Received: methods=evolution,best"):
+            run(config, [3], "nowhere", ["evolution", "best"])

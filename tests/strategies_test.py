@@ -12,7 +12,7 @@ from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS, bayesian, progressive
 
 N = 4
-LEARNED = ["galm", "evolution", "enas", "random_search", "bayesian", "progressive"]
+LEARNED = ["galm", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive"]
 SEQUENTIAL = ["random_search", "bayesian", "progressive"]
 BUDGET = dict(controller_steps=300, samples_per_step=32, rounds=1)
 
@@ -52,7 +52,7 @@ def test_the_flag_names_every_method():
     assert set(NAMES) == set(METHODS)
 
 
-@pytest.mark.parametrize("method", ["galm", "evolution", "exhaustive", "bayesian", "progressive"])
+@pytest.mark.parametrize("method", ["galm", "enas_each", "evolution", "exhaustive", "bayesian", "progressive"])
 def test_methods_with_attributes_find_each_ones_own_optimum(method):
     table = _table(_additive(np.random.default_rng(0), N))
     _, chosen = _searched(method, table)
@@ -136,7 +136,7 @@ def test_evolution_changes_one_decision_at_a_time_and_forgets_the_oldest():
 @pytest.mark.parametrize("method", NAMES)
 def test_a_policy_gives_probabilities_for_every_attribute(method):
     probabilities = METHODS[method](N, Config(method=method)).choice_probabilities()
-    assert (probabilities is not None) == (method in ("galm", "enas"))
+    assert (probabilities is not None) == (method in ("galm", "enas", "enas_each"))
     for decision, p in zip(search_space.DECISIONS, probabilities or []):
         assert p.shape == (N, len(decision.choices))
         np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-4)

@@ -25,7 +25,7 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 import dataclasses
 import logging
 import os
-from typing import Optional
+from typing import Optional, Sequence
 
 import pandas as pd
 from absl import flags
@@ -57,14 +57,14 @@ def define_flags() -> None:
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suites peers and nas: a suite in about a minute.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods and nas, and table 2: values of --method; the first is the reference. Suite nas: all when left out, beside galm.")
+    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out, and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
     flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
     flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
     flags.DEFINE_list("features_run", [], "With --features=trunk: a finished run per domain, on the same data and split. In the tables, left out: the table's own run of the domain without a source, in every split.")
     flags.DEFINE_string("vgg16_weights", "", "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.")
     flags.DEFINE_integer("repeats", 5, "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.", lower_bound=1)
-    flags.DEFINE_list("splits", [], "Suites choosing, derived and nas: seeds of the splits, -1 for the official one; 0 to repeats - 1 when left out.")
+    flags.DEFINE_list("splits", [], "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.")
     flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels and nas).")
     flags.DEFINE_list("reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
     flags.DEFINE_multi_enum("settings", ["default", "paper"], list(policy.SETTINGS), "Suite policy: settings of the controller; may be repeated.")
@@ -101,14 +101,14 @@ def _run_scaling(config: Config) -> None:
 
 
 def _run_methods(config: Config) -> None:
-    table = methods.run_methods(config, FLAGS.methods, range(FLAGS.repeats), FLAGS.vary or "seed", FLAGS.out)
+    table = methods.run_methods(config, FLAGS.methods, _numbers(FLAGS.repeats), FLAGS.vary or "seed", FLAGS.out)
     methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
 
 
 def _run_learners(config: Config) -> None:
     learners.check(FLAGS.learners)
     features = _features(1)[0]
-    table = learners.run_learners(config, FLAGS.learners, range(FLAGS.repeats), FLAGS.vary or "seed", features)
+    table = learners.run_learners(config, FLAGS.learners, _numbers(FLAGS.repeats), FLAGS.vary or "seed", features)
     methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
 
 
@@ -120,11 +120,12 @@ def _features(domains: int, own_runs: bool = False) -> list[learner_data.Feature
 
 def _run_choosing(config: Config) -> None:
     run = choosing.run_derived if FLAGS.suite == "derived" else choosing.run_choosing
-    methods.write(run(config, _splits(FLAGS.repeats), FLAGS.out), choosing.REFERENCE, FLAGS.suite, FLAGS.out)
+    table = run(config, _numbers(FLAGS.repeats), FLAGS.out, _methods_or_all())
+    methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
 
 
 def _run_policy(config: Config) -> None:
-    policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, range(FLAGS.repeats)), FLAGS.out)
+    policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(FLAGS.repeats)), FLAGS.out)
 
 
 def _run_ranking(config: Config) -> None:
@@ -140,21 +141,26 @@ def _run_peers(config: Config) -> None:
 
 
 def _run_nas(config: Config) -> None:
-    names = FLAGS.methods if FLAGS["methods"].present else config_lib.METHODS
     searches = nas.Searches(
-        tuple(names), tuple(FLAGS.peers), tuple(FLAGS.attributes), FLAGS.num_attributes, FLAGS.trials, FLAGS.epochs,
+        tuple(_methods_or_all()), tuple(FLAGS.peers), tuple(FLAGS.attributes), FLAGS.num_attributes, FLAGS.trials, FLAGS.epochs,
         FLAGS.finetune_last,
     )  # fmt: skip
     repeats = FLAGS.repeats
     if FLAGS.quick:
         config, searches = nas.quick(config, searches)
         repeats = repeats if FLAGS["repeats"].present else 1
-    vary, numbers, out = FLAGS.vary or "split_seed", _splits(repeats), os.path.join(FLAGS.out, "nas")
+    vary, numbers, out = FLAGS.vary or "split_seed", _numbers(repeats), os.path.join(FLAGS.out, "nas")
     notes = [*_notes(config, vary, len(numbers)), *nas_report.settings_notes(config, searches)]
     nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
 
 
-def _splits(repeats: int) -> list[int]:
+def _methods_or_all() -> Sequence[str]:
+    """Of --methods, or every one where it is left out."""
+    return FLAGS.methods if FLAGS["methods"].present else config_lib.METHODS
+
+
+def _numbers(repeats: int) -> list[int]:
+    """The splits or seeds of the repetitions."""
     if not all(s.lstrip("-").isdecimal() and int(s) >= -1 for s in FLAGS.splits):
         raise UserError(f"Expected --splits to be whole numbers from -1. Received: splits={','.join(FLAGS.splits)}.")
     return [int(s) for s in FLAGS.splits] or list(range(repeats))
@@ -171,8 +177,8 @@ def _several_domains(config: Config) -> None:
             f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
         )
     name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
-    runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), range(FLAGS.repeats), os.path.join(FLAGS.out, name)
-    cells, notes = _learner_cells(runs), _notes(config, runs.vary, FLAGS.repeats)
+    runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), _numbers(FLAGS.repeats), os.path.join(FLAGS.out, name)
+    cells, notes = _learner_cells(runs), _notes(config, runs.vary, len(numbers))
     if FLAGS.table == "2":
         table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
         notes.insert(0, f"learners see {'; '.join(table['features'].dropna().unique())}")

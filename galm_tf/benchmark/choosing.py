@@ -21,6 +21,7 @@ import pandas as pd
 from galm_tf import pipeline, selection
 from galm_tf.benchmark import one_supernet
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
@@ -29,18 +30,19 @@ REFERENCE = "galm, reranked"  # the rule of `ControllerTraining.choose`
 SHRUNKEN = "best of shrunken rewards"
 
 
-def run_choosing(config: Config, splits: Sequence[int], out: str) -> pd.DataFrame:
+def run_choosing(config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS)) -> pd.DataFrame:
     """Test mAUC with shared weights of every rule on every split: columns method, seed, val_mauc, test_mauc.
 
-    `random` is the mean of all architectures, `oracle` the best by the test images.
+    Rules on the rewards and GALM's are always there, of --method those named. `random` is the mean of all architectures, `oracle` the best by the test images.
     """
+    _check(methods)
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
         rewards = one_supernet.shared_rewards(of_split, os.path.join(out, f"split{split}"))
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
-        for name, chosen in _choices(validation, config).items():
+        for name, chosen in _choices(validation, config, methods).items():
             means = [float(t.full[judged, chosen[judged]].mean()) for t in (validation, test)]
             rows.append({"method": name, "seed": split, "val_mauc": means[0], "test_mauc": means[1]})
         for name, picked in (("random", np.mean), ("oracle", np.max)):
@@ -49,35 +51,42 @@ def run_choosing(config: Config, splits: Sequence[int], out: str) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def run_derived(config: Config, splits: Sequence[int], out: str) -> pd.DataFrame:
+def run_derived(config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS)) -> pd.DataFrame:
     """Test mAUC of every method's fine-tuned networks on every split: columns method, seed, val_mauc, test_mauc.
 
     All start from the supernet of `run_choosing`; a finished (split, method) is
     not run again. `random` is one uniform architecture per attribute.
     """
+    _check(methods)
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
         path = os.path.join(out, f"split{split}")
         table = one_supernet.shared_rewards(of_split, path).validation
-        choices = {**_choices(table, config), "random": RandomArchitecture(len(table.full), config).choose(None)}
+        choices = {**_choices(table, config, methods), "random": RandomArchitecture(len(table.full), config).choose(None)}
         prepare = functools.cache(functools.partial(pipeline.prepare, of_split))
-        for name in (REFERENCE, SHRUNKEN, *METHODS):
-            if name in choices:
+        for name in (REFERENCE, SHRUNKEN, *methods):
+            if name in choices:  # galm is the reference
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepare, choices[name])
                 rows.append({"method": name, "seed": split, **{k: result[k] for k in ("val_mauc", "test_mauc")}})
     return pd.DataFrame(rows)
 
 
+def _check(methods: Sequence[str]) -> None:
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise UserError(f"Expected --methods to be some of {', '.join(METHODS)}. Received: methods={','.join(methods)}.")
+
+
 def _file_name(method: str) -> str:
     return method.replace(", ", "-").replace(" ", "-")
 
 
-def _choices(table: RewardTable, config: Config) -> dict[str, np.ndarray]:
-    """What every method and rule takes from these rewards: name -> int64 [N]."""
+def _choices(table: RewardTable, config: Config, methods: Sequence[str]) -> dict[str, np.ndarray]:
+    """What GALM, the methods named and every rule take from these rewards: name -> int64 [N]."""
     n, steps = len(table.full), config.rounds * config.controller_steps
-    strategies = {name: make(n, config) for name, make in METHODS.items() if name != "random"}
+    strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != "random"}
     for strategy in strategies.values():
         if strategy.learns:
             strategy.train_on_table(table, 0, steps)

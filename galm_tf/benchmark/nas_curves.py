@@ -18,6 +18,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.enas import Enas
+from galm_tf.strategies.enas_each import EnasEach
 from galm_tf.strategy import Strategy
 
 _POINTS = 13
@@ -67,10 +68,10 @@ def rewards_read(strategy: Strategy, table: RewardTable, steps: int) -> float:
 
     A policy's samples count each time: the same network may be sampled often.
     ENAS is rewarded by the mean, so each of its samples reads one reward of
-    every attribute; GALM's samples are shared among the attributes.
+    every attribute; a policy of an attribute's own reads all its samples' too; GALM's are shared among the attributes.
     """
     samples = float(steps * strategy.config.samples_per_step)
-    if isinstance(strategy, Enas):
+    if isinstance(strategy, (Enas, EnasEach)):
         return samples + strategy.config.derive_top
     if isinstance(strategy, ControllerTraining):
         return samples / max(1, int(table.rewarded.sum())) + strategy.config.derive_top

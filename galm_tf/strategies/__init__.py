@@ -14,6 +14,7 @@ stands among the peers that train every child (`benchmark/peers`).
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.strategies.bayesian import Bayesian
 from galm_tf.strategies.enas import Enas
+from galm_tf.strategies.enas_each import EnasEach
 from galm_tf.strategies.evolution import Evolution
 from galm_tf.strategies.progressive import Progressive
 from galm_tf.strategies.sequential import RandomSearch
@@ -26,6 +27,7 @@ METHODS = {
     "exhaustive": Exhaustive,
     "evolution": Evolution,
     "enas": Enas,
+    "enas_each": EnasEach,
     "random_search": RandomSearch,
     "bayesian": Bayesian,
     "progressive": Progressive,

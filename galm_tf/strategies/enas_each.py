@@ -1,0 +1,67 @@
+"""ENAS as it was published (Pham et al. 2018): one search for one task, so for every attribute anew.
+
+N policies that know nothing of one another, each trained by REINFORCE on the
+rewards of its attribute alone, and by as many steps as GALM's policy has for
+all of them together: N times its controller's work. The supernet is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import search_space
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.reward import RewardTable
+from galm_tf.strategy import PolicyStrategy
+from galm_tf.tracing import traced
+
+
+_LOG_PROBS = "log_probs"
+
+
+class EnasEach(PolicyStrategy):
+    """Each attribute's policy and optimiser are a row of stacked variables; one controller takes them in turn.
+
+    What the policies say of every architecture is kept beside them, since it is asked for at every step of the supernet.
+    """
+
+    def __init__(self, num_attributes: int, config: Config) -> None:
+        super().__init__(num_attributes, config)
+        self._policy = ControllerTraining(1, config)
+        self._tell = traced(self._policy.controller.all_log_probs)
+        first = {name: v.numpy() for name, v in self._policy.variables.items()}
+        first[_LOG_PROBS] = self._policy.log_probs()[0]
+        with tf.device("CPU"):
+            self._rows = {
+                name: tf.Variable(np.repeat(v[None], num_attributes, axis=0), trainable=False) for name, v in first.items()
+            }
+        self.remember_initial()
+
+    @property
+    def variables(self) -> Mapping[str, tf.Variable]:
+        return self._rows
+
+    def sample(self, seed: np.ndarray) -> np.ndarray:
+        """An architecture by each policy, by the Gumbel-max trick."""
+        noise = np.random.default_rng([int(s) & 0xFFFFFFFF for s in seed]).gumbel(size=self._rows[_LOG_PROBS].shape)
+        return search_space.all_indices()[(self.log_probs() + noise).argmax(axis=1)]
+
+    def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
+        """So many steps of every attribute that has rewards; the mean of their figures."""
+        figures = []
+        for i in np.flatnonzero(table.rewarded):
+            for name, variable in self._policy.variables.items():
+                variable.assign(self._rows[name][i])
+            own = RewardTable(table.full[i : i + 1], tuple(half[i : i + 1] for half in table.halves))
+            figures.append(self._policy.train_on_table(own, first_step, num_steps))
+            for name, variable in self._policy.variables.items():
+                self._rows[name][i].assign(variable)
+            self._rows[_LOG_PROBS][i].assign(self._tell(tf.constant([0]))[0])
+        return {tag: float(np.mean([row[tag] for row in figures])) for tag in (figures[0] if figures else ())}
+
+    def log_probs(self) -> np.ndarray:
+        return self._rows[_LOG_PROBS].numpy()

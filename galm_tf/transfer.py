@@ -4,8 +4,10 @@ Every target attribute starts from the source attribute that is most like it:
 its embedding, its architecture (by the policy) and its tower. Paper: the most
 correlated one by the cosine of embeddings; but a new attribute's embedding is
 still random. Here, by default, the source's predictors run over the target's
-training images, and the one whose scores best separate the new labels is taken;
-below `MATCH_BAR` an attribute starts from nothing. For comparison `cosine` is
+training images, and the one whose scores best separate the new labels is taken.
+Below `MATCH_BAR` that is no match: nothing is said of it and no policy follows
+from it, but the tower starts from it all the same, because layers trained for
+anything are a better start than random ones. For comparison `cosine` is
 the paper's rule with its circle broken: the new attributes' embeddings alone
 are trained on rewards before cosines are taken; `random` draws.
 
@@ -80,6 +82,7 @@ class Match:
       sign: -1 where the source's yes means the target's no.
       auc: of the source's scores on the target's labels, before the sign; None where none were asked.
       strength: |auc - 0.5| less its standard error; the cosine of ê for a match by cosine; 0 for a random one.
+      close: whether they are alike; else it is only the nearest there is.
     """
 
     source: int
@@ -88,6 +91,7 @@ class Match:
     sign: int = 1
     auc: Optional[float] = None
     strength: float = 0.0
+    close: bool = True
 
 
 def start_from(search: Search) -> None:
@@ -116,7 +120,7 @@ def start_from(search: Search) -> None:
     search.strategy.remember_initial()
 
 
-def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
+def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
     """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state."""
     config = search.config
     if "trunk" in config.transfer:
@@ -134,7 +138,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Optio
         "parts": list(config.transfer),
         "match": config.match,
         "gate": None,
-        "matches": {name: None if m is None else _to_json(m, sources) for name, m in pairs},
+        "matches": {name: _to_json(m, sources) if m.close else None for name, m in pairs},
     }
 
 
@@ -294,8 +298,8 @@ def find_matches(
     sources: Sequence[Source],
     score: Callable[[np.ndarray], np.ndarray],
     index: Optional[np.ndarray] = None,
-) -> list[Optional[Match]]:
-    """One match or None per target attribute, by --match.
+) -> list[Match]:
+    """One per target attribute, by --match.
 
     Args:
       search: its attributes are the target's.
@@ -317,7 +321,7 @@ def find_matches(
         index = np.sort(rng.choice(index, min(_MATCH_IMAGES, len(index)), replace=False))
     found = match_predictors(score(index), domain.labels[index], domain.class_ids[index])
     return [
-        Match(*every[i], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength) if strength >= MATCH_BAR else None
+        Match(*every[i], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
         for i, auc, strength in found
     ]
 
@@ -363,28 +367,27 @@ def _policy(source: Source) -> dict[str, np.ndarray]:
     return source.policy
 
 
-def _trunk_source(matches: Sequence[Optional[Match]]) -> int:
+def _trunk_source(matches: Sequence[Match]) -> int:
     """The source that matches most: its trunk knows most of the target."""
     strengths: dict[int, float] = {0: 0.0}
-    for match in filter(None, matches):
+    for match in (m for m in matches if m.close):
         strengths[match.source] = strengths.get(match.source, 0.0) + match.strength
     return max(strengths, key=strengths.__getitem__)
 
 
-def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
+def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
     for name, variable in search.supernet.variables.items():
         layer = name.split("/")[0]
         if layer not in search.supernet.tower_layer_names:
             continue
         value = variable.numpy()
         for row, match in enumerate(matches):
-            if match is not None:
-                copied = sources[match.source].weights[name][match.attribute]
-                value[row] = copied[..., ::-1] if match.sign < 0 and name.startswith("head/fc3") else copied
+            copied = sources[match.source].weights[name][match.attribute]
+            value[row] = copied[..., ::-1] if match.sign < 0 and name.startswith("head/fc3") else copied
         variable.assign(value)
 
 
-def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Optional[Match]]) -> None:
+def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
     """Shared weights of the source that matches most; each attribute's embedding from its own match there.
 
     Embeddings mean something only beside the weights that they were learned
@@ -396,7 +399,7 @@ def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Op
         if name == _EMBEDDING:
             value = variable.numpy()
             for row, match in enumerate(matches):
-                if match is not None and match.source == main:
+                if match.close and match.source == main:
                     value[row] = policy[name][match.attribute]
             variable.assign(value)
         elif name.startswith("policy/"):

@@ -65,7 +65,9 @@ def main(arguments: list[str]) -> None:
     shares = matches.groupby(["rule", "seed"])["hit"].mean().unstack()
     print(f"share of {len(matches) // (len(RULES) * FLAGS.seeds)} planted correspondences that are found, by seed")
     print(shares.assign(mean=shares.mean(axis=1)).to_string(float_format="%.3f"), flush=True)
-    curves = pd.DataFrame([row for task in tasks[: FLAGS.curves or len(tasks)] for row in curve_rows(*task)])
+    if FLAGS.curves == 0:
+        return
+    curves = pd.DataFrame([row for task in tasks[: FLAGS.curves] for row in curve_rows(*task)])
     curves.to_csv(os.path.join(FLAGS.out, "curves.csv"), index=False)
     _draw(curves)
     table = speed(curves)
@@ -166,5 +168,5 @@ if __name__ == "__main__":
     config_lib.define_flags()
     flags.DEFINE_string("out", os.path.join("runs", "transfer_matching"), "Folder of results.")
     flags.DEFINE_integer("seeds", 1, "How many seeds.", lower_bound=1)
-    flags.DEFINE_integer("curves", 0, "How many (seed, source, target) have a curve; 0 for all.", lower_bound=0)
+    flags.DEFINE_integer("curves", None, "How many (seed, source, target) have a curve; all when left out, 0 for matches alone.", lower_bound=0)
     command_line.run(main)

@@ -104,9 +104,9 @@ class Config:
     # Derive, fine-tune, test.
     derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked on the whole validation set; 1 takes the most probable.", low=1, high=1536)
     adapt_steps: int = _setting(90, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
-    finetune_steps: int = _setting(90, "Steps on training and validation images before the one test.", low=0)
+    finetune_steps: int = _setting(480, "Steps on training and validation images before the one test.", low=0)
     adapt_learning_rate: float = _setting(5e-4, "Peak learning rate of the adaptation.", low=0.0)
-    finetune_learning_rate: float = _setting(5e-4, "Peak learning rate of fine-tuning.", low=0.0)
+    finetune_learning_rate: float = _setting(2e-3, "Peak learning rate of fine-tuning, which is most of the training on all classes.", low=0.0)
     threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suites peers and nas: a suite in about a minute.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out, and galm always.")
+    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (with --quick but enas_each, a search per attribute), and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
     flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
     flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
@@ -155,8 +155,9 @@ def _run_nas(config: Config) -> None:
 
 
 def _methods_or_all() -> Sequence[str]:
-    """Of --methods, or every one where it is left out."""
-    return FLAGS.methods if FLAGS["methods"].present else config_lib.METHODS
+    """Of --methods; or, where it is left out, every one that the time allows."""
+    slow = ("enas_each",) if FLAGS.quick else ()
+    return FLAGS.methods if FLAGS["methods"].present else [name for name in config_lib.METHODS if name not in slow]
 
 
 def _numbers(repeats: int) -> list[int]:

@@ -19,7 +19,6 @@ from galm_tf.reward import RewardTable
 from galm_tf.strategy import PolicyStrategy
 from galm_tf.tracing import traced
 
-
 _LOG_PROBS = "log_probs"
 
 

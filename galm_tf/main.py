@@ -65,7 +65,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         f"{search['architectures_scored']} architectures scored in {result['seconds_total'] / 60:.1f} min",
         f"test mAUC {_figure(result['test_mauc'])} on {result['num_images']['test']} images"
         + (" of unseen classes" if result["class_disjoint"] else "")
-        + f" ({result['num_attributes_tested']} attributes); validation mAUC {_figure(result['val_mauc'])}",
+        + f" ({result['num_attributes_tested']} attributes); validation mAUC, before fine-tuning, {_figure(result['val_mauc'])}",
     ]
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")

@@ -114,7 +114,7 @@ def project(tmp_path):
 
 
 def _make(project, *arguments, **environment):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "VENV", "PYTHON"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "VENV", "PYTHON", "ARGS"))}
     done = subprocess.run(
         ["make", *arguments], cwd=project, env={**kept, **environment}, capture_output=True, text=True, check=False
     )

@@ -31,7 +31,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, unlearnable_attributes, with_judges
+from galm_tf.domains.splits import Split, keep_few_positives, unlearnable_attributes, with_judges
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -150,13 +150,13 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
     with _timed(seconds, "load"):
         finished = read_finished(config)
         prepared = prepare(config, finished)
-        folder.write_json("split.json", finished.split.to_json())
+        pipeline.remember_data(config, folder, prepared.domain, finished.split)
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with _timed(seconds, "test"):
         network = _derive(search, prepared, finished)
         result = _join_results(pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config)
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
-    result["seconds_total"] = time.monotonic() - started
+    result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
     if finished.policy is not None:  # new rows alone would pass for those of all
         search.record_policy(finished.policy)
     pipeline.write_result(search, network, prepared, result, folder, finished.predictor.model)
@@ -195,6 +195,9 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     before = load_domains(theirs)
     domain = label_file.with_labels(before, config.add_attribute)
     domain, images, bad = load_images(domain, config)
+    if config.train_positives:
+        labels = keep_few_positives(domain.labels, finished.split.train, config.train_positives, config.seed)
+        domain = dataclasses.replace(domain, labels=labels)
     _expect_same_data(domain, finished, config)
     new = np.arange(len(domain.attributes)) >= len(before.attributes)
     domain = domain.select_attributes(new)
@@ -280,6 +283,7 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
 
     matches = transfer.find_matches(search, [finished.source], score, _match_index(search))
     transfer.hand_over(search, [finished.source], matches)
+    search.strategy.remember_initial()
 
 
 def _match_index(search: Search) -> np.ndarray:
@@ -363,7 +367,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     for name in added["attributes"]:
         row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
-        start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match else "no attribute like it"
+        start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match["close"] else "no attribute like it"
         lines.append(f"{name}: {tested} ({row['description']}; {start})")
     lines.append(f"Try it: python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
     return "\n".join(lines)

@@ -7,9 +7,8 @@ import os
 from typing import Any, Mapping
 
 from galm_tf.errors import UserError
+from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.whole_file import whole_file
-
-_MAY_CHANGE = ("run_dir", "resume")
 
 
 def expect_same_settings(path: str, asked: Mapping[str, Any]) -> None:
@@ -26,7 +25,7 @@ def expect_same_settings(path: str, asked: Mapping[str, Any]) -> None:
         return
     with open(path, encoding="utf-8") as file:
         begun = json.load(file)
-    other = next((k for k in asked if asked[k] != begun.get(k) and k not in _MAY_CHANGE), None)
+    other = next((k for k in asked if asked[k] != begun.get(k) and k not in FREE_SETTINGS), None)
     if other:
         raise UserError(
             f"Expected the settings that {os.path.dirname(path)} was begun with. Received: {other}={asked[other]} now, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from typing import Any, Mapping, Optional
 
@@ -146,7 +147,7 @@ class Config:
                 f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "
                 "reads the rewards of all architectures; leave --reward_data out."
             )
-        if self.reward_data == "batch" and self.reward == "auc" and self.reward_bn == "recalibrated":
+        if self.reward_data == "batch" and self.reward_bn == "recalibrated":
             raise UserError(
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
@@ -181,6 +182,8 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
     choices, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
     if choices and value not in choices:
         raise UserError(f"Expected --{field.name} to be one of {list(choices)}. Received: {field.name}={value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"Expected --{field.name} to be a finite number. Received: {field.name}={value}.")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
         raise UserError(f"Expected --{field.name} to be {bounds}. Received: {field.name}={value}.")

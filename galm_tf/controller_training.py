@@ -91,19 +91,21 @@ class BatchRewards:
       images: trunk features and labels of the validation images.
       config: reward, batch_size, samples_per_step, seed.
       offsets: float32 [N], decision margins.
+
+    `judged` are the attributes that have a reward, int64.
     """
 
     def __init__(self, supernet: Supernet, images: ScoringImages, config: Config, offsets: np.ndarray) -> None:
         self._images, self._config, self._offsets = images, config, offsets
         self._maps = [tf.constant(m) for m in images.maps]
         self._supernet = supernet
-        self._judged = np.flatnonzero(np.isfinite(images.labels).any(axis=0))
+        self.judged = np.flatnonzero(np.isfinite(images.labels).any(axis=0))
         self._margins = traced(self._score)
 
     def step(self, training: ControllerTraining, step: int) -> dict[str, float]:
         """Samples, scores, and updates the controller once."""
         rng = generator(self._config.seed, Stream.CONTROLLER, step + 1)
-        ids = rng.choice(self._judged, self._config.samples_per_step).astype(np.int32)
+        ids = rng.choice(self.judged, self._config.samples_per_step).astype(np.int32)
         seed = tf.constant(tensor_seed(self._config.seed, Stream.CONTROLLER, step + 1))
         actions = training.controller.sample(tf.constant(ids), seed)[0]
         rows = rng.choice(len(self._images.labels), min(self._config.batch_size, len(self._images.labels)), replace=False)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
+import json
 import logging
 import os
 import shutil
@@ -37,6 +39,7 @@ from galm_tf.tracing import traced
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
+_DATA = "data.json"  # counts, and digests of what a resumed run must find again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +94,7 @@ def run(
     searched = search(config, folder, prepared, make_strategy)
     network = derive_network(searched)
     result = build_result(searched, prepared, test(network, searched, prepared))
-    result["seconds_total"] = time.monotonic() - started
+    result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
     searched.archive()
     return result
@@ -119,7 +122,7 @@ def search(
     config: Config, folder: RunFolder, prepared: Prepared, make_strategy: Callable[[int, Config], Strategy]
 ) -> Search:
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
-    folder.write_json("split.json", prepared.split.to_json())
+    remember_data(config, folder, prepared.domain, prepared.split)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
     restored = config.resume and searched.restore()
     if config.source_run and not restored:
@@ -127,6 +130,30 @@ def search(
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
+
+
+def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Split) -> None:
+    """Writes split.json and what the data are; raises UserError where a resumed run finds others than it began with.
+
+    Else images that it has trained on could be tested: records are numbered in the order in which they are found.
+    """
+    now = {"images": len(domain.paths), "attributes": len(domain.attributes)}
+    parts = {
+        "names of images": [os.path.basename(path) for path in domain.paths], "names of attributes": domain.attributes,
+        "classes": [domain.classes[c] for c in domain.class_ids], "split": split.to_json(),
+    }  # fmt: skip
+    content = {**{name: json.dumps(part).encode() for name, part in parts.items()}, "labels": domain.labels.tobytes()}
+    now.update({name: hashlib.sha256(value).hexdigest() for name, value in content.items()})
+    before = folder.read_json(_DATA) if config.resume and folder.has(_DATA) else now
+    changed = [f"{now[name]} {name}, {before[name]} then" if name in before and isinstance(now[name], int) else f"other {name}"
+               for name in now if now[name] != before.get(name)]  # fmt: skip
+    if changed:
+        raise UserError(
+            f"Expected the data that the run in {folder.path} began with. Received: {changed[0]}; restore them, or begin a "
+            "new run in another --run_dir."
+        )
+    folder.write_json("split.json", split.to_json())
+    folder.write_json(_DATA, now)
 
 
 def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
@@ -177,7 +204,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "data_source": "+".join(sorted(set(domain.data_sources))),
         "data_sources": dict(zip(domain.domain_names, domain.data_sources)),
         "notice": NOTICE if domain.generated else None,
-        "notes": list(domain.notes),
+        "notes": [*domain.notes, *(state.transfer or {}).get("notes", [])],
         **environment(),
         "image_size": config.image_size,
         "num_attributes": len(names),
@@ -187,7 +214,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
-        "classes_seen": _class_names(domain, np.concatenate([prepared.split.train, prepared.split.validation])),
+        "classes_seen": sorted({*(state.transfer or {}).get("classes_seen", []), *_trained_classes(prepared)}),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
@@ -206,8 +233,10 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
     }
 
 
-def _class_names(domain: Domain, index: np.ndarray) -> list[str]:
-    return [domain.classes[c] for c in np.unique(domain.class_ids[index])]
+def _trained_classes(prepared: Prepared) -> list[str]:
+    """Names of the classes of training and validation."""
+    domain, split = prepared.domain, prepared.split
+    return [domain.classes[c] for c in np.unique(domain.class_ids[np.concatenate([split.train, split.validation])])]
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

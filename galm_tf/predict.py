@@ -61,7 +61,8 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
+    if sys.stdin:  # None where it was closed
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
     if FLAGS.format == "table":
         sys.stdout.reconfigure(errors="backslashreplace")
     else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
@@ -190,7 +191,7 @@ def _expand(arguments: Iterable[str]) -> list[str]:
 
 def _expand_one(argument: str) -> Iterable[str]:
     if argument == "-":
-        return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        return [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
     if os.path.isdir(argument):
         found = list(list_images(argument).values())
         if not found:

@@ -68,8 +68,11 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
 
 
 def _reason(error: Exception, source) -> str:
-    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
-    if size == 0:
+    if isinstance(source, bytes):
+        empty = not source
+    else:
+        empty = os.path.isfile(source) and not os.path.getsize(source)
+    if empty:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "not a picture in a known format"

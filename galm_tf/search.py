@@ -110,6 +110,7 @@ class Search:
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
+        self.earlier_seconds = 0.0  # that the phases took before a resume
         self._last_checkpoint = time.monotonic()
 
     # ---- The loop ------------------------------------------------------------------
@@ -139,8 +140,6 @@ class Search:
             return self._run_controller(phase)
         if phase.kind == ADAPT:
             return self._run_adapt(phase)
-        if phase.kind == FINETUNE and self.state.step == 0:
-            self._restore_best()
         return self._run_supernet(phase, phase.steps)
 
     # ---- Omega: the supernet's weights ------------------------------------------------
@@ -260,13 +259,17 @@ class Search:
         """Steps by either kind of reward; mean metrics."""
         if table is not None:
             return self.strategy.train_on_table(table, first, count)
+        if not len(batches.judged):
+            return {}
         self.state.architectures_scored += count * self.config.samples_per_step
         rows = [batches.step(self.strategy, step) for step in range(first, first + count)]
         return {tag: float(np.mean([row[tag] for row in rows])) for tag in rows[0]}
 
     def _batch_rewards(self) -> controller_training.BatchRewards:
         images = self.validation.scoring_images()
-        return controller_training.BatchRewards(self.supernet, images, self.config, self.log_weights)
+        rewards = controller_training.BatchRewards(self.supernet, images, self.config, self.log_weights)
+        self.state.search["num_attributes_rewarded"] = len(rewards.judged)
+        return rewards
 
     def _reward_table(self, round_: int) -> RewardTable:
         """The exact table of this round: computed once, stored, and read again by a resumed run."""
@@ -322,6 +325,7 @@ class Search:
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc or 0.0})
             if mauc is None or mauc > self.state.best_mauc:
                 self._keep_best(int(stop), mauc, *validated)
+        self._assign(self.supernet.variables, self.best)
 
     def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, probabilities) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
@@ -331,10 +335,6 @@ class Search:
         self.state.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
         self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
 
-    def _restore_best(self) -> None:
-        if self.best:
-            self._assign(self.supernet.variables, self.best)
-
     # ---- Checkpoints -------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -342,6 +342,8 @@ class Search:
         named = {**self._omega(), **{f"controller/{name}": v for name, v in self.strategy.variables.items()}}
         arrays = {name: v.numpy() for name, v in named.items()}
         arrays.update({f"best/{name}": value for name, value in self.best.items()})
+        if self.config.source_run:  # else the seed gives it
+            arrays.update({f"initial/{name}": value for name, value in self.strategy.initial.items()})
         return arrays
 
     def checkpoint(self) -> None:
@@ -377,7 +379,9 @@ class Search:
             return False
         arrays, meta = stored
         self.state = State(**meta)
-        self.best = {k[len("best/") :]: v for k, v in arrays.items() if k.startswith("best/")}
+        self.best = _under("best/", arrays)
+        self.strategy.initial = _under("initial/", arrays) or self.strategy.initial
+        self.earlier_seconds = sum(self.state.phase_seconds.values())
         self.assign(arrays)
         return True
 
@@ -390,6 +394,10 @@ class Search:
     def _assign(variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
         for name, variable in variables.items():
             variable.assign(arrays[prefix + name])
+
+
+def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _title(phase: Phase) -> str:

@@ -34,7 +34,7 @@ class Strategy(abc.ABC):
 
     def __init__(self, num_attributes: int, config: Config) -> None:
         self.num_attributes, self.config = num_attributes, config
-        self._initial: dict[str, np.ndarray] = {}
+        self.initial: dict[str, np.ndarray] = {}  # the state from which `crossfit` starts
 
     @property
     def variables(self) -> Mapping[str, tf.Variable]:
@@ -75,7 +75,7 @@ class Strategy(abc.ABC):
         """
         own, choices = self._values(), []
         for half in table.halves:
-            self._assign(self._initial)
+            self._assign(self.initial)
             seen = RewardTable(half, (half, half))
             self.train_on_table(seen, 0, self.config.rounds * self.config.controller_steps)
             choices.append(self.choose(seen))
@@ -84,7 +84,7 @@ class Strategy(abc.ABC):
 
     def remember_initial(self) -> None:
         """Takes the present state as the start of `crossfit`; a method with variables calls it when they are made."""
-        self._initial = self._values()
+        self.initial = self._values()
 
     def _values(self) -> dict[str, np.ndarray]:
         return {name: v.numpy() for name, v in self.variables.items()}

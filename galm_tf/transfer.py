@@ -31,6 +31,7 @@ from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
 from galm_tf.metrics import auc_columns
@@ -43,6 +44,10 @@ from galm_tf.supernet import build_supernet
 
 MATCH_BAR = 0.05  # |AUC - 0.5| less its standard error, from which a match counts
 _MATCH_IMAGES = 2000  # of the target's training images, at most
+_VALIDATION_NOTE = (
+    "The source run {path} was fine-tuned on classes that validation holds out here, so validation figures flatter; test "
+    "images were not used."
+)
 _POLICY = "controller/policy/"
 _EMBEDDING = "policy/arm_embedding"
 _LOGITS = ("policy/heads", "policy/head_bias")  # the logits are linear in them
@@ -61,6 +66,7 @@ class Source:
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
       split: its settings of who is tested.
+      finetuned_on_validation: whether its validation images trained it too.
     """
 
     path: str
@@ -70,6 +76,7 @@ class Source:
     policy: dict[str, np.ndarray]
     classes: Optional[frozenset[str]]
     split: dict[str, Any]
+    finetuned_on_validation: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +142,12 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
     pairs = zip(search.domain.attributes, matches)
     search.state.transfer = {
         "sources": [source.path for source in sources],
-        "parts": list(config.transfer),
+        "parts": [part for part in config.transfer if part != "policy" or config.hands_over_policy],
         "match": config.match,
         "gate": None,
-        "matches": {name: _to_json(m, sources) if m.close else None for name, m in pairs},
+        "classes_seen": sorted(frozenset().union(*(source.classes or () for source in sources))),
+        "notes": [_VALIDATION_NOTE.format(path=source.path) for source in sources if _tuned_on_validation(source, search)],
+        "matches": {name: _to_json(m, sources) for name, m in pairs},
     }
 
 
@@ -203,7 +212,9 @@ def read_source(path: str, config: Config) -> Source:
         )
     classes = read_json(path, "result.json").get("classes_seen")
     classes = None if classes is None else frozenset(classes)
-    return Source(path, attributes, chosen, weights, policy, classes, _split_settings(theirs))
+    return Source(
+        path, attributes, chosen, weights, policy, classes, _split_settings(theirs), theirs.finetunes_on_validation
+    )
 
 
 def read_json(path: str, name: str) -> Any:
@@ -231,20 +242,30 @@ def _expect_unseen(source: Source, search: Search) -> None:
             f"--source_run={source.path}, made by an earlier version; make it anew."
         )
     domain, split = search.domain, search.split
-    tested = {domain.classes[c] for c in np.unique(domain.class_ids[split.test])}
-    shown = {domain.classes[c] for c in np.unique(domain.class_ids[np.concatenate([split.train, split.validation])])}
+    tested = _class_names(domain, split.test)
+    shown = _class_names(domain, np.concatenate([split.train, split.validation]))
     seen = sorted((tested - shown) & source.classes)
     ours = _split_settings(search.config)
     if source.split != ours:  # classes of both sides: their images must be divided alike
         seen = sorted(tested & source.classes)
     if seen:
         more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+        same = ", ".join(f"--{k}={v}" for k, v in source.split.items())
+        repair = f"give both runs the same split: {same}" if source.split != ours else "take another source, or the --seed of its split"
         raise UserError(
             f"Expected a source that has not seen the classes that are tested. Received: --source_run={source.path}, which "
-            f"has seen {seen[0]}{more}; give both runs the same split: "
-            + ", ".join(f"--{k}={v}" for k, v in source.split.items())
-            + "."
+            f"has seen {seen[0]}{more}; {repair}."
         )
+
+
+def _tuned_on_validation(source: Source, search: Search) -> bool:
+    """Whether the source was fine-tuned on classes that the search holds out for validation."""
+    held_out = _class_names(search.domain, search.split.validation_classes)
+    return source.finetuned_on_validation and not held_out.isdisjoint(source.classes or ())
+
+
+def _class_names(domain: Domain, index: np.ndarray) -> frozenset[str]:
+    return frozenset(domain.classes[c] for c in np.unique(domain.class_ids[index]))
 
 
 def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
@@ -253,7 +274,8 @@ def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndar
     for name, variable in supernet.variables.items():
         variable.assign(source.weights[name])
     scoring = Scoring(supernet)
-    calibration = np.asarray(images[: config.calibration_images])
+    every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
+    calibration = np.asarray(images[every])
     scoring.calibrate_trunk(calibration)
     everything = np.concatenate([calibration, images])
     maps = scoring.trunk_features(image_batches(everything, np.arange(len(everything))))
@@ -413,4 +435,5 @@ def _to_json(match: Match, sources: Sequence[Source]) -> dict[str, Any]:
         "sign": match.sign,
         "auc": match.auc,
         "strength": match.strength,
+        "close": match.close,
     }

@@ -51,7 +51,8 @@ class Validation:
     ) -> None:
         self._supernet, self._config, self._domain, self._split = supernet, config, domain, split
         self._images, self._log_weights = images, log_weights
-        self._kept: Optional[dict[tuple[Optional[int], int], ScoringImages]] = {} if frozen else None  # by (domain, count)
+        # By the arguments of `scoring_images`.
+        self._kept: Optional[dict[tuple[Optional[int], int, bool], ScoringImages]] = {} if frozen else None
         self.scoring = Scoring(supernet)
 
     def exact_table(self, title: str) -> RewardTable:
@@ -61,7 +62,7 @@ class Validation:
         with Progress(n, title, unit="attribute") as progress:
             for group in range(len(self._domain.domain_names)):
                 ids = np.flatnonzero(self._domain.attribute_domains == group)
-                if len(ids):
+                if len(ids) and self._scored(group).size:
                     engine = self.engine(self.scoring_images(group, self._config.reward_images))
                     with untraced(len(ids) <= _FEW):
                         part = engine.table(ids, progress.each)
@@ -74,35 +75,49 @@ class Validation:
         return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._log_weights)
 
     def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N])."""
-        images = self.scoring_images()
+        """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N]).
+
+        Batch norms are those that are exported, by statistics of training images, whatever those of a reward.
+        """
+        images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
         return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._log_weights)
 
-    def scoring_images(self, group: Optional[int] = None, count: int = 0) -> ScoringImages:
-        """Trunk features of calibration and validation images, of one domain or of all; of `count` of them, 0 for all."""
-        if self._kept is None:
-            return self._scoring_images(group, count)
-        group = None if len(self._domain.domain_names) == 1 else group  # the same images
-        if (group, count) not in self._kept:
-            self._kept[group, count] = self._scoring_images(group, count)
-        return self._kept[group, count]
+    def scoring_images(self, group: Optional[int] = None, count: int = 0, recalibrated: bool = False) -> ScoringImages:
+        """Trunk features of calibration and validation images.
 
-    def _scoring_images(self, group: Optional[int], count: int) -> ScoringImages:
+        Args:
+          group: a domain; all when left out.
+          count: so many of its validation images, 0 for all.
+          recalibrated: with calibration images whatever --reward_bn says.
+        """
+        recalibrated |= self._config.reward_bn == "recalibrated"
+        if self._kept is None:
+            return self._scoring_images(group, count, recalibrated)
+        group = None if len(self._domain.domain_names) == 1 else group  # the same images
+        key = group, count, recalibrated
+        if key not in self._kept:
+            self._kept[key] = self._scoring_images(*key)
+        return self._kept[key]
+
+    def _scored(self, group: Optional[int]) -> np.ndarray:
+        """The validation images of a domain, or of all: int64 records."""
         scored = self._split.validation
-        if group is not None:
-            scored = scored[self._domain.image_domains[scored] == group]
+        return scored if group is None else scored[self._domain.image_domains[scored] == group]
+
+    def _scoring_images(self, group: Optional[int], count: int, recalibrated: bool) -> ScoringImages:
+        scored = self._scored(group)
         labels = validation_labels(self._domain, self._split, scored)
         if 0 < count < len(scored):
             kept = some_images(labels, count, generator(self._config.seed, Stream.REWARD_IMAGES))
             scored, labels = scored[kept], labels[kept]
-        return self.features(scored, labels)
+        return self.features(scored, labels, recalibrated)
 
-    def features(self, scored: np.ndarray, labels: np.ndarray) -> ScoringImages:
-        """Trunk features of calibration images and of the named ones, with their labels [n, N]."""
+    def features(self, scored: np.ndarray, labels: np.ndarray, recalibrated: bool = True) -> ScoringImages:
+        """Trunk features of calibration images, if they are to be there, and of the named ones, with their labels [n, N]."""
         calibration = self.calibration_index()
         self.scoring.calibrate_trunk(np.asarray(self._images[calibration]))
-        if self._config.reward_bn != "recalibrated":
+        if not recalibrated:
             calibration = calibration[:0]
         index = np.concatenate([calibration, scored])
         maps = self.scoring.trunk_features(image_batches(self._images, index))

@@ -41,8 +41,10 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(small):
     """(settings, folder) of a finished run on scenes whose weights are as they began."""
-    config = Config(domain=("sun",), cache_dir=str(small / "cache"), **TINY)
-    path = str(small / "A")
+    return _finished(Config(domain=("sun",), cache_dir=str(small / "cache"), **TINY), str(small / "A"))
+
+
+def _finished(config, path):
     folder, prepared = RunFolder.create(path, config), pipeline.prepare(config)
     folder.write_json("split.json", prepared.split.to_json())
     folder.write_text("metrics.jsonl", "")
@@ -271,6 +273,25 @@ def test_an_attribute_that_nobody_can_judge_is_still_added(longer):
     assert (row["test_auc"], row["val_auc"], row["threshold"]) == (None, None, None)
     assert row["reason"].startswith("not judged: no known label among the validation images")
     assert longer[1]["method"] == "random"
+
+
+def test_labels_of_training_images_alone_suffice(small, source):
+    split = pipeline.prepare(source[0]).split
+    dark = _labels(source[0], "sun/night")
+    dark[np.setdiff1d(np.arange(len(dark)), split.train)] = np.nan
+    result = _add(_table(small / "trained.csv", source[0], dim=dark), source[1], small / "A-dim")[1]
+    row = result["per_attribute"]["sun/dim"]
+    assert (row["val_auc"], row["test_auc"], row["threshold"]) == (None, None, None)
+    assert "skill" not in result["search"] and result["method"] == "galm"
+
+
+def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
+    _, path = _finished(dataclasses.replace(source[0], train_positives=3), str(small / "few"))
+    config = _parse(f"--add_attribute={labels}", f"--source_run={path}")
+    assert config.train_positives == 3
+    finished = add_attribute.read_finished(config)
+    prepared = add_attribute.prepare(config, finished)
+    assert (prepared.domain.labels[finished.split.train] > 0.5).sum(axis=0).tolist() == [3, 3]
 
 
 def test_a_killed_addition_goes_on_where_it_was(small, longer):

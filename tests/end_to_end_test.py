@@ -17,6 +17,7 @@ from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
 from galm_tf.search_space import DECISIONS
 from galm_tf.strategies import METHODS
+from galm_tf.telemetry import Telemetry
 from small_domains import few_images
 
 TINY = dict(
@@ -133,6 +134,48 @@ def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, 
     lines = [[json.loads(line) for line in open(p / "metrics.jsonl", encoding="utf-8")] for p in (path, whole)]
     assert lines[0] == lines[1]
     assert (path / "policy.npz").read_bytes() == (whole / "policy.npz").read_bytes()
+
+
+def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path):
+    folder, config = RunFolder.create(str(tmp_path / "run"), settings), dataclasses.replace(settings, resume=True)
+    prepared = pipeline.prepare(settings)
+    domain, split = prepared.domain, prepared.split
+    pipeline.remember_data(settings, folder, domain, split)
+    pipeline.remember_data(config, folder, domain, split)
+    before = (tmp_path / "run" / "split.json").read_bytes()
+    relabelled = domain.labels.copy()
+    relabelled[0, 0] = 1 - relabelled[0, 0]
+    others = {
+        f"{NUM_ATTRIBUTES - 1} attributes, {NUM_ATTRIBUTES} then": (domain.select_attributes(np.arange(NUM_ATTRIBUTES) > 0), split),
+        "other labels": (dataclasses.replace(domain, labels=relabelled), split),
+        "other names of images": (dataclasses.replace(domain, paths=domain.paths[::-1]), split),
+        "other split": (domain, dataclasses.replace(split, test=split.train, train=split.test)),
+    }
+    for what, changed in others.items():
+        with pytest.raises(UserError, match=f"data that the run in .*run began with. Received: {what}; restore them"):
+            pipeline.remember_data(config, folder, *changed)
+    assert (tmp_path / "run" / "split.json").read_bytes() == before
+
+
+def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, monkeypatch):
+    config = dataclasses.replace(settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, method="random")
+    prepared = pipeline.prepare(config)
+    search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
+    monkeypatch.setattr(search, "checkpoint", lambda: None)
+    maucs, trained = iter([0.5, 0.9, 0.6, 0.6, 0.6]), []
+
+    def judge(chosen):
+        trained.append({name: v.numpy() for name, v in search.supernet.variables.items()})
+        nothing = np.full((1, len(chosen)), np.nan)
+        return np.full(len(chosen), next(maucs)), nothing, nothing
+
+    monkeypatch.setattr(search.validation, "judge", judge)
+    with Telemetry(RunFolder.create(str(settings.cache_dir) + "-best", config)) as telemetry:
+        search.run(telemetry)
+    assert len(trained) == 5 and search.state.best_step == 1
+    for name, variable in search.supernet.variables.items():
+        np.testing.assert_array_equal(variable.numpy(), trained[1][name], err_msg=name)
+    assert not np.array_equal(trained[1]["head/fc1"], trained[-1]["head/fc1"])
 
 
 def test_a_finished_run_is_not_overwritten(finished, settings):

@@ -161,7 +161,8 @@ def some_bad(files, tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    bad = [str(tmp_path / name) for name in ("empty.jpg", "text.png", "cut.jpg", "absent.jpg")]
+    names = ("empty.jpg", "text.png", "cut.jpg", "absent.jpg", "empty.jpg/photo.jpg", "a\0b.jpg", 300 * "long" + ".jpg")
+    bad = [str(tmp_path / name) for name in names]
     return [bad[0], files[0], *bad[1:], files[1]], bad
 
 
@@ -172,7 +173,7 @@ def test_bad_images_are_named_and_the_others_predicted(model, files, some_bad, c
     assert [row["image"] for row in rows_of_csv(output.out)] == files[:2]
     warnings = [line for line in output.err.splitlines() if line.startswith("warning: ")]
     assert all(path in line for path, line in zip(bad, warnings)) and "does not exist" in warnings[3]
-    assert warnings[4:] == ["warning: 4 of 6 images could not be read and are left out"]
+    assert warnings[-1:] == ["warning: 7 of 9 images could not be read and are left out"]
 
 
 def test_only_bad_images(model, some_bad, capsys):

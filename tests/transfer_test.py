@@ -124,7 +124,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training = ControllerTraining(2, config)
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = transfer.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {})
+    given = transfer.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {}, False)
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
     learned, random = (transfer.source_cosines(given, swapped, c) for c in (config, still))
@@ -157,7 +157,7 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     np.testing.assert_array_equal(weights["policy"][name], expected)
     for name, value in weights["trunk"].items():
         np.testing.assert_array_equal(value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name)
-    np.testing.assert_array_equal(untouched[0].strategy._initial["policy/heads"], expected)
+    np.testing.assert_array_equal(untouched[0].strategy.initial["policy/heads"], expected)
 
 
 def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
@@ -175,7 +175,8 @@ def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
 def test_an_attribute_without_a_match_has_an_embedding_of_its_own_but_the_nearest_tower(source, untouched, monkeypatch):
     monkeypatch.setattr(transfer, "MATCH_BAR", 2.0)
     weights, matches, given = _started(source, untouched, transfer=("policy", "towers"), match="predictor")
-    assert set(matches.values()) == {None}
+    assert not any(match["close"] for match in matches.values())
+    assert {match["attribute"] for match in matches.values()} <= set(given.attributes)
     for name in ("conv4/kernel3", "head/fc1"):
         for tower in weights["towers"][name]:
             assert any(np.array_equal(tower, theirs) for theirs in given.weights[name]), name
@@ -213,6 +214,43 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
     assert all(m["attribute"].startswith("awa/") for m in result["transfer"]["matches"].values())
     stored = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert stored["transfer"] == result["transfer"]
+    given = transfer.read_source(path, config)
+    assert set(result["classes_seen"]) > given.classes  # so that a run started from this one knows them too
+    assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
+    folder = str(tmp_path / "run")
+    chained = dataclasses.replace(config, domain=("awa",), split_seed=3, source_run=(folder,))
+    prepared = pipeline.prepare(chained)
+    search = Search(chained, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+    with pytest.raises(UserError, match="run, which has seen awa/animal"):
+        transfer.start_from(search)
+
+
+def test_a_resumed_run_measures_its_skill_from_the_policy_that_was_handed_over(source, tmp_path, monkeypatch):
+    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), match="random", checkpoint_seconds=0.0)
+    prepared = pipeline.prepare(config)
+    seen = []
+    monkeypatch.setattr(ControllerTraining, "crossfit", lambda self, table: seen.append(self.initial) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.search(config, RunFolder.create(str(tmp_path), config), prepared, ControllerTraining)
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.search(resumed, RunFolder.resume(str(tmp_path), resumed), prepared, ControllerTraining)
+    first, second = seen
+    assert set(first) == set(second)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    given = transfer.read_source(source[1], config)
+    np.testing.assert_array_equal(second["policy/arm_weight"], given.policy["policy/arm_weight"])
+
+
+def test_a_source_fine_tuned_on_what_validation_holds_out_is_noted(source, untouched):
+    search = untouched[0]
+    given = transfer.read_source(source[1], source[0])
+    held_out = {search.domain.classes[c] for c in search.domain.class_ids[search.split.validation_classes]}
+    known = dataclasses.replace(given, classes=given.classes | held_out)
+    for theirs, noted in ((given, False), (known, True), (dataclasses.replace(known, finetuned_on_validation=False), False)):
+        transfer.hand_over(search, [theirs], transfer.find_matches(search, [theirs], None))
+        assert bool(search.state.transfer["notes"]) == noted
 
 
 def test_a_predictors_scores_are_those_of_the_source_network(source):

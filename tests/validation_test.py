@@ -1,5 +1,7 @@
 """Which validation images rewards are computed from."""
 
+import dataclasses
+
 import numpy as np
 from small_domains import few_images
 
@@ -43,6 +45,32 @@ def test_rewards_come_from_some_images_and_the_judgement_from_all(tmp_path):
     expected = validation.engine(some).table([3])
     np.testing.assert_allclose(table.full[3], expected.full[0], atol=1e-6)
     assert not np.allclose(table.full[3], validation.engine(all_images).table([3]).full[0], atol=1e-3)
+
+
+def test_a_domain_without_validation_images_has_no_rewards(tmp_path):
+    config = Config(domain=("awa", "apay"), image_size=32, cache_dir=str(tmp_path), calibration_images=16, reward_images=40)
+    with few_images(8):
+        prepared = pipeline.prepare(config)
+    split = prepared.split
+    own = {k: getattr(split, k)[prepared.domain.image_domains[getattr(split, k)] == 1] for k in ("validation_classes", "validation_images")}
+    split = dataclasses.replace(split, **own)
+    search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
+    table = search.validation.exact_table("rewards")
+    np.testing.assert_array_equal(table.rewarded, prepared.domain.attribute_domains == 1)
+
+
+def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of_a_reward(tmp_path):
+    config = Config(domain=("awa",), image_size=32, cache_dir=str(tmp_path), calibration_images=16)
+    with few_images(8):
+        prepared = pipeline.prepare(config)
+    searches = [
+        Search(dataclasses.replace(config, reward_bn=statistics), prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
+        for statistics in ("batch", "recalibrated")
+    ]
+    validations = [search.validation for search in searches]
+    assert [v.scoring_images().num_calibration for v in validations] == [0, 16]
+    judged = [v.judge([5] * 20) for v in validations]
+    np.testing.assert_allclose(judged[0][2], judged[1][2], atol=1e-6)
 
 
 def test_more_images_than_there_are_change_nothing(tmp_path):

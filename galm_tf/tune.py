@@ -1,7 +1,7 @@
 """Tunes the search's own settings by KerasTuner: which make the policy choose best?
 
     python -m galm_tf.tune --domain=sun --trials=20 --out=runs/tune
-    python -m galm_tf.tune --domain=sun --tuner=random --settings=entropy_weight,controller_learning_rate
+    python -m galm_tf.tune --domain=sun --tuner=random --settings=entropy_weight --settings=controller_learning_rate
 
 Each trial is a search without adaptation and fine-tuning. Its figure is the policy's
 cross-fitted validation skill: test images are not looked at. Beside the trials stands `flags`,
@@ -86,11 +86,13 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
             figures = trial(dataclasses.replace(config, **values), values, out, proposed.trial_id, prepared)
             return {OBJECTIVE: figures[OBJECTIVE]}
 
+    # KerasTuner proposes three times the settings at random first, 18 of 20 trials.
+    begin = {"num_initial_points": max(2, trials // 3)} if tuner == "bayesian" else {}
     search = Trials(
         objective=keras_tuner.Objective(OBJECTIVE, "max"), max_trials=trials,
         seed=1 + config.seed,  # 0 it takes for none
         hyperparameters=space(settings), tune_new_entries=False, directory=out, project_name="tuner",
-        max_consecutive_failed_trials=1,
+        max_consecutive_failed_trials=1, **begin,
     )
     search.search(verbose=0)
     return _table(search, settings, out)

@@ -28,6 +28,20 @@ def test_linear_model_finds_a_planted_direction_and_not_shuffled_labels():
     assert abs(_mauc(rng.permutation(labels), features, _split(400)) - 0.5) < 0.15
 
 
+def test_the_last_fit_can_leave_out_validation(monkeypatch):
+    monkeypatch.setattr(linear_pixels, "PENALTIES", (1.0,))
+    rng, split = np.random.default_rng(0), _split(80)
+    features, labels = rng.normal(size=(80, 6)).astype(np.float32), rng.integers(0, 2, (80, 2)).astype(np.float32)
+    other = labels.copy()
+    other[split.validation] = 1 - other[split.validation]
+    alone, both = (
+        [linear_pixels.fit_and_score(features, known, split, with_validation=wanted) for known in (labels, other)]
+        for wanted in (False, True)
+    )
+    np.testing.assert_array_equal(*alone)
+    assert np.abs(both[0] - both[1]).max() > 0.1 and np.abs(both[0] - alone[0]).max() > 0.01
+
+
 def test_pixel_features_are_the_picture_in_small():
     images = np.zeros((2, 64, 64, 3), np.uint8)
     images[1, :, 32:] = 255

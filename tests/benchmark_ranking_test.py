@@ -1,6 +1,7 @@
 """Suites `ranking`, `scaling` and `derived`, tiny: what is computed, and that a stopped suite goes on."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from galm_tf.benchmark import choosing, ranking, scaling
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from small_domains import few_images
 
 TINY = dict(
@@ -24,16 +26,23 @@ def config(tmp_path_factory):
 
 def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "_RESAMPLES", 50)
+    batches, spans = ranking.training_batches, []
+    monkeypatch.setattr(ranking, "training_batches", lambda *arguments: spans.append(arguments[2:]) or batches(*arguments))
+    config = dataclasses.replace(config, supernet_steps=2, reward_images=10)
     table = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
+    assert spans == [(0, 5)] * 2 + [(5, 10)] * 2  # as many steps as the supernet has, warm-up and round
+    assert json.loads((tmp_path / "supernet" / "config.json").read_text())["reward_images"] == 0  # judged on all, as those alone
     assert len(table) == 2 * 2 and table["architecture"].nunique() == 2
     assert np.isfinite(table[["shared", "alone0", "alone1"]].to_numpy()).all()
     assert (table["alone0"] != table["alone1"]).any()  # other weights, other order of images
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "supernet" / "alone").iterdir()}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "alone" / "cells").iterdir()}
     assert len(stamps) == 4
     next(iter(stamps)).unlink()
     again = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
     assert sum(p.stat().st_mtime_ns != t for p, t in stamps.items()) == 1
     pd.testing.assert_frame_equal(again, table, atol=1e-4)
+    with pytest.raises(UserError, match="num_attributes=1 now, 2 in the table"):
+        ranking.run_ranking(config, 2, 1, 2, str(tmp_path))
     ranking.write(table, str(tmp_path))
     assert (tmp_path / "ranking.png").stat().st_size > 1000
 

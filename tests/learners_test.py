@@ -390,7 +390,7 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
     [
         (["dop"], "Received: dop; nearest: dap"),
         ([], "Received: none"),
-        (["dap", "dap"], "each learner once. Received: learners=dap,dap"),
+        (["dap", "dap"], "--learners to name each once. Received: learners=dap,dap"),
     ],
 )
 def test_learners_that_are_none_are_told(arguments, text):
@@ -501,6 +501,25 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
     assert "settings" in (tmp_path / "learners.csv").read_text().splitlines()[0]
 
 
+def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refused(small, tmp_path, monkeypatch):
+    fit, fitted = linear_pixels.fit_and_score, []
+
+    def spy(features, labels, split, with_validation=True):
+        fitted.append(with_validation)
+        return fit(features, labels, split, with_validation)
+
+    monkeypatch.setattr(linear_pixels, "fit_and_score", spy)
+    few = dataclasses.replace(small, train_positives=3)
+    for config in (small, few):
+        methods.run_methods(config, [], [0], "seed", str(tmp_path))
+        prepared = pipeline.prepare(config)
+        learners.run_one("ridge", learners.features_of(prepared, config, learner_data.FeatureSettings()), prepared, config)
+    assert fitted == [True, True, False, False]
+    monkeypatch.setattr(pipeline, "prepare", None)
+    with pytest.raises(UserError, match="all labels where .*Received: learners=iap,ale and train_positives=3; leave one out"):
+        learners.run_learners(few, ["iap", "ale"], [0], "seed", learner_data.FeatureSettings())
+
+
 def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):
     prepared = pipeline.prepare(small)
     names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
@@ -559,13 +578,16 @@ def test_a_trunk_that_has_seen_test_images_or_other_data_is_refused(finished):
         learner_data.make_features(settings, both, prepared)
 
 
-def test_a_source_on_the_same_domain_is_refused(finished):
+def test_a_source_on_the_same_domain_or_with_few_labels_is_refused(finished, monkeypatch):
     base, _, _, path = finished
     config = dataclasses.replace(base, source_run=(path,))
     with pytest.raises(UserError, match="other domains than --domain=sun. Received: source_run=.*run on sun; leave it out"):
         learner_data.source_data(config, learner_data.FeatureSettings())
     elsewhere = dataclasses.replace(config, domain=("awa",))
     source = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
+    monkeypatch.setattr(learner_data, "read_config", lambda path: dataclasses.replace(base, train_positives=3))
+    with pytest.raises(UserError, match="source_run with all labels .*Received: source_run=.*run with train_positives=3; name another"):
+        learner_data.source_data(elsewhere, learner_data.FeatureSettings())
     assert source.labels.shape == (180, 20) and source.features.shape == (180, 768)
 
 

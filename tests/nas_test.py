@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from galm_tf import pipeline, search_space
-from galm_tf.benchmark import nas, nas_curves, nas_report, one_supernet, peers
+from galm_tf.benchmark import choosing, nas, nas_curves, nas_report, one_supernet, peers, peers_suite, ranking
 from galm_tf.benchmark.child import AttributeData, Child
 from galm_tf.config import METHODS, Config
 from galm_tf.errors import UserError
@@ -24,6 +24,7 @@ N = 6
 TINY = dict(
     domain=("sun",), image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
     controller_steps=12, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1, evaluations=4,
+    reward_images=16,
 )  # fmt: skip
 SEARCHES = nas.Searches(("galm", "random", "random_search", "exhaustive"), ("random",), (), 2, trials=2, epochs=1)
 
@@ -115,9 +116,9 @@ def measured(config, tmp_path_factory):
     """(folder, comparison, what the engines of the supernet were given: index and labels of test, then of validation)."""
     out, given, features = str(tmp_path_factory.mktemp("nas")), [], Validation.features
 
-    def spy(self, scored, labels):
+    def spy(self, scored, labels, *rest):
         given.append((scored, labels))
-        return features(self, scored, labels)
+        return features(self, scored, labels, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Validation, "features", spy)
@@ -291,6 +292,42 @@ def test_what_cannot_be_compared_is_refused(config, tmp_path):
         with pytest.raises(UserError, match="suite nas.*Received: " + next(iter(wrong))):
             nas.measure(dataclasses.replace(config, **wrong), SEARCHES, [3], "split_seed", str(tmp_path))
     assert not os.listdir(tmp_path)
+
+
+SUITES = {
+    "nas": lambda config, out: nas.measure(config, SEARCHES, [3], "split_seed", out),
+    "choosing": lambda config, out: choosing.run_choosing(config, [0], out),
+    "derived": lambda config, out: choosing.run_derived(config, [0], out),
+    "peers": lambda config, out: peers_suite.measure(config, peers_suite.Budget((), ("random",), 2, 1), out),
+    "ranking": lambda config, out: ranking.run_ranking(config, 3, 1, 1, out),
+}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch"}])
+def test_rewards_of_another_kind_are_refused_before_anything_is_made(suite, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "prepare", None)
+    config = Config(**{**TINY, **other})
+    told = f"in suite {suite}, .*Received: reward={config.reward} and reward_data={config.reward_data}; leave both out"
+    with pytest.raises(UserError, match=told):
+        SUITES[suite](config, str(tmp_path))
+    assert not os.listdir(tmp_path)
+
+
+def test_an_attribute_that_is_named_twice_is_told(config, tmp_path, monkeypatch):
+    name = _prepared(config).domain.attributes[0]
+    twice = (name, name.split("/")[1])
+    with pytest.raises(UserError, match=f"Expected --attributes to name each once. Received: attributes={name},{name}; leave"):
+        nas.measure(config, dataclasses.replace(SEARCHES, attributes=twice), [3], "split_seed", str(tmp_path))
+    monkeypatch.setattr(peers_suite, "run_once", None)
+    with pytest.raises(UserError, match="Expected --attributes to name each once"):
+        peers_suite.measure(config, peers_suite.Budget(twice, ("random",), 2, 1), str(tmp_path))
+
+
+def test_every_search_has_a_color_and_a_marker_of_its_own():
+    names = [*METHODS, *map(nas.peer_name, peers.PEERS)]
+    colors, markers = zip(*(nas_report._STYLES[name] for name in names))
+    assert len(set(colors)) == len(set(markers)) == len(names) == len(nas_report._STYLES)
 
 
 def test_quick_is_small():

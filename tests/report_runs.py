@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from galm_tf import export, selection
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
-from galm_tf.domains.splits import make_split
+from galm_tf.domains.splits import keep_few_positives, make_split
 from galm_tf.image_cache import load_images
 from galm_tf.run_folder import POLICY, flagfile
 from galm_tf.search_space import DECISIONS, Architecture
@@ -52,12 +53,15 @@ def write_data(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, method: str = "galm", seed: int = 0) -> dict:
+def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, method: str = "galm", seed: int = 0, positives: int = 0) -> dict:
     """A run folder like one that `pipeline.run` leaves; returns what its result.json holds."""
     path.mkdir(parents=True)
-    config = Config(domain=("mine",), data_dir=(str(data),), image_size=_SIZE, cache_dir=str(cache), method=method, seed=seed)
+    settings = dict(image_size=_SIZE, cache_dir=str(cache), method=method, seed=seed, train_positives=positives)
+    config = Config(domain=("mine",), data_dir=(str(data),), **settings)
     domain, images, _ = load_images(load_domains(config), config)
     split = make_split(domain, config)
+    if positives:
+        domain = dataclasses.replace(domain, labels=keep_few_positives(domain.labels, split.train, positives, seed))
     write_json(path / "split.json", split.to_json())
     write_json(path / "config.json", {"format": 1, **config.to_json()})
     (path / "flags.txt").write_text(flagfile(config), encoding="utf-8")
@@ -93,7 +97,7 @@ def _result(domain, split, margins, method: str, seed: int) -> dict:
             "val_auc": VAL_AUCS[i], "judged_by": "none" if VAL_AUCS[i] is None else "classes", "test_auc": auc,
             "test_average_precision": 0.5, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
             "architecture": architecture.to_json(), "description": architecture.describe(),
-            "prevalence": float(domain.labels[split.train, i].mean()),
+            "prevalence": float(np.nanmean(domain.labels[split.train, i])),
             **({"reason": "no test image has it"} if auc is None else {}),
         }
     tested = [r["test_auc"] for r in per_attribute.values() if r["test_auc"] is not None]

@@ -215,14 +215,67 @@ def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
         rivals.other_runs(run, [str(copy)])
 
 
-def test_transfer_names_every_start(copy):
-    match = {"source": "A", "attribute": "a/<b>hot</b>", "sign": -1, "auc": 0.125, "strength": 0.2}
-    matches = {"mine/red": match, f"mine/{NASTY}": None, "mine/dark": {**match, "sign": 1, "auc": None}, "mine/unseen": None}
-    edit(copy / "result.json", transfer={"sources": ["runs/A/"], "parts": ["trunk"], "match": "predictor", "matches": matches})
+def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):
+    write_run(tmp_path / "few", runs[0] / "data", runs[0] / "cache", seed=3, positives=2)
+    run = read_run(str(tmp_path / "few"))
+    data = load_data(run)  # the labels have not changed since the run
+    assert (np.nansum(data.labels[data.split.train], axis=0) <= 2).all() and np.isfinite(data.labels[data.split.validation]).all()
+    fit, fitted = rivals.linear_pixels.fit_and_score, []
+    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[3]) or fit(*of))
+    rivals.ridge(run, data)
+    rivals.ridge(read_run(str(runs[0] / "galm")), data)
+    assert fitted == [False, True]
+
+
+MATCH = {"source": "A", "attribute": "a/<b>hot</b>", "sign": -1, "auc": 0.125, "strength": 0.2}
+
+
+def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
+    """The rows and the text of the page of a run with these matches."""
+    names = ("mine/red", f"mine/{NASTY}", "mine/dark", "mine/unseen")
+    transfer = {"sources": ["runs/A/"], "parts": ["trunk"], "match": "predictor", "matches": dict(zip(names, matches)), **changes}
+    edit(copy / "result.json", transfer=transfer)
     page = render(single_page(read_run(str(copy)), with_pictures=False))
+    assert "<b>hot" not in page
     rows = [text_of("<body>" + row) for row in re.findall(r"<tr data-network=.*?</tr>", page, re.S)]
-    assert "not a/<b>hot</b> (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2] and "<b>hot" not in page
-    assert "It started from A (trunk): 2 of 4 attributes found a source attribute" in text_of(page)
+    return rows, text_of(page)
+
+
+def test_transfer_names_every_start(copy):
+    rows, text = transferred(copy, MATCH, None, {**MATCH, "sign": 1, "auc": None}, None)
+    assert "not a/<b>hot</b> (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2]
+    assert "It started from A (trunk): 2 of 4 attributes found a source attribute whose predictor separates their labels" in text
+    assert "the source attribute that it matched, though only the trunk was handed over, and how well" in text
+
+
+def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
+    far = {**MATCH, "close": False}
+    rows, text = transferred(copy, {**MATCH, "close": True}, far, None, MATCH, parts=["policy", "trunk", "towers"], gate=None)
+    assert "not a/<b>hot</b> (0.88)" in rows[0] and "no match; tower of a/<b>hot</b> c4" in rows[1] and "nothing" in rows[2]
+    assert "It started from A (policy, trunk, towers): 2 of 4 attributes found" in text
+    assert "whose embedding and weights it took over" in text and "No match: no source attribute is like it; only its tower" in text
+    rows, text = transferred(copy, far, far, far, far, parts=["trunk"])
+    assert all("nothing" in row for row in rows) and "0 of 4 attributes" in text and "No match:" not in text
+
+
+@pytest.mark.parametrize("match, method, found, taken", [
+    ("cosine", "galm", "took the source attribute whose embedding points most nearly where theirs does", "embedding and weights"),
+    ("random", "galm", "drew a source attribute by chance", "embedding and weights"),
+    ("random", "single_best", "drew a source attribute by chance", "weights"),
+])
+def test_transfer_tells_how_matches_were_found_and_what_was_handed_over(copy, match, method, found, taken):
+    edit(copy / "config.json", method=method)
+    text = transferred(copy, *[{**MATCH, "sign": 1, "auc": None}] * 4, match=match, parts=["policy", "towers"])[1]
+    assert f"4 of 4 attributes {found}; the table" in text and f"the source attribute whose {taken} it took over." in text
+    assert f"It started from A ({'policy, ' * (method == 'galm')}towers)" in text  # a policy is of galm alone
+
+
+def test_a_trial_that_was_no_better_is_told(copy):
+    gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
+    rows, text = transferred(copy, *[MATCH] * 4, gate=gate)
+    assert "It started from nothing: a trial from A (trunk) was no better than one from nothing (mean reward 0.625 against 0.750)." in text
+    assert not any("hot" in row for row in rows) and "Started from" not in text and "Judged by" in text
+    assert "It started from A (trunk): 4 of 4" in transferred(copy, *[MATCH] * 4, gate={**gate, "passed": True})[1]
 
 
 def test_nothing_tested(copy):

@@ -8,9 +8,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
-from galm_tf import pipeline
+from galm_tf import command_line, config as config_lib, pipeline
 from galm_tf.baselines.iap import IAP
+from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import domain_transfer, learner_data, learners, paper_figures, paper_table, semantic, transfer_table
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.learner_cells import LearnerCells, has_learners
@@ -277,6 +280,27 @@ def test_learners_take_part_where_they_are_asked_for():
             has_learners(table, **{**named, **changed})
 
 
+def test_figures_on_the_own_trunk_are_those_of_one_search_method(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(LearnerCells, "_compute", lambda self, *arguments: {"test_mauc": 0.5})
+    own = settings_per_domain(2, "trunk", "", own_runs=True, features_file=[], features_run=[])
+    for method in ("galm", "random"):
+        table_runs = _runs(tmp_path, dataclasses.replace(small, method=method))
+        for name, features in (("iap", [FeatureSettings()] * 2), ("ft", own)):  # pixels and images are the same for all
+            assert LearnerCells(table_runs, features).row(name, "awa", 0, ("sun",))["test_mauc"] == 0.5
+        if method == "galm":
+            LearnerCells(table_runs, own).row("iap", "awa", 0, ("sun",))
+    with pytest.raises(UserError, match="awa-from-sun-trunk. Received: method=random now, galm in the table"):
+        LearnerCells(table_runs, own).row("iap", "awa", 0, ("sun",))
+
+
+def test_a_match_counts_where_it_is_close():
+    """Earlier versions wrote None for what is not, and no `close`."""
+    result = dict.fromkeys(("val_mauc", "test_mauc", "num_attributes_tested", "data_source", "commit", "seconds_total"))
+    matches = {"a": {"close": True}, "b": {"close": False}, "c": {}, "d": None}
+    assert domain_transfer.figures({**result, "transfer": {"matches": matches, "gate": None}})["matched"] == 2
+    assert domain_transfer.figures({**result, "transfer": None})["matched"] == 0
+
+
 def test_features_of_two_networks_are_told(tmp_path, small):
     paths = []
     for domain, width in zip(small.domain, (3, 5)):
@@ -343,7 +367,7 @@ def test_table_3_with_learners_has_a_line_per_method(tmp_path, capsys):
     "arguments, text",
     [
         (["--suite=reward", "--table=3"], "Expected either --suite or --table. Received: suite=reward and table=3"),
-        (["--suite=few_labels", "--positives=5,0"], "whole numbers above 0. Received: positives=5,0"),
+        (["--suite=few_labels", "--positives=5,0"], "whole numbers from 1. Received: positives=5,0"),
     ],
 )
 def test_the_command_ends_with_one_sentence(arguments, text, tmp_path):
@@ -351,3 +375,91 @@ def test_the_command_ends_with_one_sentence(arguments, text, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
     assert done.returncode == 2, done.stderr
     assert text in done.stderr.splitlines()[-1] and not os.listdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def defined():
+    """The program's own flags, beside those that other tests may have defined; gone afterwards."""
+    before = set(flags.FLAGS)
+    with pytest.MonkeyPatch.context() as patch:
+        if "image_size" in before:
+            patch.setattr(config_lib, "define_flags", lambda: None)
+        program.define_flags()
+    yield
+    for name in set(flags.FLAGS) - before - {field.name for field in dataclasses.fields(Config)}:
+        delattr(flags.FLAGS, name)
+
+
+@pytest.fixture
+def benchmark(defined, tmp_path, monkeypatch):
+    """Arguments -> what the command does in this process, where no data can be loaded and no run be made."""
+    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(pipeline, "run", None)
+
+    def call(*arguments):
+        with flagsaver.flagsaver():
+            program.main(command_line.parse_flags(["galm_tf.benchmark", *arguments, f"--out={tmp_path}"]))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ("--table=3 --splits=0,1,00", "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0."),
+        ("--suite=methods --splits=--3", "whole numbers from -1. Received: splits=--3; separate them by commas."),
+        ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2;"),
+        ("--table=3 --cells=awa-sun,awa-sun", "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out"),
+        ("--suite=few_labels --positives=5,05", "Expected --positives to name each once. Received: positives=5,5; leave out"),
+        ("--suite=few_labels --positives=", "Expected --positives to be whole numbers from 1. Received: positives=none;"),
+        ("--suite=methods --methods=galm,galm", "Expected --methods to name each once. Received: methods=galm,galm; leave out"),
+        ("--suite=methods --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
+        ("--suite=methods --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
+        ("--suite=derived --methods=random,random", "Expected --methods to name each once. Received: methods=random,random"),
+        ("--table=2 --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
+        ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
+        ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
+        ("--suite=nas --budget=quick", "--budget beside --table or --suite=few_labels. Received: budget=quick and suite=nas; leave"),
+        ("--suite=reward --budget=full", "Received: budget=full and suite=reward;"),
+    ],
+)
+def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benchmark, tmp_path, arguments, text):
+    with pytest.raises(UserError, match=text):
+        benchmark(*arguments.split())
+    assert not os.listdir(tmp_path)
+
+
+@pytest.fixture
+def asked(benchmark, monkeypatch):
+    """Arguments -> the settings with which a table's scenarios are run."""
+    configs = []
+
+    def run_scenarios(runs, *_):
+        configs.append(runs.config)
+        raise _Killed
+
+    def call(*arguments):
+        with pytest.raises(_Killed):
+            benchmark(*arguments)
+        return configs.pop()
+
+    monkeypatch.setattr(domain_transfer, "run_scenarios", run_scenarios)
+    return call
+
+
+@pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
+def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
+    root = os.path.dirname(os.path.dirname(__file__))
+    quick = asked(place, "--budget=quick")
+    assert quick == asked(place, f"--flagfile={root}/flags/table_quick.flags") != asked(place)
+    assert (quick.image_size, quick.rounds, quick.measure_skill, quick.domain) == (32, 1, False, DOMAINS)
+    given = asked(place, "--rounds=2", "--budget=quick", "--measure_skill", "--domain=awa,sun", "--seed=3")
+    assert given == dataclasses.replace(quick, rounds=2, measure_skill=True, domain=("awa", "sun"), seed=3)
+    assert asked(place, "--budget=full") == asked(place)
+
+
+def test_a_quick_budget_needs_its_flagfile(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "_ROOT", str(tmp_path))
+    told = "flags/table_quick.flags beside the package .*Received: no file .*table_quick.flags; run it from a checkout, or"
+    with pytest.raises(UserError, match=told):
+        benchmark("--table=3", "--budget=quick")

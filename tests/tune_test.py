@@ -68,6 +68,17 @@ def test_hparams_hold_settings_and_skill(tuned):
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
+@pytest.mark.parametrize("tuner, trials, initial", [("bayesian", 20, 6), ("bayesian", 3, 2), ("random", 20, None)])
+def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path, monkeypatch, tuner, trials, initial):
+    """KerasTuner's own number, three a setting, would be 18 of 20 for all six."""
+    monkeypatch.setattr(tune.pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(tune, "trial", lambda *_: {"skill": 0.5})
+    monkeypatch.setattr(tune.TUNERS[tuner], "search", lambda self, **_: None)
+    monkeypatch.setattr(tune, "_table", lambda search, settings, out: search.oracle)
+    oracle = tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
+    assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
+
+
 def test_other_settings_are_not_mixed_into_the_same_folder(config, tuned):
     out = tuned[0]
     with pytest.raises(UserError, match="dropout=0.1 now, 0.3 there"):

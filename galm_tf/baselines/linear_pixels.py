@@ -21,22 +21,24 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     return np.concatenate(small).reshape(len(images), -1).astype(np.float32) / 255.0
 
 
-def fit_and_score(features: np.ndarray, labels: np.ndarray, split: Split) -> np.ndarray:
+def fit_and_score(features: np.ndarray, labels: np.ndarray, split: Split, with_validation: bool = True) -> np.ndarray:
     """Scores of the test images: float64 [t, N].
 
     The penalty is chosen by validation mAUC, then training and validation images
-    are fitted together, as GALM's fine-tuning does.
+    are fitted together, as GALM's fine-tuning does, or training images alone.
 
     Args:
       features: [n, D].
       labels: [n, N] in {0, 1, NaN}.
       split: of the records.
+      with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
     """
     validation = split.validation
     scores = [_ridge(features, labels, split.train, p)(features[validation]) for p in PENALTIES]
     values = [evaluate.mean_auc(evaluate.auc_per_attribute(labels[validation], s)) or 0.0 for s in scores]
     best = PENALTIES[int(np.argmax(values))]
-    return _ridge(features, labels, np.concatenate([split.train, validation]), best)(features[split.test])
+    fitted = np.concatenate([split.train, validation]) if with_validation else split.train
+    return _ridge(features, labels, fitted, best)(features[split.test])
 
 
 def _ridge(features, labels, index, penalty):

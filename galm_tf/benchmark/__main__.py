@@ -8,20 +8,22 @@
     python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
     python -m galm_tf.benchmark --suite=peers --domain=sun --peers=random,bayesian,hyperband,rl_nas --trials=12 --epochs=8
     python -m galm_tf.benchmark --suite=nas --domain=sun --data_dir=DIR --repeats=2 --num_attributes=4 --trials=12 --epochs=8
-    python -m galm_tf.benchmark --table=3 --flagfile=flags/table_quick.flags --repeats=2 --cells=awa-sun,apay-sun
+    python -m galm_tf.benchmark --table=3 --budget=quick --repeats=2 --cells=awa-sun,apay-sun
     python -m galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale,hap,umf,mdg,amt,fmt,ft,afs --features=trunk
     python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file --features_file=F,G,H
-    python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100
+    python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100 --budget=quick
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out; a table,
 few_labels and nas have a folder there, in which a killed command goes on; tables and few_labels share the runs in its
 folder runs and the learners' figures in its folder learners. Without --domain these take the three generated domains.
+With --budget=quick they have the settings of flags/table_quick.flags where a flag is not given.
 """
 
 from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import copy
 import dataclasses
 import logging
 import os
@@ -32,7 +34,7 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf.benchmark import (
-    choosing, controller_speed, domain_transfer, input_speed, learner_cells, learner_data, learners, methods, nas, nas_report,
+    choosing, controller_speed, domain_transfer, given, input_speed, learner_cells, learner_data, learners, methods, nas, nas_report,
     paper_figures, paper_table, peers_suite, policy, ranking, reward_speed, scaling, semantic, step_speed, timing, transfer_table,
 )
 from galm_tf.benchmark.table_runs import TableRuns
@@ -49,6 +51,8 @@ _SPEED = {
     "input": input_speed.measure,
 }
 _REPEATS, _QUICK_REPEATS = 7, 3
+_QUICK_FLAGS = os.path.join("flags", "table_quick.flags")
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def define_flags() -> None:
@@ -57,6 +61,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suites peers and nas: a suite in about a minute.")
+    flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables and few_labels: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (with --quick but enas_each, a search per attribute), and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
     flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
@@ -81,15 +86,40 @@ def define_flags() -> None:
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
-    config = config_lib.from_flags(FLAGS)
     if (FLAGS.suite is None) == (FLAGS.table is None):
         raise UserError(
             f"Expected either --suite or --table. Received: suite={FLAGS.suite} and table={FLAGS.table}; give one of them."
         )
+    config = config_lib.from_flags(FLAGS, _base())
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
     return _several_domains(config) if FLAGS.table else _SUITES[FLAGS.suite](config)
+
+
+def _base() -> Optional[Config]:
+    """The settings of --budget, where a flag is not given; None for the defaults."""
+    if FLAGS.budget and not FLAGS.table and FLAGS.suite != "few_labels":
+        raise UserError(
+            f"Expected --budget beside --table or --suite=few_labels. Received: budget={FLAGS.budget} and suite={FLAGS.suite}; "
+            "leave it out, or give a --flagfile."
+        )
+    return _quick_settings() if FLAGS.budget == "quick" else None
+
+
+def _quick_settings() -> Config:
+    """What flags/table_quick.flags alone asks for."""
+    path = os.path.join(_ROOT, _QUICK_FLAGS)
+    if not os.path.isfile(path):
+        raise UserError(
+            f"Expected {_QUICK_FLAGS} beside the package with --budget=quick, as in a checkout of the repository. Received: "
+            f"no file {path}; run it from a checkout, or give the settings by flags."
+        )
+    alone = copy.deepcopy(FLAGS)
+    for field in dataclasses.fields(Config):
+        alone[field.name].unparse()
+    alone(["", f"--flagfile={path}"])
+    return config_lib.from_flags(alone)
 
 
 def _rounds() -> int:
@@ -101,6 +131,7 @@ def _run_scaling(config: Config) -> None:
 
 
 def _run_methods(config: Config) -> None:
+    given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
     table = methods.run_methods(config, FLAGS.methods, _numbers(FLAGS.repeats), FLAGS.vary or "seed", FLAGS.out)
     methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
 
@@ -125,6 +156,8 @@ def _run_choosing(config: Config) -> None:
 
 
 def _run_policy(config: Config) -> None:
+    given.expect_once("reward_tables", FLAGS.reward_tables)
+    given.expect_once("settings", FLAGS.settings)
     policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(FLAGS.repeats)), FLAGS.out)
 
 
@@ -162,9 +195,7 @@ def _methods_or_all() -> Sequence[str]:
 
 def _numbers(repeats: int) -> list[int]:
     """The splits or seeds of the repetitions."""
-    if not all(s.lstrip("-").isdecimal() and int(s) >= -1 for s in FLAGS.splits):
-        raise UserError(f"Expected --splits to be whole numbers from -1. Received: splits={','.join(FLAGS.splits)}.")
-    return [int(s) for s in FLAGS.splits] or list(range(repeats))
+    return given.whole_numbers("splits", FLAGS.splits, -1) or list(range(repeats))
 
 
 def _several_domains(config: Config) -> None:
@@ -177,6 +208,8 @@ def _several_domains(config: Config) -> None:
             f"--out and gone on with. Received: source_run={','.join(config.source_run) or 'none'}, "
             f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
         )
+    if FLAGS.table == "2":
+        given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
     name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
     runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), _numbers(FLAGS.repeats), os.path.join(FLAGS.out, name)
     cells, notes = _learner_cells(runs), _notes(config, runs.vary, len(numbers))
@@ -208,9 +241,7 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
 
 
 def _positives() -> list[int]:
-    if not FLAGS.positives or not all(p.isdecimal() and int(p) for p in FLAGS.positives):
-        raise UserError(f"Expected --positives to be whole numbers above 0. Received: positives={','.join(FLAGS.positives)}.")
-    return [int(p) for p in FLAGS.positives]
+    return given.whole_numbers("positives", FLAGS.positives or [""], 1)
 
 
 def _notes(config: Config, vary: str, count: int) -> list[str]:

@@ -20,8 +20,9 @@ import pandas as pd
 
 from galm_tf import pipeline, selection
 from galm_tf.benchmark import one_supernet
+from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
-from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
@@ -35,7 +36,7 @@ def run_choosing(config: Config, splits: Sequence[int], out: str, methods: Seque
 
     Rules on the rewards and GALM's are always there, of --method those named. `random` is the mean of all architectures, `oracle` the best by the test images.
     """
-    _check(methods)
+    _check(config, methods, "choosing")
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
@@ -57,7 +58,7 @@ def run_derived(config: Config, splits: Sequence[int], out: str, methods: Sequen
     All start from the supernet of `run_choosing`; a finished (split, method) is
     not run again. `random` is one uniform architecture per attribute.
     """
-    _check(methods)
+    _check(config, methods, "derived")
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
@@ -73,10 +74,10 @@ def run_derived(config: Config, splits: Sequence[int], out: str, methods: Sequen
     return pd.DataFrame(rows)
 
 
-def _check(methods: Sequence[str]) -> None:
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise UserError(f"Expected --methods to be some of {', '.join(METHODS)}. Received: methods={','.join(methods)}.")
+def _check(config: Config, methods: Sequence[str], suite: str) -> None:
+    expect_auc(config, suite)
+    if methods:
+        expect_names("methods", methods, METHODS)
 
 
 def _file_name(method: str) -> str:

@@ -24,10 +24,12 @@ from matplotlib.figure import Figure
 
 from galm_tf.benchmark import paper_figures
 from galm_tf.benchmark.cells import Cells
+from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.paper_table import summarise
 from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.errors import UserError
+from galm_tf.matches import is_close
 
 ALONE, TRANSFERRED = "no source", "from sources"
 
@@ -74,7 +76,7 @@ def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scen
     """The named scenarios, all of the table without names; with few labels those whose sources leave out the target.
 
     Raises:
-      UserError: fewer than two domains, or an unknown name.
+      UserError: fewer than two domains, or an unknown or repeated name.
     """
     if len(domains) < 2:
         raise UserError(
@@ -87,6 +89,7 @@ def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scen
         raise UserError(
             f"Expected --cells to be some of {', '.join(known)}. Received: {wrong[0]}; nearest: {near[0]}."
         )
+    expect_once("cells", names)
     if names:
         return [known[name] for name in names]
     return [s for s in known.values() if not few or len(s.sources) == len(domains) - 1]
@@ -159,7 +162,7 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     kept = {k: result[k] for k in ("val_mauc", "test_mauc", "num_attributes_tested", "data_source", "commit")}
     return {
         **kept,
-        "matched": sum(m is not None for m in transfer["matches"].values()),
+        "matched": sum(map(is_close, transfer["matches"].values())),
         "gate": None if transfer["gate"] is None else transfer["gate"]["passed"],
         "seconds": result["seconds_total"],
     }

@@ -45,12 +45,8 @@ def has_learners(
       UserError: learners where labels shall be few, or features without a learner to see them.
     """
     wanted = named or table == "2"
-    few = "suite=few_labels" if not table else f"train_positives={train_positives}" if train_positives else ""
-    if wanted and few:
-        raise UserError(
-            f"Expected all labels where attribute learners take part. Received: learners={','.join(learners)} and {few}; "
-            "leave one out."
-        )
+    if wanted:
+        learners_lib.expect_all_labels(learners, train_positives, "" if table else "few_labels")
     if not wanted and features != learner_data.PIXELS:
         raise UserError(f"Expected --learners beside --features. Received: features={features} and no learners; name some.")
     return wanted
@@ -83,8 +79,10 @@ class LearnerCells:
         return name not in learners_lib.SEE_IMAGES and next(iter(self._features.values())).features in _OTHER_NETWORKS
 
     def _settings(self, kind: str, target: str, sources: Sequence[str]) -> dict[str, Any]:
-        """What the figures of a folder have in common."""
-        config = {k: v for k, v in self._runs.subset((target,)).to_json().items() if k not in (*SOURCE_SETTINGS, "method")}
+        """What the figures of a folder have in common; the search method where they see the trunk of its run."""
+        own_trunk = kind != IMAGES and self._features[target].features_run == learner_data.OWN_RUN
+        free = SOURCE_SETTINGS if own_trunk else (*SOURCE_SETTINGS, "method")
+        config = {k: v for k, v in self._runs.subset((target,)).to_json().items() if k not in free}
         features = {} if kind == IMAGES else {d: dataclasses.asdict(self._features[d]) for d in (target, *sources)}
         source_config = self._runs.subset(sources).to_json() if sources else {}
         data = {f"source_{k}": source_config[k] for k in ("domain", "data_dir", "layout") if sources}

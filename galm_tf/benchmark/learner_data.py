@@ -128,10 +128,20 @@ def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerDa
     parts = []
     for path in config.source_run:
         theirs = dataclasses.replace(read_config(path), image_size=config.image_size, cache_dir=config.cache_dir)
+        _expect_all_labels(theirs, path)
         _expect_other_domains(config, theirs, path)
         prepared = pipeline.prepare(theirs)
         parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0]))
     return join(parts) if parts else None
+
+
+def _expect_all_labels(theirs: Config, path: str) -> None:
+    """Learners would see labels of validation images, which the run has left out."""
+    if theirs.train_positives:
+        raise UserError(
+            f"Expected a --source_run with all labels where attribute learners take part. Received: source_run={path} with "
+            f"train_positives={theirs.train_positives}; name another."
+        )
 
 
 def _expect_other_domains(config: Config, theirs: Config, path: str) -> None:

@@ -11,7 +11,6 @@ GALM's supernet.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -35,6 +34,7 @@ from galm_tf.baselines.mdg import MDG
 from galm_tf.baselines.sources import ScoresAsFeatures, Union
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
+from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 
@@ -70,16 +70,18 @@ def make(name: str, config: Config, with_source: bool) -> AttributeLearner:
 
 
 def check(learners: Sequence[str]) -> None:
-    """Raises UserError for unknown or repeated learners."""
-    for name in learners or [""]:
-        if name not in LEARNERS:
-            near = difflib.get_close_matches(name, LEARNERS, 1, 0.0)
-            raise UserError(
-                f"Expected --learners to be some of {', '.join(LEARNERS)}. Received: {name or 'none'}; nearest: "
-                f"{near[0] if near else next(iter(LEARNERS))}."
-            )
-    if len(set(learners)) < len(learners):
-        raise UserError(f"Expected --learners to name each learner once. Received: learners={','.join(learners)}.")
+    """Raises UserError for unknown or repeated learners, or none."""
+    expect_names("learners", learners, LEARNERS)
+
+
+def expect_all_labels(learners: Sequence[str], train_positives: int, suite: str = "") -> None:
+    """Raises UserError where labels shall be few, by --train_positives or by the suite: learners see those of validation."""
+    few = f"suite={suite}" if suite else f"train_positives={train_positives}" if train_positives else ""
+    if few:
+        raise UserError(
+            f"Expected all labels where attribute learners take part. Received: learners={','.join(learners)} and {few}; "
+            "leave one out."
+        )
 
 
 def run_learners(
@@ -97,6 +99,7 @@ def run_learners(
     Returns:
       Columns method, seed, features, test_mauc, num_attributes_tested, settings, seconds.
     """
+    expect_all_labels(learners, config.train_positives)
     source = learner_data.source_data(config, settings)
     rows = []
     for number in seeds:
@@ -139,7 +142,8 @@ def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
     test = prepared.split.test
     if name == RIDGE:
-        return linear_pixels.fit_and_score(seen.features, prepared.domain.labels, prepared.split), ""
+        with_validation = not config.train_positives
+        return linear_pixels.fit_and_score(seen.features, prepared.domain.labels, prepared.split, with_validation), ""
     learner = make(name, config, with_source=seen.data.source is not None).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -38,7 +38,7 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
         prepared = pipeline.prepare(cell)
-        rows.append({"method": LINEAR, "seed": number, "test_mauc": _linear(prepared)})
+        rows.append({"method": LINEAR, "seed": number, "test_mauc": _linear(prepared, cell)})
         for method in methods:
             path = os.path.join(out, f"{method}-{vary}{number}")
             result = run_once(dataclasses.replace(cell, method=method, run_dir=path), prepared)
@@ -59,9 +59,9 @@ def free_networks() -> None:
     gc.collect()
 
 
-def _linear(prepared: pipeline.Prepared) -> float:
-    features = linear_pixels.pixel_features(prepared.images)
-    scores = linear_pixels.fit_and_score(features, prepared.domain.labels, prepared.split)
+def _linear(prepared: pipeline.Prepared, config: Config) -> float:
+    features, labels = linear_pixels.pixel_features(prepared.images), prepared.domain.labels
+    scores = linear_pixels.fit_and_score(features, labels, prepared.split, with_validation=not config.train_positives)
     return evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores))
 
 

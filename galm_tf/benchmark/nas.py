@@ -7,7 +7,8 @@ reads none: it stands for the mean of all architectures. Peers (`--peers`) train
 every child from scratch, one attribute at a time (`peers`). All are judged on
 the same few attributes: on validation images by what the method would choose
 at that point, and on the test classes with the weights of that point, which are
-the supernet's or the child's own.
+the supernet's or the child's own. Rewards are of all validation images, as those
+of the children are, whatever --reward_images says.
 
 Each (method, split) and (peer, attribute, split, budget) is a cell, so that a
 killed command goes on. What this does not do: alternate the two phases. `--method`
@@ -27,8 +28,10 @@ import pandas as pd
 
 from galm_tf import pipeline
 from galm_tf.benchmark import one_supernet, peers, peers_suite
+from galm_tf.benchmark.auc_rewards import expect_auc
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
+from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.nas_curves import children_curve, trajectory
 from galm_tf.config import METHODS, Config
 from galm_tf.errors import UserError
@@ -101,13 +104,14 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     """Runs what is left of the suite.
 
     Args:
-      config: data and settings of every search.
+      config: data and settings of every search; `reward_images` is taken as 0, all.
       searches: see there.
       numbers: the splits or seeds.
       vary: `split_seed` or `seed`.
       out: folder of the cells, which a repeated command goes on with.
     """
     _check(config)
+    config = dataclasses.replace(config, reward_images=0)
     cells = Cells(out, {**config.to_json(), "vary": vary})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [pipeline.prepare(one) for one in each]
@@ -124,11 +128,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
 
 
 def _check(config: Config) -> None:
-    if config.reward != "auc" or config.reward_data != "full":
-        raise UserError(
-            "Expected --reward=auc and --reward_data=full in suite nas, since children are judged by their AUC on all "
-            f"validation images. Received: reward={config.reward} and reward_data={config.reward_data}."
-        )
+    expect_auc(config, "nas")
     if config.source_run:
         raise UserError(
             "Expected no --source_run in suite nas, where every search starts from nothing. Received: "
@@ -164,6 +164,7 @@ class _Split:
     ) -> None:
         self._config, self._prepared, self._searches, self._cells, self._name = config, prepared, searches, cells, name
         self.attributes = [AttributeData.of(prepared, attribute) for attribute in names]
+        expect_once("attributes", [data.name for data in self.attributes])
         known = prepared.domain.attributes
         self._rows = np.array([known.index(data.name) for data in self.attributes])
 

@@ -26,7 +26,8 @@ from galm_tf.whole_file import whole_file
 
 PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.4, one Nvidia Titan XP
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
-_SHARED_STYLES = zip(("#4477aa", "#bbbbbb", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#ee7733", "#999933"), "osD^vP*Xp")
+_SHARED_COLORS = ("#4477aa", "#bbbbbb", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#ee7733", "#999933", "#332288")
+_SHARED_STYLES = zip(_SHARED_COLORS, "osD^vP*XpH")
 _SCRATCH_STYLES = zip(("#8c564b", "#e377c2", "#117733", "#cc3311"), "<>hd")
 _STYLES = {**dict(zip(METHODS, _SHARED_STYLES)), **dict(zip(map(peer_name, PEERS), _SCRATCH_STYLES))}  # color and marker
 _AXES = {

@@ -19,7 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf import pipeline, search_space
+from galm_tf.benchmark.auc_rewards import expect_auc
 from galm_tf.benchmark.child import AttributeData
+from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.methods import run_once
 from galm_tf.benchmark.peers import PEERS, export, run_peers
 from galm_tf.benchmark.timing import COLUMNS
@@ -67,9 +69,11 @@ def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
 
 def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the suite's table with columns `COLUMNS`, the curves); what was done before is read."""
+    expect_auc(config, "peers")
     prepared = pipeline.prepare(config)
     names = budget.attributes or evenly_split(prepared, budget.num_attributes)
     data = [AttributeData.of(prepared, name) for name in names]
+    expect_once("attributes", [one.name for one in data])
     galm = dataclasses.replace(config, method=GALM, run_dir=os.path.join(out, GALM))
     result = run_once(galm, prepared)
     for one in data:

@@ -3,9 +3,9 @@
 One supernet is trained with uniformly sampled architectures and scores all of
 them. Some architectures are then trained without weight sharing: for each, a
 fresh trunk and one tower of this architecture for each of a few attributes,
-from new initial weights, on the same images and steps. Both are judged on the
-same validation images, and Kendall's tau compares the two orders within each
-attribute.
+from new initial weights, on the same images and as many steps. Both are judged
+on all validation images, whatever --reward_images says, and Kendall's tau
+compares the two orders within each attribute.
 
 Differences from training each (attribute, architecture) wholly alone: the few
 attributes share a trunk, as they do in a network that a search has derived.
@@ -25,13 +25,15 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from galm_tf import pipeline, search_space
+from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.cells import Cells
 from galm_tf.config import Config
 from galm_tf.data import training_batches, training_plan
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
-from galm_tf.schedule import cosine
+from galm_tf.schedule import cosine, search_steps
 from galm_tf.strategies.tabular import Exhaustive
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
@@ -45,8 +47,11 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
 
     `shared` is the reward with the supernet's weights, `aloneK` the AUC of the
     network trained alone with seed K. What is trained is kept in `out`; a run
-    that was stopped goes on.
+    that was stopped goes on, with as many attributes, which share their trunk.
     """
+    expect_auc(config, "ranking")
+    config = dataclasses.replace(config, reward_images=0)
+    kept = Cells(os.path.join(out, "alone"), {**config.to_json(), "num_attributes": num_attributes})
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
     shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
     prepared = pipeline.prepare(shared_config)
@@ -54,20 +59,17 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     attributes = best_judged(prepared, table, num_attributes)
     numbers = _architectures(config.seed, num_architectures)
     alone = _Alone(config, prepared, attributes)
-    rows = []
+    aucs, rows = {}, []
     with Progress(len(numbers) * seeds, "trained alone", unit="network") as progress:
         for seed in range(seeds):
             for number in numbers:
-                name = f"alone/seed{seed}-{number}.json"
-                if not folder.has(name):
-                    folder.write_json(name, alone.train(int(number), seed))
+                aucs[seed, number] = kept.get(f"seed{seed}-{number}", lambda s=seed, n=int(number): alone.train(n, s))
                 progress.update(1)
-        for number in numbers:
-            per_seed = [folder.read_json(f"alone/seed{seed}-{number}.json") for seed in range(seeds)]
-            for i, attribute in enumerate(attributes):
-                row = {"architecture": int(number), "attribute": prepared.domain.attributes[attribute]}
-                row["shared"] = float(table.full[attribute, number])
-                rows.append({**row, **{f"alone{s}": aucs[i] for s, aucs in enumerate(per_seed)}})
+    for number in numbers:
+        for attribute in attributes:
+            name = prepared.domain.attributes[attribute]
+            row = {"architecture": int(number), "attribute": name, "shared": float(table.full[attribute, number])}
+            rows.append({**row, **{f"alone{seed}": aucs[seed, number][name] for seed in range(seeds)}})
     return pd.DataFrame(rows)
 
 
@@ -106,8 +108,8 @@ class _Alone:
         self._validation = Validation(self._supernet, config, self._domain, self._split, self._images, weights)
         self._plan = training_plan(self._split.train, self._domain.labels, config)
 
-    def train(self, number: int, seed: int) -> list[Optional[float]]:
-        """AUC of each attribute on validation images after as many steps as the supernet takes."""
+    def train(self, number: int, seed: int) -> dict[str, Optional[float]]:
+        """Attribute -> AUC on validation images after as many steps as the supernet takes."""
         config = self._config
         own_seed = 1_000_003 * (seed + 1) + number
         fresh = build_supernet(self._n, config.image_size, config.dropout, own_seed)
@@ -116,7 +118,7 @@ class _Alone:
         for slot in self._training.optimizer.slots.values():
             slot.assign(tf.zeros_like(slot))
         choices = np.repeat(search_space.all_indices()[number][None], self._n, axis=0)
-        steps = config.warmup_steps
+        steps = search_steps(config)
         first = steps * seed  # another seed sees the images in another order
         for step, batch in enumerate(training_batches(self._images, self._plan, first, first + steps)):
             rate = cosine(step, steps, config.learning_rate)
@@ -126,7 +128,7 @@ class _Alone:
                 tf.constant(rate, tf.float32),
             )
         aucs = self._validation.judge([number] * self._n)[0]
-        return [None if np.isnan(a) else float(a) for a in aucs]
+        return {name: None if np.isnan(a) else float(a) for name, a in zip(self._domain.attributes, aucs)}
 
 
 def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:

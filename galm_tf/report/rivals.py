@@ -39,9 +39,10 @@ def chance(run: FinishedRun) -> Rival:
 
 
 def ridge(run: FinishedRun, data: RunData) -> Rival:
-    """The linear model on small pictures, fitted on the run's training and validation images."""
+    """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
     logging.info("Fitting %s", RIDGE)
-    scores = linear_pixels.fit_and_score(linear_pixels.pixel_features(data.images), data.labels, data.split)
+    features, with_validation = linear_pixels.pixel_features(data.images), not run.config.train_positives
+    scores = linear_pixels.fit_and_score(features, data.labels, data.split, with_validation)
     aucs = evaluate.auc_per_attribute(data.labels[data.split.test], scores)
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 

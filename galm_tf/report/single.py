@@ -13,6 +13,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 
 from galm_tf.config import Config
+from galm_tf.matches import is_close
 from galm_tf.report import analysis, figures, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
@@ -30,6 +31,12 @@ _WITH_POLICY = ("galm", "enas")
 _OPEN_NETWORKS = 8  # drawings before the fold
 _FIGURES = ("skill", "specialisation", "regret", "entropy")
 _JUDGES = {"classes": "held-out classes", "images": "held-out images", "none": "nobody"}
+_FOUND = {  # what --match did for an attribute
+    "predictor": "found a source attribute whose predictor separates their labels",
+    "cosine": "took the source attribute whose embedding points most nearly where theirs does",
+    "random": "drew a source attribute by chance",
+}
+_TAKEN = {"policy": "embedding", "towers": "weights"}  # part of --transfer: what an attribute has from its match
 _PHASES = {
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
@@ -339,26 +346,32 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
 
 def _starts(run: FinishedRun) -> dict[str, str]:
     """Attribute -> the source attribute that it started from, in words; empty for a run from nothing."""
-    transfer = run.result.get("transfer")
-    return {name: _start(match) for name, match in transfer["matches"].items()} if transfer else {}
+    transfer = _transfer(run)
+    if not transfer or not transfer["used"]:
+        return {}
+    return {name: _start(match, transfer["parts"]) for name, match in run.result["transfer"]["matches"].items()}
 
 
-def _start(match: Optional[dict[str, Any]]) -> str:
-    if match is None:
-        return "nothing"
+def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
+    if not is_close(match):
+        return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
     auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
     return ("not " if match["sign"] < 0 else "") + match["attribute"] + auc
 
 
 def _transfer(run: FinishedRun) -> Optional[dict[str, Any]]:
-    """What a transfer run started from."""
+    """What a transfer run started from; `used` is False where its trial from the sources was no better than one from nothing."""
     transfer = run.result.get("transfer")
     if not transfer:
         return None
-    matches = list(transfer["matches"].values())
+    matches, gate = list(transfer["matches"].values()), transfer.get("gate")
+    matched = sum(map(is_close, matches))
+    parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     return {
-        "sources": [os.path.basename(os.path.normpath(path)) for path in transfer["sources"]], "parts": transfer["parts"],
-        "match": transfer["match"], "matched": sum(m is not None for m in matches), "all": len(matches),
+        "sources": [os.path.basename(os.path.normpath(path)) for path in transfer["sources"]], "parts": parts,
+        "match": transfer["match"], "found": _FOUND[transfer["match"]], "matched": matched, "all": len(matches),
+        "nearest": sum(m is not None for m in matches) - matched,
+        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN), "gate": gate, "used": gate is None or gate["passed"],
     }
 
 

@@ -1,0 +1,15 @@
+"""What suites have in common whose figures are AUCs on the whole validation set."""
+
+from __future__ import annotations
+
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+
+
+def expect_auc(config: Config, suite: str) -> None:
+    """Raises UserError for rewards of another kind."""
+    if config.reward != "auc" or config.reward_data != "full":
+        raise UserError(
+            f"Expected --reward=auc and --reward_data=full in suite {suite}, where networks are judged by their AUC on the "
+            f"whole validation set. Received: reward={config.reward} and reward_data={config.reward_data}; leave both out."
+        )

@@ -1,0 +1,40 @@
+"""Checks of the lists that a command was given, before anything is run."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from galm_tf.errors import UserError
+
+
+def expect_names(flag: str, values: Sequence[str], known: Collection[str]) -> None:
+    """Raises UserError for a list that names nothing, something unknown or something twice."""
+    wrong = next((value for value in values or [""] if value not in known), None)
+    if wrong is not None:
+        repair = f"nearest: {difflib.get_close_matches(wrong, known, 1, 0.0)[0]}" if wrong else "name one"
+        raise UserError(f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {repair}.")
+    expect_once(flag, values)
+
+
+def expect_once(flag: str, values: Sequence[Any]) -> None:
+    """Raises UserError for a list that holds something twice."""
+    again = next((value for i, value in enumerate(values) if value in values[:i]), None)
+    if again is not None:
+        raise UserError(
+            f"Expected --{flag} to name each once. Received: {flag}={','.join(map(str, values))}; leave out the second {again}."
+        )
+
+
+def whole_numbers(flag: str, texts: Sequence[str], low: int) -> list[int]:
+    """The numbers of a list; raises UserError for other text, one below `low`, or one that is there twice."""
+    if not all(re.fullmatch("-?[0-9]+", text) and int(text) >= low for text in texts):
+        raise UserError(
+            f"Expected --{flag} to be whole numbers from {low}. Received: {flag}={','.join(texts) or 'none'}; separate them by "
+            "commas."
+        )
+    numbers = [int(text) for text in texts]
+    expect_once(flag, numbers)
+    return numbers

@@ -31,7 +31,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, keep_few_positives, unlearnable_attributes, with_judges
+from galm_tf.domains.splits import Split, unlearnable_attributes, with_few_positives, with_judges
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -195,9 +195,7 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     before = load_domains(theirs)
     domain = label_file.with_labels(before, config.add_attribute)
     domain, images, bad = load_images(domain, config)
-    if config.train_positives:
-        labels = keep_few_positives(domain.labels, finished.split.train, config.train_positives, config.seed)
-        domain = dataclasses.replace(domain, labels=labels)
+    domain = with_few_positives(domain, finished.split.train, config)
     _expect_same_data(domain, finished, config)
     new = np.arange(len(domain.attributes)) >= len(before.attributes)
     domain = domain.select_attributes(new)

@@ -27,7 +27,7 @@ from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
-from galm_tf.domains.splits import Split, keep_few_positives, make_split, unlearnable_attributes
+from galm_tf.domains.splits import Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.preprocess import scale_images
@@ -74,9 +74,7 @@ def prepare(config: Config) -> Prepared:
             f"{len(excluded)} attributes, none of which has; check the labels with python -m galm_tf.domains."
         )
     keep = [a not in excluded for a in domain.attributes]
-    if config.train_positives:
-        labels = keep_few_positives(domain.labels, split.train, config.train_positives, config.seed)
-        domain = dataclasses.replace(domain, labels=labels)
+    domain = with_few_positives(domain, split.train, config)
     return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
 
 

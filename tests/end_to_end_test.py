@@ -157,7 +157,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
 
 
-def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, monkeypatch):
+def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):
     config = dataclasses.replace(settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, method="random")
     prepared = pipeline.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
@@ -170,7 +170,7 @@ def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, monkey
         return np.full(len(chosen), next(maucs)), nothing, nothing
 
     monkeypatch.setattr(search.validation, "judge", judge)
-    with Telemetry(RunFolder.create(str(settings.cache_dir) + "-best", config)) as telemetry:
+    with Telemetry(RunFolder.create(str(tmp_path / "run"), config)) as telemetry:
         search.run(telemetry)
     assert len(trained) == 5 and search.state.best_step == 1
     for name, variable in search.supernet.variables.items():

@@ -133,6 +133,14 @@ def keep_few_positives(labels: np.ndarray, train: np.ndarray, count: int, seed: 
     return labels
 
 
+def with_few_positives(domain: Domain, train: np.ndarray, config: Config) -> Domain:
+    """The domain with the labels that a run by these settings knows: all, but for --train_positives."""
+    if not config.train_positives:
+        return domain
+    labels = keep_few_positives(domain.labels, train, config.train_positives, config.seed)
+    return dataclasses.replace(domain, labels=labels)
+
+
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     """Attribute name -> reason, for those whose training labels are of one kind or none."""
     positives, negatives = _count_labels(domain.labels[train])

@@ -10,7 +10,7 @@ import numpy as np
 
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, keep_few_positives
+from galm_tf.domains.splits import Split, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.report.run_reading import FinishedRun
@@ -56,18 +56,10 @@ def load_data(run: FinishedRun) -> RunData:
     missing = [name for name in run.rows if name not in domain.attributes]
     if missing:
         raise Unavailable(f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}.")
-    domain = _as_trained(domain, split, run)
+    domain = with_few_positives(domain, split.train, run.config)  # before any column is left out: which are kept goes by its number
     labels = domain.labels[:, [domain.attributes.index(name) for name in run.rows]]
     _check_labels(run, labels[split.train])
     return RunData(domain, images, split, labels)
-
-
-def _as_trained(domain: Domain, split: Split, run: FinishedRun) -> Domain:
-    """The domain with the labels that the run knew, as `pipeline.prepare` leaves them: which are kept goes by an attribute's number."""
-    if not run.config.train_positives:
-        return domain
-    labels = keep_few_positives(domain.labels, split.train, run.config.train_positives, run.config.seed)
-    return dataclasses.replace(domain, labels=labels)
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:

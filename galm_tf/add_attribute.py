@@ -35,6 +35,7 @@ from galm_tf.domains.splits import Split, unlearnable_attributes, with_few_posit
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.network_size import Size, network_size
 from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
@@ -308,6 +309,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     rows = {**pipeline.searched_rows(before), **added["per_attribute"]}
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
+    sizes = [_network_size(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
     every = list(rows.values())
     return {
         **before,
@@ -324,9 +326,18 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
+        "network": (sizes[0] + sizes[1]).to_json(),
         "search": added["search"],
         "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total")},
     }
+
+
+def _network_size(result: dict[str, Any], image_size: int) -> Size:
+    """Of the networks of a result; counted where an earlier version did not say."""
+    if "network" in result:
+        return Size(**result["network"])
+    rows = pipeline.searched_rows(result).values()
+    return network_size((search_space.Architecture.from_json(row["architecture"]) for row in rows), image_size)
 
 
 def _joined_policy(search: Search, finished: Finished) -> dict[str, np.ndarray]:

@@ -67,6 +67,8 @@ def summary(result: dict[str, Any], path: str) -> str:
         + (" of unseen classes" if result["class_disjoint"] else "")
         + f" ({result['num_attributes_tested']} attributes); validation mAUC, before fine-tuning, {_figure(result['val_mauc'])}",
     ]
+    if "network" in result:  # a run of an earlier version does not say
+        lines.append(_size(result["network"]))
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     for title, names in (("best", best[:3]), ("worst", best[-3:])):
@@ -76,6 +78,11 @@ def summary(result: dict[str, Any], path: str) -> str:
     lines.append(f"Try it:   python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
     lines.append(f"Watch it: tensorboard --logdir={path}")
     return "\n".join(lines)
+
+
+def _size(network: dict[str, int]) -> str:
+    millions = {name: count / 1e6 for name, count in network.items()}
+    return f"the networks together: {millions['multiply_adds']:.1f} million multiply-adds an image, {millions['parameters']:.2f} million parameters"
 
 
 def _figure(value: Any) -> str:

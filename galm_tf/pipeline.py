@@ -30,6 +30,7 @@ from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.network_size import network_size, tower_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
@@ -222,6 +223,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "per_attribute": per_attribute,
         "transfer": state.transfer,
         "choice_frequencies": selection.choice_frequencies(state.chosen),
+        "network": network_size(map(search_space.Architecture.from_number, state.chosen), config.image_size).to_json(),
         "search": {
             **state.search,
             "seconds": sum(state.phase_seconds.values()),
@@ -249,6 +251,7 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "threshold": threshold,
         "architecture": architecture.to_json(),
         "description": architecture.describe(),
+        **tower_size(architecture, search.config.image_size).to_json(),
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
     if row["test_auc"] is None:

@@ -240,11 +240,12 @@ class Search:
         batches = None if table is not None else self._batch_rewards()
         if table is not None and self.state.step == 0:
             self._record_table(table, phase.first_step)
+        wanted = self._wanted(table)
         with Progress(phase.steps, _title(phase), initial=self.state.step) as progress:
             while self.state.step < phase.steps:
                 count = min(self.strategy.chunk_steps, phase.steps - self.state.step)
                 step = phase.first_step + self.state.step
-                metrics = self._controller_steps(table, batches, step, count)
+                metrics = self._controller_steps(wanted, batches, step, count)
                 self.state.step += count
                 self._telemetry.scalars(phase.kind, step + count, metrics)
                 self.strategy.record(self._telemetry, phase.kind, step + count)
@@ -253,7 +254,7 @@ class Search:
         if not self._frozen:  # what relates to a few attributes alone says little
             domains = [self.domain.domain_names[i] for i in self.domain.attribute_domains]
             self.strategy.record_relations(self._telemetry, phase.first_step + phase.steps, self.domain.attributes, domains)
-        self.state.search.update(self.strategy.figures(table), controller_steps=phase.first_step + phase.steps)
+        self.state.search.update(self.strategy.figures(wanted), controller_steps=phase.first_step + phase.steps)
 
     def _controller_steps(self, table, batches, first: int, count: int) -> dict[str, float]:
         """Steps by either kind of reward; mean metrics."""
@@ -281,6 +282,10 @@ class Search:
         self._folder.write_arrays(name, table.to_arrays())
         return table
 
+    def _wanted(self, table: Optional[RewardTable]) -> Optional[RewardTable]:
+        """The rewards as the strategy sees them: less what a network's size costs."""
+        return table and selection.less_size(table, self.config.size_penalty, self.config.image_size)
+
     def _record_table(self, table: RewardTable, step: int) -> None:
         """Counts and shows a round's table, when the round begins: a resumed run may find it already on disk."""
         self.state.architectures_scored += int(table.rewarded.sum()) * search_space.NUM_DISTINCT
@@ -293,7 +298,7 @@ class Search:
 
     def derive(self) -> None:
         """Fixes every attribute's architecture."""
-        table = self._last_table()
+        table = self._wanted(self._last_table())
         if table is not None:
             gains = selection.specialisation(table)
             self.state.search.update(

@@ -13,7 +13,7 @@ from typing import Iterator, Optional
 import numpy as np
 from scipy.special import logsumexp
 
-from galm_tf import search_space
+from galm_tf import network_size, search_space
 from galm_tf.reward import RewardTable
 
 
@@ -119,6 +119,18 @@ def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, float]]:
         shares = [float(np.mean([v == choice for v in values])) if values else 0.0 for choice in decision.choices]
         result[decision.name] = dict(zip(map(str, decision.choices), shares))
     return result
+
+
+def less_size(table: RewardTable, penalty: float, image_size: int) -> RewardTable:
+    """Rewards less `penalty` for every doubling of a tower's multiply-adds; the table itself where it is 0.
+
+    A search on them weighs accuracy against size (as MnasNet does with latency; Tan et al. 2019), and of networks that
+    validation hardly tells apart it takes the smaller. An architecture of the geometric mean size loses nothing.
+    """
+    if not penalty:
+        return table
+    cost = (penalty * network_size.relative_sizes(image_size)).astype(np.float32)
+    return RewardTable(table.full - cost, (table.halves[0] - cost, table.halves[1] - cost))
 
 
 def shrunken_rewards(table: RewardTable) -> np.ndarray:

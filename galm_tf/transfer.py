@@ -32,6 +32,7 @@ from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
 from galm_tf.metrics import auc_columns
@@ -111,7 +112,7 @@ def start_from(search: Search) -> None:
         return np.concatenate([source_scores(source, images, config) for source in sources], axis=1)
 
     for source in sources:
-        _expect_unseen(source, search)
+        expect_unseen(source, config, search.domain, search.split)
     gate_steps = config.transfer_gate_steps
     fresh = search.trial_table(gate_steps) if gate_steps else None
     matches = find_matches(search, sources, score)
@@ -234,18 +235,24 @@ def _split_settings(config: Config) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("split_seed", "splits_file", "test_split")}
 
 
-def _expect_unseen(source: Source, search: Search) -> None:
-    """Raises UserError where a source has seen classes, or may have seen images, on which the target is tested."""
+def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
+    """Raises UserError where a source has seen classes, or may have seen images, on which a target is tested.
+
+    Args:
+      source: the run that something is taken from.
+      config: the target's settings.
+      domain, split: who is tested.
+      flag: which names the source.
+    """
     if source.classes is None:
         raise UserError(
             "Expected a run whose result.json says which classes it has seen. Received: "
-            f"--source_run={source.path}, made by an earlier version; make it anew."
+            f"--{flag}={source.path}, made by an earlier version; make it anew."
         )
-    domain, split = search.domain, search.split
     tested = _class_names(domain, split.test)
     shown = _class_names(domain, np.concatenate([split.train, split.validation]))
     seen = sorted((tested - shown) & source.classes)
-    ours = _split_settings(search.config)
+    ours = _split_settings(config)
     if source.split != ours:  # classes of both sides: their images must be divided alike
         seen = sorted(tested & source.classes)
     if seen:
@@ -253,7 +260,7 @@ def _expect_unseen(source: Source, search: Search) -> None:
         same = ", ".join(f"--{k}={v}" for k, v in source.split.items())
         repair = f"give both runs the same split: {same}" if source.split != ours else "take another source, or the --seed of its split"
         raise UserError(
-            f"Expected a source that has not seen the classes that are tested. Received: --source_run={source.path}, which "
+            f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
             f"has seen {seen[0]}{more}; {repair}."
         )
 

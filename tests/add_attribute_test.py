@@ -17,6 +17,7 @@ from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
+from galm_tf.network_size import trunk_size
 from galm_tf.predict import Options, predict
 from galm_tf.progress import Progress
 from galm_tf.report.run_reading import read_run
@@ -163,6 +164,8 @@ def test_the_result_holds_old_and_new(source, extended, labels):
     assert "flatter" in result["notes"][-1] and "sun/treeless, sun/water" in result["notes"][-1]
     assert {"load", "features", "match", "warmup", "controller", "adapt", "finetune", "test"} <= set(result["search"]["phase_seconds"])
     assert result["search"]["architectures_scored"] == 2 * 1536
+    beside = [result["per_attribute"][n]["parameters"] for n in new]  # a graph of its own, with its trunk
+    assert result["network"]["parameters"] == before["network"]["parameters"] + trunk_size(32).parameters + sum(beside)
     stored = RunFolder(path, lock=False)
     assert stored.read_json("result.json") == json.loads(json.dumps(result))
     assert list(stored.read_json("architectures.json")) == list(result["per_attribute"])

@@ -61,7 +61,7 @@ def test_correlations_of_planted_ranks():
 
 
 def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(choosing, "_choices", lambda table, config, methods: {"exhaustive": table.full.argmax(1), "unlisted": None})
+    monkeypatch.setattr(choosing, "_choices", lambda table, config, *_: {"exhaustive": table.full.argmax(1), "unlisted": None})
     table = choosing.run_derived(config, [0], str(tmp_path))
     assert list(table["method"]) == ["random", "exhaustive"]
     assert table["test_mauc"].between(0, 1).all() and table["test_mauc"].nunique() == 2

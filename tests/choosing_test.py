@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from galm_tf import search_space
-from galm_tf.benchmark import choosing, one_supernet
+from galm_tf.benchmark import choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -65,3 +65,27 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
     for run in (choosing.run_choosing, choosing.run_derived):
         with pytest.raises(UserError, match="Expected --methods to be some of galm.* Received: best; nearest: single_best"):
             run(config, [3], "nowhere", ["evolution", "best"])
+
+
+def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):
+    _, validation, truth = table
+    rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path: rewards)
+    config = Config(rounds=1, controller_steps=150, samples_per_step=48)
+    rows = choosing.run_choosing(config, [0], "nowhere", [], [0.02, 10.0]).set_index("method")
+    free, some, much = (rows.loc[n] for n in (choosing.REFERENCE, "galm, size penalty 0.02", "galm, size penalty 10"))
+    assert free["multiply_adds"] > some["multiply_adds"] > much["multiply_adds"]
+    assert free["val_mauc"] > some["val_mauc"] > much["val_mauc"]
+    summary = methods.summarise(rows.reset_index(), choosing.REFERENCE).set_index("method")
+    assert summary.loc["galm, size penalty 10", "million_multiply_adds"] == pytest.approx(much["multiply_adds"] / 1e6)
+
+
+def test_a_size_penalty_of_the_run_itself_is_refused():
+    with pytest.raises(UserError, match="Expected no --size_penalty in suite choosing.*size_penalty=0.1"):
+        choosing.run_choosing(Config(size_penalty=0.1), [0], "nowhere")
+
+
+@pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["inf"], ["0.1", "0.10"]])
+def test_size_penalties_are_numbers_above_none(texts):
+    with pytest.raises(UserError, match="Expected --size_penalties to"):
+        given.numbers("size_penalties", texts, 0.0)

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from galm_tf import evaluate, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.network_size import trunk_size
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
@@ -63,6 +64,8 @@ def test_the_run_folder_is_complete(finished):
     assert 0.0 < result["test_mauc"] < 1.0
     assert result["search"]["architectures_scored"] == 2 * 1536 * result["num_attributes_rewarded"]
     assert 0.0 < result["search"]["entropy"] <= np.log(2304)
+    for kind, of_trunk in trunk_size(result["image_size"]).to_json().items():
+        assert result["network"][kind] == of_trunk + sum(row[kind] for row in result["per_attribute"].values())
 
 
 def test_the_policy_is_left_as_probabilities(finished):

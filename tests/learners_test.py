@@ -546,10 +546,10 @@ def finished(tmp_path_factory, cache):
         yield config, prepared, _write_run(path, config, prepared), path
 
 
-def _write_run(path, config, prepared):
+def _write_run(path, config, prepared, seen=()):
     folder = RunFolder.create(path, config)
     supernet = build_supernet(2, 32, 0.0, 7)
-    folder.write_json("result.json", {})
+    folder.write_json("result.json", {"classes_seen": list(seen)})
     folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
     folder.write_json("split.json", prepared.split.to_json())
     folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})
@@ -576,6 +576,16 @@ def test_a_trunk_that_has_seen_test_images_or_other_data_is_refused(finished):
     both = dataclasses.replace(config, domain=("sun", "awa"))
     with pytest.raises(UserError, match="run with other data; name"):
         learner_data.make_features(settings, both, prepared)
+
+
+def test_a_trunk_whose_own_source_has_seen_a_test_class_is_refused(finished, tmp_path):
+    config, prepared, _, _ = finished
+    tested = prepared.domain.classes[prepared.domain.class_ids[prepared.split.test[0]]]
+    elsewhere = dataclasses.replace(config, domain=("awa",), split_seed=5)
+    _write_run(str(tmp_path / "awa"), elsewhere, pipeline.prepare(elsewhere), ["awa/any", tested])
+    settings = learner_data.FeatureSettings("trunk", features_run=str(tmp_path / "awa"))
+    with pytest.raises(UserError, match=f"Received: --features_run=.*awa, which has seen {tested}; give both runs the same split"):
+        learner_data.make_features(settings, config, prepared)
 
 
 def test_a_source_on_the_same_domain_or_with_few_labels_is_refused(finished, monkeypatch):

@@ -20,6 +20,7 @@ from report_runs import NASTY, NUMBERS, write_data, write_json, write_run
 
 from galm_tf import report
 from galm_tf.errors import UserError
+from galm_tf.network_size import network_size
 from galm_tf.report import rivals, single
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
@@ -69,6 +70,8 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
         assert f"{name} {value}" in text
     assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
     assert "warm-up of the shared weights 1.5 min" in text and "loading, test and export 30 s" in text
+    size = network_size(map(Architecture.from_number, NUMBERS), 32)
+    assert f"{size.multiply_adds / 1e6:.2f} M multiply-adds an image, {size.parameters / 1e6:.2f} M parameters" in text
     assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
 
 
@@ -297,7 +300,7 @@ def test_compares_runs(runs, copy):
     assert pair["count"] == 3 and pair["mean"] == pytest.approx(difference / 3) and (pair["better"], pair["worse"]) == (0, 1)
     text = text_of(render(page))
     assert f"{difference:.3f}".replace("-", "−") in text and "1: galm" in text and "2: run" in text
-    assert page.content["warnings"] == [] and f"{first.result['test_mauc']:.3f}" in text
+    assert page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
 
 
 def test_comparison_warns_when_test_images_differ(runs, copy):

@@ -1,12 +1,15 @@
 """The search's own bookkeeping; what it finds is in end_to_end_test."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
-from galm_tf import pipeline
+from galm_tf import network_size, pipeline
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
-from galm_tf.strategies.tabular import RandomArchitecture
+from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
 from small_domains import few_images
 
 
@@ -35,3 +38,23 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch):
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         whole = pipeline.search(config, folder, prepared, RandomArchitecture).state.phase_seconds
     assert whole["warmup"] > state["phase_seconds"]["warmup"]
+
+
+def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path):
+    config = Config(
+        domain=("sun",), method="exhaustive", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
+        attributes_per_step=2, calibration_images=32, adapt_steps=0, finetune_steps=0, cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    chosen, tables, searches = [], [], []
+    with few_images(12):
+        prepared = pipeline.prepare(config)
+        for number, penalty in enumerate((0.0, 0.02, 100.0)):
+            of_penalty = dataclasses.replace(config, size_penalty=penalty)
+            _, folder = RunFolder.begin_or_resume(str(tmp_path / f"run{number}"), of_penalty)
+            searches.append(pipeline.search(of_penalty, folder, prepared, Exhaustive))
+            chosen.append(np.array(searches[-1].state.chosen))
+            tables.append(folder.read_arrays("tables/round1.npz")["full"])
+    np.testing.assert_allclose(tables[1], tables[0], atol=1e-5)  # AUCs as they are
+    sizes = network_size.relative_sizes(32)
+    assert sizes[chosen[0]].mean() > sizes[chosen[1]].mean() > sizes[chosen[2]].mean()
+    assert (sizes[chosen[2]] == sizes.min()).all()

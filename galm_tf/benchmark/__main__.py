@@ -81,6 +81,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("epochs", 8, "Suites peers and nas: epochs of a child.", lower_bound=1)
     flags.DEFINE_bool("finetune_last", False, "Suite nas: also fine-tune the networks that each method chose last, as suite derived does.")
     flags.DEFINE_list("cells", [], "Table 3 and few_labels: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; few_labels: from all other domains.")
+    flags.DEFINE_list("size_penalties", [], "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.")
     flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
 
 
@@ -151,7 +152,7 @@ def _features(domains: int, own_runs: bool = False) -> list[learner_data.Feature
 
 def _run_choosing(config: Config) -> None:
     run = choosing.run_derived if FLAGS.suite == "derived" else choosing.run_choosing
-    table = run(config, _numbers(FLAGS.repeats), FLAGS.out, _methods_or_all())
+    table = run(config, _numbers(FLAGS.repeats), FLAGS.out, _methods_or_all(), given.numbers("size_penalties", FLAGS.size_penalties, 0.0))
     methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
 
 

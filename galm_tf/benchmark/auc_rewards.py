@@ -13,3 +13,8 @@ def expect_auc(config: Config, suite: str) -> None:
             f"Expected --reward=auc and --reward_data=full in suite {suite}, where networks are judged by their AUC on the "
             f"whole validation set. Received: reward={config.reward} and reward_data={config.reward_data}; leave both out."
         )
+    if config.size_penalty:
+        raise UserError(
+            f"Expected no --size_penalty in suite {suite}, where networks are judged by their AUC alone. Received: "
+            f"size_penalty={config.size_penalty}; leave it out, or compare some by --size_penalties in suites choosing and derived."
+        )

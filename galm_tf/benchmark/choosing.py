@@ -23,7 +23,9 @@ from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import expect_auc
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
+from galm_tf.network_size import network_size
 from galm_tf.reward import RewardTable
+from galm_tf.search_space import Architecture
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
 
@@ -31,10 +33,13 @@ REFERENCE = "galm, reranked"  # the rule of `ControllerTraining.choose`
 SHRUNKEN = "best of shrunken rewards"
 
 
-def run_choosing(config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS)) -> pd.DataFrame:
-    """Test mAUC with shared weights of every rule on every split: columns method, seed, val_mauc, test_mauc.
+def run_choosing(
+    config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS), size_penalties: Sequence[float] = ()
+) -> pd.DataFrame:
+    """Test mAUC with shared weights of every rule on every split: columns method, seed, val_mauc, test_mauc, multiply_adds.
 
-    Rules on the rewards and GALM's are always there, of --method those named. `random` is the mean of all architectures, `oracle` the best by the test images.
+    Rules on the rewards and GALM's are always there, of --method those named, and GALM with each of these size penalties.
+    `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one image, in all networks together.
     """
     _check(config, methods, "choosing")
     rows = []
@@ -43,17 +48,20 @@ def run_choosing(config: Config, splits: Sequence[int], out: str, methods: Seque
         rewards = one_supernet.shared_rewards(of_split, os.path.join(out, f"split{split}"))
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
-        for name, chosen in _choices(validation, config, methods).items():
+        for name, chosen in _choices(validation, config, methods, size_penalties).items():
             means = [float(t.full[judged, chosen[judged]].mean()) for t in (validation, test)]
-            rows.append({"method": name, "seed": split, "val_mauc": means[0], "test_mauc": means[1]})
+            network = _multiply_adds(chosen, config.image_size)
+            rows.append({"method": name, "seed": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network})
         for name, picked in (("random", np.mean), ("oracle", np.max)):
             value = float(picked(test.full[judged], axis=1).mean())
             rows.append({"method": name, "seed": split, "test_mauc": value})
     return pd.DataFrame(rows)
 
 
-def run_derived(config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS)) -> pd.DataFrame:
-    """Test mAUC of every method's fine-tuned networks on every split: columns method, seed, val_mauc, test_mauc.
+def run_derived(
+    config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS), size_penalties: Sequence[float] = ()
+) -> pd.DataFrame:
+    """Test mAUC of every method's fine-tuned networks on every split: columns as of `run_choosing`.
 
     All start from the supernet of `run_choosing`; a finished (split, method) is
     not run again. `random` is one uniform architecture per attribute.
@@ -64,13 +72,15 @@ def run_derived(config: Config, splits: Sequence[int], out: str, methods: Sequen
         of_split = dataclasses.replace(config, split_seed=split)
         path = os.path.join(out, f"split{split}")
         table = one_supernet.shared_rewards(of_split, path).validation
-        choices = {**_choices(table, config, methods), "random": RandomArchitecture(len(table.full), config).choose(None)}
+        choices = _choices(table, config, methods, size_penalties)
+        choices["random"] = RandomArchitecture(len(table.full), config).choose(None)
         prepare = functools.cache(functools.partial(pipeline.prepare, of_split))
-        for name in (REFERENCE, SHRUNKEN, *methods):
+        for name in (REFERENCE, *map(_penalised, size_penalties), SHRUNKEN, *methods):
             if name in choices:  # galm is the reference
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepare, choices[name])
-                rows.append({"method": name, "seed": split, **{k: result[k] for k in ("val_mauc", "test_mauc")}})
+                figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
+                rows.append({"method": name, "seed": split, **figures, "multiply_adds": _multiply_adds(choices[name], config.image_size)})
     return pd.DataFrame(rows)
 
 
@@ -84,9 +94,23 @@ def _file_name(method: str) -> str:
     return method.replace(", ", "-").replace(" ", "-")
 
 
-def _choices(table: RewardTable, config: Config, methods: Sequence[str]) -> dict[str, np.ndarray]:
-    """What GALM, the methods named and every rule take from these rewards: name -> int64 [N]."""
+def _penalised(penalty: float) -> str:
+    return f"galm, size penalty {penalty:g}"
+
+
+def _multiply_adds(chosen: np.ndarray, image_size: int) -> int:
+    """Of one image in the trunk and all towers."""
+    return network_size(map(Architecture.from_number, chosen), image_size).multiply_adds
+
+
+def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:
+    """What GALM, the methods named, GALM with size penalties and every rule take from these rewards: name -> int64 [N]."""
     n, steps = len(table.full), config.rounds * config.controller_steps
+    penalised = {}
+    for penalty in size_penalties:
+        strategy, wanted = METHODS["galm"](n, config), selection.less_size(table, penalty, config.image_size)
+        strategy.train_on_table(wanted, 0, steps)
+        penalised[_penalised(penalty)] = strategy.choose(wanted)
     strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != "random"}
     for strategy in strategies.values():
         if strategy.learns:
@@ -96,6 +120,7 @@ def _choices(table: RewardTable, config: Config, methods: Sequence[str]) -> dict
     log_probs = strategies["galm"].log_probs()
     return {
         REFERENCE: strategies.pop("galm").choose(table),
+        **penalised,
         "galm, most probable": selection.derive(log_probs, None, 1),
         "galm, reranked by shrunken rewards": selection.derive(log_probs, shrunken_table, config.derive_top),
         SHRUNKEN: shrunken.argmax(axis=1),

@@ -38,3 +38,15 @@ def whole_numbers(flag: str, texts: Sequence[str], low: int) -> list[int]:
     numbers = [int(text) for text in texts]
     expect_once(flag, numbers)
     return numbers
+
+
+def numbers(flag: str, texts: Sequence[str], low: float) -> list[float]:
+    """The numbers of a list, which may be empty; raises UserError for other text, one that is not above `low`, or one that is there twice."""
+    try:
+        found = [float(text) for text in texts]
+    except ValueError:
+        found = [float("nan")]
+    if not all(low < value < float("inf") for value in found):
+        raise UserError(f"Expected --{flag} to be numbers above {low:g}. Received: {flag}={','.join(texts)}; separate them by commas.")
+    expect_once(flag, found)
+    return found

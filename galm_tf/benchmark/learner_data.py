@@ -91,6 +91,7 @@ def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> n
     theirs = read_config(path)
     source = transfer.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
     _expect_unseen_test_images(path, theirs, config, prepared)
+    transfer.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 
 

@@ -68,7 +68,7 @@ def _linear(prepared: pipeline.Prepared, config: Config) -> float:
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Mean and standard deviation per method, and the paired difference to a reference with its 95 % interval.
 
-    A column `features`, the same in every row of a method, is kept.
+    A column `features`, the same in every row of a method, is kept, of `multiply_adds` the mean, in millions.
     """
     wide = table.pivot(index="seed", columns="method", values="test_mauc")
     rows = []
@@ -76,6 +76,8 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         first = table[table["method"] == method].iloc[0]
         row = {"method": method, **({"features": first["features"]} if "features" in table else {})}
         row.update({"runs": len(wide), "test_mauc": wide[method].mean(), "std": wide[method].std()})
+        if "multiply_adds" in table:
+            row["million_multiply_adds"] = table.loc[table["method"] == method, "multiply_adds"].mean() / 1e6
         if method != reference and len(wide) > 1:
             keys = ("difference", "low", "high")
             row.update(zip(keys, paired_interval(wide[reference], wide[method])))

@@ -15,6 +15,7 @@ from galm_tf.benchmark.timing import Case, compare
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import WIDTH_BLOCKS, columns, gates_from_indices
+from galm_tf.network_size import tower_size
 from galm_tf.search_space import Architecture
 from galm_tf.supernet import Supernet, build_supernet, build_trunk, margins
 
@@ -28,7 +29,8 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
     supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
     x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
     maps = [tf.constant(m) for m in supernet.trunk(x, training=True)]
-    flops = 3.0 * config.batch_size * sum(tower_flops(Architecture.from_number(n), config.image_size) for n in numbers)
+    work = sum(tower_size(Architecture.from_number(n), config.image_size).multiply_adds for n in numbers)
+    flops = 6.0 * config.batch_size * work  # two each; backward counts twice
     ids, gates = tf.range(_N), gates_from_indices(search_space.all_indices()[numbers])
     stacked = _gradient_step(
         lambda: margins(supernet.tower_logits(maps, ids, gates, tf.shape(x)[0])), list(supernet.towers.trainable_variables)
@@ -117,20 +119,6 @@ def plain_tower(a: Architecture, shapes) -> tf.keras.Model:
         x = k.Dense(a.fc2_width, activation="relu")(x)
     z = k.Dense(2)(x)
     return tf.keras.Model(maps, k.Lambda(lambda t: t[:, 1:] - t[:, :1])(z))
-
-
-def tower_flops(a: Architecture, image_size: int) -> float:
-    """Operations (2 per multiply-add) of one forward pass of one image through a tower, convolutions and Fcs only."""
-    side = image_size // 8
-    half, trunk = side // 2, search_space.TRUNK_CHANNELS
-    skip4 = sum(c for c, on in zip(trunk, (a.conv1_conv4, a.conv2_conv4)) if on)
-    skip5 = sum(c for c, on in zip(trunk, (a.conv1_conv5, a.conv2_conv5, a.conv3_conv5)) if on)
-    conv4 = side**2 * search_space.CONV4_CHANNELS * (a.conv4_kernel**2 * trunk[2] + skip4)
-    conv5 = half**2 * search_space.CONV5_CHANNELS * (a.conv5_kernel**2 * search_space.CONV4_CHANNELS + skip5)
-    flat = (half // 2) ** 2 * search_space.CONV5_CHANNELS
-    wide = a.fc1_width * a.fc2_width if a.fc3_input == "fc2" else 0
-    last = a.fc2_width if a.fc3_input == "fc2" else a.fc1_width
-    return 2.0 * (conv4 + conv5 + flat * a.fc1_width + wide + 2 * last)
 
 
 def measure_inference(config: Config, repeats: int) -> pd.DataFrame:

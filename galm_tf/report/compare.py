@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 
 from galm_tf.config import Config
 from galm_tf.report import figures, rivals
-from galm_tf.report.page import Page, duration, figure
+from galm_tf.report.page import Page, duration, figure, millions
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.report.single import setting_text
 from galm_tf.run_folder import FREE_SETTINGS
@@ -27,6 +27,8 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("regret", lambda r: figure(r.result["search"].get("regret"), 3)),
     ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2)),
     ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}"),
+    ("multiply-adds an image", lambda r: millions(r.size.multiply_adds)),
+    ("parameters", lambda r: millions(r.size.parameters)),
     ("time", lambda r: duration(r.result["seconds_total"])),
 )
 

@@ -52,7 +52,7 @@ def render(page: Page) -> str:
         loader=jinja2.PackageLoader("galm_tf.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, percent=percent, score=score, duration=duration, signed=signed)
+    environment.filters.update(figure=figure, percent=percent, score=score, duration=duration, signed=signed, millions=millions)
     return environment.get_template(page.template).render(
         **page.content,
         figures=page.figures,
@@ -94,6 +94,12 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def millions(count: int) -> str:
+    """A large number in millions, to three digits."""
+    value = count / 1e6
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} M"
 
 
 def _template(name: str) -> str:

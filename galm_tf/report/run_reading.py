@@ -11,6 +11,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.network_size import Size, network_size
 from galm_tf.run_folder import read_config, read_policy
 from galm_tf.search_space import Architecture
 
@@ -73,6 +74,12 @@ class FinishedRun:
     def architectures(self) -> dict[str, Architecture]:
         """Attribute name -> its chosen architecture in canonical form."""
         return {name: Architecture.from_json(row["architecture"]).canonical() for name, row in self.rows.items()}
+
+    @property
+    def size(self) -> Size:
+        """Of all its networks together; counted where a run of an earlier version does not say."""
+        stored = self.result.get("network")
+        return Size(**stored) if stored else network_size(self.architectures.values(), self.config.image_size)
 
 
 def read_run(path: str) -> FinishedRun:

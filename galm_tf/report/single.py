@@ -14,6 +14,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.matches import is_close
+from galm_tf.network_size import tower_size
 from galm_tf.report import analysis, figures, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
@@ -123,6 +124,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "val_mauc": result["val_mauc"],
         "tested": result["num_attributes_tested"],
         "searched": result["num_attributes"],
+        "size": run.size,
         "rewarded": result.get("num_attributes_rewarded"),
         "images": result["num_images"],
         "unseen": result.get("class_disjoint", True),
@@ -223,11 +225,11 @@ def _attribute_rows(
     starts, words = _starts(run), {} if relations["missing"] else relations["correlated"]["words"]
     rows = []
     for name, row in run.rows.items():
-        text = run.architectures[name].describe()
+        text, size = run.architectures[name].describe(), tower_size(run.architectures[name], run.config.image_size)
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({
-            "name": shown[name], "judge": _judge(row), "network": places[text], "text": text, **figures_of, **more,
+            "name": shown[name], "judge": _judge(row), "network": places[text], "text": text, **figures_of, **more, "size": size,
             "ridge": plain.aucs.get(name) if plain else None, "start": starts.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows

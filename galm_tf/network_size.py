@@ -1,0 +1,102 @@
+"""How large a network is: multiply-adds of one image, and parameters. No TensorFlow here.
+
+Counted are convolutions and fully connected layers of the networks as they are
+derived and exported; pools, batch norms and ReLUs are little beside them. A
+tower reads the shared trunk, which is counted once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+
+from galm_tf import search_space
+from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, TRUNK_CHANNELS, TRUNK_KERNELS, Architecture
+
+_TRUNK_SHRINKS = 8  # side of an image by that of Conv-3's pooled map
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What one image costs, and what is stored."""
+
+    multiply_adds: int
+    parameters: int
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.multiply_adds + other.multiply_adds, self.parameters + other.parameters)
+
+    def to_json(self) -> dict[str, int]:
+        return dataclasses.asdict(self)
+
+
+def network_size(architectures: Iterable[Architecture], image_size: int) -> Size:
+    """Of a derived network: the trunk and a tower per architecture."""
+    return sum((tower_size(a, image_size) for a in architectures), trunk_size(image_size))
+
+
+def trunk_size(image_size: int) -> Size:
+    """Of Conv-1 to Conv-3 with fixed batch norms."""
+    return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
+
+
+def tower_size(architecture: Architecture, image_size: int) -> Size:
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms."""
+    return Size(_tower_multiply_adds(architecture, image_size), _tower_parameters(architecture, image_size))
+
+
+@functools.lru_cache(maxsize=4)
+def relative_sizes(image_size: int) -> np.ndarray:
+    """log2 of the multiply-adds of every architecture's tower, less its mean: float64 [2304], read-only.
+
+    One more is twice the work.
+    """
+    towers = [_tower_multiply_adds(Architecture.from_number(n), image_size) for n in range(search_space.NUM_ARCHITECTURES)]
+    sizes = np.log2(np.array(towers, np.float64))
+    sizes -= sizes.mean()
+    sizes.flags.writeable = False
+    return sizes
+
+
+def _trunk_multiply_adds(image_size: int) -> int:
+    total, side, channels = 0, image_size, 3
+    for filters, kernel in zip(TRUNK_CHANNELS, TRUNK_KERNELS):
+        total += side**2 * kernel**2 * channels * filters
+        side, channels = side // 2, filters
+    return total
+
+
+def _trunk_parameters() -> int:
+    """Kernels, biases, and a scale and a shift for each channel of the batch norms."""
+    inputs = (3, *TRUNK_CHANNELS)
+    return sum(k**2 * c * f + 3 * f for c, f, k in zip(inputs, TRUNK_CHANNELS, TRUNK_KERNELS))
+
+
+def _tower_multiply_adds(architecture: Architecture, image_size: int) -> int:
+    side = image_size // _TRUNK_SHRINKS
+    inputs4, inputs5 = _conv_inputs(architecture)
+    fcs = sum(inputs * outputs for inputs, outputs in _fc_shapes(architecture, image_size))
+    return side**2 * inputs4 * CONV4_CHANNELS + (side // 2) ** 2 * inputs5 * CONV5_CHANNELS + fcs
+
+
+def _tower_parameters(architecture: Architecture, image_size: int) -> int:
+    inputs4, inputs5 = _conv_inputs(architecture)
+    fcs = sum((inputs + 1) * outputs for inputs, outputs in _fc_shapes(architecture, image_size))
+    return (inputs4 + 3) * CONV4_CHANNELS + (inputs5 + 3) * CONV5_CHANNELS + fcs
+
+
+def _conv_inputs(a: Architecture) -> tuple[int, int]:
+    """Values that one output of Conv-4 and one of Conv-5 reads: the kernel's, and those of the open skips."""
+    skips4 = sum(c for c, on in zip(TRUNK_CHANNELS, (a.conv1_conv4, a.conv2_conv4)) if on)
+    skips5 = sum(c for c, on in zip(TRUNK_CHANNELS, (a.conv1_conv5, a.conv2_conv5, a.conv3_conv5)) if on)
+    return a.conv4_kernel**2 * TRUNK_CHANNELS[-1] + skips4, a.conv5_kernel**2 * CONV4_CHANNELS + skips5
+
+
+def _fc_shapes(a: Architecture, image_size: int) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each fully connected layer; the last gives the margin alone."""
+    flat = (image_size // _TRUNK_SHRINKS // 4) ** 2 * CONV5_CHANNELS
+    widths = [flat, a.fc1_width, *([a.fc2_width] if a.fc3_input == "fc2" else []), 1]
+    return list(zip(widths[:-1], widths[1:]))

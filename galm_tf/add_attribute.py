@@ -299,6 +299,7 @@ def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNe
     network = DerivedNetwork(architectures, {**finished.source.weights, **towers}, search.config.image_size)
     calibration = np.asarray(prepared.images[search.validation.calibration_index(final=True)])
     network.calibrate(scale_images(tf.constant(calibration)))
+    pipeline.attach_readout(network, search, calibration)
     return network
 
 
@@ -337,7 +338,7 @@ def _network_size(result: dict[str, Any], image_size: int) -> Size:
     if "network" in result:
         return Size(**result["network"])
     rows = pipeline.searched_rows(result).values()
-    return network_size((search_space.Architecture.from_json(row["architecture"]) for row in rows), image_size)
+    return network_size((search_space.Architecture.from_json(row["architecture"]) for row in rows), image_size, readout=False)
 
 
 def _joined_policy(search: Search, finished: Finished) -> dict[str, np.ndarray]:

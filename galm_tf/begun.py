@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any, Mapping
 
+from galm_tf.config import unstated
 from galm_tf.errors import UserError
 from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.whole_file import whole_file
@@ -25,9 +26,10 @@ def expect_same_settings(path: str, asked: Mapping[str, Any]) -> None:
         return
     with open(path, encoding="utf-8") as file:
         begun = json.load(file)
-    other = next((k for k in asked if asked[k] != begun.get(k) and k not in FREE_SETTINGS), None)
+    begun = {k: begun[k] if k in begun else unstated(k) for k in asked}
+    other = next((k for k in asked if asked[k] != begun[k] and k not in FREE_SETTINGS), None)
     if other:
         raise UserError(
             f"Expected the settings that {os.path.dirname(path)} was begun with. Received: {other}={asked[other]} now, "
-            f"{begun.get(other)} there; name another folder by --out."
+            f"{begun[other]} there; name another folder by --out."
         )

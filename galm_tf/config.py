@@ -22,9 +22,17 @@ TRANSFER_PARTS = ("policy", "trunk", "towers")
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
 
 
-def _setting(default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None):
-    """A field with what its flag and its check need; bounds are inclusive."""
-    meta = {"help": text, "choices": choices, "low": low, "high": high}
+_SAME = object()
+
+
+def _setting(
+    default: Any, text: str, choices: Optional[tuple[str, ...]] = None, low: Any = None, high: Any = None, before: Any = _SAME
+):
+    """A field with what its flag and its check need; bounds are inclusive.
+
+    before: what files mean that do not state it, since they were written before the setting was there; the default when left out.
+    """
+    meta = {"help": text, "choices": choices, "low": low, "high": high, "before": default if before is _SAME else before}
     if isinstance(default, tuple):
         return dataclasses.field(default_factory=lambda: default, metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -71,6 +79,7 @@ class Config:
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
+    freeze_trunk: bool = _setting(False, "Leave the trunk as the source run has it: where labels are few, it is a better one than they can teach.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
@@ -109,6 +118,7 @@ class Config:
     finetune_steps: int = _setting(480, "Steps on training and validation images before the one test.", low=0)
     adapt_learning_rate: float = _setting(5e-4, "Peak learning rate of the adaptation.", low=0.0)
     finetune_learning_rate: float = _setting(2e-3, "Peak learning rate of fine-tuning, which is most of the training on all classes.", low=0.0)
+    readout_share: float = _setting(0.6, "Share, in every attribute's score, of a linear reading of Conv-3 beside its tower, fitted in closed form after training; 0 leaves it out (paper).", low=0.0, high=1.0, before=0.0)
     threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
 
     def __post_init__(self) -> None:
@@ -143,6 +153,12 @@ class Config:
                 f"Expected --transfer to name some of {', '.join(TRANSFER_PARTS)}. Received: "
                 f"transfer={','.join(self.transfer) or '(nothing)'}; leave it out for all."
             )
+        if self.freeze_trunk and self.source_run and ("trunk" not in self.transfer or self.transfer_gate_steps):
+            raise UserError(
+                "Expected a trunk from the source, come what may, with --freeze_trunk. Received: "
+                f"transfer={','.join(self.transfer)} and transfer_gate_steps={self.transfer_gate_steps}; hand the trunk over "
+                "without a trial, or leave --freeze_trunk out."
+            )
         if self.reward_data == "batch" and self.method not in ("galm", "random"):
             raise UserError(
                 f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "
@@ -158,6 +174,11 @@ class Config:
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
             )
+
+    @property
+    def trunk_learns(self) -> bool:
+        """Whether training moves the trunk."""
+        return not (self.freeze_trunk and self.source_run)
 
     @property
     def finetunes_on_validation(self) -> bool:
@@ -181,7 +202,15 @@ class Config:
                 near = difflib.get_close_matches(key, names, 1)
                 hint = f" Did you mean {near[0]}?" if near else ""
                 raise UserError(f"Expected settings known to this version. Received: {key}={value[key]!r}.{hint}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        stated = {**{name: unstated(name) for name in names}, **value}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()})
+
+
+def unstated(name: str) -> Any:
+    """What a file of settings means that does not state one of them; None for what is no setting."""
+    field = next((f for f in dataclasses.fields(Config) if f.name == name), None)
+    value = None if field is None else field.metadata["before"]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_field(field: dataclasses.Field, value: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Callable, Mapping, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import layers
+from galm_tf import layers, readout
 from galm_tf.layers import BN_EPSILON
 from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, TRUNK_CHANNELS, Architecture
 
@@ -133,12 +133,26 @@ class DerivedNetwork(tf.Module):
         order = self.conv5.order
         self.bn5 = _FixedBatchNorm(weights["bn5/gamma"][order], weights["bn5/beta"][order], "bn5")
         self.head = _Head(architectures, weights, self.conv5, side // 4)
+        self._readout: Optional[tuple[tf.Variable, ...]] = None
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
         maps, skips4, skips5 = self._sources(images)
         x = self.bn4(self.conv4(maps[2], skips4))
-        return self.head(self.bn5(self.conv5(x, skips5)))
+        margins = self.head(self.bn5(self.conv5(x, skips5)))
+        if self._readout is None:
+            return margins
+        keep, weights, biases = self._readout
+        return margins * keep + tf.matmul(readout.pooled(maps[2]), weights) + biases
+
+    def attach(self, beside: readout.Readout) -> None:
+        """Reads Conv-3 beside the towers from now on."""
+        names = ("keep", "weights", "biases")
+        self._readout = tuple(tf.Variable(getattr(beside, name), name=f"readout_{name}") for name in names)
+
+    def readout_features(self, images: tf.Tensor) -> tf.Tensor:
+        """What is read of scaled images: [B, D]."""
+        return readout.pooled(self.trunk(images)[2])
 
     def calibrate(self, images: tf.Tensor) -> None:
         """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3]."""

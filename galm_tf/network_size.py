@@ -14,9 +14,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from galm_tf import search_space
-from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, TRUNK_CHANNELS, TRUNK_KERNELS, Architecture
+from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, READOUT_SIDE, TRUNK_CHANNELS, TRUNK_KERNELS, Architecture
 
 _TRUNK_SHRINKS = 8  # side of an image by that of Conv-3's pooled map
+READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Size:
         return dataclasses.asdict(self)
 
 
-def network_size(architectures: Iterable[Architecture], image_size: int) -> Size:
-    """Of a derived network: the trunk and a tower per architecture."""
-    return sum((tower_size(a, image_size) for a in architectures), trunk_size(image_size))
+def network_size(architectures: Iterable[Architecture], image_size: int, readout: bool) -> Size:
+    """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not."""
+    return sum((tower_size(a, image_size, readout) for a in architectures), trunk_size(image_size))
 
 
 def trunk_size(image_size: int) -> Size:
@@ -43,9 +44,10 @@ def trunk_size(image_size: int) -> Size:
     return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
 
 
-def tower_size(architecture: Architecture, image_size: int) -> Size:
-    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms."""
-    return Size(_tower_multiply_adds(architecture, image_size), _tower_parameters(architecture, image_size))
+def tower_size(architecture: Architecture, image_size: int, readout: bool) -> Size:
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of the reading beside them if there is one."""
+    tower = Size(_tower_multiply_adds(architecture, image_size), _tower_parameters(architecture, image_size))
+    return tower + Size(READ, READ + 2) if readout else tower  # its bias, and a factor of the tower's margin
 
 
 @functools.lru_cache(maxsize=4)

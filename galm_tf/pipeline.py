@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, plots, scoring, search_space, selection, transfer
+from galm_tf import evaluate, export, plots, readout, ridge, scoring, search_space, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
@@ -30,7 +30,7 @@ from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.network_size import network_size, tower_size
+from galm_tf.network_size import Size, network_size, tower_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search
@@ -176,7 +176,23 @@ def derive_network(search: Search) -> DerivedNetwork:
     weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)
     network.calibrate(scale_images(tf.constant(calibration)))
+    attach_readout(network, search, calibration)
     return network
+
+
+def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray) -> None:
+    """Fits the reading of Conv-3 that the search chose a penalty for, on all images that train; nothing where it chose none.
+
+    images: uint8 [m, S, S, 3], some training images, to scale it by.
+    """
+    if search.state.readout_penalty is None:
+        return
+    index = search.validation.readout_index(final=True)
+    features, labels = search.validation.readout_features(index), search.domain.labels[index]
+    (fitted,) = ridge.fit(features, labels, [search.state.readout_penalty])
+    scaled = scale_images(tf.constant(images))
+    margins, seen = network(scaled).numpy(), network.readout_features(scaled).numpy()
+    network.attach(readout.blend(fitted, search.config.readout_share, margins, seen))
 
 
 def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:
@@ -223,7 +239,8 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "per_attribute": per_attribute,
         "transfer": state.transfer,
         "choice_frequencies": selection.choice_frequencies(state.chosen),
-        "network": network_size(map(search_space.Architecture.from_number, state.chosen), config.image_size).to_json(),
+        "network": _size(search).to_json(),
+        "readout": None if state.readout_penalty is None else {"share": config.readout_share, "penalty": state.readout_penalty},
         "search": {
             **state.search,
             "seconds": sum(state.phase_seconds.values()),
@@ -231,6 +248,12 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
             "architectures_scored": state.architectures_scored,
         },
     }
+
+
+def _size(search: Search) -> Size:
+    """Of the trunk and all chosen networks."""
+    architectures = map(search_space.Architecture.from_number, search.state.chosen)
+    return network_size(architectures, search.config.image_size, search.state.readout_penalty is not None)
 
 
 def _trained_classes(prepared: Prepared) -> list[str]:
@@ -251,7 +274,7 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "threshold": threshold,
         "architecture": architecture.to_json(),
         "description": architecture.describe(),
-        **tower_size(architecture, search.config.image_size).to_json(),
+        **tower_size(architecture, search.config.image_size, state.readout_penalty is not None).to_json(),
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
     if row["test_auc"] is None:

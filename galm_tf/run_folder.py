@@ -22,7 +22,7 @@ from typing import Any, Iterator, Mapping, Optional
 import numpy as np
 
 import galm_tf
-from galm_tf.config import Config
+from galm_tf.config import Config, unstated
 from galm_tf.errors import UserError
 from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import whole_file
@@ -170,8 +170,9 @@ class RunFolder:
 
 def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str) -> str:
     """Which settings of a continuation differ from those of what it continues, in words; empty when none do."""
-    different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != theirs.get(k)]
-    return "; ".join(f"{k}={ours[k]} now, {theirs.get(k)} in the {place}" for k in different)
+    before = {k: theirs[k] if k in theirs else unstated(k) for k in ours}
+    different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != before[k]]
+    return "; ".join(f"{k}={ours[k]} now, {before[k]} in the {place}" for k in different)
 
 
 def _expect_new(path: str) -> None:

@@ -7,7 +7,7 @@ from typing import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import search_space
+from galm_tf import readout, search_space
 from galm_tf.gates import gates_from_indices
 from galm_tf.reward import ScoringImages
 from galm_tf.supernet import Supernet, margins
@@ -45,10 +45,17 @@ class Scoring:
         parts = [[m.numpy() for m in self._features(tf.constant(batch))] for batch in batches]
         return tuple(np.concatenate(maps) for maps in zip(*parts))
 
+    def readout_features(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """What `readout` reads of uint8 image batches, with fixed batch norms: float32 [n, D]."""
+        return np.concatenate([readout.pooled(self._features(tf.constant(batch))[2]).numpy() for batch in batches])
+
     def score_chosen(
-        self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int]
+        self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int], calibration: bool = False
     ) -> np.ndarray:
-        """Margins of one architecture per attribute on the scored images: float32 [n, len(attribute_ids)]."""
+        """Margins of one architecture per attribute on the scored images: float32 [n, len(attribute_ids)].
+
+        calibration: on those of calibration too, which come first.
+        """
         maps = [tf.constant(m) for m in images.maps]
         statistics = tf.constant(images.statistics_images, tf.int32)
         side, count = images.maps[2].shape[1], len(images.maps[2])
@@ -57,7 +64,7 @@ class Scoring:
         ids = tf.constant(np.asarray(attribute_ids, np.int32))
         starts = range(0, len(attribute_ids), block)
         parts = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts]
-        return tf.concat(parts, axis=1).numpy()[images.num_calibration :]
+        return tf.concat(parts, axis=1).numpy()[0 if calibration else images.num_calibration :]
 
     def _tower_margins(self, maps, ids, indices, statistics):
         return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics))

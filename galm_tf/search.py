@@ -49,7 +49,8 @@ class State:
       phase, step: the next step to take, `step` within the phase.
       chosen: number of each attribute's architecture, once derived.
       best_mauc, best_step: best validation of the adaptation so far.
-      val_auc, thresholds: per attribute at that best; None where validation cannot judge.
+      val_auc, thresholds: per attribute at that best, with its readout; None where validation cannot judge.
+      readout_penalty: of the reading of Conv-3 beside the towers; None without one.
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
@@ -65,6 +66,7 @@ class State:
     best_step: int = -1
     val_auc: list[Optional[float]] = dataclasses.field(default_factory=list)
     thresholds: list[Optional[float]] = dataclasses.field(default_factory=list)
+    readout_penalty: Optional[float] = None
     architectures_scored: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
     records: int = 0
@@ -331,14 +333,21 @@ class Search:
             if mauc is None or mauc > self.state.best_mauc:
                 self._keep_best(int(stop), mauc, *validated)
         self._assign(self.supernet.variables, self.best)
+        if self.config.readout_share:
+            self.state.readout_penalty, validated = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
+            self._keep_figures(evaluate.mean_auc(validated[0]), *validated)
 
     def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, probabilities) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
+        self.state.best_step = step
+        self._keep_figures(mauc, aucs, labels, probabilities)
+        self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
+
+    def _keep_figures(self, mauc: Optional[float], aucs, labels, probabilities) -> None:
         thresholds = evaluate.choose_thresholds(labels, probabilities, self.config.threshold_metric)
-        self.state.best_mauc, self.state.best_step = mauc if mauc is not None else -1.0, step
+        self.state.best_mauc = mauc if mauc is not None else -1.0
         self.state.val_auc = [None if np.isnan(a) else float(a) for a in aucs]
         self.state.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
-        self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
 
     # ---- Checkpoints -------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ NUM_DISTINCT: int = 1536  # `canonical_numbers` has this many values; a test cou
 TRUNK_CHANNELS = (16, 32, 64)  # Conv-1, Conv-2, Conv-3
 TRUNK_KERNELS = (7, 3, 3)
 CONV4_CHANNELS, CONV5_CHANNELS = 32, 16
+READOUT_SIDE = 4  # positions of Conv-3's map that a linear reading keeps, each way; not part of the space
 FC_WIDTHS = (64, 128, 256)
 KERNELS = (3, 5)
 

@@ -40,9 +40,9 @@ class SupernetTraining:
         augment: Optional[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = None,
     ) -> None:
         self.supernet = supernet
-        trainable = supernet.trainable
-        stacked = frozenset(n for n, v in trainable.items() if n.split("/")[0] in supernet.tower_layer_names)
-        self.optimizer = LazyAdam(trainable, stacked)
+        stacked = frozenset(n for n in supernet.trainable if n.split("/")[0] in supernet.tower_layer_names)
+        self._trained = {n: v for n, v in supernet.trainable.items() if config.trunk_learns or n in stacked}
+        self.optimizer = LazyAdam(self._trained, stacked)
         self._labels = tf.constant(labels, tf.float32)
         self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
         self._weight_decay = config.weight_decay
@@ -66,15 +66,14 @@ class SupernetTraining:
         """
         labels = tf.gather(tf.gather(self._labels, index), attribute_ids, axis=1)
         images = self.supernet.scale(self._augment(images, seed))
-        trainable = self.supernet.trainable
         with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
             logits = self.supernet.supernet(
                 [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed], training=True
             )
             margins = supernet_lib.margins(logits)
             loss = masked_loss(labels, margins, tf.gather(self._log_weights, attribute_ids))
-        gradients = tape.gradient(loss, list(trainable.values()))
-        self.optimizer.apply(dict(zip(trainable, gradients)), learning_rate, self._weight_decay)
+        gradients = tape.gradient(loss, list(self._trained.values()))
+        self.optimizer.apply(dict(zip(self._trained, gradients)), learning_rate, self._weight_decay)
         return {"loss": loss}
 
 

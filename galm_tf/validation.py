@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Optional, Sequence
 
 import numpy as np
+import tensorflow as tf
 from scipy.special import expit
 
-from galm_tf import evaluate, search_space
+from galm_tf import evaluate, readout, ridge, search_space
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
@@ -82,6 +83,31 @@ class Validation:
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
         return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._log_weights)
+
+    def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `judge`, with a reading of Conv-3 beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
+        images = self.scoring_images(recalibrated=True)
+        leading = images.num_calibration
+        margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
+        features = readout.pooled(tf.constant(images.maps[2])).numpy()
+        train = self.readout_index()
+        fits = list(ridge.fit(self.readout_features(train), self._domain.labels[train], ridge.PENALTIES))
+        best = ridge.choose(fits, features[leading:], images.labels)
+        blend = readout.blend(fits[best], share, margins[:leading], features[:leading])
+        margins = blend(margins[leading:], features[leading:])
+        aucs = evaluate.auc_per_attribute(images.labels, margins)
+        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._log_weights))
+
+    def readout_index(self, final: bool = False) -> np.ndarray:
+        """Images that the reading of Conv-3 is fitted on: int64; `final` as of `calibration_index`."""
+        index = self._split.train
+        if final and self._config.finetunes_on_validation:
+            index = np.concatenate([index, self._split.validation])
+        return index[np.isfinite(self._domain.labels[index]).any(axis=1)]
+
+    def readout_features(self, index: np.ndarray) -> np.ndarray:
+        """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
+        return self.scoring.readout_features(image_batches(self._images, index))
 
     def scoring_images(self, group: Optional[int] = None, count: int = 0, recalibrated: bool = False) -> ScoringImages:
         """Trunk features of calibration and validation images.

@@ -161,7 +161,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
 
 
 def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):
-    config = dataclasses.replace(settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, method="random")
+    config = dataclasses.replace(settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, readout_share=0.0, method="random")
     prepared = pipeline.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
     monkeypatch.setattr(search, "checkpoint", lambda: None)

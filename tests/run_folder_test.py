@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from galm_tf import run_folder
+from galm_tf import begun, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
@@ -223,3 +223,19 @@ def test_environment_names_versions_and_commit(monkeypatch):
     assert found["commit"] is None or len(found["commit"]) == 40
     monkeypatch.setenv("PATH", "")
     assert run_folder.environment()["commit"] is None  # no git to be found
+
+
+def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_was_there(folder, path, tmp_path):
+    stored = folder.read_json("config.json")
+    for name in ("readout_share", "size_penalty"):
+        del stored[name]
+    folder.write_json("config.json", stored)
+    assert run_folder.read_config(path) == dataclasses.replace(CONFIG, readout_share=0.0)
+    ours = CONFIG.to_json()
+    assert run_folder.other_settings({**ours, "vary": "seed"}, stored, "table") == (
+        "readout_share=0.6 now, 0.0 in the table; vary=seed now, None in the table"
+    )
+    begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), stored)
+    begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "format": stored["format"]})
+    with pytest.raises(UserError, match="Received: readout_share=0.6 now, 0.0 there"):
+        begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), ours)

@@ -133,6 +133,26 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     assert gaps[0] > 1.0 > abs(gaps[1]), gaps
 
 
+def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_path):
+    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2)
+    given = transfer.read_source(source[1], config)
+    trunks, towers = [], []
+    for frozen in (True, False):
+        of_run = dataclasses.replace(config, freeze_trunk=frozen)
+        folder = RunFolder.create(str(tmp_path / f"frozen{frozen}"), of_run)
+        search = pipeline.search(of_run, folder, pipeline.prepare(of_run), ControllerTraining)
+        parts = _weights(search)
+        trunks.append([np.array_equal(parts["trunk"][name], given.weights[name]) for name in ("conv1/kernel", "conv3/bias", "bn2/gamma")])
+        towers.append(any(np.array_equal(row, parts["towers"]["head/fc3_bias"][0]) for row in given.weights["head/fc3_bias"]))
+    assert trunks == [[True] * 3, [False] * 3] and towers == [False, False]
+
+
+@pytest.mark.parametrize("change", [dict(transfer=("towers",)), dict(transfer_gate_steps=5)])
+def test_a_frozen_trunk_must_be_the_sources(change):
+    with pytest.raises(UserError, match="Expected a trunk from the source, come what may, with --freeze_trunk. Received: transfer="):
+        Config(source_run=("a",), freeze_trunk=True, **{"transfer": ("trunk", "towers"), **change})
+
+
 def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
     cosines = np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)[:, np.random.default_rng(0).permutation(20)]
     monkeypatch.setattr(Search, "trial_table", lambda self, steps: steps)

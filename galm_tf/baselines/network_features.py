@@ -13,7 +13,6 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import layers
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
@@ -23,7 +22,6 @@ from galm_tf.transfer import Source
 
 VGG16_SIZE = 224  # pixels; its fully connected layers take no other
 _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
-_TRUNK_SIDE = 4  # positions kept of Conv-3's map, each way
 
 
 def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, config: Config) -> np.ndarray:
@@ -41,11 +39,7 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     scoring = Scoring(supernet)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
-    parts = []
-    for batch in image_batches(images, np.arange(len(images))):
-        conv3 = scoring.trunk_features([batch])[2]
-        parts.append(layers.average_pool_to(tf.constant(conv3), _TRUNK_SIDE).numpy().reshape(len(batch), -1))
-    return np.concatenate(parts)
+    return scoring.readout_features(image_batches(images, np.arange(len(images))))
 
 
 def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:

@@ -100,7 +100,7 @@ def _penalised(penalty: float) -> str:
 
 def _multiply_adds(chosen: np.ndarray, image_size: int) -> int:
     """Of one image in the trunk and all towers."""
-    return network_size(map(Architecture.from_number, chosen), image_size).multiply_adds
+    return network_size(map(Architecture.from_number, chosen), image_size, readout=False).multiply_adds
 
 
 def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:

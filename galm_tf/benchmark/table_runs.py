@@ -19,7 +19,7 @@ from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.config import Config
 from galm_tf.run_folder import read_config
 
-SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps")  # without a source no number depends on them
+SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # without a source no number depends on them
 
 
 class TableRuns:

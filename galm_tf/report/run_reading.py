@@ -11,7 +11,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.network_size import Size, network_size
+from galm_tf.network_size import Size, network_size, tower_size
 from galm_tf.run_folder import read_config, read_policy
 from galm_tf.search_space import Architecture
 
@@ -79,7 +79,14 @@ class FinishedRun:
     def size(self) -> Size:
         """Of all its networks together; counted where a run of an earlier version does not say."""
         stored = self.result.get("network")
-        return Size(**stored) if stored else network_size(self.architectures.values(), self.config.image_size)
+        return Size(**stored) if stored else network_size(self.architectures.values(), self.config.image_size, readout=False)
+
+    def tower_size(self, name: str) -> Size:
+        """Of an attribute's own layers, likewise."""
+        row = self.rows[name]
+        if "multiply_adds" in row:
+            return Size(row["multiply_adds"], row["parameters"])
+        return tower_size(self.architectures[name], self.config.image_size, readout=False)
 
 
 def read_run(path: str) -> FinishedRun:

@@ -14,7 +14,6 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.matches import is_close
-from galm_tf.network_size import tower_size
 from galm_tf.report import analysis, figures, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
@@ -125,6 +124,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "tested": result["num_attributes_tested"],
         "searched": result["num_attributes"],
         "size": run.size,
+        "readout": result.get("readout"),
         "rewarded": result.get("num_attributes_rewarded"),
         "images": result["num_images"],
         "unseen": result.get("class_disjoint", True),
@@ -225,7 +225,8 @@ def _attribute_rows(
     starts, words = _starts(run), {} if relations["missing"] else relations["correlated"]["words"]
     rows = []
     for name, row in run.rows.items():
-        text, size = run.architectures[name].describe(), tower_size(run.architectures[name], run.config.image_size)
+        text = run.architectures[name].describe()
+        size = run.tower_size(name)
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({

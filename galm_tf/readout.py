@@ -1,0 +1,63 @@
+"""A linear reading of Conv-3 beside every tower: ridge regression on the trunk's last map, averaged with the tower's margin.
+
+Not in the paper. Towers are trained on few classes and learn them by heart; a reading in closed form on the trunk that
+they share errs otherwise, and the mean of both orders images of unseen classes better than either (BUILD.md, "Measured").
+Its penalty is chosen on validation images by weights that have not seen them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf import layers
+from galm_tf.ridge import Ridge
+from galm_tf.search_space import READOUT_SIDE
+
+
+def pooled(conv3: tf.Tensor) -> tf.Tensor:
+    """What is read: [B, h, h, C] -> [B, 16 C], averaged to 4×4 positions."""
+    small = layers.average_pool_to(conv3, READOUT_SIDE)
+    return tf.reshape(small, [-1, READOUT_SIDE**2 * int(conv3.shape[-1])])
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """margins = keep · the tower's + pooled(Conv-3) @ weights + biases.
+
+    Attributes:
+      keep: float32 [N].
+      weights: float32 [D, N].
+      biases: float32 [N].
+    """
+
+    keep: np.ndarray
+    weights: np.ndarray
+    biases: np.ndarray
+
+    def __call__(self, margins: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Margins [n, N] of towers and features [n, D] of the same images -> margins [n, N]."""
+        return margins * self.keep + features @ self.weights + self.biases
+
+
+def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray) -> Readout:
+    """The mean of a tower's margin and the reading of it, once both spread alike.
+
+    The reading takes mean and deviation of the tower's margins on the same images, so that the blend still is a log-odds.
+
+    Args:
+      ridge: of N attributes.
+      share: of the reading, in [0, 1].
+      margins: [n, N] of the towers on some training images.
+      features: [n, D] of the same.
+    """
+    scores = ridge(features)
+    spread = scores.std(axis=0)
+    says = spread > 1e-6  # a label that is known of no image, or of one kind only, is not read
+    ratio = share * np.divide(margins.std(axis=0), spread, out=np.zeros_like(spread), where=says)
+    keep = np.where(says, 1.0 - share, 1.0)
+    weights = ridge.weights * ratio
+    biases = (1.0 - keep) * margins.mean(axis=0) + ratio * (ridge.biases - scores.mean(axis=0))
+    return Readout(*(value.astype(np.float32) for value in (keep, weights, biases)))

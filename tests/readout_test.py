@@ -1,0 +1,134 @@
+"""The linear reading of Conv-3: its ridge regression, how it joins a tower's margin, and what is deployed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from galm_tf import evaluate, network_size, pipeline, readout, ridge
+from galm_tf.config import Config
+from galm_tf.derived import DerivedNetwork
+from galm_tf.preprocess import scale_images
+from galm_tf.run_folder import RunFolder
+from galm_tf.search_space import Architecture
+from galm_tf.strategies.tabular import RandomArchitecture
+from galm_tf.supernet import build_supernet
+from small_domains import few_images
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Features [90, 12] and labels [90, 6] of four patterns of the unknown; the last attribute is known nowhere."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(3.0, [*np.linspace(0.1, 5.0, 11), 1e-9], (90, 12))
+    labels = (features @ rng.normal(size=(12, 6)) + rng.normal(size=(90, 6)) > 0).astype(np.float32)
+    labels[:5, 1], labels[20:85, 2], labels[20:85, 3], labels[:, 5] = np.nan, np.nan, np.nan, np.nan
+    return features.astype(np.float32), labels
+
+
+def test_ridge_is_scikit_learns_on_the_known_rows(data):
+    features, labels = data
+    x = StandardScaler().fit_transform(features.astype(np.float64))
+    for penalty, got in zip((1.0, 100.0), ridge.fit(features, labels, (1.0, 100.0))):
+        scores = got(features)
+        for i in range(5):
+            known = np.isfinite(labels[:, i])
+            expected = Ridge(alpha=penalty).fit(x[known], labels[known, i]).predict(x)
+            np.testing.assert_allclose(scores[:, i], expected, atol=1e-5)
+        assert (scores[:, 5] == 0).all()
+
+
+def test_the_penalty_with_the_best_mean_auc_is_taken_and_the_middle_one_where_nothing_can_be_judged(data):
+    features, labels = data
+    fits = list(ridge.fit(features, labels, (1e-3, 1.0)))
+    reverse = ridge.Ridge(-fits[0].weights, -fits[0].biases)
+    assert ridge.choose([reverse, fits[0], reverse], features, labels) == 1
+    assert ridge.choose([fits[0]] * 3, features, np.full_like(labels, np.nan)) == 1
+
+
+def test_a_blend_spreads_as_the_tower_does_and_orders_between_the_two(data):
+    features, labels = data
+    (fitted,) = ridge.fit(features, labels, [10.0])
+    margins = np.random.default_rng(1).normal(2.0, [1, 2, 3, 4, 5, 6], (90, 6))
+    for share in (0.0, 0.3, 1.0):
+        got = readout.blend(fitted, share, margins, features)(margins, features)
+        np.testing.assert_allclose(got.mean(axis=0), margins.mean(axis=0), atol=1e-4)
+        np.testing.assert_allclose(got[:, 5], margins[:, 5], atol=1e-6)  # nothing was known of it
+        scores, own = fitted(features)[:, :5], margins[:, :5]
+        mean = (1 - share) * (own - own.mean(0)) / own.std(0) + share * (scores - scores.mean(0)) / scores.std(0)
+        np.testing.assert_allclose(got[:, :5], own.mean(0) + own.std(0) * mean, atol=1e-3)
+
+
+def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
+    architectures = [Architecture.from_number(n) for n in (5, 2000)]
+    supernet = build_supernet(2, 64, 0.0, 3)
+    network = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, 64)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(8, 64, 64, 3)), tf.float32)
+    network.calibrate(images)
+    before, features = network(images).numpy(), network.readout_features(images).numpy()
+    assert features.shape == (8, network_size.READ)
+    conv3 = network.trunk(images)[2].numpy()
+    np.testing.assert_allclose(features, conv3.reshape(8, 4, 2, 4, 2, 64).mean(axis=(2, 4)).reshape(8, -1), rtol=1e-4, atol=1e-5)
+    beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
+    network.attach(beside)
+    np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
+    assert network.num_parameters == network_size.network_size(architectures, 64, readout=True).parameters
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    config = Config(
+        domain=("sun",), image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=0,
+        calibration_images=32, adapt_steps=2, finetune_steps=3, readout_share=1.0, cache_dir=str(tmp_path_factory.mktemp("cache")),
+    )  # fmt: skip
+    with few_images(20):
+        prepared = pipeline.prepare(config)
+        folder = RunFolder.create(str(tmp_path_factory.mktemp("runs") / "run"), config)
+        yield pipeline.search(config, folder, prepared, RandomArchitecture), prepared
+
+
+def test_a_run_reads_conv_3_of_all_images_that_train(searched):
+    search, prepared = searched
+    assert search.state.readout_penalty in ridge.PENALTIES
+    network = pipeline.derive_network(search)
+    probabilities = pipeline.test(network, search, prepared)
+    split, labels = prepared.split, prepared.domain.labels
+    train, test = np.concatenate([split.train, split.validation]), split.test
+    train = train[np.isfinite(labels[train]).any(axis=1)]
+    features = network.readout_features(scale_images(tf.constant(prepared.images))).numpy()
+    (expected,) = ridge.fit(features[train], labels[train], [search.state.readout_penalty])
+    scores = expected(features[test])  # the share is 1: the order is the reading's alone
+    for i in range(labels.shape[1]):
+        order = np.argsort(scores[:, i])
+        assert (np.diff(probabilities[order, i]) > -1e-5).all()
+    result = pipeline.build_result(search, prepared, probabilities)
+    assert result["readout"] == {"share": 1.0, "penalty": search.state.readout_penalty}
+    assert result["network"]["parameters"] == network.num_parameters
+
+
+def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
+    search, prepared = searched
+    search.validation.scoring.calibrate_trunk(prepared.images[search.validation.calibration_index()])
+    split, labels = prepared.split, prepared.domain.labels
+    penalty, (aucs, judged, _) = search.validation.judge_blend(search.state.chosen, 1.0)
+    features = search.validation.readout_features(np.arange(len(labels)))
+    fits = dict(zip(ridge.PENALTIES, ridge.fit(features[split.train], labels[split.train], ridge.PENALTIES)))
+    values = {p: np.nanmean(evaluate.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()}
+    assert values[penalty] == pytest.approx(max(values.values()), abs=1e-6)
+    np.testing.assert_allclose(aucs, evaluate.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3)
+
+
+def test_a_share_of_none_leaves_it_out(searched, tmp_path):
+    search, prepared = searched
+    config = dataclasses.replace(search.config, readout_share=0.0)
+    plain = pipeline.search(config, RunFolder.create(str(tmp_path / "run"), config), prepared, RandomArchitecture)
+    assert plain.state.readout_penalty is None
+    result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), plain, prepared))
+    assert result["readout"] is None
+    assert result["network"]["parameters"] == network_size.network_size(
+        map(Architecture.from_number, plain.state.chosen), 32, readout=False
+    ).parameters

@@ -297,9 +297,10 @@ def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNe
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     towers = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, {**finished.source.weights, **towers}, search.config.image_size)
-    calibration = np.asarray(prepared.images[search.validation.calibration_index(final=True)])
+    index = search.validation.calibration_index(final=True)
+    calibration = np.asarray(prepared.images[index])
     network.calibrate(scale_images(tf.constant(calibration)))
-    pipeline.attach_readout(network, search, calibration)
+    pipeline.attach_readout(network, search, calibration, search.domain.labels[index])
     return network
 
 

@@ -170,20 +170,25 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
 
 def derive_network(search: Search) -> DerivedNetwork:
     """The chosen architectures with fixed, recalibrated batch norms."""
-    calibration = np.asarray(search.images[search.validation.calibration_index(final=True)])
+    index = search.validation.calibration_index(final=True)
+    calibration = np.asarray(search.images[index])
     search.validation.scoring.calibrate_trunk(calibration)
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)
     network.calibrate(scale_images(tf.constant(calibration)))
-    attach_readout(network, search, calibration)
+    attach_readout(network, search, calibration, search.domain.labels[index])
     return network
 
 
-def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray) -> None:
+def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, known: np.ndarray) -> None:
     """Fits the reading of Conv-3 that the search chose a penalty for, on all images that train; nothing where it chose none.
 
-    images: uint8 [m, S, S, 3], some training images, to scale it by.
+    Args:
+      network: with its batch norms fixed.
+      search: finished.
+      images: uint8 [m, S, S, 3], some training images, to scale the reading by.
+      known: their labels, [m, N].
     """
     if search.state.readout_penalty is None:
         return
@@ -192,7 +197,7 @@ def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray) 
     (fitted,) = ridge.fit(features, labels, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))
     margins, seen = network(scaled).numpy(), network.readout_features(scaled).numpy()
-    network.attach(readout.blend(fitted, search.config.readout_share, margins, seen))
+    network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, known))
 
 
 def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:

@@ -93,7 +93,8 @@ class Validation:
         train = self.readout_index()
         fits = list(ridge.fit(self.readout_features(train), self._domain.labels[train], ridge.PENALTIES))
         best = ridge.choose(fits, features[leading:], images.labels)
-        blend = readout.blend(fits[best], share, margins[:leading], features[:leading])
+        known = self._domain.labels[self.calibration_index()]
+        blend = readout.blend(fits[best], share, margins[:leading], features[:leading], known)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._log_weights))

@@ -182,6 +182,10 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     (lambda run: (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"), "no attribute embeddings"),
     (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
     (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
+    (
+        lambda run: (edit(run / "config.json", measure_skill=False), edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1, "specialisation": 0.1})),
+        "Skill is left out: this run did not measure it (--nomeasure_skill).",
+    ),
     (lambda run: edit_row(run, "mine/red", test_auc=0.25), "images, labels or model have changed since the run"),
 ])
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):

@@ -160,8 +160,13 @@ def _without_figures(run: FinishedRun) -> str:
     if not names:
         return ""
     listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-    reason = "no table of rewards, or no policy" if "entropy" in names else "no table of the rewards of all architectures"
-    return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run has {reason}."
+    if names == ["skill"] and not run.config.measure_skill:
+        reason = "did not measure it (--nomeasure_skill)"
+    elif "entropy" in names:
+        reason = "has no table of rewards, or no policy"
+    else:
+        reason = "has no table of the rewards of all architectures"
+    return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:

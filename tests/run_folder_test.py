@@ -233,9 +233,9 @@ def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_
     assert run_folder.read_config(path) == dataclasses.replace(CONFIG, readout_share=0.0)
     ours = CONFIG.to_json()
     assert run_folder.other_settings({**ours, "vary": "seed"}, stored, "table") == (
-        "readout_share=0.6 now, 0.0 in the table; vary=seed now, None in the table"
+        "readout_share=0.3 now, 0.0 in the table; vary=seed now, None in the table"
     )
     begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), stored)
     begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "format": stored["format"]})
-    with pytest.raises(UserError, match="Received: readout_share=0.6 now, 0.0 there"):
+    with pytest.raises(UserError, match="Received: readout_share=0.3 now, 0.0 there"):
         begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), ours)

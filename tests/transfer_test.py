@@ -137,11 +137,12 @@ def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_
     config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2)
     given = transfer.read_source(source[1], config)
     trunks, towers = [], []
+    with few_images(12):
+        prepared = pipeline.prepare(config)
     for frozen in (True, False):
         of_run = dataclasses.replace(config, freeze_trunk=frozen)
         folder = RunFolder.create(str(tmp_path / f"frozen{frozen}"), of_run)
-        search = pipeline.search(of_run, folder, pipeline.prepare(of_run), ControllerTraining)
-        parts = _weights(search)
+        parts = _weights(pipeline.search(of_run, folder, prepared, ControllerTraining))
         trunks.append([np.array_equal(parts["trunk"][name], given.weights[name]) for name in ("conv1/kernel", "conv3/bias", "bn2/gamma")])
         towers.append(any(np.array_equal(row, parts["towers"]["head/fc3_bias"][0]) for row in given.weights["head/fc3_bias"]))
     assert trunks == [[True] * 3, [False] * 3] and towers == [False, False]

@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import evaluate, frozen_trunk, pipeline, search_space, selection, transfer
+from galm_tf import evaluate, frozen_trunk, network_size, pipeline, search_space, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
@@ -35,7 +35,6 @@ from galm_tf.domains.splits import Split, unlearnable_attributes, with_few_posit
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.network_size import Size, network_size
 from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
@@ -96,7 +95,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
             f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
             f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
         )
-    stored = read_config(source_run[0])
+    stored = dataclasses.replace(read_config(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
     count = len(transfer.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     rate = stored.controller_learning_rate
@@ -311,7 +310,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     rows = {**pipeline.searched_rows(before), **added["per_attribute"]}
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
-    sizes = [_network_size(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
+    sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
     every = list(rows.values())
     return {
         **before,
@@ -332,14 +331,6 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "search": added["search"],
         "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total")},
     }
-
-
-def _network_size(result: dict[str, Any], image_size: int) -> Size:
-    """Of the networks of a result; counted where an earlier version did not say."""
-    if "network" in result:
-        return Size(**result["network"])
-    rows = pipeline.searched_rows(result).values()
-    return network_size((search_space.Architecture.from_json(row["architecture"]) for row in rows), image_size, readout=False)
 
 
 def _joined_policy(search: Search, finished: Finished) -> dict[str, np.ndarray]:

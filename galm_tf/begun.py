@@ -6,9 +6,8 @@ import json
 import os
 from typing import Any, Mapping
 
-from galm_tf.config import unstated
 from galm_tf.errors import UserError
-from galm_tf.run_folder import FREE_SETTINGS
+from galm_tf.run_folder import changed_settings
 from galm_tf.whole_file import whole_file
 
 
@@ -25,11 +24,9 @@ def expect_same_settings(path: str, asked: Mapping[str, Any]) -> None:
             json.dump(asked, file, indent=1)
         return
     with open(path, encoding="utf-8") as file:
-        begun = json.load(file)
-    begun = {k: begun[k] if k in begun else unstated(k) for k in asked}
-    other = next((k for k in asked if asked[k] != begun[k] and k not in FREE_SETTINGS), None)
-    if other:
+        changed = changed_settings(asked, json.load(file))
+    for name, begun in changed.items():
         raise UserError(
-            f"Expected the settings that {os.path.dirname(path)} was begun with. Received: {other}={asked[other]} now, "
-            f"{begun[other]} there; name another folder by --out."
+            f"Expected the settings that {os.path.dirname(path)} was begun with. Received: {name}={asked[name]} now, "
+            f"{begun} there; name another folder by --out."
         )

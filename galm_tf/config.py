@@ -128,6 +128,11 @@ class Config:
 
     def _check_pairs(self) -> None:
         """Contradictions between settings; each message names both values."""
+        self._check_data()
+        self._check_transfer()
+        self._check_rewards()
+
+    def _check_data(self) -> None:
         if self.image_size % 32:
             raise UserError(f"Expected --image_size to be a multiple of 32. Received: image_size={self.image_size}; try {max(32, round(self.image_size / 32) * 32)}.")
         if not self.domain or len(set(self.domain)) != len(self.domain):
@@ -147,6 +152,8 @@ class Config:
             raise UserError(
                 f"Expected --splits_file or --split_seed, not both. Received: splits_file={self.splits_file} and split_seed={self.split_seed}."
             )
+
+    def _check_transfer(self) -> None:
         wrong = [part for part in self.transfer if part not in TRANSFER_PARTS]
         if wrong or (self.source_run and not self.transfer):
             raise UserError(
@@ -159,6 +166,8 @@ class Config:
                 f"transfer={','.join(self.transfer)} and transfer_gate_steps={self.transfer_gate_steps}; hand the trunk over "
                 "without a trial, or leave --freeze_trunk out."
             )
+
+    def _check_rewards(self) -> None:
         if self.reward_data == "batch" and self.method not in ("galm", "random"):
             raise UserError(
                 f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,14 @@ class Size:
 def network_size(architectures: Iterable[Architecture], image_size: int, readout: bool) -> Size:
     """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not."""
     return sum((tower_size(a, image_size, readout) for a in architectures), trunk_size(image_size))
+
+
+def of_result(result: Mapping[str, Any], image_size: int) -> Size:
+    """Of all networks of a result.json together; counted where a run of an earlier version does not say."""
+    if "network" in result:
+        return Size(**result["network"])
+    rows = [row for row in result["per_attribute"].values() if "excluded" not in row]
+    return network_size((Architecture.from_json(row["architecture"]) for row in rows), image_size, readout=False)
 
 
 def trunk_size(image_size: int) -> Size:

@@ -192,7 +192,7 @@ def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, 
     """
     if search.state.readout_penalty is None:
         return
-    index = search.validation.readout_index(final=True)
+    index = search.validation.training_index(final=True)
     features, labels = search.validation.readout_features(index), search.domain.labels[index]
     (fitted,) = ridge.fit(features, labels, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import linalg
@@ -28,11 +28,11 @@ class Ridge:
         return features @ self.weights + self.biases
 
 
-def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) -> Iterator[Ridge]:
+def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) -> list[Ridge]:
     """A fit per penalty, each attribute on the rows whose label is known.
 
     Attributes that are known for the same rows share one solution; the Gram matrix of a pattern is that of all rows
-    less that of its unknown ones where these are fewer.
+    less that of its unknown ones where these are fewer. One such matrix is held at a time.
 
     Args:
       features: [n, D].
@@ -42,24 +42,23 @@ def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) ->
     scaler = StandardScaler().fit(features)
     x = scaler.transform(np.asarray(features, np.float64))
     patterns, group = np.unique(np.isfinite(labels), axis=1, return_inverse=True)
-    whole = x.T @ x if len(x) else np.zeros((x.shape[1],) * 2)
-    parts = []
+    whole = x.T @ x
+    weights, biases = np.zeros((len(penalties), x.shape[1], labels.shape[1])), np.zeros((len(penalties), labels.shape[1]))
     for g, known in enumerate(patterns.T):
-        own, rows = np.flatnonzero(np.ravel(group) == g), np.flatnonzero(known)
-        if not len(rows):
-            continue
-        rest = x[~known]
-        gram = whole - rest.T @ rest if 2 * len(rows) > len(x) else x[rows].T @ x[rows]
-        mean, y = x[rows].mean(axis=0), labels[np.ix_(rows, own)].astype(np.float64)
-        centred = gram - len(rows) * np.outer(mean, mean)
-        parts.append((own, centred, x[rows].T @ (y - y.mean(axis=0)), mean, y.mean(axis=0)))
-    for penalty in penalties:
-        weights, biases = np.zeros((x.shape[1], labels.shape[1])), np.zeros(labels.shape[1])
-        for own, gram, right, mean, level in parts:
-            solved = linalg.solve(gram + penalty * np.eye(len(gram)), right, assume_a="pos")
-            weights[:, own], biases[own] = solved, level - mean @ solved
-        scaled = weights / scaler.scale_[:, None]
-        yield Ridge(scaled, biases - scaler.mean_ @ scaled)
+        if known.any():
+            own = np.flatnonzero(np.ravel(group) == g)
+            gram = whole - x[~known].T @ x[~known] if known.mean() > 0.5 else x[known].T @ x[known]
+            weights[:, :, own], biases[:, own] = _solutions(gram, x[known], labels[known][:, own].astype(np.float64), penalties)
+    scaled = weights / scaler.scale_[:, None]
+    return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
+
+
+def _solutions(gram: np.ndarray, x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [P, D, K] and biases [P, K] by penalty: xᵀx [D, D], x [m, D], y [m, K]."""
+    mean, level = x.mean(axis=0), y.mean(axis=0)
+    centred, right = gram - len(x) * np.outer(mean, mean), x.T @ (y - level)
+    weights = np.stack([linalg.solve(centred + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
+    return weights, level - mean @ weights
 
 
 def choose(fits: Sequence[Ridge], features: np.ndarray, labels: np.ndarray) -> int:

@@ -170,9 +170,13 @@ class RunFolder:
 
 def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str) -> str:
     """Which settings of a continuation differ from those of what it continues, in words; empty when none do."""
-    before = {k: theirs[k] if k in theirs else unstated(k) for k in ours}
-    different = [k for k in ours if k not in FREE_SETTINGS and ours[k] != before[k]]
-    return "; ".join(f"{k}={ours[k]} now, {before[k]} in the {place}" for k in different)
+    return "; ".join(f"{k}={ours[k]} now, {before} in the {place}" for k, before in changed_settings(ours, theirs).items())
+
+
+def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that differ and may change a number, as they are in theirs or meant there where it does not state them."""
+    before = {k: theirs[k] if k in theirs else unstated(k) for k in ours if k not in FREE_SETTINGS}
+    return {k: value for k, value in before.items() if value != ours[k]}
 
 
 def _expect_new(path: str) -> None:

@@ -196,10 +196,7 @@ class Search:
         return {**{f"supernet/{name}": v for name, v in self.supernet.variables.items()}, **slots}
 
     def _batch_plan(self, phase: Phase) -> BatchPlan:
-        index = self.split.train
-        if phase.kind == FINETUNE and self.config.finetunes_on_validation:
-            index = np.concatenate([self.split.train, self.split.validation])
-        index = index[np.isfinite(self.domain.labels[index]).any(axis=1)]  # the others teach nothing
+        index = self.validation.training_index(final=phase.kind == FINETUNE)
         return training_plan(index, self.domain.labels, self.config)
 
     def _attributes(self, step: int) -> np.ndarray:

@@ -90,8 +90,8 @@ class Validation:
         leading = images.num_calibration
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
         features = readout.pooled(tf.constant(images.maps[2])).numpy()
-        train = self.readout_index()
-        fits = list(ridge.fit(self.readout_features(train), self._domain.labels[train], ridge.PENALTIES))
+        train = self.training_index()
+        fits = ridge.fit(self.readout_features(train), self._domain.labels[train], ridge.PENALTIES)
         best = ridge.choose(fits, features[leading:], images.labels)
         known = self._domain.labels[self.calibration_index()]
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], known)
@@ -99,12 +99,15 @@ class Validation:
         aucs = evaluate.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._log_weights))
 
-    def readout_index(self, final: bool = False) -> np.ndarray:
-        """Images that the reading of Conv-3 is fitted on: int64; `final` as of `calibration_index`."""
-        index = self._split.train
-        if final and self._config.finetunes_on_validation:
-            index = np.concatenate([index, self._split.validation])
+    def training_index(self, final: bool = False) -> np.ndarray:
+        """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
+        index = self._trained(final)
         return index[np.isfinite(self._domain.labels[index]).any(axis=1)]
+
+    def _trained(self, final: bool) -> np.ndarray:
+        """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a rule."""
+        validated = final and self._config.finetunes_on_validation
+        return np.concatenate([self._split.train, self._split.validation]) if validated else self._split.train
 
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
@@ -152,13 +155,8 @@ class Validation:
         return ScoringImages(maps, len(calibration), labels, halves)
 
     def calibration_index(self, final: bool = False) -> np.ndarray:
-        """Images whose statistics fix the batch norms, int64, sorted: of those trained on.
-
-        final: those of the exported network, which was fine-tuned on validation images too, as a rule.
-        """
-        index = self._split.train
-        if final and self._config.finetunes_on_validation:
-            index = np.concatenate([index, self._split.validation])
+        """Images whose statistics fix the batch norms, int64, sorted: of those trained on; `final` those of the exported network."""
+        index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
         return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False))
 

@@ -271,6 +271,13 @@ def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise
     assert _parse(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3  # Adam's rate means nothing there
 
 
+def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):
+    settings = {"format": 1, **source[0].to_json(), "source_run": ["gone"], "transfer": ["trunk"], "freeze_trunk": True}
+    frozen = _copy(source, tmp_path, config_json=json.dumps(settings))
+    config = _parse(f"--add_attribute={labels}", f"--source_run={frozen}", "--transfer=towers")
+    assert config.transfer == ("towers",) and not config.freeze_trunk  # its trunk stays in any case
+
+
 def test_an_attribute_that_nobody_can_judge_is_still_added(longer):
     row = longer[1]["per_attribute"]["sun/rare"]
     assert (row["test_auc"], row["val_auc"], row["threshold"]) == (None, None, None)

@@ -32,7 +32,7 @@ def fit_and_score(features: np.ndarray, labels: np.ndarray, split: Split, with_v
       with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
     """
     validation = split.validation
-    fits = list(ridge.fit(features[split.train], labels[split.train], PENALTIES))
+    fits = ridge.fit(features[split.train], labels[split.train], PENALTIES)
     best = ridge.choose(fits, features[validation], labels[validation])
     if not with_validation:
         return fits[best](features[split.test])

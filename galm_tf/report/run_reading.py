@@ -11,7 +11,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.network_size import Size, network_size, tower_size
+from galm_tf.network_size import Size, of_result, tower_size
 from galm_tf.run_folder import read_config, read_policy
 from galm_tf.search_space import Architecture
 
@@ -77,12 +77,11 @@ class FinishedRun:
 
     @property
     def size(self) -> Size:
-        """Of all its networks together; counted where a run of an earlier version does not say."""
-        stored = self.result.get("network")
-        return Size(**stored) if stored else network_size(self.architectures.values(), self.config.image_size, readout=False)
+        """Of all its networks together."""
+        return of_result(self.result, self.config.image_size)
 
     def tower_size(self, name: str) -> Size:
-        """Of an attribute's own layers, likewise."""
+        """Of an attribute's own layers; counted where a run of an earlier version does not say."""
         row = self.rows[name]
         if "multiply_adds" in row:
             return Size(row["multiply_adds"], row["parameters"])

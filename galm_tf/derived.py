@@ -13,11 +13,12 @@ from typing import Callable, Mapping, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import layers, readout
+from galm_tf import layers, readout, winograd
 from galm_tf.layers import BN_EPSILON
 from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, TRUNK_CHANNELS, Architecture
 
 Weights = Mapping[str, np.ndarray]
+_TILED_ROWS = 24  # tiles of a batch, from which transforming all kernels pays
 
 
 def group_by(architectures: Sequence[Architecture], key: Callable[[Architecture], tuple]) -> dict[tuple, np.ndarray]:
@@ -58,7 +59,7 @@ class _FixedBatchNorm(tf.Module):
 class _Conv(_Stage):
     """Conv-4 or Conv-5 of all towers: -> [B, h/2, h/2, n * filters] after ReLU and pool, in the stage's order.
 
-    One convolution per group of like choices. Conv-5 reads Conv-4's towers, each
+    One convolution per group of like choices, Conv-4's in tiles where images are many. Conv-5 reads Conv-4's towers, each
     its own: a grouped convolution, so that towers stay side by side in the channels.
 
     Args:
@@ -75,6 +76,23 @@ class _Conv(_Stage):
         self.bias = tf.Variable(weights[f"{name}/bias"][self.order].reshape(-1), name="bias")
 
     def __call__(self, x: tf.Tensor, sources: Sequence[tf.Tensor]) -> tf.Tensor:
+        if self.picks is None and layers.tiles_pay(x.shape[1]):
+            few = tf.shape(x)[0] * (x.shape[1] // winograd.TILE) ** 2 < _TILED_ROWS
+            return tf.cond(few, lambda: self._direct(x, sources), lambda: self._in_tiles(x, sources))
+        return self._direct(x, sources)
+
+    def _in_tiles(self, x: tf.Tensor, sources: Sequence[tf.Tensor]) -> tf.Tensor:
+        tiles = {size: winograd.input_tiles(x, size) for size in {int(kernel.shape[0]) for kernel in self.kernels}}
+        sources, outputs = [winograd.arrange(s) for s in sources], []
+        for (key, _), kernel, skip in zip(self.groups, self.kernels, self.skips):
+            y = winograd.convolve(tiles[int(kernel.shape[0])], kernel)
+            if skip is not None:
+                y += tf.matmul(_open_sources(sources, key), skip[0])
+            outputs.append(winograd.max_pool(y))
+        pooled = tf.nn.relu(tf.concat(outputs, -1) + self.bias)
+        return winograd.untile(tf.ensure_shape(pooled, [4, None, self.bias.shape[0]]), x.shape[1] // 2)
+
+    def _direct(self, x: tf.Tensor, sources: Sequence[tf.Tensor]) -> tf.Tensor:
         outputs, picked = [], x
         towers = self.picks and tf.reshape(x, [-1, x.shape[1], x.shape[2], len(self.order), CONV4_CHANNELS])
         for i, ((key, ids), kernel, skip) in enumerate(zip(self.groups, self.kernels, self.skips)):

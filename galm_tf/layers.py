@@ -20,10 +20,11 @@ from typing import Iterator, Optional
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import search_space
+from galm_tf import search_space, winograd
 from galm_tf.gates import WIDTH_BLOCKS, columns
 
 BN_EPSILON = 1e-3
+_TILED_TOWERS = 6  # from which transforming Conv-4's input for all of them pays
 _convolution_dtype = contextvars.ContextVar("convolution_dtype", default=tf.float32)
 
 
@@ -215,11 +216,16 @@ class Conv4(GatedSkips):
 
     Call: features [B, h, h, 64], skips [B, h, h, 48], ids [S] and gates
     [S, NUM_GATES] as `GroupByKernel` orders them. Returns [S, B * (h/2)², 32].
-    Each kernel size is one wide convolution of its own attributes.
+    Each kernel size is one wide convolution of its own attributes, in tiles
+    where these are many.
     """
 
     def call(self, features, skips, ids, gates):
         num_small = tf.cast(tf.reduce_sum(columns(gates, "conv4_kernel", 1)), tf.int32)
+        convolve = self._in_tiles if tiles_pay(self.side, ids.shape[0]) else self._direct
+        return convolve(features, skips, ids, gates, num_small)
+
+    def _direct(self, features, skips, ids, gates, num_small):
         wide = [
             _wide_conv(features, self.parameters[f"kernel{k}"], group)
             for k, group in zip(search_space.KERNELS, (ids[:num_small], ids[num_small:]))
@@ -231,12 +237,43 @@ class Conv4(GatedSkips):
         y = tf.reshape(y, [-1, tf.shape(ids)[0], self.filters])
         return tf.transpose(y, [1, 0, 2])
 
+    def _in_tiles(self, features, skips, ids, gates, num_small):
+        skips, parts = winograd.arrange(skips), []
+        projections, biases = self.projections(ids, columns(gates, "conv1_conv4", 2)), rows(self.parameters["bias"], ids)
+        for k, group in zip(search_space.KERNELS, (slice(None, num_small), slice(num_small, None))):
+            towers = tf.shape(ids[group])[0]
+            kernel = _wide_kernel(self.parameters[f"kernel{k}"], ids[group])
+            skip = tf.transpose(projections[group], [1, 0, 2])
+            y = winograd.convolve(winograd.input_tiles(features, k), kernel)
+            y += tf.matmul(skips, tf.reshape(skip, [1, sum(self.sources), towers * self.filters]))
+            pooled = tf.nn.relu(winograd.max_pool(y) + tf.reshape(biases[group], [-1]))
+            parts.append(winograd.by_tower(pooled, self.side // 2, towers, self.filters))
+        return tf.concat(parts, 0)
+
+
+def tiles_pay(side: int, towers: Optional[int] = None) -> bool:
+    """Whether convolutions of one map for several towers are better done in tiles.
+
+    In float32, and not on a GPU, whose library has its own.
+
+    Args:
+      side: of the map.
+      towers: how many; many where it is not known.
+    """
+    many = towers is None or towers >= _TILED_TOWERS
+    return many and winograd.fits(side) and _convolution_dtype.get() == tf.float32 and not tf.config.list_physical_devices("GPU")
+
+
+def _wide_kernel(stacked, ids: tf.Tensor) -> tf.Tensor:
+    """The kernels of several attributes side by side: [N, k, k, C, F], [S] -> [k, k, C, S * F]."""
+    kernel = tf.transpose(rows(stacked, ids), [1, 2, 3, 0, 4])
+    k, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[4])
+    return tf.reshape(kernel, [k, k, channels, filters * tf.shape(ids)[0]])
+
 
 def _wide_conv(features: tf.Tensor, stacked, ids: tf.Tensor) -> tf.Tensor:
     """One convolution for several attributes: [B, h, h, C], [N, k, k, C, F], [S] -> [B, h, h, S * F]."""
-    kernel = tf.transpose(rows(stacked, ids), [1, 2, 3, 0, 4])
-    k, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[4])
-    kernel = tf.reshape(kernel, [k, k, channels, filters * tf.shape(ids)[0]])
+    kernel = _wide_kernel(stacked, ids)
     # TensorFlow refuses a convolution without output channels, so a group may not simply be empty.
     return tf.cond(
         tf.size(ids) > 0,

@@ -54,17 +54,15 @@ class LazyAdam(tf.Module):
             target.assign(value)
 
     def _apply_rows(self, name, gradient, learning_rate, decay) -> None:
-        ids, values = gradient.indices, gradient.values
         targets = [self._targets[name]] + [self.slots[f"{name}/{slot}"] for slot in ("m", "v", "count")]
-        old = [tf.gather(t, ids) for t in targets]
-        axes = list(range(1, values.shape.rank))
-        active = tf.reduce_any(tf.not_equal(values, 0.0), axes)  # [S]
-        count = tf.reshape(old[3], [-1] + [1] * len(axes))
-        new = _adam(old[0], values, old[1], old[2], count, learning_rate, decay)
-        new = (*new[:3], tf.reshape(new[3], [-1]))
-        for target, before, after in zip(targets, old, new):
-            keep = tf.reshape(active, [-1] + [1] * (after.shape.rank - 1))
-            target.scatter_update(tf.IndexedSlices(tf.where(keep, after, before), ids))
+        flat = tf.reshape(gradient.values, [-1, np.prod(gradient.values.shape[1:])])
+        active = tf.where(tf.reduce_any(tf.not_equal(flat, 0.0), 1))[:, 0]
+        ids, values = tf.gather(gradient.indices, active), tf.gather(gradient.values, active)
+        weight, m, v, count = (tf.gather(t, ids) for t in targets)
+        count = tf.reshape(count, [-1] + [1] * (values.shape.rank - 1))
+        new = _adam(weight, values, m, v, count, learning_rate, decay)
+        for target, value in zip(targets, (*new[:3], tf.reshape(new[3], [-1]))):
+            target.scatter_update(tf.IndexedSlices(value, ids))
 
 
 def _adam(weight, gradient, m, v, count, learning_rate, decay):

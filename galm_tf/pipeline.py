@@ -234,7 +234,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
-        "classes_seen": sorted({*(state.transfer or {}).get("classes_seen", []), *_trained_classes(prepared)}),
+        "classes_seen": sorted({*(state.transfer or {}).get("classes_seen", []), *prepared.domain.class_names(prepared.split.trained)}),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
@@ -259,12 +259,6 @@ def _size(search: Search) -> Size:
     """Of the trunk and all chosen networks."""
     architectures = map(search_space.Architecture.from_number, search.state.chosen)
     return network_size(architectures, search.config.image_size, search.state.readout_penalty is not None)
-
-
-def _trained_classes(prepared: Prepared) -> list[str]:
-    """Names of the classes of training and validation."""
-    domain, split = prepared.domain, prepared.split
-    return [domain.classes[c] for c in np.unique(domain.class_ids[np.concatenate([split.train, split.validation])])]
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

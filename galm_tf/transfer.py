@@ -249,8 +249,8 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
             "Expected a run whose result.json says which classes it has seen. Received: "
             f"--{flag}={source.path}, made by an earlier version; make it anew."
         )
-    tested = _class_names(domain, split.test)
-    shown = _class_names(domain, np.concatenate([split.train, split.validation]))
+    tested = domain.class_names(split.test)
+    shown = domain.class_names(split.trained)
     seen = sorted((tested - shown) & source.classes)
     ours = _split_settings(config)
     if source.split != ours:  # classes of both sides: their images must be divided alike
@@ -267,12 +267,8 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
 
 def _tuned_on_validation(source: Source, search: Search) -> bool:
     """Whether the source was fine-tuned on classes that the search holds out for validation."""
-    held_out = _class_names(search.domain, search.split.validation_classes)
+    held_out = search.domain.class_names(search.split.validation_classes)
     return source.finetuned_on_validation and not held_out.isdisjoint(source.classes or ())
-
-
-def _class_names(domain: Domain, index: np.ndarray) -> frozenset[str]:
-    return frozenset(domain.classes[c] for c in np.unique(domain.class_ids[index]))
 
 
 def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:

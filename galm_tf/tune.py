@@ -74,8 +74,8 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     """
     config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
+    prepared = pipeline.prepare(config)  # first: a folder of data that cannot be read leaves no settings behind
     expect_same_settings(os.path.join(out, "tune.json"), asked)
-    prepared = pipeline.prepare(config)
     trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
 
     class Trials(TUNERS[tuner]):

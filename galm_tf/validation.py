@@ -107,7 +107,7 @@ class Validation:
     def _trained(self, final: bool) -> np.ndarray:
         """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a rule."""
         validated = final and self._config.finetunes_on_validation
-        return np.concatenate([self._split.train, self._split.validation]) if validated else self._split.train
+        return self._split.trained if validated else self._split.train
 
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""

@@ -57,7 +57,15 @@ def test_correlations_of_planted_ranks():
     found = ranking.rank_correlations(pd.DataFrame(rows))
     assert found["per_attribute"] == {"same": pytest.approx(1.0), "reversed": pytest.approx(-1.0)}
     assert found["tau"] == pytest.approx(0.0) and found["low"] <= 0.0 <= found["high"]
-    assert found["reliability"] == pytest.approx(1.0)
+    assert found["reliability"] == pytest.approx(1.0) and "reliability_of_means" not in found
+
+
+def test_means_of_noisy_trainings_agree_more_than_single_ones():
+    rng = np.random.default_rng(1)
+    rows = [{"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": a + 15 * rng.normal() for s in range(8)}} for a in range(40)]
+    found = ranking.rank_correlations(pd.DataFrame(rows))
+    assert 0.0 < found["reliability"] < found["reliability_of_means"] < 1.0
+    assert found["reliability"] < found["tau"]
 
 
 def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path, monkeypatch):

@@ -44,7 +44,8 @@ def test_gated_supernet_equals_the_derived_network(supernet, images, seed):
     gated = _supernet_margins(supernet, images, np.arange(N), numbers)
     derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(supernet), SIZE)
     derived.calibrate(images)
-    np.testing.assert_allclose(derived(images).numpy(), gated, atol=1e-5 * max(1.0, np.abs(gated).max()))
+    # Tiles of 5×5 kernels round some ten times as coarsely as a plain sum.
+    np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
 
 
 def test_derived_network_holds_only_used_parts(supernet):

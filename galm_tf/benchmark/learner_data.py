@@ -101,7 +101,7 @@ def _expect_unseen_test_images(path: str, theirs: Config, config: Config, prepar
         return
     split = Split.from_json(RunFolder(path, lock=False).read_json("split.json"))
     same_data = theirs.domain == config.domain and _folders(theirs) == _folders(config)
-    seen = np.intersect1d(np.concatenate([split.train, split.validation]), prepared.split.test)
+    seen = np.intersect1d(split.trained, prepared.split.test)
     if not same_data or len(seen):
         what = f"{len(seen)} of the {len(prepared.split.test)} test images among its training images" if same_data else "other data"
         raise UserError(
@@ -119,7 +119,7 @@ def training_data(
 ) -> LearnerData:
     """The images of training and validation, as GALM's fine-tuning sees them."""
     split, domain = prepared.split, prepared.domain
-    index = np.sort(np.concatenate([split.train, split.validation]))
+    index = np.sort(split.trained)
     inputs = Inputs(prepared.images[index], features[index])
     return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source)
 

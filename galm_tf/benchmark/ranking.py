@@ -14,6 +14,7 @@ attributes share a trunk, as they do in a network that a search has derived.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from typing import Any, Optional
 
@@ -135,8 +136,10 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     """Kendall's tau-b between `shared` and the mean of `alone*`, per attribute and as their mean.
 
     The 95 % interval of the mean is a bootstrap over architectures. With two
-    seeds or more, `reliability` is tau between the first two trainings alone:
-    what no predictor can be expected to exceed by much.
+    seeds or more, `reliability` is tau between two trainings alone, the mean over
+    all pairs, and with four or more `reliability_of_means` that between the mean of
+    one half of them and the mean of the other: what no predictor can be expected
+    to exceed by much.
     """
     alone = [c for c in table.columns if c.startswith("alone")]
     shared = table.pivot(index="architecture", columns="attribute", values="shared")
@@ -146,6 +149,7 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     taus = [_mean_tau(shared.iloc[i], mean.iloc[i]) for i in rng.integers(0, len(shared), (_RESAMPLES, len(shared)))]
     result = {
         "architectures": len(shared),
+        "seeds": len(trained),
         "per_attribute": {a: float(stats.kendalltau(shared[a], mean[a])[0]) for a in shared},
         "tau": _mean_tau(shared, mean),
         "low": float(np.percentile(taus, 2.5)),
@@ -153,7 +157,11 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
         "tau_of_means": float(stats.kendalltau(shared.mean(axis=1), mean.mean(axis=1))[0]),
     }
     if len(trained) > 1:
-        result["reliability"] = _mean_tau(trained[0], trained[1])
+        result["reliability"] = float(np.mean([_mean_tau(a, b) for a, b in itertools.combinations(trained, 2)]))
+    if len(trained) > 3:
+        halves = np.array_split(np.arange(len(trained)), 2)
+        first, second = (sum(trained[i] for i in half) / len(half) for half in halves)
+        result["reliability_of_means"] = _mean_tau(first, second)
     return result
 
 
@@ -173,7 +181,9 @@ def write(table: pd.DataFrame, out: str) -> None:
     lines += [f"  {name}: {tau:.3f}" for name, tau in found["per_attribute"].items()]
     lines.append(f"of the means over attributes: {found['tau_of_means']:.3f}")
     if "reliability" in found:
-        lines.append(f"between two trainings alone: {found['reliability']:.3f}")
+        lines.append(f"between two trainings alone, mean of all pairs of {found['seeds']}: {found['reliability']:.3f}")
+    if "reliability_of_means" in found:
+        lines.append(f"between the means of one half of them and of the other: {found['reliability_of_means']:.3f}")
     table.to_csv(os.path.join(out, "ranking.csv"), index=False)
     with open(os.path.join(out, "ranking.txt"), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")

@@ -71,6 +71,10 @@ class Domain:
     def generated(self) -> bool:
         return "generated" in self.data_sources
 
+    def class_names(self, index: np.ndarray) -> frozenset[str]:
+        """Names of the classes of some records, int64 [m]."""
+        return frozenset(self.classes[c] for c in np.unique(self.class_ids[index]))
+
     def select_images(self, keep: np.ndarray) -> Domain:
         """The same domain with the records of a bool [n] mask or an index array."""
         index = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep)

@@ -58,6 +58,11 @@ class Split:
         """Both validation parts, sorted."""
         return np.sort(np.concatenate([self.validation_classes, self.validation_images]))
 
+    @property
+    def trained(self) -> np.ndarray:
+        """Training and validation: what a fine-tuned network has been trained on, as a rule. Validation comes last."""
+        return np.concatenate([self.train, self.validation])
+
     def to_json(self) -> dict[str, Any]:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(self).items()}
 

@@ -79,9 +79,8 @@ class PictureSource:
     def contact_sheet(self) -> dict[str, list[Picture]]:
         """Training and test pictures, spread over the classes."""
         rng, split = np.random.default_rng(0), self._split
-        training = np.concatenate([split.train, split.validation])
         sheet = {}
-        for part, index in (("training", training), ("test", split.test)):
+        for part, index in (("training", split.trained), ("test", split.test)):
             chosen = spread_over_classes(index, self._domain.class_ids, _PER_PART, rng)
             sheet[part] = [self._picture(int(record)) for record in chosen]
         return sheet

@@ -1,0 +1,155 @@
+"""Convolutions in fewer multiplications: Winograd's minimal filtering over 4×4 tiles.
+
+A SAME convolution of stride 1 with k×k kernels takes k² multiplications an
+output and channel; over tiles of 4×4 outputs the transformed one takes
+((k + 3) / 4)², 2.25 in place of 9 for 3×3 and 4 in place of 25 for 5×5
+(Winograd 1980; Lavin & Gray, "Fast algorithms for convolutional neural
+networks", CVPR 2016). It pays where the transforms are small beside the
+products: many filters read the same few channels, as the towers of all
+attributes read Conv-3. The matrices are made exactly, by Toom and Cook's
+interpolation at few small points, and rounded once (`Transforms.of`).
+
+All that is made of tiles has one order of rows: the place within a 2×2 pool
+first, then which pool of the tile, then image and tile. So a max-pool is the
+greatest of four contiguous parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from fractions import Fraction
+
+import numpy as np
+import tensorflow as tf
+
+TILE = 4  # outputs of a tile, each way
+# Where polynomials are evaluated, besides at infinity: small ones keep rounding errors small.
+_POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2), Fraction(2), Fraction(-1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class Transforms:
+    """Of tiles whose inputs are n × n, n = k + 3: outputs = output · ((kernel · g) ⊙ (input · d)).
+
+    Attributes:
+      input: float32 [n², n²].
+      kernel: float32 [n², k²].
+      output: float32 [16, n²], rows in order (place y, place x, pool y, pool x).
+    """
+
+    input: np.ndarray
+    kernel: np.ndarray
+    output: np.ndarray
+
+    @staticmethod
+    @functools.lru_cache(maxsize=None)
+    def of(size: int) -> "Transforms":
+        """Of kernels of this side, 3 or 5."""
+        one, kernel, output = (_both_ways(m) for m in minimal_filter(TILE, size))
+        output = output.reshape(2, 2, 2, 2, -1).transpose(1, 3, 0, 2, 4).reshape(TILE**2, -1)
+        return Transforms(*(m.astype(np.float32) for m in (one, kernel, output)))
+
+
+def minimal_filter(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """F(outputs, taps) in one dimension: input [n, n], kernel [n, taps] and output [outputs, n] transforms, n = outputs + taps - 1.
+
+    y_i = sum_j g_j d_(i + j) is the transpose, in d and y, of multiplying polynomials of
+    degrees taps - 1 and outputs - 1, which evaluation at n points and interpolation does.
+    Exact but for the last rounding; rows are scaled so that no transform's are large.
+    """
+    n = outputs + taps - 1
+    interpolate = _inverse(_evaluation(n, n))
+    inputs = np.array(interpolate, dtype=float).T
+    kernel = np.array(_evaluation(n, taps), dtype=float)
+    output = np.array(_evaluation(n, outputs), dtype=float).T
+    sizes = np.abs(inputs).max(1), np.linalg.norm(kernel, axis=1), np.linalg.norm(output, axis=0)
+    common = np.cbrt(sizes[0] * sizes[1] * sizes[2])
+    scales = [common / size for size in sizes]
+    return inputs * scales[0][:, None], kernel * scales[1][:, None], output * scales[2]
+
+
+def _evaluation(points: int, coefficients: int) -> list[list[Fraction]]:
+    """The matrix that evaluates a polynomial at the first `points` - 1 of `_POINTS` and at infinity."""
+    rows = [[p**j for j in range(coefficients)] for p in _POINTS[: points - 1]]
+    return rows + [[Fraction(0)] * (coefficients - 1) + [Fraction(1)]]
+
+
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
+    """Gauss and Jordan, exactly."""
+    n = len(matrix)
+    rows = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(matrix)]
+    for column in range(n):
+        pivot = next(i for i in range(column, n) if rows[i][column])
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        rows[column] = [value / rows[column][column] for value in rows[column]]
+        for i in range(n):
+            if i != column and rows[i][column]:
+                factor = rows[i][column]
+                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[column])]
+    return [row[n:] for row in rows]
+
+
+def _both_ways(matrix: np.ndarray) -> np.ndarray:
+    """The same along rows and along columns of a flattened tile."""
+    return np.kron(matrix, matrix)
+
+
+def fits(side: int) -> bool:
+    """Whether maps of this side divide into tiles."""
+    return side % TILE == 0
+
+
+def input_tiles(x: tf.Tensor, size: int) -> tf.Tensor:
+    """Transformed input of a SAME convolution with kernels of side `size`: [B, h, h, C] -> [n², B * T, C], T tiles an image."""
+    matrix, rim = tf.constant(Transforms.of(size).input), size // 2
+    n, count, channels = TILE + size - 1, x.shape[1] // TILE, x.shape[3]
+    padded = tf.pad(x, [[0, 0], [rim, rim], [rim, rim], [0, 0]])
+    starts = [(TILE * i, TILE * j) for i in range(count) for j in range(count)]
+    tiles = tf.stack([padded[:, i : i + n, j : j + n] for i, j in starts], 1)  # [B, T, n, n, C]
+    flat = tf.reshape(tf.transpose(tiles, [2, 3, 0, 1, 4]), [n * n, -1])
+    return tf.reshape(tf.matmul(matrix, flat), [n * n, tf.shape(x)[0] * count**2, channels])
+
+
+def convolve(tiles: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The convolution: `input_tiles` [n², B * T, C], kernel [k, k, C, F] -> [16, B * T, F]; F may be 0."""
+    size, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), tf.shape(kernel)[3]
+    transforms = Transforms.of(size)
+    flat = tf.reshape(kernel, [size * size, channels * filters])
+    points, rows = (TILE + size - 1) ** 2, tf.shape(tiles)[1]
+    kernels = tf.reshape(tf.matmul(tf.constant(transforms.kernel), flat), [points, channels, filters])
+    flat = tf.reshape(tf.matmul(tiles, kernels), [points, rows * filters])
+    return tf.reshape(tf.matmul(tf.constant(transforms.output), flat), [TILE**2, rows, filters])
+
+
+def arrange(x: tf.Tensor) -> tf.Tensor:
+    """Any map in the order of `convolve`: [B, h, h, C] -> [16, B * T, C]."""
+    batch, count, channels = tf.shape(x)[0], x.shape[1] // TILE, x.shape[3]
+    x = tf.reshape(x, [batch, count, 2, 2, count, 2, 2, channels])  # (tile, pool, place) down, then across
+    return tf.reshape(tf.transpose(x, [3, 6, 2, 5, 0, 1, 4, 7]), [TILE**2, batch * count**2, channels])
+
+
+def max_pool(y: tf.Tensor) -> tf.Tensor:
+    """2×2 max-pool with stride 2 of what is in tiles: [16, B * T, F] -> [4, B * T, F]."""
+    shape = tf.shape(y)
+    parts = tf.unstack(tf.reshape(y, [4, 4 * shape[1] * shape[2]]))
+    pooled = tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
+    return tf.reshape(pooled, [4, shape[1], shape[2]])
+
+
+def untile(pooled: tf.Tensor, side: int) -> tf.Tensor:
+    """Pooled tiles as maps again: [4, B * T, F] -> [B, side, side, F]."""
+    count = 2 * side // TILE
+    x = tf.reshape(pooled, [2, 2, -1, count, count, pooled.shape[-1]])
+    return tf.reshape(tf.transpose(x, [2, 3, 0, 4, 1, 5]), [-1, side, side, pooled.shape[-1]])
+
+
+def by_tower(pooled: tf.Tensor, side: int, towers: tf.Tensor, filters: int) -> tf.Tensor:
+    """Pooled tiles of S towers' channels as a map of each: [4, B * T, S * F] -> [S, B * side², F], positions row by row.
+
+    S may be 0.
+    """
+    count = 2 * side // TILE
+    batch = tf.shape(pooled)[1] // count**2
+    x = tf.reshape(pooled, [2, 2, batch, count, count, towers, filters])
+    return tf.reshape(tf.transpose(x, [5, 2, 3, 0, 4, 1, 6]), [towers, batch * side**2, filters])

@@ -31,8 +31,9 @@ class Ridge:
 def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) -> list[Ridge]:
     """A fit per penalty, each attribute on the rows whose label is known.
 
-    Attributes that are known for the same rows share one solution; the Gram matrix of a pattern is that of all rows
-    less that of its unknown ones where these are fewer. One such matrix is held at a time.
+    Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
+    rows (the dual form); else among the features, whose Gram matrix is that of all rows less that of the unknown ones
+    where these are fewer. One such matrix is held at a time.
 
     Args:
       features: [n, D].
@@ -42,13 +43,18 @@ def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) ->
     scaler = StandardScaler().fit(features)
     x = scaler.transform(np.asarray(features, np.float64))
     patterns, group = np.unique(np.isfinite(labels), axis=1, return_inverse=True)
-    whole = x.T @ x
+    whole = x.T @ x if len(x) >= x.shape[1] else None
     weights, biases = np.zeros((len(penalties), x.shape[1], labels.shape[1])), np.zeros((len(penalties), labels.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
-            gram = whole - x[~known].T @ x[~known] if known.mean() > 0.5 else x[known].T @ x[known]
-            weights[:, :, own], biases[:, own] = _solutions(gram, x[known], labels[known][:, own].astype(np.float64), penalties)
+            rows, y = x[known], labels[known][:, own].astype(np.float64)
+            if len(rows) < x.shape[1]:
+                solutions = _dual_solutions(rows, y, penalties)
+            else:
+                gram = whole - x[~known].T @ x[~known] if known.mean() > 0.5 else rows.T @ rows
+                solutions = _solutions(gram, rows, y, penalties)
+            weights[:, :, own], biases[:, own] = solutions
     scaled = weights / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
@@ -58,6 +64,15 @@ def _solutions(gram: np.ndarray, x: np.ndarray, y: np.ndarray, penalties: Sequen
     mean, level = x.mean(axis=0), y.mean(axis=0)
     centred, right = gram - len(x) * np.outer(mean, mean), x.T @ (y - level)
     weights = np.stack([linalg.solve(centred + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
+    return weights, level - mean @ weights
+
+
+def _dual_solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The same as `_solutions`, by a matrix [m, m] of the rows."""
+    mean, level = x.mean(axis=0), y.mean(axis=0)
+    centred = x - mean
+    gram = centred @ centred.T
+    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(x)), y - level, assume_a="pos") for p in penalties])
     return weights, level - mean @ weights
 
 

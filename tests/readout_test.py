@@ -41,6 +41,20 @@ def test_ridge_is_scikit_learns_on_the_known_rows(data):
         assert (scores[:, 5] == 0).all()
 
 
+@pytest.mark.parametrize("rows", [40, 90, 91])
+def test_more_features_than_rows_give_scikit_learns_ridge_too(rows):
+    rng = np.random.default_rng(1)
+    features = rng.normal(2.0, 3.0, (rows, 90)).astype(np.float32)
+    labels = (rng.random((rows, 3)) < 0.4).astype(np.float32)
+    labels[:30, 1] = np.nan  # of the last case, one label has more rows than features, the other fewer
+    x = StandardScaler().fit_transform(features.astype(np.float64))
+    for penalty, got in zip((0.1, 10.0), ridge.fit(features, labels, (0.1, 10.0))):
+        for i in range(3):
+            known = np.isfinite(labels[:, i])
+            expected = Ridge(alpha=penalty).fit(x[known], labels[known, i]).predict(x)
+            np.testing.assert_allclose(got(features)[:, i], expected, atol=1e-5)
+
+
 def test_the_penalty_with_the_best_mean_auc_is_taken_and_the_middle_one_where_nothing_can_be_judged(data):
     features, labels = data
     fits = list(ridge.fit(features, labels, (1e-3, 1.0)))

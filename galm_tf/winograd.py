@@ -43,7 +43,7 @@ class Transforms:
     output: np.ndarray
 
     @staticmethod
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def of(size: int) -> "Transforms":
         """Of kernels of this side, 3 or 5."""
         one, kernel, output = (_both_ways(m) for m in minimal_filter(TILE, size))

@@ -1,7 +1,7 @@
 """A linear reading of Conv-3 beside every tower: ridge regression on the trunk's last map, averaged with the tower's margin.
 
 Not in the paper. Towers are trained on few classes and learn them by heart; a reading in closed form on the trunk that
-they share errs otherwise, and the mean of both orders images of unseen classes better than either (BUILD.md, "Measured").
+they share errs otherwise, and the mean of both orders images of unseen classes better than either (docs/EXPERIMENTS.md).
 Its penalty is chosen on validation images by weights that have not seen them.
 """
 

@@ -195,10 +195,10 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     before = load_domains(theirs)
     domain = label_file.with_labels(before, config.add_attribute)
     domain, images, bad = load_images(domain, config)
-    domain = with_few_positives(domain, finished.split.train, config)
-    _expect_same_data(domain, finished, config)
+    source = dataclasses.replace(config, train_positives=read_config(config.source_run[0]).train_positives)
+    _expect_same_data(with_few_positives(domain, finished.split.train, source), finished, config)
     new = np.arange(len(domain.attributes)) >= len(before.attributes)
-    domain = domain.select_attributes(new)
+    domain = with_few_positives(domain.select_attributes(new), finished.split.train, config)
     lacking = unlearnable_attributes(domain, finished.split.train)
     for name, reason in lacking.items():
         raise UserError(

@@ -1,32 +1,62 @@
-"""A folder of many runs goes on with the settings that began it."""
+"""A folder of many runs or cells goes on with the settings that began it."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from typing import Any, Mapping
 
 from galm_tf.errors import UserError
-from galm_tf.run_folder import changed_settings
+from galm_tf.run_folder import other_settings
 from galm_tf.whole_file import whole_file
 
 
-def expect_same_settings(path: str, asked: Mapping[str, Any]) -> None:
-    """Writes the settings to a new JSON file, or compares them with those that are there.
+class Begun:
+    """The settings of a folder, in a JSON file there: compared at once, written once there is something to keep.
+
+    So that a command which fails at its data leaves nothing that would stand in the way of the repaired one.
+
+    Args:
+      path: the file.
+      settings: JSON.
+      what: the folder holds, for a message.
 
     Raises:
-      UserError: they differ; the first that does is named.
+      UserError: the folder was begun with other settings.
     """
-    asked = json.loads(json.dumps(asked))
-    if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-            json.dump(asked, file, indent=1)
-        return
-    with open(path, encoding="utf-8") as file:
-        changed = changed_settings(asked, json.load(file))
-    for name, begun in changed.items():
+
+    def __init__(self, path: str, settings: Mapping[str, Any], what: str = "table") -> None:
+        self._path, self._settings, self._what = path, json.loads(json.dumps(settings)), what
+        self._compare()
+
+    def keep(self) -> None:
+        """Writes the file, unless there is one, by now perhaps another command's."""
+        if not os.path.exists(self._path):
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            with whole_file(self._path, replace=False) as partial, open(partial, "w", encoding="utf-8") as file:
+                json.dump(self._settings, file, indent=1, ensure_ascii=False, allow_nan=False)
+        self._compare()
+
+    def _compare(self) -> None:
+        if not os.path.exists(self._path):
+            return
+        with open(self._path, encoding="utf-8") as file:
+            pairs = other_settings(self._settings, json.load(file), self._what)
+        if pairs:
+            raise UserError(
+                f"Expected the settings of the {self._what} in {os.path.dirname(self._path)}. Received: {pairs}; give the "
+                "same flags, or name another folder by --out."
+            )
+
+
+def expect_writable(out: str) -> None:
+    """Raises UserError where nothing can be written into a folder of results, which is made."""
+    try:
+        os.makedirs(out, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
         raise UserError(
-            f"Expected the settings that {os.path.dirname(path)} was begun with. Received: {name}={asked[name]} now, "
-            f"{begun} there; name another folder by --out."
-        )
+            f"Expected to be able to write into --out={out}. Received: {error.strerror or error}; name another folder."
+        ) from error

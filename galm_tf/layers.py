@@ -30,7 +30,7 @@ _convolution_dtype = contextvars.ContextVar("convolution_dtype", default=tf.floa
 
 @contextlib.contextmanager
 def convolutions_in(dtype: tf.DType) -> Iterator[None]:
-    """Within this context, while a function is traced, the k×k convolutions multiply in `dtype`.
+    """Within this context, while a function is traced, the convolutions of the trunk and of Conv-4 multiply in `dtype`.
 
     Mixed precision (Micikevicius et al. 2018; bfloat16 needs no loss scaling):
     weights, biases, batch norms and what a layer gives stay float32.

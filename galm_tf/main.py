@@ -17,7 +17,6 @@ from absl import flags
 from galm_tf import config as config_lib
 from galm_tf import add_attribute, pipeline
 from galm_tf.config import Config
-from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, free_path, last_path
 from galm_tf.strategies import METHODS
 
@@ -45,10 +44,8 @@ def run(config: Config, path: str) -> dict[str, Any]:
     task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     try:
-        return task(config, folder, make_strategy=METHODS[config.method])
-    except UserError:
-        folder.remove_if_unused()  # so that the repaired command can have the same folder
-        raise
+        with folder.kept_if_used():
+            return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"The same command with --resume --run_dir={path} continues.") from None
 

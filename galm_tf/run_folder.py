@@ -83,6 +83,15 @@ class RunFolder:
             if not set(os.listdir(self.path)) - _SETTINGS_FILES:
                 shutil.rmtree(self.path)
 
+    @contextlib.contextmanager
+    def kept_if_used(self) -> Iterator[None]:
+        """Where the user's mistake ends the block, the folder goes if nothing was written: the repaired command can have it."""
+        try:
+            yield
+        except UserError:
+            self.remove_if_unused()
+            raise
+
     def has(self, name: str) -> bool:
         return os.path.exists(os.path.join(self.path, name))
 

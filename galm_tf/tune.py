@@ -21,10 +21,11 @@ from typing import Any, Optional, Sequence
 import keras_tuner
 import pandas as pd
 from absl import flags
+from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
 from galm_tf import pipeline
-from galm_tf.begun import expect_same_settings
+from galm_tf.begun import Begun
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -67,15 +68,16 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       out: folder of KerasTuner's state and of the trials' run folders.
 
     Returns:
-      One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, seconds.
+      One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, entropy, seconds.
 
     Raises:
       UserError: the folder holds a tuning of other settings, or a data set without cross-fitted rewards.
     """
     config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
-    prepared = pipeline.prepare(config)  # first: a folder of data that cannot be read leaves no settings behind
-    expect_same_settings(os.path.join(out, "tune.json"), asked)
+    begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
+    prepared = pipeline.prepare(config)
+    begun.keep()
     trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
 
     class Trials(TUNERS[tuner]):
@@ -83,7 +85,10 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
 
         def run_trial(self, proposed, *_, **__):
             values = {name: proposed.hyperparameters.get(name) for name in settings}
-            figures = trial(dataclasses.replace(config, **values), values, out, proposed.trial_id, prepared)
+            try:
+                figures = trial(dataclasses.replace(config, **values), values, out, proposed.trial_id, prepared)
+            except UserError as error:  # KerasTuner would make another error of any but its own
+                raise FatalError(str(error)) from error
             return {OBJECTIVE: figures[OBJECTIVE]}
 
     # KerasTuner proposes three times the settings at random first, 18 of 20 trials.
@@ -94,7 +99,10 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         hyperparameters=space(settings), tune_new_entries=False, directory=out, project_name="tuner",
         max_consecutive_failed_trials=1, **begin,
     )
-    search.search(verbose=0)
+    try:
+        search.search(verbose=0)
+    except FatalError as error:
+        raise UserError(str(error)) from error
     return _table(search, settings, out)
 
 

@@ -9,14 +9,21 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[str]:
-    """A temporary name beside `path`, which becomes `path` once the block ends without an error."""
+def whole_file(path: str, replace: bool = True) -> Iterator[str]:
+    """A temporary name beside `path`, which becomes `path` once the block ends without an error.
+
+    replace: whether it takes the place of a file that is there by then; else that one stays.
+    """
     handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=os.path.dirname(path))
     os.close(handle)
     try:
         yield partial
         os.chmod(partial, 0o644)
-        os.replace(partial, path)
+        if replace:
+            os.replace(partial, path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(partial, path)
     finally:
         if os.path.exists(partial):
             os.remove(partial)

@@ -197,9 +197,20 @@ def test_weights_of_the_source_stay_and_new_ones_follow(source, extended):
         np.testing.assert_array_equal(new.policy[name][:20] if name.endswith("arm_embedding") else new.policy[name], value)
 
 
-def test_the_opposite_of_an_attribute_starts_from_it(extended):
-    match = extended[2]["transfer"]["matches"]["sun/treeless"]
-    assert match is None or match["auc"] < 0.5 or match["attribute"] != "sun/trees"
+def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the_opposite(source, extended):
+    matches = extended[2]["transfer"]["matches"]
+    assert set(matches) == {"sun/treeless", "sun/water"}
+    for match in matches.values():
+        assert match["attribute"] in transfer.read_source(source[1], extended[0]).attributes
+        assert match["sign"] == (1 if match["auc"] >= 0.5 else -1)
+
+
+def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, labels, small):
+    config = _parse(f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3")
+    finished = add_attribute.read_finished(config)
+    prepared = add_attribute.prepare(config, finished)
+    assert prepared.domain.attributes == ("sun/treeless", "sun/water")
+    assert (np.nansum(prepared.domain.labels[finished.split.train], axis=0) == 3).all()
 
 
 @pytest.fixture(scope="module")

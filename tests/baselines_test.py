@@ -60,7 +60,7 @@ def test_paired_interval_is_students():
 def test_summary_pairs_by_seed():
     rows = [dict(method=m, seed=s, test_mauc=v + s) for m, v in (("galm", 0.2), ("random", 0.1)) for s in range(3)]
     summary = methods.summarise(methods.pd.DataFrame(rows), "galm").set_index("method")
-    assert summary.loc["random", "difference"] == pytest.approx(0.1)
+    assert summary.loc["random", "reference_minus"] == pytest.approx(0.1)
     assert summary.loc["random", "low"] == pytest.approx(0.1) == summary.loc["random", "high"]
 
 

@@ -37,6 +37,24 @@ def test_specialisation_is_looked_up_on_the_unseen_half():
 
 def test_a_file_without_rewards_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    for path in (tmp_path / "other.npz", tmp_path / "none.npz"):
+    np.savez(tmp_path / "small.npz", full=np.zeros((2, 9)), half_a=np.zeros((2, 9)), half_b=np.zeros((2, 9)))
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    whole = (tmp_path / "small.npz").read_bytes()
+    (tmp_path / "torn.npz").write_bytes(whole[: len(whole) // 2])
+    for name in ("other.npz", "none.npz", "small.npz", "array.npy", "torn.npz"):
         with pytest.raises(UserError, match="tables/roundN.npz"):
-            policy.read_table(str(path))
+            policy.read_table(str(tmp_path / name))
+
+
+def test_a_table_of_one_attribute_is_refused_before_any_is_judged(tmp_path, monkeypatch):
+    one = {k: v[:1] for k, v in policy.planted_table(2).to_arrays().items()}
+    np.savez(tmp_path / "one.npz", **one)
+    monkeypatch.setattr(policy, "judge", None)
+    with pytest.raises(UserError, match="at least two attributes.*one.npz with 1;"):
+        policy.run_policy(Config(), [str(tmp_path / "one.npz")], ["default"], [0])
+
+
+def test_tables_are_told_apart_by_as_much_of_their_path_as_that_takes():
+    assert policy._names(["runs/sun/tables/round2.npz", "runs/awa/tables/round2.npz"]) == ["sun/round2", "awa/round2"]
+    assert policy._names(["a/sun/tables/round2.npz", "b/sun/tables/round2.npz"]) == ["a/sun/round2", "b/sun/round2"]
+    assert policy._names([policy.PLANTED]) == [policy.PLANTED]

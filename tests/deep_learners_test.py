@@ -186,6 +186,9 @@ def test_branches_are_made_where_they_are_worth_their_cost():
     found = fmt.cluster(blocks, top, 10.0, 0)
     assert len(set(found[:3])) == len(set(found[3:])) == 1 and found[0] != found[3]
     assert fmt.cluster(blocks, top - 4, 10.0, 0).max() == 0
+    for unlike in (2, 3, 8):  # each a branch of its own
+        assert fmt.cluster(np.eye(unlike), top, 400.0, 0).tolist() == list(range(unlike))
+    assert fmt.cluster(np.eye(9), top, 400.0, 0).max() == 7  # at most eight
 
 
 def test_a_widened_network_computes_the_same_and_its_branches_part():

@@ -24,7 +24,7 @@ from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 from galm_tf.supernet import build_supernet
 
-ALL = learners.FEATURE_LEARNERS
+ALL = tuple(name for name in learners.LEARNERS if name not in learners.SEE_IMAGES)
 DEFAULT = Config(warmup_steps=80, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0)
 
 
@@ -108,7 +108,14 @@ def test_folds_are_disjoint_by_class_and_one_class_is_refused():
 def test_settings_are_chosen_on_held_out_classes_without_test_classes():
     """The planted best setting wins; candidates only ever see training rows."""
     _, labels, class_ids = _planted(9)
-    assert learner.choose("abc", lambda train, held: [1 - labels[held], labels[held], 0 * labels[held]], labels, class_ids) == "b"
+
+    def scores_of(train, held):
+        assert len(train) and not set(class_ids[train]) & set(class_ids[held])
+        return [1 - labels[held], labels[held], 0 * labels[held]]
+
+    assert learner.choose("abc", scores_of, labels, class_ids) == "b"
+    with pytest.raises(AssertionError, match="3 scores of 4 settings"):
+        learner.choose("abcd", scores_of, labels, class_ids)
 
 
 def test_class_attributes_are_shares_of_known_labels():

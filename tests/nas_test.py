@@ -147,12 +147,15 @@ def test_points_are_what_the_tables_say(config, measured):
     names = _prepared(config).domain.attributes
     rows = [names.index(name) for name in found.attributes]
     with np.load(os.path.join(out, "supernets", "split_seed3", "tables", "validation.npz")) as stored:
-        table = stored["full"][rows]
+        whole = RewardTable.from_arrays(stored)
+    table = whole.full[rows]
     last = found.curves[found.curves["kind"] == nas.SHARED].groupby("method")["val_reward"].last()
     assert len(rows) == 2 and set(last.index) == set(SEARCHES.methods)
     assert last["exhaustive"] == pytest.approx(table.max(axis=1).mean(), abs=1e-6)
     assert last["random"] == pytest.approx(table.mean(), abs=1e-6)
-    assert table.min() <= last["galm"] <= last["exhaustive"] + 1e-6
+    galm = STRATEGIES["galm"](len(whole.full), config)
+    galm.train_on_table(whole, 0, config.rounds * config.controller_steps)
+    assert last["galm"] == pytest.approx(whole.full[rows, galm.choose(whole)[rows]].mean(), abs=1e-6)
 
 
 def test_costs_are_those_of_all_that_was_used(measured):
@@ -301,6 +304,21 @@ SUITES = {
     "peers": lambda config, out: peers_suite.measure(config, peers_suite.Budget((), ("random",), 2, 1), out),
     "ranking": lambda config, out: ranking.run_ranking(config, 3, 1, 1, out),
 }
+
+
+@pytest.mark.parametrize("suite", ["nas", "peers", "ranking"])
+def test_a_source_beside_networks_from_nothing_is_refused(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "prepare", None)
+    with pytest.raises(UserError, match=f"Expected no --source_run in suite {suite}, .*source_run=runs/a; leave it out"):
+        SUITES[suite](Config(**TINY, source_run=("runs/a",)), str(tmp_path))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_data_that_cannot_be_read_leave_nothing_that_would_refuse_the_repaired_command(suite, tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        SUITES[suite](Config(**{**TINY, "data_dir": (str(tmp_path / "nowhere"),)}), str(tmp_path / "out"))
+    assert not [name for _, _, names in os.walk(tmp_path / "out") for name in names]
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -14,6 +14,7 @@ import pytest
 from galm_tf import begun, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.whole_file import whole_file
 from galm_tf.run_folder import RunFolder
 
 CONFIG = Config(domain=("awa", "sun"), learning_rate=0.25, augment_flip=False)
@@ -106,6 +107,15 @@ def test_an_unused_folder_is_removed_and_a_used_one_is_not(folder, path):
     assert folder.has("split.json")
     os.remove(os.path.join(path, "split.json"))
     folder.remove_if_unused()
+    assert not os.path.exists(path)
+
+
+def test_a_mistake_that_ends_a_run_before_its_first_file_takes_the_folder_away(folder, path):
+    with pytest.raises(ZeroDivisionError), folder.kept_if_used():
+        raise ZeroDivisionError
+    assert os.path.exists(path)
+    with pytest.raises(UserError), folder.kept_if_used():
+        raise UserError("no such data")
     assert not os.path.exists(path)
 
 
@@ -235,7 +245,27 @@ def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_
     assert run_folder.other_settings({**ours, "vary": "seed"}, stored, "table") == (
         "readout_share=0.3 now, 0.0 in the table; vary=seed now, None in the table"
     )
-    begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), stored)
-    begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "format": stored["format"]})
-    with pytest.raises(UserError, match="Received: readout_share=0.3 now, 0.0 there"):
-        begun.expect_same_settings(str(tmp_path / "a" / "settings.json"), ours)
+    begun.Begun(str(tmp_path / "a" / "settings.json"), stored).keep()
+    begun.Begun(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "format": stored["format"]}).keep()
+    with pytest.raises(UserError, match="Received: readout_share=0.3 now, 0.0 in the tuning; give the same"):
+        begun.Begun(str(tmp_path / "a" / "settings.json"), ours, "tuning")
+
+
+def test_a_folder_is_begun_with_what_it_first_keeps(tmp_path):
+    path = tmp_path / "a" / "settings.json"
+    begun.Begun(str(path), {"seed": 1})  # a command that then fails at its data
+    assert not path.parent.exists()
+    first, second = (begun.Begun(str(path), {"seed": seed}) for seed in (2, 3))  # two that start together
+    first.keep()
+    with pytest.raises(UserError, match="seed=3 now, 2 in the table"):
+        second.keep()
+    assert json.loads(path.read_text()) == {"seed": 2} and os.listdir(path.parent) == ["settings.json"]
+
+
+def test_a_file_that_another_command_wrote_first_stays(tmp_path):
+    path = tmp_path / "a.txt"
+    with whole_file(str(path), replace=False) as partial:
+        path.write_text("theirs")
+        with open(partial, "w") as file:
+            file.write("ours")
+    assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["a.txt"]

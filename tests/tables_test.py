@@ -398,7 +398,7 @@ def benchmark(defined, tmp_path, monkeypatch):
 
     def call(*arguments):
         with flagsaver.flagsaver():
-            program.main(command_line.parse_flags(["galm_tf.benchmark", *arguments, f"--out={tmp_path}"]))
+            program.main(command_line.parse_flags(["galm_tf.benchmark", f"--out={tmp_path}", *arguments]))
 
     return call
 
@@ -420,6 +420,10 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
         ("--suite=nas --budget=quick", "--budget beside --table or --suite=few_labels. Received: budget=quick and suite=nas; leave"),
+        ("--suite=ranking --splits=3,4", "neither --splits nor --vary in suite ranking.*Received: splits=3,4, vary=none;"),
+        ("--suite=choosing --vary=seed", "Expected class-disjoint splits in suite choosing.*Received: vary=seed;"),
+        ("--suite=derived --vary=seed", "Expected class-disjoint splits in suite derived"),
+        ("--suite=few_labels --features=trunk", "Received: features=trunk and no learners; leave --features out."),
         ("--suite=reward --budget=full", "Received: budget=full and suite=reward;"),
     ],
 )
@@ -427,6 +431,12 @@ def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benc
     with pytest.raises(UserError, match=text):
         benchmark(*arguments.split())
     assert not os.listdir(tmp_path)
+
+
+def test_a_folder_of_results_that_cannot_be_made_is_told(benchmark, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Expected to be able to write into --out=.*file/x. Received: Not a directory; name another"):
+        benchmark("--suite=nas", f"--out={tmp_path / 'file' / 'x'}")
 
 
 @pytest.fixture

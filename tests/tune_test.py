@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -79,7 +80,25 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
 
 
+def test_a_mistake_in_a_trial_is_told_in_its_own_sentence(config, tmp_path, monkeypatch):
+    def trial(config, values, out, name, prepared):
+        if name != tune.AS_GIVEN:
+            raise UserError("Expected a disk with room.")
+        return {"skill": 0.5}
+
+    monkeypatch.setattr(tune.pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(tune, "trial", trial)
+    with pytest.raises(UserError, match="^Expected a disk with room.$"):
+        tune.tune(config, "random", SETTINGS, 2, str(tmp_path))
+
+
+def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        tune.tune(dataclasses.replace(config, data_dir=(str(tmp_path / "nowhere"),)), "random", SETTINGS, 1, str(tmp_path / "out"))
+    assert not os.path.exists(tmp_path / "out")
+
+
 def test_other_settings_are_not_mixed_into_the_same_folder(config, tuned):
     out = tuned[0]
-    with pytest.raises(UserError, match="dropout=0.1 now, 0.3 there"):
+    with pytest.raises(UserError, match="dropout=0.1 now, 0.3 in the tuning"):
         tune.tune(dataclasses.replace(config, dropout=0.1), "random", SETTINGS, 2, out)

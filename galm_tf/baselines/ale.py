@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_attributes
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, centre, choose, class_attributes
 from galm_tf.draws import Stream, generator
 
 RATES = (0.001, 0.01, 0.1)  # learning rates
@@ -59,11 +59,9 @@ class ALE(AttributeLearner):
 
 def label_embedding(matrix: np.ndarray) -> np.ndarray:
     """φ: attributes centred over classes, each class then of norm 1. [C, N] -> [C, N]; unknown ones become 0."""
-    known = np.isfinite(matrix)
-    mean = np.nan_to_num(matrix).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    centred = np.where(known, np.nan_to_num(matrix) - mean, 0.0)
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
+    rows = centre(matrix)
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 
 
 def ranking_epoch(

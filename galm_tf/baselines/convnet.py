@@ -185,7 +185,7 @@ def train(
       targets: float32 [n, K].
       loss: of a batch.
       training: seed, batch size, and the two rates where none are given.
-      stops: ascending numbers of steps.
+      stops: ascending numbers of steps, each yielded as often as it is there.
       steps: where the decay ends; the last stop when left out.
       first_step: number of the first step, later than 0 where a training goes on.
     """
@@ -208,8 +208,7 @@ def train(
         seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
         batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
         step(*batch, seed, tf.constant(rate, tf.float32))
-        if number + 1 in stops:
-            yield number + 1
+        yield from [number + 1] * list(stops).count(number + 1)
 
 
 def attribute_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

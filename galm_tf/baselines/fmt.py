@@ -148,16 +148,15 @@ def grouping_cost(affinity: np.ndarray, clusters: np.ndarray, layer: int, separa
 
 
 def cluster(affinity: np.ndarray, layer: int, separation: float, seed: int) -> np.ndarray:
-    """The spectral clustering of least cost: int [branches], numbered from 0."""
-    best = np.zeros(len(affinity), int)
-    least = grouping_cost(affinity, best, layer, separation)
-    for count in range(2, min(_MAX_BRANCHES, len(affinity) - 1) + 1):
+    """The clustering of least cost, of one cluster, of spectral ones and of a cluster for each: int [branches], numbered from 0."""
+    branches = len(affinity)
+    candidates = [np.zeros(branches, int)]
+    for count in range(2, min(_MAX_BRANCHES, branches - 1) + 1):
         found = SpectralClustering(count, affinity="precomputed", random_state=seed).fit_predict(affinity)
-        found = np.unique(found, return_inverse=True)[1].ravel()
-        cost = grouping_cost(affinity, found, layer, separation)
-        if cost < least:
-            best, least = found, cost
-    return best
+        candidates.append(np.unique(found, return_inverse=True)[1].ravel())
+    if branches <= _MAX_BRANCHES:
+        candidates.append(np.arange(branches))
+    return min(candidates, key=lambda clusters: grouping_cost(affinity, clusters, layer, separation))
 
 
 def widened(

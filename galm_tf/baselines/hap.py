@@ -35,24 +35,19 @@ class HAP(AttributeLearner):
 
     def __init__(
         self,
-        kernel: str = "rbf",
         fits: tuple[float, ...] = FITS,
         penalties: tuple[float, ...] = PENALTIES,
         seed: int = 0,
     ):
-        assert kernel in ("rbf", "linear"), kernel
-        self._kernel, self._seed = kernel, seed
+        self._seed = seed
         self._settings = tuple(itertools.product(fits, penalties))
 
     def fit(self, data: LearnerData) -> "HAP":
         features, labels, class_ids = data.features, data.labels, data.class_ids
         scale = FeatureScaler(features)
         landmarks = Nystroem(gamma=KERNEL_WIDTH, n_components=min(LANDMARKS, len(features)), random_state=self._seed)
-        if self._kernel == "rbf":
-            landmarks.fit(scale(features))
-            self._map = lambda rows: landmarks.transform(scale(rows))
-        else:
-            self._map = scale
+        landmarks.fit(scale(features))
+        self._map = lambda rows: landmarks.transform(scale(rows))
         x = self._map(features)
 
         def scores_of(train: np.ndarray, held: np.ndarray):

@@ -112,6 +112,13 @@ class AttributeLearner(abc.ABC):
         """float64 [m, N]; larger means more likely."""
 
 
+def centre(values: np.ndarray) -> np.ndarray:
+    """Columns less the mean of their known values, unknown ones (NaN) 0: [n, N] -> [n, N]."""
+    known = np.isfinite(values)
+    mean = np.nan_to_num(values).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, np.nan_to_num(values) - mean, 0.0)
+
+
 class FeatureScaler:
     """Standardises each feature, then divides by √D, so that rows have a norm of about 1 whatever D is.
 
@@ -161,6 +168,7 @@ def choose(
     values = []
     for train, held in itertools.islice(class_folds(class_ids), folds):
         aucs = [evaluate.auc_per_attribute(labels[held], s) for s in scores_of(train, held)]
+        assert len(aucs) == len(settings), f"{len(aucs)} scores of {len(settings)} settings"
         values.append([evaluate.mean_auc(a) or 0.0 for a in aucs])
     return settings[int(np.mean(values, axis=0).argmax())]
 

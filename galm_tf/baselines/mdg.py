@@ -23,7 +23,7 @@ from sklearn.kernel_approximation import Nystroem
 
 from galm_tf.baselines.dap import choosing_attributes, decisions, fit_svms
 from galm_tf.baselines.hap import KERNEL_WIDTH, LANDMARKS
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose
+from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, centre, choose
 
 COMPONENTS = 128
 INVARIANCES = (0.0, 100.0, 1000.0)  # β
@@ -93,9 +93,7 @@ def components(
 
 def label_directions(labels: np.ndarray) -> np.ndarray:
     """Y with K_Y = Y Yᵀ: labels centred over the known ones, unknown ones 0, divided by √N. [n, N]."""
-    known = np.isfinite(labels)
-    mean = np.nan_to_num(labels).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known, np.nan_to_num(labels) - mean, 0.0) / np.sqrt(labels.shape[1])
+    return centre(labels) / np.sqrt(labels.shape[1])
 
 
 def mean_scatter(z: np.ndarray, class_ids: np.ndarray) -> np.ndarray:

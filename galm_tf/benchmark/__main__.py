@@ -37,6 +37,7 @@ from galm_tf.benchmark import (
     choosing, controller_speed, domain_transfer, given, input_speed, learner_cells, learner_data, learners, methods, nas, nas_report,
     paper_figures, paper_table, peers_suite, policy, ranking, reward_speed, scaling, semantic, step_speed, timing, transfer_table,
 )
+from galm_tf.begun import expect_writable
 from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.config import Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
@@ -92,6 +93,7 @@ def main(arguments: list[str]) -> None:
             f"Expected either --suite or --table. Received: suite={FLAGS.suite} and table={FLAGS.table}; give one of them."
         )
     config = config_lib.from_flags(FLAGS, _base())
+    expect_writable(FLAGS.out)
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
@@ -151,6 +153,11 @@ def _features(domains: int, own_runs: bool = False) -> list[learner_data.Feature
 
 
 def _run_choosing(config: Config) -> None:
+    if FLAGS.vary == "seed":
+        raise UserError(
+            f"Expected class-disjoint splits in suite {FLAGS.suite}, whose repetitions are these. Received: vary=seed; leave it "
+            "out, and give --splits or --repeats."
+        )
     run = choosing.run_derived if FLAGS.suite == "derived" else choosing.run_choosing
     table = run(config, _numbers(FLAGS.repeats), FLAGS.out, _methods_or_all(), given.numbers("size_penalties", FLAGS.size_penalties, 0.0))
     methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
@@ -163,6 +170,12 @@ def _run_policy(config: Config) -> None:
 
 
 def _run_ranking(config: Config) -> None:
+    if FLAGS.splits or FLAGS.vary:
+        raise UserError(
+            "Expected neither --splits nor --vary in suite ranking, which trains every network by the seeds 0 to --repeats - 1. "
+            f"Received: splits={','.join(FLAGS.splits) or 'none'}, vary={FLAGS.vary or 'none'}; give --repeats, or --split_seed "
+            "for another split."
+        )
     table = ranking.run_ranking(config, FLAGS.num_architectures, FLAGS.num_attributes, FLAGS.repeats, FLAGS.out)
     ranking.write(table, FLAGS.out)
 

@@ -6,6 +6,15 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 
 
+def expect_from_nothing(config: Config, suite: str) -> None:
+    """Raises UserError for a search that starts from another run, beside networks that start from fresh weights."""
+    if config.source_run:
+        raise UserError(
+            f"Expected no --source_run in suite {suite}, where all start from nothing. Received: "
+            f"source_run={','.join(config.source_run)}; leave it out."
+        )
+
+
 def expect_auc(config: Config, suite: str) -> None:
     """Raises UserError for rewards of another kind."""
     if config.reward != "auc" or config.reward_data != "full":

@@ -7,16 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from galm_tf.errors import UserError
-from galm_tf.run_folder import other_settings
+from galm_tf.begun import Begun
 from galm_tf.whole_file import whole_file
 
 
 class Cells:
-    """A folder with the settings of a table and a file per finished cell.
+    """A folder with the settings of a table and a file per finished cell, made with the first.
 
     Args:
-      path: the folder; made where it is not there.
+      path: the folder.
       settings: what all cells have in common, JSON.
 
     Raises:
@@ -25,35 +24,16 @@ class Cells:
 
     def __init__(self, path: str, settings: Mapping[str, Any]) -> None:
         self.path = path
-        os.makedirs(os.path.join(path, "cells"), exist_ok=True)
-        place = os.path.join(path, "settings.json")
-        if os.path.exists(place):
-            _expect_same(path, settings, _read(place))
-        else:
-            _write(place, settings)
+        self._begun = Begun(os.path.join(path, "settings.json"), settings)
 
     def get(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """The figures of a cell, JSON: read, or computed and kept."""
         place = os.path.join(self.path, "cells", f"{name}.json")
         if not os.path.exists(place):
-            _write(place, compute())
-        return _read(place)
-
-
-def _expect_same(path: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    pairs = other_settings(ours, theirs, "table")
-    if pairs:
-        raise UserError(
-            f"Expected the settings of the table in {path}. Received: {pairs}; give the same flags, or name another "
-            "folder by --out."
-        )
-
-
-def _read(path: str) -> Any:
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
-
-
-def _write(path: str, value: Mapping[str, Any]) -> None:
-    with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+            value = compute()
+            self._begun.keep()
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            with whole_file(place) as partial, open(partial, "w", encoding="utf-8") as file:
+                json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+        with open(place, encoding="utf-8") as file:
+            return json.load(file)

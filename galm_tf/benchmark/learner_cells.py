@@ -48,7 +48,8 @@ def has_learners(
     if wanted:
         learners_lib.expect_all_labels(learners, train_positives, "" if table else "few_labels")
     if not wanted and features != learner_data.PIXELS:
-        raise UserError(f"Expected --learners beside --features. Received: features={features} and no learners; name some.")
+        repair = "name some" if table else "leave --features out"
+        raise UserError(f"Expected --learners beside --features. Received: features={features} and no learners; {repair}.")
     return wanted
 
 

@@ -4,8 +4,8 @@ The learners see the images of training and validation, as GALM's fine-tuning
 does, or features of them, and choose their settings among these classes. Beside
 them stands ridge regression on the same features. Features of networks that were
 trained on ImageNet know many classes of these data sets: compare within one kind
-of features only. Learners that train networks have as many steps in all as
-GALM's supernet.
+of features only. Learners that train networks have as many steps as all of
+GALM's phases, and AMT up to as many again for its auxiliary layer alone.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
     "amt": lambda config: AMT(training(config)),
     "fmt": lambda config: FMT(training(config)),
 }
-FEATURE_LEARNERS = ("dap", "iap", "ale", "hap", "umf", "mdg", "afs")
 SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
 _SOURCE_USE = {"dap": ScoresAsFeatures, **dict.fromkeys(("iap", "ale", "hap", "umf", "mdg", "amt", "fmt"), Union)}
 
 
 def training(config: Config) -> Training:
-    """How networks are trained: by the settings of GALM's supernet, with as many steps in all."""
+    """How networks are trained: by the settings of GALM's supernet, with as many steps as all of its phases."""
     steps = config.warmup_steps + config.rounds * config.supernet_steps + config.adapt_steps + config.finetune_steps
     names = [f.name for f in dataclasses.fields(Training) if f.name != "steps"]
     return Training(steps=max(1, steps), **{name: getattr(config, name) for name in names})

@@ -50,7 +50,8 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
 def run_once(config: Config, prepared: Optional[pipeline.Prepared] = None) -> dict[str, Any]:
     """The result of the run in `config.run_dir`: read, resumed or made; `prepared` where its data are at hand."""
     config, folder = RunFolder.begin_or_resume(config.run_dir, config)
-    return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
+    with folder.kept_if_used():
+        return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
 
 
 def free_networks() -> None:
@@ -66,7 +67,7 @@ def _linear(prepared: pipeline.Prepared, config: Config) -> float:
 
 
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Mean and standard deviation per method, and the paired difference to a reference with its 95 % interval.
+    """Mean and standard deviation per method, and the reference minus it, paired, with its 95 % interval.
 
     A column `features`, the same in every row of a method, is kept, of `multiply_adds` the mean, in millions.
     """
@@ -79,7 +80,7 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         if "multiply_adds" in table:
             row["million_multiply_adds"] = table.loc[table["method"] == method, "multiply_adds"].mean() / 1e6
         if method != reference and len(wide) > 1:
-            keys = ("difference", "low", "high")
+            keys = ("reference_minus", "low", "high")
             row.update(zip(keys, paired_interval(wide[reference], wide[method])))
         rows.append(row)
     return pd.DataFrame(rows)

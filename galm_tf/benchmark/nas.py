@@ -28,7 +28,7 @@ import pandas as pd
 
 from galm_tf import pipeline
 from galm_tf.benchmark import one_supernet, peers, peers_suite
-from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
@@ -110,7 +110,8 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       vary: `split_seed` or `seed`.
       out: folder of the cells, which a repeated command goes on with.
     """
-    _check(config)
+    expect_auc(config, "nas")
+    expect_from_nothing(config, "nas")
     config = dataclasses.replace(config, reward_images=0)
     cells = Cells(out, {**config.to_json(), "vary": vary})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
@@ -125,15 +126,6 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
             _add(split.scratch(peer), peer_name(peer), number, curves, costs)
     attributes = tuple(data.name for data in split.attributes)
     return Comparison(pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes)
-
-
-def _check(config: Config) -> None:
-    expect_auc(config, "nas")
-    if config.source_run:
-        raise UserError(
-            "Expected no --source_run in suite nas, where every search starts from nothing. Received: "
-            f"source_run={','.join(config.source_run)}."
-        )
 
 
 def peer_name(peer: str) -> str:

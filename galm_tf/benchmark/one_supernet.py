@@ -49,7 +49,9 @@ def shared_rewards(config: Config, path: str, prepared: Optional[pipeline.Prepar
     config, folder = RunFolder.begin_or_resume(path, config)
     stored = [folder.read_arrays(f"tables/{name}.npz") for name in ("validation", "test")]
     if None in stored:
-        return _computed(config, folder, prepared or pipeline.prepare(config))
+        with folder.kept_if_used():
+            prepared = prepared or pipeline.prepare(config)
+        return _computed(config, folder, prepared)
     costs = folder.read_json(_COSTS) if folder.has(_COSTS) else {}
     return SharedRewards(*map(RewardTable.from_arrays, stored), costs)
 

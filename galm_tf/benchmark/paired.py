@@ -1,4 +1,9 @@
-"""Differences between methods on the same seeds or splits, with an interval (DESIGN §3.7)."""
+"""Differences between methods on the same seeds or splits, with an interval (DESIGN §3.7).
+
+Over splits the interval is too narrow for classes yet to come: splits draw their
+test classes from the same few, so that they are not independent of one another
+(Nadeau & Bengio 2003). It tells what the splits at hand agree on.
+"""
 
 from __future__ import annotations
 

@@ -151,7 +151,10 @@ def write(
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
     summary = summarise(table, reference)
     text = markdown(summary, reference, lines, paper, star)
-    legend = ["test mAUC, mean ± standard deviation over splits; in brackets the 95 % interval of paired differences"]
+    legend = [
+        "test mAUC, mean ± standard deviation over splits; in brackets the 95 % interval of paired differences (Student's t; "
+        "splits share classes, so that it is too narrow for other classes)"
+    ]
     legend += ["* above " + reference] * star + [BOLD] * ("other_networks" in table) + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
     write_files(table, whole, figure or draw(summary, reference, name), name, out)

@@ -31,7 +31,7 @@ import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import search_space
-from galm_tf.begun import expect_same_settings
+from galm_tf.begun import Begun
 from galm_tf.benchmark.child import AttributeData, Child, space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
@@ -224,7 +224,7 @@ def run_peers(
       A row per child: peer, attribute, architecture, seconds (since the search began), architectures (distinct, so
       far), best_val_auc (so far); and, the same in all rows of a cell, test_auc.
     """
-    expect_same_settings(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs})
+    Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs}, "peers").keep()
     rows = []
     for data in attributes:
         for peer in peers:

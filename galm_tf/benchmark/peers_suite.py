@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf import pipeline, search_space
-from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.methods import run_once
@@ -70,6 +70,8 @@ def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
 def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the suite's table with columns `COLUMNS`, the curves); what was done before is read."""
     expect_auc(config, "peers")
+    expect_from_nothing(config, "peers")
+    config = dataclasses.replace(config, reward_images=0)  # children are judged on all images
     prepared = pipeline.prepare(config)
     names = budget.attributes or evenly_split(prepared, budget.num_attributes)
     data = [AttributeData.of(prepared, name) for name in names]
@@ -114,7 +116,7 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
     folder = RunFolder(config.run_dir, lock=False)
     seconds = result["search"]["phase_seconds"]
     warmup, rounds, adapt = seconds.get(WARMUP, 0.0), seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0), seconds.get("adapt", 0.0)
-    order, rows = list(_searched(result)), []
+    order, rows = list(pipeline.searched_rows(result)), []
     for round_ in range(1, config.rounds + 1):
         table = RewardTable.from_arrays(folder.read_arrays(f"tables/round{round_}.npz"))
         for name in names:
@@ -124,10 +126,6 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
         best = result["per_attribute"][name]["val_auc"]
         rows.append(_galm_row(name, result, warmup + rounds + adapt, best, "own"))
     return pd.DataFrame(rows)
-
-
-def _searched(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: row for name, row in result["per_attribute"].items() if "excluded" not in row}
 
 
 def _galm_row(name: str, result: dict[str, Any], seconds: float, best: Optional[float], weights: str) -> dict[str, Any]:

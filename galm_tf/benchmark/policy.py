@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zipfile
+import zlib
 from typing import Sequence
 
 import numpy as np
@@ -47,12 +49,17 @@ def run_policy(config: Config, tables: Sequence[str], settings: Sequence[str], s
     over attributes), regret (on the very table it saw) and entropy in nats.
     """
     rows = []
-    for path in tables:
-        table = read_table(path)
+    read = [read_table(path) for path in tables]
+    for path, shown, table in zip(tables, _names(tables), read):
+        if table.crossfitted.sum() < 2:
+            raise UserError(
+                "Expected --reward_tables with at least two attributes that both halves of validation can judge. Received: "
+                f"{path} with {int(table.crossfitted.sum())}; take a run on more images."
+            )
         for name in settings:
             for seed in seeds:
                 own = dataclasses.replace(config, seed=seed, **SETTINGS[name])
-                rows.append({"table": _short(path), "method": name, "seed": seed, **judge(table, own)})
+                rows.append({"table": shown, "method": name, "seed": seed, **judge(table, own)})
                 logging.info("%s %s seed %d: skill %.3f", rows[-1]["table"], name, seed, rows[-1]["skill"])
     return pd.DataFrame(rows)
 
@@ -107,8 +114,11 @@ def read_table(path: str) -> RewardTable:
         return planted_table()
     try:
         with np.load(path) as stored:
-            return RewardTable.from_arrays(stored)
-    except (OSError, ValueError, KeyError) as error:
+            table = RewardTable.from_arrays(stored)
+        if any(part.shape != (len(table.full), search_space.NUM_ARCHITECTURES) for part in (table.full, *table.halves)):
+            raise ValueError(f"arrays of shape {table.full.shape}, not [attributes, {search_space.NUM_ARCHITECTURES}]")
+        return table
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({error})."
         ) from error
@@ -126,7 +136,11 @@ def planted_table(attributes: int = 24) -> RewardTable:
     return RewardTable(((halves[0] + halves[1]) / 2).astype(np.float32), (halves[0], halves[1]))
 
 
-def _short(path: str) -> str:
-    """runs/sun/tables/round2.npz -> sun/round2."""
-    parts = [p for p in os.path.normpath(path).split(os.sep) if p != "tables"]
-    return "/".join(parts[-2:]).removesuffix(".npz")
+def _names(paths: Sequence[str]) -> list[str]:
+    """runs/sun/tables/round2.npz -> sun/round2, with as much of the path before it as tells all apart."""
+    parts = [[p for p in os.path.normpath(path).split(os.sep) if p != "tables"] for path in paths]
+    for length in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(p[-length:]).removesuffix(".npz") for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)

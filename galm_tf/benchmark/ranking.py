@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from galm_tf import pipeline, search_space
-from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.config import Config
 from galm_tf.data import training_batches, training_plan
@@ -51,11 +51,12 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     that was stopped goes on, with as many attributes, which share their trunk.
     """
     expect_auc(config, "ranking")
+    expect_from_nothing(config, "ranking")
     config = dataclasses.replace(config, reward_images=0)
     kept = Cells(os.path.join(out, "alone"), {**config.to_json(), "num_attributes": num_attributes})
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
-    shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
     prepared = pipeline.prepare(shared_config)
+    shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
     table = _shared_rewards(shared_config, folder, prepared)
     attributes = best_judged(prepared, table, num_attributes)
     numbers = _architectures(config.seed, num_architectures)

@@ -1,4 +1,4 @@
-"""Suite `scaling`: what a supernet step costs as attributes are added, and the memory of 251 of them."""
+"""Suite `scaling`: what a supernet step costs as attributes are added, and the memory at its peak, with all of `COUNTS` at once."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ poor children, and here children share weights that are trained anyhow. The
 only lesser fidelity in a table is one half of validation. With two fidelities
 that differ by a factor of two its brackets look at 2/3 + 1/2 = 1.17 times as
 many networks as random search for the same images: nothing worth a method. It
-stands among the peers that train every child (`benchmark/peers`).
+stands among the peers that train every child (`benchmark/peers`), as does
+reinforced NAS (Zoph & Le 2017): on a table of rewards it is `enas_each`, and
+what sets it apart is that every child is trained from new weights.
 """
 
 from galm_tf.controller_training import ControllerTraining

@@ -17,6 +17,7 @@ import tensorflow as tf
 from galm_tf import evaluate, pipeline
 from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_interval
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
@@ -88,9 +89,6 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, reference: str, suite: str, out: str) -> None:
     """Prints the summary; writes SUITE.csv (every run) and SUITE.txt (the summary) into `out`."""
-    os.makedirs(out, exist_ok=True)
-    table.to_csv(os.path.join(out, f"{suite}.csv"), index=False)
     text = summarise(table, reference).to_string(index=False, float_format="%.4f", na_rep="")
-    with open(os.path.join(out, f"{suite}.txt"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    write_files(out, {f"{suite}.csv": table, f"{suite}.txt": text + "\n"})
     print(text)

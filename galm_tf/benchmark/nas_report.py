@@ -19,10 +19,10 @@ from galm_tf import search_space
 from galm_tf.benchmark import paper_table
 from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHARED, Comparison, Searches, peer_name
 from galm_tf.benchmark.peers import PEERS
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import METHODS, Config
 from galm_tf.run_folder import environment
 from galm_tf.schedule import search_steps
-from galm_tf.whole_file import whole_file
 
 PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.4, one Nvidia Titan XP
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
@@ -220,6 +220,5 @@ def _draw_method(axis, rows: pd.DataFrame, x: str, y: str, style: dict, label: s
 
 def write(found: Comparison, notes: Sequence[str], out: str) -> None:
     """Writes nas.csv, nas_budget.csv, nas.md and nas.png into `out`; prints the Markdown."""
-    paper_table.write_files(found.curves, markdown(found, notes), draw(found.curves), "nas", out)
-    with whole_file(os.path.join(out, "nas_budget.csv")) as partial:
-        found.costs.to_csv(partial, index=False)
+    paper_table.print_and_write(found.curves, markdown(found, notes), draw(found.curves), "nas", out)
+    write_files(out, {"nas_budget.csv": found.costs})

@@ -7,17 +7,15 @@ bold; `*` marks, as in the paper's Table 3, what is above the reference.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf.benchmark.paired import paired_interval
-from galm_tf.whole_file import whole_file
+from galm_tf.benchmark.results import write_files
 
 OTHER_IMAGES = "paper (other images)"
 BOLD = (
@@ -157,16 +155,10 @@ def write(
     ]
     legend += ["* above " + reference] * star + [BOLD] * ("other_networks" in table) + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
-    write_files(table, whole, figure or draw(summary, reference, name), name, out)
+    print_and_write(table, whole, figure or draw(summary, reference, name), name, out)
 
 
-def write_files(table: pd.DataFrame, text: str, figure: Figure, name: str, out: str) -> None:
+def print_and_write(table: pd.DataFrame, text: str, figure: Figure, name: str, out: str) -> None:
     """Writes NAME.csv, NAME.md and NAME.png into `out`, and prints the Markdown."""
-    os.makedirs(out, exist_ok=True)
-    with whole_file(os.path.join(out, f"{name}.csv")) as partial:
-        table.to_csv(partial, index=False)
-    with whole_file(os.path.join(out, f"{name}.md")) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-    with whole_file(os.path.join(out, f"{name}.png")) as partial, open(partial, "wb") as file:
-        FigureCanvasAgg(figure).print_png(file)
+    write_files(out, {f"{name}.csv": table, f"{name}.md": text, f"{name}.png": figure})
     print(text, end="")

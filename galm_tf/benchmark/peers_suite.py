@@ -15,7 +15,6 @@ from typing import Any, Optional
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf import pipeline, search_space
@@ -25,12 +24,12 @@ from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.methods import run_once
 from galm_tf.benchmark.peers import PEERS, export, run_peers
 from galm_tf.benchmark.timing import COLUMNS
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import CONTROLLER, SUPERNET, WARMUP
-from galm_tf.whole_file import whole_file
 
 GALM = "galm"
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -167,17 +166,12 @@ def _row(values: pd.Series, reference: pd.Series, unit: str) -> tuple:
 
 def write(table: pd.DataFrame, curves: pd.DataFrame, out: str) -> None:
     """Prints the table; writes peers.csv, peers_curves.csv and peers.png into `out`."""
-    for name, frame in (("peers", table), ("peers_curves", curves)):
-        with whole_file(os.path.join(out, f"{name}.csv")) as partial:
-            frame.to_csv(partial, index=False)
     print(table.to_string(index=False, float_format="%.4g"))
     names = curves["attribute"].unique()
     figure = Figure((11, 1 + 3.2 * len(names)), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(len(names), 2, squeeze=False), names):
         _draw(axes, curves[curves["attribute"] == name], name)
-    with whole_file(os.path.join(out, "peers.png")) as partial, open(partial, "wb") as file:
-        canvas.print_png(file)
+    write_files(out, {"peers.csv": table, "peers_curves.csv": curves, "peers.png": figure})
 
 
 def _draw(axes, curves: pd.DataFrame, name: str) -> None:

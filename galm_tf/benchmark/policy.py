@@ -20,6 +20,7 @@ from absl import logging
 
 from galm_tf import search_space, selection
 from galm_tf.benchmark.paired import mean_interval
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -100,11 +101,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, out: str) -> None:
     """Prints the summary; writes policy.csv (every seed) and policy.txt into `out`."""
-    os.makedirs(out, exist_ok=True)
-    table.to_csv(os.path.join(out, "policy.csv"), index=False)
     text = summarise(table).to_string(index=False, float_format="%.3f", na_rep="")
-    with open(os.path.join(out, "policy.txt"), "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    write_files(out, {"policy.csv": table, "policy.txt": text + "\n"})
     print(text)
 
 

@@ -21,13 +21,13 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
 from galm_tf import pipeline, search_space
 from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.data import training_batches, training_plan
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -185,17 +185,13 @@ def write(table: pd.DataFrame, out: str) -> None:
         lines.append(f"between two trainings alone, mean of all pairs of {found['seeds']}: {found['reliability']:.3f}")
     if "reliability_of_means" in found:
         lines.append(f"between the means of one half of them and of the other: {found['reliability_of_means']:.3f}")
-    table.to_csv(os.path.join(out, "ranking.csv"), index=False)
-    with open(os.path.join(out, "ranking.txt"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    write_files(out, {"ranking.csv": table, "ranking.txt": "\n".join(lines) + "\n", "ranking.png": _plot(table, found)})
     print("\n".join(lines))
-    _plot(table, found, os.path.join(out, "ranking.png"))
 
 
-def _plot(table: pd.DataFrame, found: dict[str, Any], path: str) -> None:
+def _plot(table: pd.DataFrame, found: dict[str, Any]) -> Figure:
     names = list(found["per_attribute"])
     figure = Figure((3.2 * len(names), 3.4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     alone = table[[c for c in table.columns if c.startswith("alone")]].mean(axis=1)
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
         rows = table["attribute"] == name
@@ -203,4 +199,4 @@ def _plot(table: pd.DataFrame, found: dict[str, Any], path: str) -> None:
         axis.set_title(f"{name}\nτ = {found['per_attribute'][name]:.2f}", fontsize=9)
         axis.set_xlabel("AUC, shared weights")
     figure.axes[0].set_ylabel("AUC, trained alone")
-    canvas.print_png(path)
+    return figure

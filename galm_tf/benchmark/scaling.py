@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf import search_space
 from galm_tf.benchmark import timing
 from galm_tf.benchmark.timing import COLUMNS, Case, compare
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
@@ -72,10 +71,8 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     """As other suites do, and a plot of the fit."""
     timing.write(table[table["ratio_median"].notna()], suite, out)
     print(table[table["ratio_median"].isna()][["case", "value", "unit"]].to_string(index=False, float_format="%.4g"))
-    table.to_csv(os.path.join(out, f"{suite}.csv"), index=False)
     value = table.set_index("case")["value"]
     figure = Figure((6.4, 4), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axis = figure.subplots()
     rows = table.iloc[: len(COUNTS)]
     cost = 1.0 / rows[["ratio_median", "ratio_max", "ratio_min"]].to_numpy()
@@ -89,4 +86,4 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     axis.set_ylabel("cost of a step (1: one attribute)")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
-    canvas.print_png(os.path.join(out, f"{suite}_fit.png"))
+    write_files(out, {f"{suite}.csv": table, f"{suite}_fit.png": figure})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from typing import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from galm_tf.benchmark.results import write_files
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
 
@@ -56,12 +55,9 @@ def _rate(case: Case) -> float:
 
 def write(table: pd.DataFrame, suite: str, out: str) -> None:
     """Prints the table and writes SUITE.csv and SUITE.png into `out`."""
-    os.makedirs(out, exist_ok=True)
-    table.to_csv(os.path.join(out, f"{suite}.csv"), index=False)
     print(table.to_string(index=False, float_format="%.4g"))
     shown = table[table["case"] != table["reference"]]
     figure = Figure((9, 1.2 + 0.5 * len(shown)), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axis = figure.subplots()
     error = np.abs(shown[["ratio_min", "ratio_max"]].to_numpy().T - shown["ratio_median"].to_numpy())
     labels = [f"{c}\nagainst {r}" for c, r in zip(shown["case"], shown["reference"])]
@@ -70,4 +66,4 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("times as fast (median; whiskers: least and most)")
     axis.set_title(suite)
-    canvas.print_png(os.path.join(out, f"{suite}.png"))
+    write_files(out, {f"{suite}.csv": table, f"{suite}.png": figure})

@@ -117,4 +117,4 @@ def write(table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper:
         *notes,
     ]
     text = f"# {name}\n\n{markdown(summary, paper)}\n" + "".join(f"- {note}\n" for note in legend)
-    paper_table.write_files(table, text, draw(summary, name), name, out)
+    paper_table.print_and_write(table, text, draw(summary, name), name, out)

@@ -1,0 +1,26 @@
+"""What suites and tables leave: each file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Union
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from galm_tf.whole_file import whole_file
+
+
+def write_files(out: str, files: Mapping[str, Union[pd.DataFrame, str, Figure]]) -> None:
+    """Writes tables as CSV, texts as UTF-8 and figures as PNG: file name -> content, into the folder `out`, made if need be."""
+    os.makedirs(out, exist_ok=True)
+    for name, content in files.items():
+        with whole_file(os.path.join(out, name)) as partial, open(partial, "wb") as file:
+            if isinstance(content, pd.DataFrame):
+                content.to_csv(file, index=False)
+            elif isinstance(content, str):
+                file.write(content.encode("utf-8"))
+            else:
+                FigureCanvasAgg(content).print_png(file)

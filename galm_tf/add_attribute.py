@@ -95,7 +95,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
             f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
             f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
         )
-    stored = dataclasses.replace(read_config(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
+    stored = dataclasses.replace(transfer.expect_finished(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
     count = len(transfer.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     rate = stored.controller_learning_rate

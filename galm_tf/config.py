@@ -54,7 +54,7 @@ class Config:
     sun_positive: float = _setting(0.5, "With --sun_votes=majority: share of votes from which an attribute is present.", low=0.0, high=1.0)
     sun_unanimous: float = _setting(2 / 3, "With --sun_votes=unanimous: share of votes from which an attribute is present; below it and above 0 it is unknown.", low=0.0, high=1.0)
     splits_file: str = _setting("", "An xlsa17 att_splits.mat whose class or image lists replace the official split.")
-    split_seed: int = _setting(-1, "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split.", low=-1)
+    split_seed: int = _setting(-1, "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split.", low=-1, high=2**63 - 1)
     test_split: str = _setting("official", "Which images are tested: official (unseen classes), or apascal (aPascal's official test half, whose classes occur in training).", ("official", "apascal"))
     validation_split: str = _setting("classes", "What validation holds out: classes (whole training classes, and a tenth of the images of the others), or images.", ("classes", "images"))
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
@@ -71,7 +71,7 @@ class Config:
     # The run.
     run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
-    seed: int = _setting(0, "Seed of every random draw of the run.", low=0)
+    seed: int = _setting(0, "Seed of every random draw of the run.", low=0, high=2**63 - 1)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
@@ -79,7 +79,7 @@ class Config:
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
-    freeze_trunk: bool = _setting(False, "Leave the trunk as the source run has it: where labels are few, it is a better one than they can teach.")
+    freeze_trunk: bool = _setting(False, "Leave the trunk as the source run has it: where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
@@ -229,8 +229,15 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"Expected --{field.name} to be a finite number. Received: {field.name}={value}.")
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise UserError(f"Expected --{field.name} to be {bounds}. Received: {field.name}={value}.")
+        raise UserError(f"Expected --{field.name} to be {_bounds(field)}. Received: {field.name}={value}.")
+
+
+def _bounds(field: dataclasses.Field) -> str:
+    """The range of a number, in words; "" without one."""
+    low, high = field.metadata["low"], field.metadata["high"]
+    if low is None:
+        return ""
+    return f"at least {low}" if high is None else f"between {low} and {high}"
 
 
 flags.disclaim_key_flags()  # they are the entry module's: its --help lists them
@@ -243,6 +250,8 @@ def define_flags() -> None:
     for field in dataclasses.fields(Config):
         default = field.default if field.default is not dataclasses.MISSING else list(field.default_factory())
         text = field.metadata["help"]
+        if _bounds(field):
+            text = f"{text.rstrip('.')}; {_bounds(field)}."
         if field.metadata["choices"]:
             flags.DEFINE_enum(field.name, default, list(field.metadata["choices"]), text)
         elif str(field.type).startswith("tuple"):

@@ -49,13 +49,16 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
     path = os.path.join(folder, f"{domain.name.replace(os.sep, '_')}-{config.image_size}-{key[:20]}.npy")
     images, bad = _open(path) or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
-        raise preprocess.BadImageError(next(iter(bad.values())))
+        raise preprocess.first_of(bad.values())
     if not bad:
         return domain, images, ()
     keep = np.ones(len(domain.paths), bool)
     keep[[int(i) for i in bad]] = False
     if not keep.any():
-        raise UserError(f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable.")
+        raise UserError(
+            f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable; the first: "
+            f"{next(iter(bad.values()))}"
+        )
     logging.warning("%d of %d images cannot be read and are left out", len(bad), len(keep))
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
 

@@ -40,7 +40,7 @@ def decode_images(domain: Domain, config: Config, images: np.ndarray) -> dict[st
             progress.update(len(rows))
             if bad and config.on_bad_image == "fail":
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise preprocess.BadImageError(next(iter(bad.values())))
+                raise preprocess.first_of(bad.values())
     return bad
 
 

@@ -17,6 +17,7 @@ from absl import flags
 from galm_tf import config as config_lib
 from galm_tf import add_attribute, pipeline
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, free_path, last_path
 from galm_tf.strategies import METHODS
 
@@ -34,7 +35,13 @@ def settings(given: flags.FlagValues) -> Config:
     base = None
     if given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
-    return config_lib.from_flags(given, base)
+    config = config_lib.from_flags(given, base)
+    if config.freeze_trunk and not config.source_run:
+        raise UserError(
+            "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
+            "leave --freeze_trunk out."
+        )
+    return config
 
 
 def run(config: Config, path: str) -> dict[str, Any]:

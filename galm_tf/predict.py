@@ -51,7 +51,7 @@ class Options:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model", None, "The saved_model folder of a run.", required=True)
+    flags.DEFINE_string("model", None, "The saved_model folder of a run.")
     flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.")
     flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
     flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated.")
@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
         sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if FLAGS.format == "csv" else "backslashreplace")
+    if not FLAGS.model:
+        raise UserError("Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model.")
     options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
     return predict(Options(**{**options, "attributes": tuple(FLAGS.attributes)}), arguments[1:])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from typing import Optional, Union
+from typing import Iterable, Optional, Union
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +38,11 @@ class BadImageError(UserError):
     """A file that cannot be read as a picture; the message names it and says why."""
 
 
+def first_of(reasons: Iterable[str]) -> BadImageError:
+    """What ends a run that may leave out no image."""
+    return BadImageError(f"{next(iter(reasons))} --on_bad_image=skip leaves such images out.")
+
+
 def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
     """A picture as RGB: uint8 [H, W, 3].
 
@@ -62,8 +67,7 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
         raise BadImageError(f"Expected an image file. Received: {name}, which does not exist.") from None
     except Exception as error:  # Pillow's decoders raise many kinds; each means that the file is unusable
         raise BadImageError(
-            f"Expected a readable image. Received: {name} ({_reason(error, source)}); replace it, "
-            "or leave such images out with --on_bad_image=skip."
+            f"Expected a readable image. Received: {name} ({_reason(error, source)}); replace it."
         ) from error
 
 

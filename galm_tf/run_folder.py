@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import logging
@@ -35,7 +36,7 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
 FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 _LOCK = ".lock"
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt"}
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json"}  # what a new run has before it begins
 # Settings that may differ between a run and its continuation, since no number depends on them.
 FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
@@ -46,6 +47,7 @@ class RunFolder:
     def __init__(self, path: str, lock: bool = True) -> None:
         self.path = os.path.abspath(path)
         self._lock = _lock(self.path) if lock else None  # without one it is for reading
+        self._new = False
 
     @classmethod
     def create(cls, path: str, config: Config) -> "RunFolder":
@@ -55,6 +57,7 @@ class RunFolder:
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
             _expect_new(path)  # again, under the lock: two runs may start at once
+            folder._new = True
             folder.write_json("config.json", {"format": FORMAT, **config.to_json()})
             folder.write_text("flags.txt", flagfile(config))
             return folder
@@ -78,18 +81,19 @@ class RunFolder:
         return config, (cls.resume if config.resume else cls.create)(path, config)
 
     def remove_if_unused(self) -> None:
-        """Removes the folder when nothing but the settings was ever written into it."""
+        """Removes the folder when nothing but settings, data and split was ever written into it."""
         with contextlib.suppress(OSError):  # what was in the way before matters more
             if not set(os.listdir(self.path)) - _SETTINGS_FILES:
                 shutil.rmtree(self.path)
 
     @contextlib.contextmanager
     def kept_if_used(self) -> Iterator[None]:
-        """Where the user's mistake ends the block, the folder goes if nothing was written: the repaired command can have it."""
+        """Where the user's mistake ends a new run before it has begun, its folder goes: the repaired command can have it."""
         try:
             yield
         except UserError:
-            self.remove_if_unused()
+            if self._new:
+                self.remove_if_unused()
             raise
 
     def has(self, name: str) -> bool:
@@ -233,7 +237,8 @@ def read_config(path: str) -> Config:
             stored = json.load(file)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"Expected a run folder with a config.json. Received: run_dir={path} ({error}); name the folder of the run."
+            f"Expected a run folder with a config.json. Received: {path} ({getattr(error, 'strerror', None) or error}); name the "
+            "folder of the run."
         ) from None
     if stored.pop("format", None) != FORMAT:
         raise UserError(f"Expected a run of format {FORMAT}. Received: {path} of another version of galm_tf.")
@@ -304,8 +309,9 @@ def _clear_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UserError(
-            f"Expected to be able to write {path}. Received: {error.strerror or error}; free some space or name "
+            f"Expected to be able to write {path}. Received: {error.strerror or error}; {'free some space or ' * full}name "
             "another folder by --run_dir."
         ) from error
 

@@ -185,13 +185,11 @@ def _gate(fresh: RewardTable, transferred: RewardTable) -> dict[str, Any]:
 
 def read_source(path: str, config: Config) -> Source:
     """Reads a finished run; raises UserError for what is none, or does not fit the settings."""
-    theirs = read_config(path)
-    folder = RunFolder(path, lock=False)
-    stored = folder.load_checkpoint() if folder.has("result.json") else None
+    theirs = expect_finished(path)
+    stored = RunFolder(path, lock=False).load_checkpoint()
     if stored is None:
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: a run without "
-            f"{'checkpoints' if folder.has('result.json') else 'result.json'}; finish it by --resume --run_dir={path}."
+            f"Expected a finished run in --source_run={path}. Received: a run without checkpoints; restore the folder from a copy."
         )
     for setting in ("image_size", "conditioning", "controller_cell"):
         ours, its = getattr(config, setting), getattr(theirs, setting)
@@ -216,6 +214,17 @@ def read_source(path: str, config: Config) -> Source:
     return Source(
         path, attributes, chosen, weights, policy, classes, _split_settings(theirs), theirs.finetunes_on_validation
     )
+
+
+def expect_finished(path: str) -> Config:
+    """The settings of a finished run; raises UserError for what is none."""
+    config = read_config(path)
+    if not RunFolder(path, lock=False).has("result.json"):
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "
+            f"--run_dir={path}."
+        )
+    return config
 
 
 def read_json(path: str, name: str) -> Any:

@@ -117,7 +117,7 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
     if skill is None:
         raise UserError(
             f"Expected attributes that both halves of validation can judge in {prepared.domain.name}. Received: none; "
-            "give more images, or a larger --validation_class_fraction."
+            "give more images, or a larger --validation_class_fraction, and another folder by --out."
         )
     figures = {
         OBJECTIVE: skill,

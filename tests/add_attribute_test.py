@@ -364,6 +364,7 @@ def _copy(source, tmp_path, **changes):
     ("changes", "message"),
     [
         (dict(result_json=None), "Expected a finished run in --source_run=RUN. Received: a run without result.json; finish it"),
+        (dict(result_json=None, architectures_json=None), "Received: a run without result.json; finish it by --resume --run_dir=RUN."),
         (dict(result_json="{"), "Received: RUN/result.json, which cannot be read"),
         (dict(result_json="{}"), "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')"),
         (dict(split_json="[]"), "Received: result.json or split.json without what a run writes (TypeError"),
@@ -372,7 +373,7 @@ def _copy(source, tmp_path, **changes):
         (dict(saved_model__saved_model=None), "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged"),
         (dict(architectures_json=None), "Received: RUN/architectures.json, which cannot be read"),
     ],
-    ids=["unfinished", "torn", "empty", "split", "checkpoints", "newer", "model", "architectures"],
+    ids=["unfinished", "begun", "torn", "empty", "split", "checkpoints", "newer", "model", "architectures"],
 )
 def test_a_source_that_cannot_be_added_to(source, labels, tmp_path, changes, message):
     changes = {k.replace("saved_model__saved_model", "saved_model__saved_model.pb"): v for k, v in changes.items()}

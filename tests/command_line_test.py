@@ -11,6 +11,7 @@ import pytest
 from galm_tf import command_line
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from small_domains import few_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLAGFILES = sorted(ROOT.glob("flags/*.flags"))
@@ -168,3 +169,33 @@ def test_a_mistake_found_before_anything_was_made_leaves_no_folder(monkeypatch, 
         with pytest.raises(UserError, match="nowhere"):
             main.run(Config(data_dir=("nowhere",)), path)
     assert not os.path.exists(path)
+
+
+def test_a_source_that_is_none_leaves_no_folder_that_would_refuse_the_right_one(tmp_path):
+    from galm_tf import main
+
+    path = str(tmp_path / "run")
+    with few_images(4), pytest.raises(UserError, match="Expected a run folder with a config.json. Received: none/such [(]No such file"):
+        main.run(Config(image_size=32, cache_dir=str(tmp_path / "cache"), source_run=("none/such",)), path)
+    assert not os.path.exists(path)
+
+
+def test_a_frozen_trunk_needs_a_source(monkeypatch):
+    from absl import flags
+    from absl.testing import flagsaver
+
+    from galm_tf import command_line, config, main
+
+    if "image_size" not in flags.FLAGS:
+        config.define_flags()
+    with flagsaver.flagsaver():
+        command_line.parse_flags(["galm_tf.main", "--freeze_trunk"])
+        with pytest.raises(UserError, match="Expected a --source_run beside --freeze_trunk.*Received: none;"):
+            main.settings(flags.FLAGS)
+
+
+def test_help_tells_the_bounds_of_numbers():
+    code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
+    text = " ".join(_python(code, "--help").stdout.split())
+    assert "a multiple of 32; between 32 and 256." in text and "for depth" not in text
+    assert "0 leaves it out (paper); between 0.0 and 1.0." in text

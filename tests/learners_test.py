@@ -374,10 +374,15 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
     short = _save(tmp_path / "short.npz", ["1.jpg"], [[1]])
     with pytest.raises(UserError, match="one image each. Received: 1.jpg, the end of both /d/a/1.jpg and /d/b/1.jpg"):
         read_features(short, ["/d/a/1.jpg", "/d/b/1.jpg"])
-    with pytest.raises(UserError, match="NaN or infinity for 1 of 1 images, first /d/a/1.jpg"):
+    with pytest.raises(UserError, match="NaN, infinity or more for 1 of 1 images, first /d/a/1.jpg"):
         read_features(_save(tmp_path / "nan.npz", ["a/1.jpg"], [[np.nan]]), ["/d/a/1.jpg"])
     with pytest.raises(UserError, match=r"Received: image <U1 \[1\], features float16 \[2, 1\]; write both"):
         read_features(_save(tmp_path / "length.npz", ["a"], [[1], [2]]), ["/d/a"])
+    np.savez(tmp_path / "large.npz", image=["a"], features=np.full((1, 1), 1e39))
+    with pytest.raises(UserError, match="within float32. Received: NaN, infinity or more for 1 of 1 images, first /d/a;"):
+        read_features(str(tmp_path / "large.npz"), ["/d/a"])
+    with pytest.raises(UserError, match=r"features float16 \[1, 0\]; write both, with one row per name and at least one column"):
+        read_features(_save(tmp_path / "empty.npz", ["a"], np.zeros((1, 0))), ["/d/a"])
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(UserError, match="Received: neither"):
         read_features(str(tmp_path / "other.npz"), ["/d/a"])

@@ -194,7 +194,7 @@ def test_a_folder_goes_on_with_its_settings_only(config, measured):
     again, _ = peers_suite.measure(config, budget, out)
     pd.testing.assert_frame_equal(again, table)
     data = [AttributeData.of(pipeline.prepare(config), peers_suite.evenly_split(pipeline.prepare(config), 1)[0])]
-    with pytest.raises(UserError, match="epochs=2 now, 1 there"):
+    with pytest.raises(UserError, match="epochs=2 now, 1 in the suite"):
         peers.run_peers(config, data, ("random",), 2, 2, out)
 
 

@@ -103,9 +103,10 @@ def test_default_names_count_up(tmp_path):
 
 def test_an_unused_folder_is_removed_and_a_used_one_is_not(folder, path):
     folder.write_json("split.json", {})
+    folder.write_text("metrics.jsonl", "")
     folder.remove_if_unused()
     assert folder.has("split.json")
-    os.remove(os.path.join(path, "split.json"))
+    os.remove(os.path.join(path, "metrics.jsonl"))
     folder.remove_if_unused()
     assert not os.path.exists(path)
 

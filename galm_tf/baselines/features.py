@@ -33,11 +33,12 @@ def read_features(path: str, image_paths: Sequence[str]) -> np.ndarray:
     """
     names, features = _read(path)
     rows = _match(names, image_paths, path)
-    values = features[rows].astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = features[rows].astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         raise UserError(
-            f"Expected finite features in {path}. Received: NaN or infinity for {len(bad)} of {len(rows)} images, "
+            f"Expected finite features in {path}, within float32. Received: NaN, infinity or more for {len(bad)} of {len(rows)} images, "
             f"first {image_paths[bad[0]]}; make the file anew."
         )
     return values
@@ -57,10 +58,10 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
         ) from error
     shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in found.items()) or "neither"
     fits = len(found) == 2 and found["image"].dtype.kind in "US" and found["features"].dtype.kind in "fiu"
-    if not fits or found["features"].ndim != 2 or found["image"].shape != found["features"].shape[:1]:
+    if not fits or found["features"].ndim != 2 or not found["features"].shape[1] or found["image"].shape != found["features"].shape[:1]:
         raise UserError(
             f"Expected the arrays image (names, [r]) and features (numbers, [r, D]) in {path}. Received: {shapes}; "
-            "write both, with one row per name."
+            "write both, with one row per name and at least one column."
         )
     return found["image"].astype(str), found["features"]
 

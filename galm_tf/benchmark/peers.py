@@ -224,7 +224,7 @@ def run_peers(
       A row per child: peer, attribute, architecture, seconds (since the search began), architectures (distinct, so
       far), best_val_auc (so far); and, the same in all rows of a cell, test_auc.
     """
-    Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs}, "peers").keep()
+    Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs}, "suite").keep()
     rows = []
     for data in attributes:
         for peer in peers:

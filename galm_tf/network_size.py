@@ -1,4 +1,4 @@
-"""How large a network is: multiply-adds of one image, and parameters. No TensorFlow here.
+"""How large a network is: multiply-adds of one image, by convolutions as they stand (in tiles they take fewer), and parameters. No TensorFlow here.
 
 Counted are convolutions and fully connected layers of the networks as they are
 derived and exported; pools, batch norms and ReLUs are little beside them. A

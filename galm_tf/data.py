@@ -71,7 +71,10 @@ def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_
         index, pixels = tf.numpy_function(load, [step], (tf.int64, dtype))
         return {"index": tf.ensure_shape(index, [None]), "image": tf.ensure_shape(pixels, shape)}
 
-    return tf.data.Dataset.range(first_step, last_step).map(to_tensors).prefetch(4)
+    # There is nothing to tune, and an iterator's end would wait for the tuner's next period, up to a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return tf.data.Dataset.range(first_step, last_step).map(to_tensors).prefetch(4).with_options(options)
 
 
 def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:

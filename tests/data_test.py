@@ -74,3 +74,8 @@ def test_flips_are_exact_and_shifts_keep_the_pixels():
     padded = np.pad(images, [(0, 0), (3, 3), (3, 3), (0, 0)], mode="reflect")
     for image, source in zip(shifted, padded):
         assert any(np.array_equal(image, source[y : y + 12, x : x + 12]) for y in range(7) for x in range(7))
+
+
+def test_batches_have_no_tuner_whose_end_would_be_waited_for():
+    batches = training_batches(np.zeros((8, 2, 2, 3), np.uint8), BatchPlan(np.arange(8), 4, 0), 0, 3)
+    assert batches.options().autotune.enabled is False

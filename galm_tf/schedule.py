@@ -13,6 +13,7 @@ import math
 from galm_tf.config import Config
 
 WARMUP, SUPERNET, CONTROLLER, ADAPT, FINETUNE = "warmup", "supernet", "controller", "adapt", "finetune"
+DERIVE = "derive"  # no phase of its own: what happens between the last of the search and the first of the chosen networks
 
 
 @dataclasses.dataclass(frozen=True)

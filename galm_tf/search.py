@@ -30,7 +30,7 @@ from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
-from galm_tf.schedule import ADAPT, CONTROLLER, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
+from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
 from galm_tf.strategy import Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
@@ -54,7 +54,7 @@ class State:
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
-      phase_seconds: kind of phase -> seconds spent in it.
+      phase_seconds: kind of phase, or DERIVE -> seconds spent in it.
       search: figures about the search for result.json.
       transfer: what the run started from, for result.json; None when from nothing.
     """
@@ -129,15 +129,16 @@ class Search:
         if self.state.chosen is None:
             self.derive()
 
-    def _count_seconds(self) -> None:
-        """Adds the time since the last count to the present phase's."""
-        kind, now = self.schedule[self.state.phase].kind, time.monotonic()
+    def _count_seconds(self, kind: str = "") -> None:
+        """Adds the time since the last count to that of a kind; of the present phase when left out."""
+        kind, now = kind or self.schedule[self.state.phase].kind, time.monotonic()
         self.state.phase_seconds[kind] = self.state.phase_seconds.get(kind, 0.0) + now - self._counted
         self._counted = now
 
     def _run_phase(self, phase: Phase) -> None:
         if phase.kind in (ADAPT, FINETUNE) and self.state.chosen is None:
             self.derive()
+            self._count_seconds(DERIVE)
         if phase.kind == CONTROLLER:
             return self._run_controller(phase)
         if phase.kind == ADAPT:

@@ -41,6 +41,7 @@ _PHASES = {
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
     "controller": "controller",
+    "derive": "choosing, and measuring how well",
     "adapt": "adapting the chosen networks",
     "finetune": "fine-tuning them",
 }

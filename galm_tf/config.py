@@ -87,7 +87,7 @@ class Config:
     supernet_steps: int = _setting(60, "Supernet steps per round, with architectures sampled by the policy.", low=0)
     batch_size: int = _setting(64, "Images per supernet step.", low=2)
     attributes_per_step: int = _setting(24, "Attributes whose towers are trained in one supernet step; 0 means all.", low=0)
-    precision: str = _setting("float32", "Number format in which the convolutions of a training step multiply: float32, or bfloat16 (mixed precision; faster where the processor has it). Rewards, scores and the export are always float32.", ("float32", "bfloat16"))
+    precision: str = _setting("float32", "Number format in which the convolutions of a training step multiply: float32, or bfloat16 (mixed precision, for GPUs; on a processor float32 is faster, whose convolutions go in tiles). Rewards, scores and the export are always float32.", ("float32", "bfloat16"))
     learning_rate: float = _setting(2e-3, "Peak learning rate of the supernet (Adam, cosine decay).", low=0.0)
     weight_decay: float = _setting(0.1, "Decoupled weight decay of the supernet and of fine-tuning.", low=0.0)
     dropout: float = _setting(0.3, "Dropout on the input of Fc-1 while training.", low=0.0, high=0.9)

@@ -22,8 +22,18 @@ def whole_file(path: str, replace: bool = True) -> Iterator[str]:
         if replace:
             os.replace(partial, path)
         else:
-            with contextlib.suppress(FileExistsError):
-                os.link(partial, path)
+            _link(partial, path)
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def _link(partial: str, path: str) -> None:
+    """Gives a file a second name, unless something else has it."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not os.path.exists(path):
+            os.replace(partial, path)

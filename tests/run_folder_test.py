@@ -263,7 +263,15 @@ def test_a_folder_is_begun_with_what_it_first_keeps(tmp_path):
     assert json.loads(path.read_text()) == {"seed": 2} and os.listdir(path.parent) == ["settings.json"]
 
 
-def test_a_file_that_another_command_wrote_first_stays(tmp_path):
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_another_command_wrote_first_stays(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    path = tmp_path / "b.txt"
+    with whole_file(str(path), replace=False) as partial, open(partial, "w") as file:
+        file.write("new")
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["b.txt"]
+    path.unlink()
     path = tmp_path / "a.txt"
     with whole_file(str(path), replace=False) as partial:
         path.write_text("theirs")

@@ -6,8 +6,8 @@ output and channel; over tiles of 4×4 outputs the transformed one takes
 (Winograd 1980; Lavin & Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016). It pays where the transforms are small beside the
 products: many filters read the same few channels, as the towers of all
-attributes read Conv-3. The matrices are made exactly, by Toom and Cook's
-interpolation at few small points, and rounded once (`Transforms.of`).
+attributes read Conv-3. The matrices are Toom and Cook's, by
+interpolation at few small points.
 
 All that is made of tiles has one order of rows: the place within a 2×2 pool
 first, then which pool of the tile, then image and tile. So a max-pool is the
@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
 
 TILE = 4  # outputs of a tile, each way
 # Where polynomials are evaluated, besides at infinity: small ones keep rounding errors small.
-_POINTS = (Fraction(0), Fraction(1), Fraction(-1), Fraction(1, 2), Fraction(-2), Fraction(2), Fraction(-1, 2))
+_POINTS = (0.0, 1.0, -1.0, 0.5, -2.0, 2.0, -0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Transforms:
     @functools.cache
     def of(size: int) -> "Transforms":
         """Of kernels of this side, 3 or 5."""
-        one, kernel, output = (_both_ways(m) for m in minimal_filter(TILE, size))
+        inputs, kernel, output = (np.kron(m, m) for m in minimal_filter(TILE, size))  # along rows and along columns
         output = output.reshape(2, 2, 2, 2, -1).transpose(1, 3, 0, 2, 4).reshape(TILE**2, -1)
-        return Transforms(*(m.astype(np.float32) for m in (one, kernel, output)))
+        return Transforms(*(m.astype(np.float32) for m in (inputs, kernel, output)))
 
 
 def minimal_filter(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -56,43 +55,20 @@ def minimal_filter(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.
 
     y_i = sum_j g_j d_(i + j) is the transpose, in d and y, of multiplying polynomials of
     degrees taps - 1 and outputs - 1, which evaluation at n points and interpolation does.
-    Exact but for the last rounding; rows are scaled so that no transform's are large.
+    float64; rows are scaled so that no transform's are large.
     """
     n = outputs + taps - 1
-    interpolate = _inverse(_evaluation(n, n))
-    inputs = np.array(interpolate, dtype=float).T
-    kernel = np.array(_evaluation(n, taps), dtype=float)
-    output = np.array(_evaluation(n, outputs), dtype=float).T
+    inputs, kernel, output = np.linalg.inv(_evaluation(n, n)).T, _evaluation(n, taps), _evaluation(n, outputs).T
     sizes = np.abs(inputs).max(1), np.linalg.norm(kernel, axis=1), np.linalg.norm(output, axis=0)
     common = np.cbrt(sizes[0] * sizes[1] * sizes[2])
     scales = [common / size for size in sizes]
     return inputs * scales[0][:, None], kernel * scales[1][:, None], output * scales[2]
 
 
-def _evaluation(points: int, coefficients: int) -> list[list[Fraction]]:
+def _evaluation(points: int, coefficients: int) -> np.ndarray:
     """The matrix that evaluates a polynomial at the first `points` - 1 of `_POINTS` and at infinity."""
-    rows = [[p**j for j in range(coefficients)] for p in _POINTS[: points - 1]]
-    return rows + [[Fraction(0)] * (coefficients - 1) + [Fraction(1)]]
-
-
-def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Gauss and Jordan, exactly."""
-    n = len(matrix)
-    rows = [[*row, *(Fraction(int(i == j)) for j in range(n))] for i, row in enumerate(matrix)]
-    for column in range(n):
-        pivot = next(i for i in range(column, n) if rows[i][column])
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        rows[column] = [value / rows[column][column] for value in rows[column]]
-        for i in range(n):
-            if i != column and rows[i][column]:
-                factor = rows[i][column]
-                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[column])]
-    return [row[n:] for row in rows]
-
-
-def _both_ways(matrix: np.ndarray) -> np.ndarray:
-    """The same along rows and along columns of a flattened tile."""
-    return np.kron(matrix, matrix)
+    at_infinity = np.eye(coefficients)[-1:]
+    return np.concatenate([np.vander(_POINTS[: points - 1], coefficients, increasing=True), at_infinity])
 
 
 def fits(side: int) -> bool:

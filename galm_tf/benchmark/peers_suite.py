@@ -23,8 +23,8 @@ from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.methods import run_once
 from galm_tf.benchmark.peers import PEERS, export, run_peers
-from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.benchmark.results import write_files
+from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable

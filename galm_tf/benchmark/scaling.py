@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from galm_tf import search_space
 from galm_tf.benchmark import timing
-from galm_tf.benchmark.timing import COLUMNS, Case, compare
 from galm_tf.benchmark.results import write_files
+from galm_tf.benchmark.timing import COLUMNS, Case, compare
 from galm_tf.config import Config
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining

@@ -81,9 +81,9 @@ def _search(config: Config, path: str) -> dict[str, Any]:
     """The result of a run: read, resumed or made."""
     if not config.source_run:
         config = dataclasses.replace(config, freeze_trunk=False)  # so that the run's flags repeat it
-    if not config.source_run and os.path.exists(os.path.join(path, "config.json")):
-        stored = read_config(path)
-        config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
+        if os.path.exists(os.path.join(path, "config.json")):
+            stored = read_config(path)
+            config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
     finished = os.path.exists(os.path.join(path, "result.json"))
     result = run_once(dataclasses.replace(config, run_dir=path))
     if not finished:

@@ -9,6 +9,7 @@ from typing import Callable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
 from galm_tf.benchmark.results import write_files
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")

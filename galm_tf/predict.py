@@ -29,7 +29,7 @@ from galm_tf.domains.files import list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.prediction_formats import Prediction, print_csv, print_json, print_table
-from galm_tf.preprocess import BadImageError, decode_image, resize_images
+from galm_tf.preprocess import BadImageError, decode_image, first_of, resize_images
 from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
@@ -172,7 +172,7 @@ def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str])
                 images[path] = image
                 continue
             if options.on_bad_image == "fail":
-                raise image
+                raise first_of([str(image)])
             bad.append(path)
             print(f"warning: {image}", file=sys.stderr)
     return images

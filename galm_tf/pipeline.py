@@ -141,7 +141,7 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
         "names of images": [os.path.basename(path) for path in domain.paths], "names of attributes": domain.attributes,
         "classes": [domain.classes[c] for c in domain.class_ids], "split": split.to_json(),
     }  # fmt: skip
-    content = {**{name: json.dumps(part).encode() for name, part in parts.items()}, "labels": domain.labels.tobytes()}
+    content = {**{name: json.dumps(part).encode() for name, part in parts.items()}, "labels": domain.targets.tobytes()}
     now.update({name: hashlib.sha256(value).hexdigest() for name, value in content.items()})
     before = folder.read_json(_DATA) if config.resume and folder.has(_DATA) else now
     changed = [f"{now[name]} {name}, {before[name]} then" if name in before and isinstance(now[name], int) else f"other {name}"
@@ -193,8 +193,8 @@ def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, 
     if search.state.readout_penalty is None:
         return
     index = search.validation.training_index(final=True)
-    features, labels = search.validation.readout_features(index), search.domain.labels[index]
-    (fitted,) = ridge.fit(features, labels, [search.state.readout_penalty])
+    features, targets = search.validation.readout_features(index), search.domain.targets[index]
+    (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))
     margins, seen = network(scaled).numpy(), network.readout_features(scaled).numpy()
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, known))

@@ -28,8 +28,8 @@ class Ridge:
         return features @ self.weights + self.biases
 
 
-def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) -> list[Ridge]:
-    """A fit per penalty, each attribute on the rows whose label is known.
+def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -> list[Ridge]:
+    """A fit per penalty, each attribute on the rows whose target is known.
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
     rows (the dual form); else among the features, whose Gram matrix is that of all rows less that of the unknown ones
@@ -37,18 +37,18 @@ def fit(features: np.ndarray, labels: np.ndarray, penalties: Sequence[float]) ->
 
     Args:
       features: [n, D].
-      labels: [n, N] in {0, 1, NaN}.
+      targets: [n, N], NaN where unknown.
       penalties: of the squared weights of standardised features.
     """
     scaler = StandardScaler().fit(features)
     x = scaler.transform(np.asarray(features, np.float64))
-    patterns, group = np.unique(np.isfinite(labels), axis=1, return_inverse=True)
+    patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     whole = x.T @ x if len(x) >= x.shape[1] else None
-    weights, biases = np.zeros((len(penalties), x.shape[1], labels.shape[1])), np.zeros((len(penalties), labels.shape[1]))
+    weights, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
-            rows, y = x[known], labels[known][:, own].astype(np.float64)
+            rows, y = x[known], targets[known][:, own].astype(np.float64)
             if len(rows) < x.shape[1]:
                 solutions = _dual_solutions(rows, y, penalties)
             else:

@@ -106,7 +106,7 @@ class Search:
         else:
             self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, images
         self.log_weights = self._log_positive_weights()
-        self.training = SupernetTraining(self.supernet, domain.labels, np.exp(self.log_weights), config, augment)
+        self.training = SupernetTraining(self.supernet, domain.targets, np.exp(self.log_weights), config, augment)
         self.strategy = make_strategy(n, config)
         self.validation = Validation(self.supernet, config, domain, split, scored, self.log_weights, frozen)
         self.schedule = build_schedule(config, self.strategy.learns)

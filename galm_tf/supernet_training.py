@@ -26,7 +26,7 @@ class SupernetTraining:
 
     Args:
       supernet: the network.
-      labels: float32 [n, N] in {0, 1, NaN}, rows as the images are indexed.
+      targets: float32 [n, N] in [0, 1], NaN where unknown, rows as the images are indexed.
       positive_weights: float32 [N], weight of a positive in the loss.
       augment: (stored records, seed int32 [2]) -> stored records to train on; the settings' changes of images when left out.
     """
@@ -34,7 +34,7 @@ class SupernetTraining:
     def __init__(
         self,
         supernet: supernet_lib.Supernet,
-        labels: np.ndarray,
+        targets: np.ndarray,
         positive_weights: np.ndarray,
         config: Config,
         augment: Optional[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = None,
@@ -43,7 +43,7 @@ class SupernetTraining:
         stacked = frozenset(n for n in supernet.trainable if n.split("/")[0] in supernet.tower_layer_names)
         self._trained = {n: v for n, v in supernet.trainable.items() if config.trunk_learns or n in stacked}
         self.optimizer = LazyAdam(self._trained, stacked)
-        self._labels = tf.constant(labels, tf.float32)
+        self._targets = tf.constant(targets, tf.float32)
         self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
         self._weight_decay = config.weight_decay
         self._dtype = tf.as_dtype(config.precision)
@@ -55,7 +55,7 @@ class SupernetTraining:
 
         Args:
           images: stored records, uint8 [B, S, S, 3] for a trunk that learns.
-          index: int64 [B], rows of the label matrix.
+          index: int64 [B], rows of the targets.
           attribute_ids: int32 [A], distinct.
           choices: int32 [A, 10], the architecture of each attribute.
           seed: int32 [2], of this step's augmentation and dropout.
@@ -64,32 +64,32 @@ class SupernetTraining:
         Returns:
           {"loss": float32 []}.
         """
-        labels = tf.gather(tf.gather(self._labels, index), attribute_ids, axis=1)
+        targets = tf.gather(tf.gather(self._targets, index), attribute_ids, axis=1)
         images = self.supernet.scale(self._augment(images, seed))
         with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
             logits = self.supernet.supernet(
                 [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed], training=True
             )
             margins = supernet_lib.margins(logits)
-            loss = masked_loss(labels, margins, tf.gather(self._log_weights, attribute_ids))
+            loss = masked_loss(targets, margins, tf.gather(self._log_weights, attribute_ids))
         gradients = tape.gradient(loss, list(self._trained.values()))
         self.optimizer.apply(dict(zip(self._trained, gradients)), learning_rate, self._weight_decay)
         return {"loss": loss}
 
 
-def masked_loss(labels: tf.Tensor, margins: tf.Tensor, log_weights: tf.Tensor) -> tf.Tensor:
-    """Sigmoid cross-entropy of known labels: mean per attribute, then over attributes that have one.
+def masked_loss(targets: tf.Tensor, margins: tf.Tensor, log_weights: tf.Tensor) -> tf.Tensor:
+    """Sigmoid cross-entropy of known targets: mean per attribute, then over attributes that have one.
+
+    It is least where the margin less the log weight is the log-odds of the target.
 
     Args:
-      labels: [B, A] in {0, 1, NaN}.
+      targets: [B, A] in [0, 1], NaN where unknown.
       margins: [B, A], logit differences.
       log_weights: [A], log weight of a positive.
     """
-    tf.debugging.assert_shapes([(labels, ("B", "A")), (margins, ("B", "A")), (log_weights, ("A",))])
-    known = tf.cast(tf.math.is_finite(labels), tf.float32)
-    target = tf.where(known > 0, labels, 0.0)
-    weight = known * tf.exp(target * log_weights)
-    entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, margins)
+    tf.debugging.assert_shapes([(targets, ("B", "A")), (margins, ("B", "A")), (log_weights, ("A",))])
+    known = tf.cast(tf.math.is_finite(targets), tf.float32)
+    entropy = tf.nn.weighted_cross_entropy_with_logits(tf.where(known > 0, targets, 0.0), margins, tf.exp(log_weights))
     count = tf.reduce_sum(known, 0)
-    per_attribute = tf.math.divide_no_nan(tf.reduce_sum(weight * entropy, 0), count)
+    per_attribute = tf.math.divide_no_nan(tf.reduce_sum(known * entropy, 0), count)
     return tf.math.divide_no_nan(tf.reduce_sum(per_attribute), tf.reduce_sum(tf.cast(count > 0, tf.float32)))

@@ -25,7 +25,7 @@ from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
 from galm_tf import pipeline
-from galm_tf.begun import Begun
+from galm_tf.begun import Begun, expect_writable
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -75,6 +75,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     """
     config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
+    expect_writable(out)
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
     prepared = pipeline.prepare(config)
     begun.keep()

@@ -91,7 +91,7 @@ class Validation:
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
         features = readout.pooled(tf.constant(images.maps[2])).numpy()
         train = self.training_index()
-        fits = ridge.fit(self.readout_features(train), self._domain.labels[train], ridge.PENALTIES)
+        fits = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
         best = ridge.choose(fits, features[leading:], images.labels)
         known = self._domain.labels[self.calibration_index()]
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], known)

@@ -119,7 +119,7 @@ MISTAKES = {
     "duplicate in other words": (TABLE + "./sub//d.jfif,bus,test,1,1\n", r"one row per image.*line 6.*as in line 5"),
     "duplicate after a blank line": (TABLE + "\nx+y.JPG,bus,test,1,1\n", r"one row per image.*line 7"),
     "duplicate box": (BOXED.format("x+y.JPG,b,0.0,0,10,10,1"), r"one row per image.*line 3.*as in line 2"),
-    "value 2": (TABLE.replace("0.0", "2"), r"0, 1 or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
+    "value 2": (TABLE.replace("0.0", "2"), r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
     "value 0.5": (TABLE.replace("0.0", "0.5"), r"line 4, column striped.*'0\.5'"),
     "value yes": (
         TABLE.replace("0.0", "yes"),
@@ -229,7 +229,7 @@ def test_parquet_column_types(folder, monkeypatch, column, expected):
 )
 def test_parquet_column_of_another_type(folder, monkeypatch, column):
     use_parquet(folder, monkeypatch, column)
-    with pytest.raises(UserError, match=r"0, 1 or an empty cell in .*attributes\.parquet, row 0, column red"):
+    with pytest.raises(UserError, match=r"0, 1, a share between them or an empty cell in .*attributes\.parquet, row 0, column red"):
         load(folder)
 
 

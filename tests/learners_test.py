@@ -516,9 +516,9 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
 def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refused(small, tmp_path, monkeypatch):
     fit, fitted = linear_pixels.fit_and_score, []
 
-    def spy(features, labels, split, with_validation=True):
+    def spy(features, labels, targets, split, with_validation=True):
         fitted.append(with_validation)
-        return fit(features, labels, split, with_validation)
+        return fit(features, labels, targets, split, with_validation)
 
     monkeypatch.setattr(linear_pixels, "fit_and_score", spy)
     few = dataclasses.replace(small, train_positives=3)

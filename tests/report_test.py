@@ -228,7 +228,7 @@ def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):
     data = load_data(run)  # the labels have not changed since the run
     assert (np.nansum(data.labels[data.split.train], axis=0) <= 2).all() and np.isfinite(data.labels[data.split.validation]).all()
     fit, fitted = rivals.linear_pixels.fit_and_score, []
-    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[3]) or fit(*of))
+    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[4]) or fit(*of))
     rivals.ridge(run, data)
     rivals.ridge(read_run(str(runs[0] / "galm")), data)
     assert fitted == [False, True]

@@ -71,17 +71,17 @@ class AFS(AttributeLearner):
         """The network after each share of the steps; the same object, so use it before the next."""
         count = data.labels.shape[1]
         if data.source is None:
-            features, labels = data.features, np.concatenate([data.labels, data.labels], axis=1)
+            features, targets = data.features, np.concatenate([data.targets, data.targets], axis=1)
         else:
             joined = join([data, data.source])
-            features, labels = joined.features, joined.labels
-        network = FriendlyStrangers(features.shape[1], count, labels.shape[1] - count, data.source is None, self._training.seed)
+            features, targets = joined.features, joined.targets
+        network = FriendlyStrangers(features.shape[1], count, targets.shape[1] - count, data.source is None, self._training.seed)
 
         def loss(target, logits):
             return attribute_loss(target[:, :count], logits[:, :count]) + weight * attribute_loss(target[:, count:], logits[:, count:])
 
         for _ in train(
-            lambda batch, _: network(batch), network.variables, self._standardised(features), labels, loss, self._training,
+            lambda batch, _: network(batch), network.variables, self._standardised(features), targets, loss, self._training,
             [self._training.share(s) for s in shares], steps=self._training.share(SHARES[-1]),
         ):
             yield network

@@ -30,25 +30,25 @@ class ALE(AttributeLearner):
         self._rates, self._epochs, self._seed = rates, epochs, seed
 
     def fit(self, data: LearnerData) -> "ALE":
-        features, labels, class_ids = data.features, data.labels, data.class_ids
-        self._scale = FeatureScaler(features)
-        x = self._scale(features)
+        shares, class_ids = data.targets, data.class_ids
+        self._scale = FeatureScaler(data.features)
+        x = self._scale(data.features)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             for rate in self._rates:
-                yield from (x[held] @ w for w in self._train(x[train], labels[train], class_ids[train], rate, self._epochs))
+                yield from (x[held] @ w for w in self._train(x[train], shares[train], class_ids[train], rate, self._epochs))
 
-        rate, epochs = choose(self._settings, scores_of, labels, class_ids)
+        rate, epochs = choose(self._settings, scores_of, data.labels, class_ids)
         self.chosen = {"rate": rate, "epochs": epochs}
-        (self.weights,) = self._train(x, labels, class_ids, rate, (epochs,))
+        (self.weights,) = self._train(x, shares, class_ids, rate, (epochs,))
         return self
 
     def score(self, inputs: Inputs) -> np.ndarray:
         return self._scale(inputs.features) @ self.weights
 
-    def _train(self, x, labels, class_ids, rate: float, epochs: tuple[int, ...]) -> Iterator[np.ndarray]:
+    def _train(self, x, shares, class_ids, rate: float, epochs: tuple[int, ...]) -> Iterator[np.ndarray]:
         """W, [D, N], after each of the ascending numbers of epochs."""
-        classes, matrix = class_attributes(labels, class_ids)
+        classes, matrix = class_attributes(shares, class_ids)
         targets, embedding = np.searchsorted(classes, class_ids), label_embedding(matrix)
         by_class = np.zeros((x.shape[1], len(classes)))
         for epoch in range(max(epochs)):

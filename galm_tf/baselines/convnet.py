@@ -20,6 +20,7 @@ from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.layers import ConvPool, SeededLayer, TowerDropout, TrunkBatchNorm, he_uniform
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
+from galm_tf.schedule import cosine
 from galm_tf.scoring import image_batches
 from galm_tf.search_space import TRUNK_CHANNELS, TRUNK_KERNELS
 from galm_tf.supernet import NO_DROPOUT
@@ -176,7 +177,7 @@ def train(
     steps: Optional[int] = None,
     first_step: int = 0,
 ) -> Iterator[int]:
-    """Trains by Adam with a cosine decay that ends at `steps`; pauses, and yields the step, at each of `stops`.
+    """Trains by Adam at the rates of GALM's phases (`schedule.cosine`), whose decay ends at `steps`; pauses, and yields the step, at each of `stops`.
 
     Args:
       forward: (batch of inputs, seed int32 [2]) -> logits [B, K].
@@ -204,16 +205,16 @@ def train(
     end = steps or stops[-1]
     for number in range(first_step, stops[-1]):
         index = plan.at(number)
-        rate = peak * 0.5 * (1 + np.cos(np.pi * number / end))
+        rate = cosine(number, end, peak)
         seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
         batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
         step(*batch, seed, tf.constant(rate, tf.float32))
         yield from [number + 1] * list(stops).count(number + 1)
 
 
-def attribute_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Sigmoid cross-entropy of known labels, all attributes alike: [B, N] in {0, 1, NaN}, [B, N] -> []."""
-    return masked_loss(labels, logits, tf.zeros(tf.shape(logits)[1]))
+def attribute_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Sigmoid cross-entropy of known targets, all attributes alike: [B, N] in [0, 1] or NaN, [B, N] -> []."""
+    return masked_loss(targets, logits, tf.zeros(tf.shape(logits)[1]))
 
 
 def class_loss(one_hot: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

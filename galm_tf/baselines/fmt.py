@@ -105,7 +105,7 @@ class FMT(AttributeLearner):
 
     def _train(self, network: convnet.ConvNet, data: LearnerData, first: int, last: int) -> int:
         for _ in convnet.train(
-            network.training_logits, network.variables, data.images, data.labels, convnet.attribute_loss,
+            network.training_logits, network.variables, data.images, data.targets, convnet.attribute_loss,
             self._training, (last,), steps=self._training.steps, first_step=first,
         ):
             network.calibrate(data.images)

@@ -54,7 +54,7 @@ class FT(AttributeLearner):
         return self._network.scores(inputs.images)
 
     def _learn_attributes(self, source: LearnerData) -> Weights:
-        return self._learn(source.images, source.labels, convnet.attribute_loss)
+        return self._learn(source.images, source.targets, convnet.attribute_loss)
 
     def _learn_classes(self, data: LearnerData) -> Weights:
         one_hot = (data.class_ids[:, None] == np.unique(data.class_ids)).astype(np.float32)
@@ -78,7 +78,7 @@ class FT(AttributeLearner):
         rate = self._training.learning_rate * (_WHOLE_RATE if whole else 1.0)
         stops, end = [self._training.share(s) for s in shares], self._training.share(SHARES[-1])
         for _ in convnet.train(
-            network.training_logits, variables, data.images, data.labels, convnet.attribute_loss, self._training, stops,
+            network.training_logits, variables, data.images, data.targets, convnet.attribute_loss, self._training, stops,
             learning_rate=rate, steps=end,
         ):
             network.calibrate(data.images)

@@ -81,7 +81,7 @@ def smoothness(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Xᵀ L X of the attribute hypergraph, without the [n, n] Laplacian: [n, D], [n, N] -> [D, D].
 
     L = I - D_v^-½ H W D_e^-1 Hᵀ D_v^-½ with the weights W of `edge_weights`. An unknown
-    label makes no member; images in no hyperedge connect nothing.
+    label makes no member; images in no hyperedge have no part in it.
     """
     member = np.nan_to_num(labels).astype(np.float64)  # H
     weight, size = edge_weights(x, member), member.sum(axis=0)
@@ -89,7 +89,8 @@ def smoothness(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     inverse_root = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
     edge_root = np.sqrt(np.divide(weight, size, out=np.zeros_like(size), where=size > 0))
     half = (x * inverse_root[:, None]).T @ (member * edge_root)  # [D, N]
-    return x.T @ x - half @ half.T
+    inside = x[degree > 0]
+    return inside.T @ inside - half @ half.T
 
 
 def predictors(x: np.ndarray, labels: np.ndarray, settings: Iterable[tuple[float, float]]) -> Iterator[np.ndarray]:

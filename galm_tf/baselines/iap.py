@@ -23,18 +23,18 @@ class IAP(AttributeLearner):
         self._penalties = penalties
 
     def fit(self, data: LearnerData) -> "IAP":
-        features, labels, class_ids = data.features, data.labels, data.class_ids
-        self._scale = FeatureScaler(features)
-        x = self._scale(features)
+        class_ids, targets = data.class_ids, data.targets
+        self._scale = FeatureScaler(data.features)
+        x = self._scale(data.features)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
-            _, matrix = class_attributes(labels[train], class_ids[train])
+            _, matrix = class_attributes(targets[train], class_ids[train])
             for penalty in self._penalties:
                 yield attribute_probabilities(class_posterior(x[train], class_ids[train], penalty)(x[held]), matrix)
 
-        penalty = choose(self._penalties, scores_of, labels, class_ids)
+        penalty = choose(self._penalties, scores_of, data.labels, class_ids)
         self.chosen = {"C": penalty}
-        self._matrix = class_attributes(labels, class_ids)[1]
+        self._matrix = class_attributes(targets, class_ids)[1]
         self._class_posterior = class_posterior(x, class_ids, penalty)
         return self
 

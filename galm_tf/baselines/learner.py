@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Optional
 
@@ -19,6 +18,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from galm_tf import evaluate
+from galm_tf.domains.domain import finer
 from galm_tf.errors import UserError
 
 FOLDS = 3
@@ -57,15 +57,18 @@ class LearnerData:
       class_ids: int [n], of any values.
       source: the same of other domains, with other attributes and classes; None
         without. See `sources` for learners that do not take it themselves.
+      shares: as `Domain.shares`. Learners that can fit shares of votes fit `targets`.
     """
 
     inputs: Inputs
     labels: np.ndarray
     class_ids: np.ndarray
     source: Optional["LearnerData"] = None
+    shares: Optional[np.ndarray] = None
 
     def __post_init__(self) -> None:
         assert len(self.inputs) == len(self.labels) == len(self.class_ids)
+        assert self.shares is None or self.shares.shape == self.labels.shape
 
     @property
     def images(self) -> np.ndarray:
@@ -75,23 +78,29 @@ class LearnerData:
     def features(self) -> np.ndarray:
         return self.inputs.features
 
+    @property
+    def targets(self) -> np.ndarray:
+        return finer(self.labels, self.shares)
+
     def take(self, rows: np.ndarray) -> "LearnerData":
         """The rows of an index array; the source stays whole."""
-        return LearnerData(self.inputs.take(rows), self.labels[rows], self.class_ids[rows], self.source)
+        shares = None if self.shares is None else self.shares[rows]
+        return LearnerData(self.inputs.take(rows), self.labels[rows], self.class_ids[rows], self.source, shares)
 
 
 def join(parts: Sequence[LearnerData]) -> LearnerData:
     """Several domains as one: labels are unknown outside an image's own domain, classes stay apart."""
-    labels = np.full((sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32)
+    labels, targets = np.full((2, sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32)
     row = column = 0
     class_ids = []
     for number, part in enumerate(parts):
         rows, columns = part.labels.shape
         labels[row : row + rows, column : column + columns] = part.labels
+        targets[row : row + rows, column : column + columns] = part.targets
         class_ids.append(np.unique(part.class_ids, return_inverse=True)[1] + sum(len(np.unique(p.class_ids)) for p in parts[:number]))
         row, column = row + rows, column + columns
     inputs = Inputs(*(np.concatenate([getattr(p, kind) for p in parts]) for kind in ("images", "features")))
-    return LearnerData(inputs, labels, np.concatenate(class_ids))
+    return LearnerData(inputs, labels, np.concatenate(class_ids), shares=targets)
 
 
 class AttributeLearner(abc.ABC):
@@ -154,7 +163,8 @@ def choose(
 ) -> Any:
     """The setting with the greatest mAUC on held-out training classes, averaged over folds; the first among equals.
 
-    A single one is taken unseen.
+    A single one is taken unseen. Folds that can judge most attributes come first: the largest class, which is a fold of
+    its own, can hold half of the images and judge hardly any.
 
     Args:
       settings: candidates.
@@ -166,27 +176,33 @@ def choose(
     if len(settings) == 1:
         return settings[0]
     values = []
-    for train, held in itertools.islice(class_folds(class_ids), folds):
+    for train, held in sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]:
         aucs = [evaluate.auc_per_attribute(labels[held], s) for s in scores_of(train, held)]
         assert len(aucs) == len(settings), f"{len(aucs)} scores of {len(settings)} settings"
-        values.append([evaluate.mean_auc(a) or 0.0 for a in aucs])
-    return settings[int(np.mean(values, axis=0).argmax())]
+        if _count_judged(labels[held]):
+            values.append([evaluate.mean_auc(a) for a in aucs])
+    return settings[int(np.mean(values, axis=0).argmax())] if values else settings[0]
 
 
-def class_attributes(labels: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _count_judged(labels: np.ndarray) -> int:
+    """Attributes that have both labels: [n, N] -> how many."""
+    return int(((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).sum())
+
+
+def class_attributes(targets: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The class-attribute matrix of the training classes, from the labels of their images.
 
     Args:
-      labels: [n, N] in {0, 1, NaN}.
+      targets: [n, N] in [0, 1], NaN where unknown: labels, or shares of votes.
       class_ids: int [n].
 
     Returns:
-      The classes, [C], sorted; and the share of positives among the known labels of
+      The classes, [C], sorted; and the mean of the known ones of
       each class, float64 [C, N], NaN where it has none. Labels that are the same
       for all images of a class give back {0, 1}.
     """
     classes, members = np.unique(class_ids, return_inverse=True)
     member = np.eye(len(classes))[:, np.ravel(members)]  # [C, n]
-    known = member @ np.isfinite(labels)
-    positive = member @ np.nan_to_num(labels)
+    known = member @ np.isfinite(targets)
+    positive = member @ np.nan_to_num(targets)
     return classes, np.divide(positive, known, out=np.full(known.shape, np.nan), where=known > 0)

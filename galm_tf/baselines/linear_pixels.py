@@ -19,7 +19,9 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     return np.concatenate(small).reshape(len(images), -1).astype(np.float32) / 255.0
 
 
-def fit_and_score(features: np.ndarray, labels: np.ndarray, split: Split, with_validation: bool = True) -> np.ndarray:
+def fit_and_score(
+    features: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, with_validation: bool = True
+) -> np.ndarray:
     """Scores of the test images: float64 [t, N].
 
     The penalty is chosen by validation mAUC, then training and validation images
@@ -27,15 +29,16 @@ def fit_and_score(features: np.ndarray, labels: np.ndarray, split: Split, with_v
 
     Args:
       features: [n, D].
-      labels: [n, N] in {0, 1, NaN}.
+      labels: [n, N] in {0, 1, NaN}, which choose.
+      targets: [n, N] in [0, 1], NaN where labels are, which are learned.
       split: of the records.
       with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
     """
     validation = split.validation
-    fits = ridge.fit(features[split.train], labels[split.train], PENALTIES)
+    fits = ridge.fit(features[split.train], targets[split.train], PENALTIES)
     best = ridge.choose(fits, features[validation], labels[validation])
     if not with_validation:
         return fits[best](features[split.test])
     fitted = np.concatenate([split.train, validation])
-    (final,) = ridge.fit(features[fitted], labels[fitted], PENALTIES[best : best + 1])
+    (final,) = ridge.fit(features[fitted], targets[fitted], PENALTIES[best : best + 1])
     return final(features[split.test])

@@ -51,13 +51,13 @@ class UMF(AttributeLearner):
         def scores_of(train: np.ndarray, held: np.ndarray):
             posterior = class_posterior(x[train], data.class_ids[train], _POSTERIOR_PENALTY)(x[held])
             for setting in self._settings:
-                model = fit_latent(x[train], data.labels[train], data.class_ids[train], self._rank, *setting, self._seed)
+                model = fit_latent(x[train], data.targets[train], data.class_ids[train], self._rank, *setting, self._seed)
                 yield expected_logits(model, x[held], posterior)
 
         penalty, category = choose(self._settings, scores_of, data.labels, data.class_ids, folds=1)
         self.chosen = {"lambda": penalty, "mu": category}
         self._posterior = class_posterior(x, data.class_ids, _POSTERIOR_PENALTY)
-        self.model = fit_latent(x, data.labels, data.class_ids, self._rank, penalty, category, self._seed)
+        self.model = fit_latent(x, data.targets, data.class_ids, self._rank, penalty, category, self._seed)
         return self
 
     def score(self, inputs: Inputs) -> np.ndarray:
@@ -76,7 +76,7 @@ def expected_logits(model: Latent, x: np.ndarray, posterior: np.ndarray) -> np.n
 
 def fit_latent(
     x: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     class_ids: np.ndarray,
     rank: int,
     penalty: float,
@@ -87,7 +87,7 @@ def fit_latent(
 
     Args:
       x: [n, D].
-      labels: [n, N] in {0, 1, NaN}.
+      targets: [n, N] in [0, 1], NaN where unknown.
       class_ids: int [n], of any values.
       rank: r, the width of the latent space.
       penalty: λ.
@@ -95,14 +95,14 @@ def fit_latent(
       seed: of the start.
     """
     member = (class_ids[:, None] == np.unique(class_ids)).astype(np.float64)
-    shapes = [(x.shape[1], rank), (member.shape[1], rank), (rank, labels.shape[1]), (labels.shape[1],)]
+    shapes = [(x.shape[1], rank), (member.shape[1], rank), (rank, targets.shape[1]), (targets.shape[1],)]
     rng = generator(seed, Stream.BASELINE)
     start = [_INITIAL * rng.normal(size=shape) for shape in shapes]
     start[1][:], start[3][:] = 0.0, 0.0
-    known = np.isfinite(labels)
+    known = np.isfinite(targets)
 
     def value(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        result, gradients = objective(_unpack(flat, shapes), x, labels, known, member, penalty, category_penalty)
+        result, gradients = objective(_unpack(flat, shapes), x, targets, known, member, penalty, category_penalty)
         return result, np.concatenate([g.ravel() for g in gradients])
 
     found = minimize(value, np.concatenate([s.ravel() for s in start]), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
@@ -110,15 +110,15 @@ def fit_latent(
 
 
 def objective(
-    model: Latent, x: np.ndarray, labels: np.ndarray, known: np.ndarray, member: np.ndarray, penalty: float, category_penalty: float
+    model: Latent, x: np.ndarray, targets: np.ndarray, known: np.ndarray, member: np.ndarray, penalty: float, category_penalty: float
 ) -> tuple[float, Latent]:
-    """Mean logistic loss of each attribute's known labels, summed over attributes, plus
+    """Mean logistic loss of each attribute's known targets, summed over attributes, plus
     λ/2 (‖U‖² + ‖W‖²) + μ/2 ‖v - 1‖²; and its gradients.
 
     Args:
       model: U, v - 1, W, b.
       x: [n, D].
-      labels, known: [n, N].
+      targets, known: [n, N].
       member: one-hot classes, [n, C].
       penalty: λ.
       category_penalty: μ.
@@ -128,7 +128,7 @@ def objective(
     latent = projected * factor
     logits = latent @ w + b
     weight = known / np.maximum(known.sum(axis=0), 1)
-    target = np.nan_to_num(labels)
+    target = np.nan_to_num(targets)
     free = np.isfinite(category_penalty)
     value = (weight * (np.logaddexp(0.0, logits) - target * logits)).sum()
     value += penalty / 2 * ((u**2).sum() + (w**2).sum()) + (category_penalty / 2 * (shift**2).sum() if free else 0.0)

@@ -42,6 +42,7 @@ from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.config import Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
 from galm_tf.errors import UserError
+from galm_tf.search_space import NUM_DISTINCT
 
 FLAGS = flags.FLAGS
 _SPEED = {
@@ -74,7 +75,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels and nas).")
     flags.DEFINE_list("reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
     flags.DEFINE_multi_enum("settings", ["default", "paper"], list(policy.SETTINGS), "Suite policy: settings of the controller; may be repeated.")
-    flags.DEFINE_integer("num_architectures", 40, "Suite ranking: architectures that are trained alone.", lower_bound=3)
+    flags.DEFINE_integer("num_architectures", 40, "Suite ranking: architectures that are trained alone.", lower_bound=3, upper_bound=NUM_DISTINCT)
     flags.DEFINE_integer("num_attributes", 5, "Suite ranking: attributes of each architecture; suite nas: attributes that all are judged on.", lower_bound=1)
     flags.DEFINE_list("peers", list(peers_suite.PEERS), "Suites peers and nas: searches that train every child, of those listed; the first is the reference of peers. Suite nas: none when empty.")
     flags.DEFINE_list("attributes", [], "Suites peers and nas: attributes that peers search, one at a time; the two (nas: --num_attributes) most evenly split when left out.")
@@ -223,6 +224,8 @@ def _several_domains(config: Config) -> None:
             f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
         )
     if FLAGS.table == "2":
+        if FLAGS.cells:
+            raise UserError(f"Expected --cells beside --table=3 or --suite=few_labels. Received: cells={','.join(FLAGS.cells)} and table=2; leave it out.")
         given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
     name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
     runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), _numbers(FLAGS.repeats), os.path.join(FLAGS.out, name)

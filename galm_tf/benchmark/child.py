@@ -33,12 +33,14 @@ class AttributeData:
       name: of the attribute.
       images: uint8 [n, S, S, 3], all records.
       labels: float32 [n] in {0, 1, NaN}.
+      targets: float32 [n] in [0, 1], what is learned.
       train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
     """
 
     name: str
     images: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
@@ -51,7 +53,7 @@ class AttributeData:
         labels = domain.labels[:, number]
         judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
         train, test = (index[np.isfinite(labels[index])] for index in (split.train, split.test))
-        data = cls(domain.attributes[number], prepared.images, labels, train, split.validation[judging], test)
+        data = cls(domain.attributes[number], prepared.images, labels, domain.targets[:, number], train, split.validation[judging], test)
         for part in ("validation", "test"):
             if len(np.unique(labels[getattr(data, part)])) < 2:
                 raise UserError(
@@ -105,11 +107,11 @@ class Child:
     def train(self, data: AttributeData, index: np.ndarray, first_epoch: int, last_epoch: int) -> None:
         """Epochs first_epoch to last_epoch - 1 over the named records."""
         steps = math.ceil(len(index) / self._config.batch_size)
-        plan, labels = BatchPlan(index, self._config.batch_size, self._seed), tf.constant(data.labels)
+        plan, targets = BatchPlan(index, self._config.batch_size, self._seed), tf.constant(data.targets)
 
         def inputs(step, batch):
             images = self._augment(batch["image"], tf.stack([tf.constant(self._seed, tf.int64), step]))
-            return scale_images(images), tf.gather(labels, batch["index"])[:, None]
+            return scale_images(images), tf.gather(targets, batch["index"])[:, None]
 
         first, last = steps * first_epoch, steps * last_epoch
         batches = training_batches(data.images, plan, first, last).enumerate(first).map(inputs)

@@ -121,7 +121,8 @@ def training_data(
     split, domain = prepared.split, prepared.domain
     index = np.sort(split.trained)
     inputs = Inputs(prepared.images[index], features[index])
-    return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source)
+    shares = None if domain.shares is None else domain.shares[index]
+    return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, shares)
 
 
 def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerData]:

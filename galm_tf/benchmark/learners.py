@@ -139,10 +139,10 @@ def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) 
 
 def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> tuple[np.ndarray, str]:
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
-    test = prepared.split.test
+    test, domain = prepared.split.test, prepared.domain
     if name == RIDGE:
         with_validation = not config.train_positives
-        return linear_pixels.fit_and_score(seen.features, prepared.domain.labels, prepared.split, with_validation), ""
+        return linear_pixels.fit_and_score(seen.features, domain.labels, domain.targets, prepared.split, with_validation), ""
     learner = make(name, config, with_source=seen.data.source is not None).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

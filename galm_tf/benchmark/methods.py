@@ -62,8 +62,10 @@ def free_networks() -> None:
 
 
 def _linear(prepared: pipeline.Prepared, config: Config) -> float:
-    features, labels = linear_pixels.pixel_features(prepared.images), prepared.domain.labels
-    scores = linear_pixels.fit_and_score(features, labels, prepared.split, with_validation=not config.train_positives)
+    features = linear_pixels.pixel_features(prepared.images)
+    scores = linear_pixels.fit_and_score(
+        features, prepared.domain.labels, prepared.domain.targets, prepared.split, with_validation=not config.train_positives
+    )
     return evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores))
 
 
@@ -77,12 +79,13 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     for method in table["method"].unique():
         first = table[table["method"] == method].iloc[0]
         row = {"method": method, **({"features": first["features"]} if "features" in table else {})}
-        row.update({"runs": len(wide), "test_mauc": wide[method].mean(), "std": wide[method].std()})
+        row.update({"runs": int(wide[method].notna().sum()), "test_mauc": wide[method].mean(), "std": wide[method].std()})
         if "multiply_adds" in table:
             row["million_multiply_adds"] = table.loc[table["method"] == method, "multiply_adds"].mean() / 1e6
-        if method != reference and len(wide) > 1:
+        both = wide.loc[wide[[reference, method]].notna().all(axis=1)].astype(float)  # a split without a tested attribute has no figure
+        if method != reference and len(both) > 1:
             keys = ("reference_minus", "low", "high")
-            row.update(zip(keys, paired_interval(wide[reference], wide[method])))
+            row.update(zip(keys, paired_interval(both[reference], both[method])))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -106,7 +106,7 @@ class _Alone:
         self._n = len(attributes)
         self._supernet = build_supernet(self._n, config.image_size, config.dropout, config.seed)
         weights = np.zeros(self._n, np.float32)
-        self._training = SupernetTraining(self._supernet, self._domain.labels, np.exp(weights), config)
+        self._training = SupernetTraining(self._supernet, self._domain.targets, np.exp(weights), config)
         self._validation = Validation(self._supernet, config, self._domain, self._split, self._images, weights)
         self._plan = training_plan(self._split.train, self._domain.labels, config)
 

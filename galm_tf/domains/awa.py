@@ -1,8 +1,8 @@
 """Animals with Attributes 1 and 2 (Lampert et al. 2014; Xian et al. 2018): labels per class.
 
 Layout: `classes.txt`, `predicates.txt` (number and name a line),
-`predicate-matrix-binary.txt` (or, without it, `predicate-matrix-continuous.txt`,
-percentages of people who said yes), `trainclasses.txt`, `testclasses.txt`,
+`predicate-matrix-binary.txt` and `predicate-matrix-continuous.txt` (how strongly
+people associate the two, in percent; -1 unknown) or one of them, `trainclasses.txt`, `testclasses.txt`,
 `JPEGImages/CLASS/*`. The folder may hold only some of the classes.
 """
 
@@ -29,7 +29,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the folder; raises UserError for what is missing or does not fit."""
     classes = _numbered(files.require(folder, "classes.txt"))
     attributes = _numbered(files.require(folder, "predicates.txt"))
-    matrix, notes = _class_labels(folder, len(classes), len(attributes))
+    matrix, strengths, notes = _class_labels(folder, len(classes), len(attributes))
     images = files.list_images(files.require(folder, "JPEGImages"), folder)
     folders = [path.split("/")[0] for path in images]
     files.check_names(
@@ -51,18 +51,28 @@ def load(name: str, folder: str, config: Config) -> Domain:
         paths=list(images.values()),
         class_ids=class_ids,
         labels=matrix[class_ids],
+        shares=None if strengths is None else strengths[class_ids],
         subsets=build.subsets_by_class(class_ids, classes, train, test, folder),
         notes=notes,
     )
 
 
-def _class_labels(folder: str, num_classes: int, num_attributes: int) -> tuple[np.ndarray, list[str]]:
-    """(labels [C, A], notes): the binary matrix, or the continuous one cut at its mean, as the other arose."""
+def _class_labels(folder: str, num_classes: int, num_attributes: int) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """(labels [C, A], shares or None, notes): the binary matrix, or the continuous one cut at its mean, as the other arose."""
     path = files.require(folder, _BINARY, _CONTINUOUS)
-    matrix = files.read_matrix(path, num_classes, num_attributes, "a line per class, a column per predicate")
-    if path.endswith(_CONTINUOUS):
+    told = "a line per class, a column per predicate"
+    continuous = os.path.join(folder, _CONTINUOUS)
+    if not os.path.isfile(continuous):
+        return _binary(path, num_classes, num_attributes, told), None, []
+    strengths = files.read_matrix(continuous, num_classes, num_attributes, told)
+    if path == continuous:
         note = f"{_BINARY} is absent: {_CONTINUOUS} is cut at its mean."
-        return (matrix > matrix.mean(dtype=np.float64)).astype(np.float32), [note]
+        return (strengths > strengths.mean(dtype=np.float64)).astype(np.float32), shares(strengths), [note]
+    return _binary(path, num_classes, num_attributes, told), shares(strengths), []
+
+
+def _binary(path: str, num_classes: int, num_attributes: int, told: str) -> np.ndarray:
+    matrix = files.read_matrix(path, num_classes, num_attributes, told)
     wrong = np.argwhere(~np.isin(matrix, (0, 1)))
     if len(wrong):
         row, column = wrong[0]
@@ -70,7 +80,13 @@ def _class_labels(folder: str, num_classes: int, num_attributes: int) -> tuple[n
             f"Expected 0 and 1 in {path}, line {row + 1}, column {column + 1}. Received: {matrix[row, column]:g}; "
             "download the file anew (is this the continuous matrix?)."
         )
-    return matrix, []
+    return matrix
+
+
+def shares(strengths: np.ndarray) -> np.ndarray:
+    """Strengths in percent [C, A] -> [0, 1], one half at the mean, at which the release cuts; NaN where they are unknown (-1)."""
+    mean = strengths.mean(dtype=np.float64)
+    return np.where(strengths < 0, np.nan, np.minimum(strengths / (2 * mean), 1.0)).astype(np.float32)
 
 
 def _numbered(path: str) -> list[str]:

@@ -1,7 +1,8 @@
 """What every data set becomes: one label matrix, one record per image, one split.
 
 All layouts under `galm_tf/domains/` give a `Domain`; nothing after it knows
-which layout it came from. Labels are in {0, 1, NaN}, NaN meaning unknown.
+which layout it came from. Labels are in {0, 1, NaN}, NaN meaning unknown; what
+is learned may be finer (`targets`), what is judged never is.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Domain:
       crop_paddings: per domain, the share of a box's longer side kept around it.
       draw: for generated domains, `draw(index, size)` -> uint8 [size, size, 3].
       notes: sentences a user should see (oddities of the data, stand-ins).
+      shares: float32 [n, A] in [0, 1], the share of annotators that said yes, NaN
+        where the data tell none; None where they tell none at all.
     """
 
     name: str
@@ -58,11 +61,13 @@ class Domain:
     crop_paddings: tuple[float, ...] = (0.0,)
     draw: Callable[[int, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
+    shares: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, a = len(self.paths), len(self.attributes)
         assert self.labels.shape == (n, a), (self.labels.shape, n, a)
         assert self.boxes.shape == (n, 4) and self.class_ids.shape == (n,), (self.boxes.shape, self.class_ids.shape)
+        assert self.shares is None or self.shares.shape == (n, a)
         assert self.subsets.shape == (n,) and self.image_domains.shape == (n,)
         assert self.attribute_domains.shape == (a,)
         assert len(set(self.attributes)) == a, "attribute names are not unique"
@@ -70,6 +75,11 @@ class Domain:
     @property
     def generated(self) -> bool:
         return "generated" in self.data_sources
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What is learned: float32 [n, A] in [0, 1], shares where they are told, else labels; NaN where labels are."""
+        return finer(self.labels, self.shares)
 
     def class_names(self, index: np.ndarray) -> frozenset[str]:
         """Names of the classes of some records, int64 [m]."""
@@ -85,6 +95,7 @@ class Domain:
             boxes=self.boxes[index],
             class_ids=self.class_ids[index],
             labels=self.labels[index],
+            shares=None if self.shares is None else self.shares[index],
             subsets=self.subsets[index],
             image_domains=self.image_domains[index],
             draw=None if draw is None else (lambda i, size: draw(int(index[i]), size)),
@@ -97,5 +108,11 @@ class Domain:
             self,
             attributes=tuple(self.attributes[i] for i in index),
             labels=self.labels[:, index],
+            shares=None if self.shares is None else self.shares[:, index],
             attribute_domains=self.attribute_domains[index],
         )
+
+
+def finer(labels: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    """`Domain.targets` of these labels and shares [n, A]."""
+    return labels if shares is None else np.where(np.isfinite(labels) & np.isfinite(shares), shares, labels)

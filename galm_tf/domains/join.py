@@ -16,10 +16,13 @@ def join_domains(domains: Sequence[Domain]) -> Domain:
     widths = [len(d.attributes) for d in domains]
     starts = np.cumsum([0] + widths)
     labels = np.full((sum(len(d.paths) for d in domains), starts[-1]), np.nan, np.float32)
+    shares = np.full(labels.shape, np.nan, np.float32)
     class_starts = np.cumsum([0] + [len(d.classes) for d in domains])
     row = 0
     for domain, start, width in zip(domains, starts, widths):
         labels[row : row + len(domain.paths), start : start + width] = domain.labels
+        if domain.shares is not None:
+            shares[row : row + len(domain.paths), start : start + width] = domain.shares
         row += len(domain.paths)
     rows = np.cumsum([0] + [len(d.paths) for d in domains])
 
@@ -35,6 +38,7 @@ def join_domains(domains: Sequence[Domain]) -> Domain:
         boxes=np.concatenate([d.boxes for d in domains]),
         class_ids=np.concatenate([d.class_ids + s for d, s in zip(domains, class_starts)]).astype(np.int32),
         labels=labels,
+        shares=shares if any(d.shares is not None for d in domains) else None,
         subsets=np.concatenate([d.subsets for d in domains]),
         image_domains=np.repeat(np.arange(len(domains), dtype=np.int32), [len(d.paths) for d in domains]),
         attribute_domains=np.repeat(np.arange(len(domains), dtype=np.int32), widths),

@@ -1,7 +1,7 @@
 """Further attributes of a domain's images, from a table (CSV or Parquet) of one's own.
 
-Columns: `image`, then one per attribute: 0, 1 or empty for unknown, as in
-`table`; images without a row are unknown. An image is named by the end of its
+Columns: `image`, then one per attribute: 0, 1, a share between or empty for
+unknown, as in `table`; images without a row are unknown. An image is named by the end of its
 path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`. Where records are
 parts of an image, the columns of a box name one of them; without a box a row
 holds for all. `class` and `split` are passed over: these are the domain's.
@@ -30,8 +30,10 @@ def with_labels(domain: Domain, path: str) -> Domain:
     table = own_table.read_table(path, ("image",))
     columns, values = own_table.read_labels(table, path)
     rows, records = _records(domain, table, own_table.read_boxes(table, path), path)
-    labels = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
-    labels[records] = values[rows]
+    shares = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
+    shares[records] = values[rows]
+    labels = own_table.labels_from_shares(shares)
+    theirs = np.full(domain.labels.shape, np.nan, np.float32) if domain.shares is None else domain.shares
     groups = [_domain_of(domain, column, labels[:, i], path) for i, column in enumerate(columns)]
     names = [_full_name(column, domain.domain_names[group]) for column, group in zip(columns, groups)]
     _check_new(names, domain.attributes, path)
@@ -39,6 +41,7 @@ def with_labels(domain: Domain, path: str) -> Domain:
         domain,
         attributes=(*domain.attributes, *names),
         labels=np.concatenate([domain.labels, labels], axis=1),
+        shares=np.concatenate([theirs, shares], axis=1),
         attribute_domains=np.concatenate([domain.attribute_domains, np.array(groups, np.int32)]),
     )
 

@@ -38,6 +38,8 @@ def load_domains(config: Config) -> Domain:
     joined = _without(join_domains(domains), config.leave_out)
     for path in config.label_files:
         joined = label_file.with_labels(joined, path)
+    if not config.soft_labels:
+        joined = dataclasses.replace(joined, shares=None)
     for note in joined.notes:
         _LOGGER.warning("%s", note)
     return joined

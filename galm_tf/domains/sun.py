@@ -55,6 +55,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
         paths=[present[image] for image, there in zip(images, keep) if there],
         class_ids=class_ids,
         labels=labels_from_votes(votes[keep], config),
+        shares=np.clip(votes[keep], 0.0, 1.0),
         subsets=subsets,
         notes=[*notes, *drawn],
     )

@@ -2,8 +2,8 @@
 
 Columns: `image` (path below images/), `class`, optionally `split` (train, test)
 and a box (`left`, `top`, `right`, `bottom`: pixels, right and bottom exclusive),
-then one column per attribute: 0, 1 or empty for unknown. An image may have several
-rows when their boxes differ.
+then one column per attribute: 0, 1, the share of annotators that said yes (from one
+half on it counts as yes), or empty for unknown. An image may have several rows when their boxes differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
     table = read_table(path, ("image", "class"))
-    attributes, labels = read_labels(table, path)
+    attributes, shares = read_labels(table, path)
+    labels = labels_from_shares(shares)
     boxes = read_boxes(table, path)
     _check_duplicates(table, boxes, path)
     pictures, notes = _pictures(table, path, folder, config)
@@ -55,6 +56,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
         paths=pictures[there].tolist(),
         class_ids=class_ids,
         labels=labels[there],
+        shares=shares[there],
         subsets=subsets,
         boxes=boxes[there],
         source="own",
@@ -187,22 +189,27 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
-    """Names of the attributes, which are the columns of no other meaning, and their labels float32 [n, A]."""
+    """Names of the attributes, which are the columns of no other meaning, and the shares that said yes, float32 [n, A]."""
     attributes = [c for c in table.columns if c not in ("image", "class", "split", *_BOX)]
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
     return attributes, np.stack([_labels(table[c], path) for c in attributes], axis=1)
 
 
+def labels_from_shares(shares: np.ndarray) -> np.ndarray:
+    """Shares of yes -> {0, 1, NaN}: 1 from one half on."""
+    return np.where(np.isfinite(shares), shares >= 0.5, np.nan).astype(np.float32)
+
+
 def _labels(column: pd.Series, path: str) -> np.ndarray:
-    """A column of 0, 1 and empty cells as float32 [n] with NaN."""
+    """A column of numbers from 0 to 1 and empty cells as float32 [n] with NaN."""
     empty = _blank(column)
     values = _numbers(column.where(~empty))
-    wrong = np.flatnonzero(~empty & ~np.isin(values, (0.0, 1.0)))
+    wrong = np.flatnonzero(~empty & ~((values >= 0.0) & (values <= 1.0)))
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
-            f"Expected 0, 1 or an empty cell in {_place(column, path, row)}, column {column.name}. "
+            f"Expected 0, 1, a share between them or an empty cell in {_place(column, path, row)}, column {column.name}. "
             f"Received: {column.iloc[row]!r}; correct the cell, or remove the column if it is no attribute."
         )
     return values.astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import json
 import logging
 import os
 from typing import Any, Optional, Sequence
@@ -42,7 +43,7 @@ def ridge(run: FinishedRun, data: RunData) -> Rival:
     """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
     logging.info("Fitting %s", RIDGE)
     features, with_validation = linear_pixels.pixel_features(data.images), not run.config.train_positives
-    scores = linear_pixels.fit_and_score(features, data.labels, data.split, with_validation)
+    scores = linear_pixels.fit_and_score(features, data.labels, data.targets, data.split, with_validation)
     aucs = evaluate.auc_per_attribute(data.labels[data.split.test], scores)
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
@@ -101,7 +102,16 @@ def test_data(run: FinishedRun) -> tuple[Any, ...]:
     config, result = run.config, run.result
     sources = result.get("data_sources") or result.get("data_source")
     split = (config.split_seed, config.splits_file, config.test_split)
-    return result["domains"], sources, result["num_images"].get("test"), split
+    return result["domains"], sources, result["num_images"].get("test"), split, _tested_records(run)
+
+
+def _tested_records(run: FinishedRun) -> Optional[list[int]]:
+    """Numbers of the test images: some data draw their test classes by the run's seed. None where the run does not tell."""
+    try:
+        with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
+            return json.load(file)["test"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def paired(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:

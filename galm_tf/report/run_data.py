@@ -29,12 +29,14 @@ class RunData:
       images: uint8 [n, S, S, 3].
       split: record indices; its lists of attributes are those of the run.
       labels: {0, 1, NaN} [n, N], in the order of the run's rows.
+      targets: the same of what was learned, in [0, 1].
     """
 
     domain: Domain
     images: np.ndarray
     split: Split
     labels: np.ndarray
+    targets: np.ndarray
 
 
 def load_data(run: FinishedRun) -> RunData:
@@ -57,9 +59,10 @@ def load_data(run: FinishedRun) -> RunData:
     if missing:
         raise Unavailable(f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}.")
     domain = with_few_positives(domain, split.train, run.config)  # before any column is left out: which are kept goes by its number
-    labels = domain.labels[:, [domain.attributes.index(name) for name in run.rows]]
+    columns = [domain.attributes.index(name) for name in run.rows]
+    labels = domain.labels[:, columns]
     _check_labels(run, labels[split.train])
-    return RunData(domain, images, split, labels)
+    return RunData(domain, images, split, labels, domain.targets[:, columns])
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:

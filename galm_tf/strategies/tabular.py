@@ -18,7 +18,7 @@ class RandomArchitecture(Strategy):
     learns = rewarded = False
 
     def choose(self, table: Optional[RewardTable]) -> np.ndarray:
-        rng = generator(self.config.seed, Stream.BASELINE)
+        rng = generator(self.config.seed, Stream.BASELINE, 1 + self.config.split_seed)  # other splits, other draws
         return rng.integers(0, search_space.NUM_ARCHITECTURES, self.num_attributes)
 
 

@@ -75,9 +75,9 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     """
     config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
-    expect_writable(out)
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
     prepared = pipeline.prepare(config)
+    expect_writable(out)
     begun.keep()
     trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
 

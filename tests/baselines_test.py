@@ -64,6 +64,13 @@ def test_summary_pairs_by_seed():
     assert summary.loc["random", "low"] == pytest.approx(0.1) == summary.loc["random", "high"]
 
 
+def test_a_split_without_a_figure_leaves_the_others_paired():
+    rows = [{"method": m, "seed": s, "test_mauc": v} for m, values in (("galm", [0.7, 0.8, None]), ("random", [0.6, 0.6, 0.9])) for s, v in enumerate(values)]
+    summary = methods.summarise(methods.pd.DataFrame(rows), "galm").set_index("method")
+    assert summary.loc["galm", "runs"] == 2 and summary.loc["random", "runs"] == 3
+    assert summary.loc["random", "reference_minus"] == pytest.approx(0.15) and np.isfinite(summary.loc["random", "low"])
+
+
 def test_comparison_counts_work_per_second():
     table = timing.compare([timing.Case("one", lambda: None, 1.0, "x/s"), timing.Case("two", lambda: None, 1e6, "x/s")], 5)
     assert list(table.columns) == list(timing.COLUMNS)

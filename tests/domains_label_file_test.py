@@ -1,5 +1,6 @@
 """Labels of further attributes: which image a row means, and each mistake in one sentence."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ from galm_tf.domains import generated, load_domains
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
 from galm_tf.domains.label_file import with_labels
+from galm_tf.domains.splits import with_few_positives
 from galm_tf.errors import UserError
 
 PATHS = ("/d/images/a/1.jpg", "/d/images/a/2.jpg", "/d/images/b/2.jpg", "/d/images/b/3.jpg", "/d/images/b/3.jpg")
@@ -41,6 +43,21 @@ def test_images_are_found_by_the_end_of_their_path(add):
     np.testing.assert_array_equal(domain.labels[:, 1:], [[1, nan], [0, 1], [nan, 0], [1, 1], [1, 1]])
     np.testing.assert_array_equal(domain.attribute_domains, [0, 0, 0])
     assert domain.labels.dtype == np.float32
+
+
+def test_shares_of_joined_domains_stay_beside_added_ones(add):
+    """Each attribute learns what its own data tell; where they tell no share, its labels."""
+    other = _domain("other", tuple(p.replace("/d/", "/e/") for p in PATHS))
+    voted = dataclasses.replace(_domain(), shares=np.full((5, 1), 0.25, np.float32))
+    joined = add("image,shiny\n/e/images/a/1.jpg,0.75\n/e/images/a/2.jpg,0\n", join_domains([voted, other]))
+    nan = np.nan
+    np.testing.assert_array_equal(joined.targets[:5], [[0.25, nan, nan]] * 5)
+    np.testing.assert_array_equal(joined.targets[5:, 1:], [[0, 0.75], [0, 0], [0, nan], [0, nan], [0, nan]])
+    np.testing.assert_array_equal(joined.labels[5:, 2], [1, 0, nan, nan, nan])
+    few = with_few_positives(joined, np.arange(10), Config(train_positives=1))
+    np.testing.assert_array_equal(np.isnan(few.targets), np.isnan(few.labels))
+    plain = add("image,shiny\n1.jpg,0.75\n")
+    np.testing.assert_array_equal(plain.targets[0], [0, 0.75])
 
 
 def test_a_box_means_one_part_of_an_image(add):

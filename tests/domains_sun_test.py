@@ -59,6 +59,16 @@ def test_reads_names_classes_votes_and_split(folder):
     assert domain.subsets.tolist() == ["train", "train", "train", "test"]
 
 
+def test_votes_are_learned_as_they_are_but_for_unknown_labels(folder):
+    domain = load(folder)
+    np.testing.assert_allclose(domain.targets, VOTES, atol=1e-6)
+    np.testing.assert_array_equal(load(folder, soft_labels=False).targets, domain.labels)
+    np.testing.assert_allclose(domain.select_images(np.array([3, 1])).select_attributes([False, True, True]).targets, [[1, 0], [0.3333, 0.6667]])
+    unanimous = load(folder, sun_votes="unanimous")
+    np.testing.assert_array_equal(np.isnan(unanimous.targets), np.isnan(unanimous.labels))
+    assert unanimous.targets[0, 2] == np.float32(2 / 3)
+
+
 def test_unanimous_votes_leave_the_middle_unknown(folder):
     labels = load(folder, sun_votes="unanimous").labels
     nan = np.nan

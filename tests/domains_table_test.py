@@ -37,6 +37,11 @@ def write(folder: pathlib.Path, text: str) -> None:
     (folder / "attributes.csv").write_bytes(text.encode())
 
 
+def folder_of(folder: pathlib.Path, text: str) -> pathlib.Path:
+    write(folder, text)
+    return folder
+
+
 def load(folder: pathlib.Path, **settings):
     return load_domains(Config(domain=("mine",), data_dir=(str(folder),), **settings))
 
@@ -48,6 +53,16 @@ def check_standard(domain) -> None:
     np.testing.assert_array_equal(domain.class_ids, [2, 0, 1, 1])
     np.testing.assert_array_equal(domain.labels, [[1, 0], [np.nan, 1], [0, 1], [1, np.nan]])
     assert domain.subsets.tolist() == ["train", "train", "test", "unused"]
+
+
+def test_a_share_is_a_label_from_one_half_on_and_learned_as_it_is(folder):
+    write(folder, TABLE.replace("train,1,0", "train,0.5,0.49").replace("train,,1", "train,,0.9"))
+    domain, plain = load(folder), load(folder, soft_labels=False)
+    np.testing.assert_array_equal(domain.labels, [[1, 0], [np.nan, 1], [0, 1], [1, np.nan]])
+    np.testing.assert_allclose(domain.targets, [[0.5, 0.49], [np.nan, 0.9], [0, 1], [1, np.nan]])
+    np.testing.assert_array_equal(plain.targets, domain.labels)
+    assert "2 attributes of" in " ".join(domain.notes) and "the first is striped: from one half on" in " ".join(domain.notes)
+    assert "one half" not in " ".join(load(folder_of(folder, TABLE)).notes)
 
 
 def test_reads_labels_split_and_names(folder):
@@ -120,7 +135,8 @@ MISTAKES = {
     "duplicate after a blank line": (TABLE + "\nx+y.JPG,bus,test,1,1\n", r"one row per image.*line 7"),
     "duplicate box": (BOXED.format("x+y.JPG,b,0.0,0,10,10,1"), r"one row per image.*line 3.*as in line 2"),
     "value 2": (TABLE.replace("0.0", "2"), r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
-    "value 0.5": (TABLE.replace("0.0", "0.5"), r"line 4, column striped.*'0\.5'"),
+    "value 1.5": (TABLE.replace("0.0", "1.5"), r"0, 1, a share between them or an empty cell in .*line 4, column striped.*'1\.5'"),
+    "value -0.1": (TABLE.replace("0.0", "-0.1"), r"line 4, column striped.*'-0\.1'"),
     "value yes": (
         TABLE.replace("0.0", "yes"),
         r"line 4, column striped.*'yes'.*remove the column if it is no attribute",

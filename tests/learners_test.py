@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -103,6 +104,41 @@ def test_folds_are_disjoint_by_class_and_one_class_is_refused():
     assert sorted(held) == list(range(35))
     with pytest.raises(UserError, match="at least two training classes.*Received: 1 among 4"):
         learner.class_folds(np.zeros(4, int))
+
+
+def test_a_single_fold_is_one_that_can_judge():
+    """The largest class, a fold of its own, has one kind of label: settings that differ elsewhere were a tie."""
+    class_ids = np.repeat(np.arange(4), [50, 10, 10, 10])
+    labels = np.where(class_ids == 0, 1.0, np.arange(80) % 2)[:, None]
+    seen = []
+
+    def scores_of(train, held):
+        seen.append(set(class_ids[held].tolist()))
+        yield from (1 - labels[held], labels[held])
+
+    assert learner.choose(["wrong", "right"], scores_of, labels, class_ids, folds=1) == "right" and 0 not in seen[0]
+    assert learner.choose(["first", "other"], scores_of, np.ones((80, 1)), class_ids) == "first"  # nothing can be judged
+    seen.clear()
+    assert learner.choose(["wrong", "right"], scores_of, labels, class_ids) == "right" and {0} in seen  # in its turn, without a say
+
+
+def test_shares_of_votes_are_fitted_in_place_of_labels():
+    """Labels say nothing here, the shares order the images; who fits labels alone cannot know."""
+    features, planted, class_ids = _planted(16)
+    shares = 0.1 + 0.3 * planted  # all below one half
+    labels = np.random.default_rng(3).permutation(planted)
+    test_features, test_labels, _ = _planted(40, seed=1)
+    for name in ("iap", "ale", "umf"):
+        made = _make(name).fit(dataclasses.replace(_data(features, labels, class_ids), shares=shares))
+        assert evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75, name
+    split = types.SimpleNamespace(train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels)))
+    scores = linear_pixels.fit_and_score(features, planted, shares, split)
+    assert evaluate.mean_auc(evaluate.auc_per_attribute(planted, scores)) > 0.8
+    joined = learner.join([dataclasses.replace(_data(features, labels, class_ids), shares=shares), _data(features, labels, class_ids)])
+    n, count = labels.shape
+    np.testing.assert_allclose(joined.targets[:n, :count], shares, rtol=1e-6)
+    np.testing.assert_array_equal(joined.targets[n:, count:], labels)
+    assert np.isnan(joined.targets[:n, count:]).all()
 
 
 def test_settings_are_chosen_on_held_out_classes_without_test_classes():
@@ -216,6 +252,14 @@ def test_hap_is_the_minimum_of_its_objective_with_the_dense_laplacian():
     residual = x @ b - (2 * labels - 1)
     residual = np.nan_to_num(residual - np.nanmean(residual, axis=0))  # the best constant; unknown ones have no part
     np.testing.assert_allclose(x.T @ laplacian @ x @ b + 3 * x.T @ residual + 0.7 * b, 0, atol=1e-6)  # the gradient
+
+
+def test_images_in_no_hyperedge_have_no_part_in_its_cut():
+    rng = np.random.default_rng(4)
+    x, labels = rng.normal(size=(12, 3)), (rng.random((12, 4)) < 0.4).astype(float)
+    labels[:5] = 0
+    lone = ~labels.any(axis=1)
+    np.testing.assert_allclose(hap.smoothness(x, labels), hap.smoothness(x[~lone], labels[~lone]), atol=1e-9)
 
 
 def test_hyperedges_of_one_image_or_none_weigh_nothing():

@@ -217,6 +217,11 @@ def test_ridge_is_fitted_on_the_runs_own_images(runs):
 def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     run = read_run(str(runs[0] / "galm"))
     assert len(rivals.other_runs(run, [str(copy)])) == 1
+    split = json.loads((copy / "split.json").read_text())
+    edit(copy / "split.json", test=[*split["test"][1:], split["train"][0]])  # as drawn by another seed
+    with pytest.raises(UserError, match="Expected comparators that were tested on the images of"):
+        rivals.other_runs(run, [str(copy)])
+    edit(copy / "split.json", test=split["test"])
     edit(copy / "config.json", split_seed=3)
     with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
         rivals.other_runs(run, [str(copy)])

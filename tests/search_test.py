@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from galm_tf import network_size, pipeline
+from galm_tf import network_size, pipeline, ridge, search
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
@@ -58,3 +58,27 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path):
     sizes = network_size.relative_sizes(32)
     assert sizes[chosen[0]].mean() > sizes[chosen[1]].mean() > sizes[chosen[2]].mean()
     assert (sizes[chosen[2]] == sizes.min()).all()
+
+
+def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkeypatch):
+    config = Config(
+        domain=("sun",), method="random", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
+        attributes_per_step=2, calibration_images=32, adapt_steps=1, finetune_steps=1, cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    learned, fit = [], ridge.fit
+
+    class Seen(search.SupernetTraining):
+        def __init__(self, supernet, targets, *others):
+            learned.append(targets)
+            super().__init__(supernet, targets, *others)
+
+    monkeypatch.setattr(search, "SupernetTraining", Seen)
+    monkeypatch.setattr(ridge, "fit", lambda x, targets, penalties: learned.append(targets) or fit(x, targets, penalties))
+    with few_images(12):
+        prepared = pipeline.prepare(config)
+        shares = (0.25 + 0.5 * prepared.domain.labels).astype(np.float32)
+        prepared = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, shares=shares))
+        config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
+        result = pipeline.run(config, folder, prepared=prepared, make_strategy=RandomArchitecture)
+    assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)  # towers, choosing, exporting
+    assert any(row["test_auc"] is not None for row in result["per_attribute"].values())

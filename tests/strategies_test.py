@@ -91,10 +91,12 @@ def test_exhaustive_and_single_best_equal_the_tables_maxima():
     assert own.tolist() == [*full[:3].argmax(axis=1), best_mean] and single.tolist() == [best_mean] * N
 
 
-def test_random_depends_on_the_seed_alone():
+def test_random_depends_on_the_seed_and_the_split():
     choices = [METHODS["random"](50, Config(method="random", seed=seed)).choose(None) for seed in (0, 0, 1)]
     assert (choices[0] == choices[1]).all() and (choices[0] != choices[2]).any()
     assert len(set(choices[0])) > 40
+    other_split = METHODS["random"](50, Config(method="random", split_seed=0)).choose(None)  # paired splits: each its own draw
+    assert (other_split != choices[0]).any()
 
 
 @pytest.mark.parametrize("method", LEARNED)

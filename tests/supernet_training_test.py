@@ -21,6 +21,16 @@ def test_loss_equals_the_formula_on_known_labels():
     assert float(masked_loss(labels, margins, weights)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_loss_of_a_share_is_least_at_its_log_odds_whatever_a_positive_weighs():
+    targets, weights = np.array([[0.2, 0.7, 0.5]], np.float32), np.log([1.0, 3.0, 10.0]).astype(np.float32)
+    best = np.log(targets / (1 - targets)) + weights
+    margins = tf.Variable(best)
+    with tf.GradientTape() as tape:
+        loss = masked_loss(targets, margins, weights)
+    np.testing.assert_allclose(tape.gradient(loss, margins), 0, atol=1e-6)
+    assert float(masked_loss(targets, best + 0.3, weights)) > float(loss) < float(masked_loss(targets, best - 0.3, weights))
+
+
 def test_an_unknown_label_has_no_gradient():
     margins = tf.Variable(np.random.default_rng(1).normal(size=(4, 2)), dtype=tf.float32)
     labels = np.array([[1, np.nan], [0, 1], [np.nan, 0], [1, 1]], np.float32)

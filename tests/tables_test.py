@@ -417,6 +417,7 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--suite=methods --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
         ("--suite=derived --methods=random,random", "Expected --methods to name each once. Received: methods=random,random"),
         ("--table=2 --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
+        ("--table=2 --cells=awa-sun", "Expected --cells beside --table=3 or --suite=few_labels. Received: cells=awa-sun and table=2"),
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
         ("--suite=nas --budget=quick", "--budget beside --table or --suite=few_labels. Received: budget=quick and suite=nas; leave"),

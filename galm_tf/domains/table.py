@@ -37,6 +37,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     table = read_table(path, ("image", "class"))
     attributes, shares = read_labels(table, path)
     labels = labels_from_shares(shares)
+    graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
     boxes = read_boxes(table, path)
     _check_duplicates(table, boxes, path)
     pictures, notes = _pictures(table, path, folder, config)
@@ -61,7 +62,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
         boxes=boxes[there],
         source="own",
         class_disjoint=not len(shared),
-        notes=[*notes, *drawn],
+        notes=[*notes, *drawn, *_graded_note(graded, path)],
     )
 
 
@@ -194,6 +195,12 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
     return attributes, np.stack([_labels(table[c], path) for c in attributes], axis=1)
+
+
+def _graded_note(attributes: Sequence[str], path: str) -> list[str]:
+    if not attributes:
+        return []
+    return [f"{len(attributes)} attributes of {path} have shares between 0 and 1, the first is {attributes[0]}: from one half on they count as yes."]
 
 
 def labels_from_shares(shares: np.ndarray) -> np.ndarray:

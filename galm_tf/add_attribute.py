@@ -52,7 +52,6 @@ _FIXED = (
 _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _MATCH_BATCH = 64
-_MATCH_IMAGES = 100  # of either label of each new attribute; an AUC does not depend on their shares
 _CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
 _DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
 _SAME_SHARE = 1e-6
@@ -279,16 +278,11 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
         batches = image_batches(prepared.images, index, _MATCH_BATCH)
         return np.concatenate([finished.predictor(batch)[0] for batch in batches])
 
-    matches = transfer.find_matches(search, [finished.source], score, _match_index(search))
+    rng = generator(search.config.seed, Stream.MATCHES)
+    index = transfer.match_index(search.domain.labels, search.split.train, rng, some=0)
+    matches = transfer.find_matches(search, [finished.source], score, index)
     transfer.hand_over(search, [finished.source], matches)
     search.strategy.remember_initial()
-
-
-def _match_index(search: Search) -> np.ndarray:
-    """Some training images of either label of each new attribute: int64, sorted."""
-    rng, train = generator(search.config.seed, Stream.MATCHES), search.split.train
-    parts = [train[search.domain.labels[train, i] == label] for i in range(search.num_attributes) for label in (0, 1)]
-    return np.unique(np.concatenate([rng.choice(p, min(_MATCH_IMAGES, len(p)), replace=False) for p in parts]))
 
 
 def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNetwork:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
@@ -45,9 +46,13 @@ from galm_tf.supernet import build_supernet
 
 MATCH_BAR = 0.05  # |AUC - 0.5| less its standard error, from which a match counts
 _MATCH_IMAGES = 2000  # of the target's training images, at most
+_MATCH_OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 _VALIDATION_NOTE = (
     "The source run {path} was fine-tuned on classes that validation holds out here, so validation figures flatter; test "
     "images were not used."
+)
+_NAMESAKE_NOTE = (
+    "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 )
 _POLICY = "controller/policy/"
 _EMBEDDING = "policy/arm_embedding"
@@ -147,7 +152,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
         "match": config.match,
         "gate": None,
         "classes_seen": sorted(frozenset().union(*(source.classes or () for source in sources))),
-        "notes": [_VALIDATION_NOTE.format(path=source.path) for source in sources if _tuned_on_validation(source, search)],
+        "notes": [note for source in sources for note in _notes(source, search)],
         "matches": {name: _to_json(m, sources) for name, m in pairs},
     }
 
@@ -274,6 +279,24 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
         )
 
 
+def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
+    """Names, without the domain's, of tested classes that the source has seen in another domain: `sheep` of awa and of apay."""
+    tested, seen = ({_plain(name): name for name in names} for names in (domain.class_names(split.test), source.classes or ()))
+    return sorted(name for name in tested if name in seen and tested[name] != seen[name])
+
+
+def _plain(name: str) -> str:
+    """`awa/polar+bear` -> `polar bear`."""
+    return re.sub("[^0-9a-z]+", " ", name.split("/", 1)[-1].lower()).strip()
+
+
+def _notes(source: Source, search: Search) -> list[str]:
+    """What a reader of the run must know about one of its sources."""
+    same = namesakes(source, search.domain, search.split)
+    notes = [_VALIDATION_NOTE.format(path=source.path)] if _tuned_on_validation(source, search) else []
+    return notes + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
+
+
 def _tuned_on_validation(source: Source, search: Search) -> bool:
     """Whether the source was fine-tuned on classes that the search holds out for validation."""
     held_out = search.domain.class_names(search.split.validation_classes)
@@ -335,29 +358,80 @@ def find_matches(
 ) -> list[Match]:
     """One per target attribute, by --match.
 
+    A tower does not fit another run's trunk: where both are handed over, all attributes match within the source that
+    matches most.
+
     Args:
       search: its attributes are the target's.
       sources: finished runs.
       score: int64 [n] records -> scores of all sources' predictors [n, K], one source after the other.
-      index: training records to match on; some of all when left out.
+      index: training records to match on; by `match_index` when left out.
     """
-    config, domain = search.config, search.domain
+    config = search.config
     every = [(s, k, name) for s, source in enumerate(sources) for k, name in enumerate(source.attributes)]
-    rng = generator(config.seed, Stream.MATCHES)
-    if config.match == "random":
-        return [Match(*every[i]) for i in rng.integers(0, len(every), len(domain.attributes))]
-    if config.match == "cosine":
-        table = search.trial_table(config.warmup_steps)
-        cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
-        return [Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, cosines.argmax(axis=1))]
-    if index is None:
-        index = search.split.train
-        index = np.sort(rng.choice(index, min(_MATCH_IMAGES, len(index)), replace=False))
-    found = match_predictors(score(index), domain.labels[index], domain.class_ids[index])
-    return [
-        Match(*every[i], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
-        for i, auc, strength in found
+    others = {"random": _random_matches, "cosine": _cosine_matches}
+    if config.match in others:
+        find = others[config.match](search, sources)
+    else:
+        if index is None:
+            index = match_index(search.domain.labels, search.split.train, generator(config.seed, Stream.MATCHES))
+        find = _predictor_matches(search, score(index), index)
+    matches = find(every, np.arange(len(every)))
+    if len(sources) > 1 and {"trunk", "towers"} <= set(config.transfer):
+        main = _trunk_source(matches)
+        matches = find(every, np.flatnonzero([s == main for s, _, _ in every]))
+    return matches
+
+
+_Find = Callable[[Sequence[tuple[int, int, str]], np.ndarray], list[Match]]  # (every source attribute, which may match int64 [k])
+
+
+def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
+    rng, count = generator(search.config.seed, Stream.MATCHES), len(search.domain.attributes)
+    return lambda every, columns: [Match(*every[i]) for i in columns[rng.integers(0, len(columns), count)]]
+
+
+def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
+    table = search.trial_table(search.config.warmup_steps)
+    cosines = np.concatenate([source_cosines(source, table, search.config) for source in sources], axis=1)
+    return lambda every, columns: [
+        Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, columns[cosines[:, columns].argmax(axis=1)])
     ]
+
+
+def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) -> _Find:
+    domain = search.domain
+
+    def find(every, columns):
+        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index])
+        return [
+            Match(*every[columns[i]], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
+            for i, auc, strength in found
+        ]
+
+    return find
+
+
+def match_index(labels: np.ndarray, train: np.ndarray, rng: np.random.Generator, some: int = _MATCH_IMAGES) -> np.ndarray:
+    """Training records to match on: `some` of all, and more of a label of an attribute of which these show few.
+
+    Args:
+      labels: [n, A] in {0, 1, NaN}.
+      train: int64, records.
+      rng: draws them.
+      some: how many of all.
+
+    Returns:
+      int64, sorted: of either label of each attribute at least _MATCH_OF_EITHER records, or all that there are.
+    """
+    drawn = [rng.choice(train, min(some, len(train)), replace=False)]
+    rest = np.setdiff1d(train, drawn[0])
+    for column in labels.T:
+        for label in (0, 1):
+            more = rest[column[rest] == label]
+            lacking = max(0, _MATCH_OF_EITHER - int((column[drawn[0]] == label).sum()))
+            drawn.append(rng.choice(more, min(lacking, len(more)), replace=False))
+    return np.unique(np.concatenate(drawn))
 
 
 def source_cosines(source: Source, table: RewardTable, config: Config) -> np.ndarray:

@@ -266,6 +266,7 @@ def test_a_resumed_run_measures_its_skill_from_the_policy_that_was_handed_over(s
 
 def test_a_source_fine_tuned_on_what_validation_holds_out_is_noted(source, untouched):
     search = untouched[0]
+    search.config = dataclasses.replace(search.config, match="random")
     given = transfer.read_source(source[1], source[0])
     held_out = {search.domain.classes[c] for c in search.domain.class_ids[search.split.validation_classes]}
     known = dataclasses.replace(given, classes=given.classes | held_out)
@@ -320,3 +321,49 @@ def test_bad_sources_are_named(source, tmp_path):
         transfer.read_source(str(tmp_path / "begun"), config)
     with pytest.raises(UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"):
         Config(transfer=("heads",))
+
+
+def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source, untouched):
+    search = untouched[0]
+    tested = sorted(search.domain.class_names(search.split.test))
+    short = tested[0].split("/", 1)[1]
+    read = transfer.read_source(source[1], search.config)
+    assert transfer.namesakes(read, search.domain, search.split) == []
+    known = dataclasses.replace(read, classes=frozenset([f"other/{short.upper().replace(' ', '+').replace('_', '+')}", "other/moon"]))
+    (name,) = transfer.namesakes(known, search.domain, search.split)
+    assert name == short.lower().replace("_", " ").replace("-", " ")
+    (note,) = transfer._notes(known, search)
+    assert f"called like tested ones ({name})" in note
+
+
+def test_rare_labels_are_among_the_images_that_match():
+    labels = np.zeros((9000, 3), np.float32)
+    labels[[10, 4000, 8000], 0] = 1
+    labels[:, 1] = np.arange(9000) % 2
+    labels[:8000, 2] = np.nan
+    train = np.arange(1, 9000)
+    index = transfer.match_index(labels, train, np.random.default_rng(0))
+    assert labels[index, 0].sum() == 3 and (labels[index, 2] == 0).sum() >= 100 and 2000 < len(index) < 2200
+    assert len(np.unique(index)) == len(index) and index.min() >= 1
+    few = transfer.match_index(labels[:, :2], train, np.random.default_rng(0), some=0)
+    assert [(labels[few, 0] == 1).sum(), (labels[few, 1] == 1).sum() >= 100] == [3, True] and len(few) <= 303
+
+
+@pytest.mark.parametrize(("parts", "main_alone"), [(("trunk", "towers"), True), (("towers",), False)])
+def test_towers_come_from_the_run_whose_trunk_is_handed_over(source, untouched, parts, main_alone):
+    """The second source knows the first attributes, the first one another: its tower would not fit the second's trunk."""
+    search = untouched[0]
+    search.config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],) * 2, transfer=parts)
+    given = transfer.read_source(source[1], source[0])
+    count, labels = len(given.attributes), search.domain.labels
+
+    def score(index):
+        scores = np.random.default_rng(0).normal(size=(len(index), 2 * count)).astype(np.float32) * 0.1
+        scores[:, count : count + 5] += labels[index, :5]
+        scores[:, 3] += labels[index, 6]
+        return scores
+
+    matches = transfer.find_matches(search, [given, given], score)
+    assert [m.source for m in matches[:5]] == [1] * 5 and [m.attribute for m in matches[:5]] == list(range(5))
+    assert ({m.source for m in matches} == {1}) == main_alone
+    assert main_alone or (matches[6].source, matches[6].attribute) == (0, 3)

@@ -264,7 +264,8 @@ def _positives() -> list[int]:
 def _notes(config: Config, vary: str, count: int) -> list[str]:
     """What a reader of a table must know about its data."""
     kind = ("class-disjoint split" if vary == "split_seed" else "seed") + "s" * (count > 1)
-    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"])]
+    namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
+    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" else [])]
 
 
 _SUITES = {

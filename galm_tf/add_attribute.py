@@ -193,6 +193,7 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
     before = load_domains(theirs)
     domain = label_file.with_labels(before, config.add_attribute)
+    domain = domain if config.soft_labels else dataclasses.replace(domain, shares=None)
     domain, images, bad = load_images(domain, config)
     source = dataclasses.replace(config, train_positives=read_config(config.source_run[0]).train_positives)
     _expect_same_data(with_few_positives(domain, finished.split.train, source), finished, config)

@@ -77,20 +77,20 @@ def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: 
     Args:
       labels: [n] in {0, 1, NaN}.
       probabilities: [n].
-      threshold: of the yes/no decision; NaN means 0.5.
+      threshold: of the yes/no decision; where none was chosen (NaN) there is none, and no F1 nor balanced accuracy.
     """
     known = np.isfinite(labels)
     truth, probability = labels[known].astype(int), probabilities[known]
     if not 0 < truth.sum() < len(truth):
         return dict.fromkeys(("auc", "average_precision", "f1", "balanced_accuracy"))
-    decided = probability >= (0.5 if np.isnan(threshold) else threshold)
+    decided, judged = probability >= threshold, np.isfinite(threshold)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
         return {
             "auc": float(sk_metrics.roc_auc_score(truth, probability)),
             "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
-            "f1": float(sk_metrics.f1_score(truth, decided)),
-            "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)),
+            "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
+            "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
         }
 
 

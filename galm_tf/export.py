@@ -38,7 +38,7 @@ class ServingModule(tf.Module):
     Args:
       network: tf.Module or Keras model; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
       attributes: [N] names.
-      thresholds: [N] probabilities; NaN where none could be chosen.
+      thresholds: [N] probabilities; NaN where none could be chosen: null in the metadata, and `decision` means nothing there.
       margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
       image_size: S.
       metadata: what travels along; JSON.
@@ -59,17 +59,16 @@ class ServingModule(tf.Module):
     ) -> None:
         super().__init__(name="serving")
         assert len(attributes) == len(thresholds) == len(margin_offsets), (len(thresholds), len(margin_offsets))
-        thresholds = np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds)
         self._network, self._image_size, self._base = network, image_size, base
         self._offsets = tf.constant(margin_offsets, tf.float32)
-        self._thresholds = tf.constant(thresholds, tf.float32)
+        self._thresholds = tf.constant(np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds), tf.float32)
         self._attributes = tf.constant(list(attributes))
         before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
         content = {
             **metadata,
             "format": FORMAT,
             "attributes": [*before["attributes"], *attributes],
-            "thresholds": [*before["thresholds"], *(float(t) for t in thresholds)],
+            "thresholds": [*before["thresholds"], *(None if np.isnan(t) else float(t) for t in thresholds)],
             "image_size": image_size,
         }
         self.json = json.dumps(content, indent=1, ensure_ascii=False)

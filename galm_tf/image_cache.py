@@ -17,7 +17,7 @@ import logging
 import os
 import tempfile
 import time
-from typing import Optional
+from typing import Mapping, Optional
 
 import numpy as np
 
@@ -47,7 +47,12 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
     key = cache_key(domain, config)
     folder = os.path.expanduser(config.cache_dir)
     path = os.path.join(folder, f"{domain.name.replace(os.sep, '_')}-{config.image_size}-{key[:20]}.npy")
-    images, bad = _open(path) or _build(domain, config, path)
+    stored = _open(path)
+    if stored is not None and stored[1] and _any_repaired(domain, config, stored[1]):
+        with contextlib.suppress(OSError):
+            os.remove(path + ".json")
+        stored = None
+    images, bad = stored or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
         raise preprocess.first_of(bad.values())
     if not bad:
@@ -61,6 +66,12 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
         )
     logging.warning("%d of %d images cannot be read and are left out", len(bad), len(keep))
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
+
+
+def _any_repaired(domain: Domain, config: Config, bad: Mapping[str, str]) -> bool:
+    """Whether a record that could not be read when the cache was made can be now, though its file is of the same size and time."""
+    some = domain.select_images(np.array([int(i) for i in bad]))
+    return len(decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))) < len(bad)
 
 
 def cache_key(domain: Domain, config: Config) -> str:

@@ -86,7 +86,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
         raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none.")
     bad: list[str] = []
     rows = (
-        Prediction(row.image, row.probability[keep], row.decision[keep])
+        Prediction(row.image, row.probability[keep], row.decision[keep], row.decides[keep])
         for row in _predictions(predictor, paths, options, bad)
     )
     _FORMATS[options.format]([predictor.attributes[i] for i in keep], rows, options.top)
@@ -103,6 +103,7 @@ class Predictor:
 
     Attributes:
       attributes: [N] names.
+      decides: bool [N]: validation chose a threshold; else the model's decision means nothing.
       image_size: side of what the network sees.
       notice: what a reader of its output must know about its training data, or None.
       model: the loaded SavedModel.
@@ -121,6 +122,7 @@ class Predictor:
                     "update galm_tf."
                 )
             self.attributes: list[str] = metadata["attributes"]
+            self.decides = np.array([t is not None for t in metadata["thresholds"]], bool)
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
             self.model = tf.saved_model.load(path)
@@ -156,9 +158,10 @@ def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, b
             images = _readable(block, predictor.image_size, options, bad)
             if images:
                 for path, probability, decision in zip(images, *predictor(np.stack([*images.values()]))):
+                    decides = predictor.decides
                     if options.threshold is not None:
-                        decision = probability >= np.float32(options.threshold)
-                    yield Prediction(path, probability, decision)
+                        decision, decides = probability >= np.float32(options.threshold), np.ones_like(decides)
+                    yield Prediction(path, probability, decision, decides)
             if progress:
                 progress.update(len(block))
 

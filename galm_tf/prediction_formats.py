@@ -17,11 +17,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One image: its path, probability float32 [N] and decision bool [N]."""
+    """One image: its path, probability float32 [N], decision bool [N], and bool [N] whether a threshold decides at all."""
 
     image: str
     probability: np.ndarray
     decision: np.ndarray
+    decides: np.ndarray
 
 
 def _order(probability: np.ndarray, top: int) -> np.ndarray:
@@ -30,13 +31,14 @@ def _order(probability: np.ndarray, top: int) -> np.ndarray:
 
 
 def print_table(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
-    """For people: an image, below it its attributes with yes or no and a bar."""
+    """For people: an image, below it its attributes with yes, no or ? (no validation image could choose a threshold) and a bar."""
     width = max(map(len, names))
     for row in rows:
         print(row.image)
         for i in _order(row.probability, top):
             bar = "#" * int(round(20 * row.probability[i]))
-            print(f"  {names[i]:<{width}}  {row.probability[i]:.3f}  {'yes' if row.decision[i] else 'no ':<3}  {bar}".rstrip())
+            word = ("yes" if row.decision[i] else "no") if row.decides[i] else "?"
+            print(f"  {names[i]:<{width}}  {row.probability[i]:.3f}  {word:<3}  {bar}".rstrip())
 
 
 def print_csv(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
@@ -53,7 +55,7 @@ def print_json(names: Sequence[str], rows: Iterable[Prediction], top: int) -> No
     before = "[\n"
     for row in rows:
         shown = {
-            names[i]: {"probability": round(float(row.probability[i]), 6), "decision": bool(row.decision[i])}
+            names[i]: {"probability": round(float(row.probability[i]), 6), "decision": bool(row.decision[i]) if row.decides[i] else None}
             for i in _order(row.probability, top)
         }
         print(before + json.dumps({"image": row.image, "attributes": shown}, ensure_ascii=False), end="")

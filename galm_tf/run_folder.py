@@ -66,12 +66,10 @@ class RunFolder:
     def resume(cls, path: str, config: Config) -> "RunFolder":
         """Opens the folder of an interrupted run; raises UserError when its settings differ."""
         stored = read_config(path)
-        pairs = other_settings(config.to_json(), stored.to_json(), "run")
-        if pairs:
-            raise UserError(
-                f"Expected the settings of the run in {path}. Received: {pairs}; give the same flags, or "
-                f"--flagfile={os.path.join(path, 'flags.txt')}."
-            )
+        ours, theirs = config.to_json(), stored.to_json()
+        if pairs := other_settings(ours, theirs, "run"):
+            same = " ".join(as_flag(name, value) for name, value in changed_settings(ours, theirs).items())
+            raise UserError(f"Expected the settings of the run in {path}. Received: {pairs}; give {same}.")
         return cls(path)
 
     @classmethod
@@ -251,11 +249,15 @@ def flagfile(config: Config) -> str:
     for name, value in config.to_json().items():
         if name in ("run_dir", "resume"):
             continue
-        if isinstance(value, bool):
-            lines.append(f"--{name}" if value else f"--no{name}")
-        else:
-            lines.append(f"--{name}={','.join(value) if isinstance(value, list) else value}")
+        lines.append(as_flag(name, value))
     return "\n".join(lines) + "\n"
+
+
+def as_flag(name: str, value: Any) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={','.join(value) if isinstance(value, list) else value}"
 
 
 def environment() -> dict[str, Any]:

@@ -209,10 +209,13 @@ def test_the_command_describes_a_folder(tmp_path):
     assert value["name"] == "pets" and value["num_records"] == 70 and value["num_classes"] == 12
     assert [os.path.basename(b["path"]) for b in value["bad_images"]] == ["3_3.jpg"]
     assert any("4_4.jpg" in note for note in value["notes"])
-    assert sorted(p.name for p in out.iterdir()) == ["attributes.csv", "contact_sheet.png", "description.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["contact_sheet.png", "description.json", "prevalence.csv"]
     assert value["files"]["contact_sheet"] == str(out / "contact_sheet.png")
     assert Image.open(out / "contact_sheet.png").size[0] == 1376
-    table = pd.read_csv(out / "attributes.csv", index_col="attribute")
+    table = pd.read_csv(out / "prevalence.csv", index_col="attribute")
+    labels = (tmp_path / "pets" / "attributes.csv").read_bytes()
+    again = _run(f"--data_dir={tmp_path / 'pets'}", f"--out={tmp_path / 'pets'}", f"--cache_dir={tmp_path / 'cache'}")
+    assert again.returncode == 0 and (tmp_path / "pets" / "attributes.csv").read_bytes() == labels  # the user's own, in the same folder
     known = table[["train_known", "validation_known", "test_known"]].sum(axis=1)
     assert known.to_dict() == {"pets/big": 70, "pets/wet": 58}
 

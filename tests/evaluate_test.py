@@ -39,3 +39,5 @@ def test_attribute_metrics_are_none_for_one_label():
     assert set(evaluate.attribute_metrics(labels[:, 2], probabilities[:, 2], 0.5).values()) == {None}
     row = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], 0.4)
     assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
+    unjudged = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
+    assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same

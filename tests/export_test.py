@@ -135,12 +135,13 @@ def test_offset_and_threshold_by_hand(tmp_path):
     np.testing.assert_array_equal(outputs["decision"].numpy()[:, [0, 2, 3]], [[True, False, True]] * 3)
 
 
-def test_a_missing_threshold_is_one_half(tmp_path):
+def test_without_a_threshold_the_decision_is_at_one_half_and_the_metadata_say_that_none_was_chosen(tmp_path):
     for margin, decision in ((-1e-3, False), (1e-3, True)):
         path = tmp_path / str(decision)
         save(_Constant(OFFSETS + np.float32(margin)), path, thresholds=np.full(4, np.nan))
         outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.zeros([1, 5, 5, 3], tf.uint8))
         assert outputs["decision"].numpy().tolist() == [[decision] * 4]
+        assert json.loads((path / "assets.extra" / "metadata.json").read_text())["thresholds"] == [None] * 4
 
 
 def test_all_weights_are_stored_as_variables(network, path, signatures):
@@ -157,7 +158,7 @@ def test_metadata_travels(path, signatures):
     content = json.loads(signatures["metadata"]()["json"].numpy().decode())
     assert content == json.loads((path / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
     assert content == {
-        **METADATA, "format": export.FORMAT, "attributes": NAMES, "thresholds": [0.3, 0.5, 0.55, 0.9], "image_size": SIZE,
+        **METADATA, "format": export.FORMAT, "attributes": NAMES, "thresholds": [0.3, None, 0.55, 0.9], "image_size": SIZE,
     }  # fmt: skip
 
 

@@ -260,15 +260,15 @@ def test_the_room_is_taken_before_anything_is_decoded(setup, monkeypatch, reques
     assert os.listdir(setup.cache) == []
 
 
-def test_bad_images_fail_by_name_or_are_left_out(setup, request):
+def test_bad_images_fail_by_name_or_are_left_out(setup, monkeypatch):
     expected = np.array(setup.load()[1])
     whole = setup.path("b.png").read_bytes()
     setup.path("b.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(preprocess.BadImageError, match=r"Received: .*b\.png \(.*on_bad_image=skip"):
         setup.load()
-    for start in range(2):
-        if start:
-            request.getfixturevalue("no_decoding")
+    decode, decoded = image_cache.decode_images, []
+    monkeypatch.setattr(image_cache, "decode_images", lambda domain, *more: decoded.append(len(domain.paths)) or decode(domain, *more))
+    for _ in range(2):
         domain, images, bad = setup.load(on_bad_image="skip")
         np.testing.assert_array_equal(images, expected[[0, 1, 3]])
         assert [os.path.basename(p) for p in domain.paths] == ["a.png", "a.png", "c.png"]
@@ -278,6 +278,25 @@ def test_bad_images_fail_by_name_or_are_left_out(setup, request):
         assert path.endswith("b.png") and "b.png" in reason
     with pytest.raises(preprocess.BadImageError, match=r"b\.png"):
         setup.load()  # the cache of a run that skipped does not hide it
+    assert decoded == [4, 1, 1]  # of the cached ones only the bad one is tried again
+
+
+def test_an_image_that_could_not_be_read_for_a_while_comes_back(setup, monkeypatch):
+    """A missing permission or codec leaves size and time of a file as they were."""
+    expected = np.array(setup.load(cache_dir=str(setup.cache) + "2")[1])
+    decode = image_cache.decode_images
+
+    def unreadable(domain, config, images):
+        decode(domain, config, images)
+        return {str(i): "b.png: Permission denied" for i, path in enumerate(domain.paths) if path.endswith("b.png")}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(image_cache, "decode_images", unreadable)
+        assert len(setup.load(on_bad_image="skip")[2]) == 1
+    for _ in range(2):
+        domain, images, bad = setup.load()
+        np.testing.assert_array_equal(images, expected)
+        assert not bad and len(domain.paths) == 4
 
 
 @pytest.mark.parametrize("verify", [False, True])

@@ -115,6 +115,20 @@ def test_table(model, files, capsys):
     assert output.err == f"note: the model was trained on a {NOTICE}\n"
 
 
+def test_where_no_threshold_was_chosen_there_is_no_yes_or_no(tmp_path, files, capsys):
+    path = str(tmp_path / "saved_model")
+    thresholds = np.array([np.nan, *THRESHOLDS[1:]])
+    export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=thresholds, margin_offsets=np.zeros(3), image_size=32, metadata={})
+    predict.predict(Options(path), files[:1])
+    words = {line.split("  ")[1].strip(): line.split()[-2 if line.endswith("#") else -1] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert words[NAMES[0]] == "?" and {words[n] for n in NAMES[1:]} <= {"yes", "no"}
+    predict.predict(Options(path, "json"), files[:1])
+    (item,) = json.loads(capsys.readouterr().out)
+    assert item["attributes"][NAMES[0]]["decision"] is None and isinstance(item["attributes"][NAMES[1]]["decision"], bool)
+    predict.predict(Options(path, "json", threshold=0.0), files[:1])  # the user's own decides
+    assert all(row["decision"] is True for row in json.loads(capsys.readouterr().out)[0]["attributes"].values())
+
+
 def test_top_and_attributes(model, files, capsys):
     options = Options(model, "json", top=1, attributes=("sun/furry", "sun/metal", "sun/furry"))
     predict.predict(options, files)

@@ -67,7 +67,7 @@ def test_the_lock_ends_with_its_process(path):
 
 def test_resume_names_what_differs(path):
     RunFolder.create(path, CONFIG)
-    with pytest.raises(UserError, match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; give the same"):
+    with pytest.raises(UserError, match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; give --rounds=2 --learning_rate=0.25"):
         RunFolder.resume(path, dataclasses.replace(CONFIG, learning_rate=0.5, rounds=7))
 
 

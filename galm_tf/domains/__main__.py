@@ -28,7 +28,7 @@ from galm_tf.whole_file import whole_file
 def define_flags() -> None:
     """The settings of a run, and what only this command knows."""
     config_lib.define_flags()
-    flags.DEFINE_string("out", "", "Folder for contact_sheet.png, attributes.csv and description.json; runs/<domain>-description when left out.")
+    flags.DEFINE_string("out", "", "Folder for contact_sheet.png, prevalence.csv and description.json; runs/<domain>-description when left out.")
     flags.DEFINE_enum("format", "text", ["text", "json"], "How the description is printed: text, or json.")
 
 
@@ -62,7 +62,7 @@ def _settings(values: flags.FlagValues) -> Config:
 
 def _write(folder: str, description: Description, sheet) -> dict[str, str]:
     """Writes the three files, each whole; returns what each is -> its path."""
-    names = {"contact_sheet": "contact_sheet.png", "attributes": "attributes.csv", "description": "description.json"}
+    names = {"contact_sheet": "contact_sheet.png", "attributes": "prevalence.csv", "description": "description.json"}
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
     try:
         os.makedirs(folder, exist_ok=True)

@@ -37,7 +37,7 @@ class Picture:
       uri: `data:` address that holds all of it.
       caption: its class.
       score: probability of the attribute; None on the contact sheet.
-      decision: whether the network says yes.
+      decision: whether the network says yes; None on the contact sheet, and where validation could choose no threshold.
     """
 
     uri: str
@@ -91,14 +91,17 @@ class PictureSource:
         Raises:
           Unavailable: the model cannot be loaded, or does not give the AUCs that result.json holds.
         """
-        probability, decision = self._scores()
+        probability, decision, decides = self._scores()
         labels = self._labels[self._split.test]
         self._check_scores(labels, probability)
         names = list(self._run.rows)
-        return {name: self._examples(*(m[:, names.index(name)] for m in (labels, probability, decision))) for name in attributes}
+        return {
+            name: self._examples(*(m[:, i] for m in (labels, probability)), decision[:, i] if decides[i] else None)
+            for name, i in ((name, names.index(name)) for name in attributes)
+        }
 
-    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
-        """Probability float32 [t, N] and decision bool [t, N] of the test images."""
+    def _scores(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Probability float32 [t, N] and decision bool [t, N] of the test images, and bool [N] whether it means anything."""
         try:
             predictor = Predictor(os.path.join(self._run.path, "saved_model"))
         except UserError as error:
@@ -108,7 +111,7 @@ class PictureSource:
         test = self._split.test
         parts = [predictor(np.asarray(self._images[test[i : i + _BATCH]])) for i in range(0, len(test), _BATCH)]
         probability, decision = (np.concatenate(part) for part in zip(*parts))
-        return probability, decision
+        return probability, decision, predictor.decides
 
     def _check_scores(self, labels: np.ndarray, probability: np.ndarray) -> None:
         """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
@@ -123,16 +126,17 @@ class PictureSource:
                     f"(test AUC of {name} is {auc:.3f} now, {row['test_auc']:.3f} in result.json)."
                 )
 
-    def _examples(self, labels: np.ndarray, probability: np.ndarray, decision: np.ndarray) -> Examples:
+    def _examples(self, labels: np.ndarray, probability: np.ndarray, decision: Optional[np.ndarray]) -> Examples:
         falling = np.argsort(-probability, kind="stable")
         having, lacking = falling[labels[falling] == 1], falling[labels[falling] == 0]
         misses = having[::-1][: max(0, min(_PER_ROW, len(having) - _PER_ROW))]
         kinds = (having[:_PER_ROW], lacking[:_PER_ROW], misses)
         return Examples(len(having), len(having) + len(lacking), *(tuple(self._scored(int(i), probability, decision) for i in kind) for kind in kinds))
 
-    def _scored(self, place: int, probability: np.ndarray, decision: np.ndarray) -> Picture:
+    def _scored(self, place: int, probability: np.ndarray, decision: Optional[np.ndarray]) -> Picture:
         picture = self._picture(int(self._split.test[place]))
-        return dataclasses.replace(picture, score=float(probability[place]), decision=bool(decision[place]))
+        says = None if decision is None else bool(decision[place])
+        return dataclasses.replace(picture, score=float(probability[place]), decision=says)
 
     def _picture(self, record: int) -> Picture:
         domain = self._domain

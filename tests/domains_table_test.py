@@ -117,6 +117,20 @@ def test_classes_without_a_split_column_are_drawn_by_seed(folder):
     assert "2 of 10 classes, drawn by --seed=0" in " ".join(splits[0].notes)
 
 
+@pytest.mark.parametrize("settings", [{"seed": 1}, {"split_seed": 1}])
+def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
+    """Boxes of one photograph overlap; a split that the user gives stands as it is."""
+    rows = [f"{name},k{i},{left},0,{left + 9},9,{i % 2}" for name in NAMES[:3] for i, left in enumerate(range(0, 30, 3))]
+    rows += [f"{NAMES[3]},k{i},{i},0,{i + 5},9,1" for i in range(2)]
+    write(folder, "image,class,left,top,right,bottom,red\n" + "\n".join(rows))
+    domain = load(folder, **settings)
+    sides = {s: {p for p, of in zip(domain.paths, domain.subsets) if of == s} for s in ("train", "test")}
+    assert sides["test"] and not sides["train"] & sides["test"]
+    assert "training records show photographs that are tested too and are unused" in " ".join(domain.notes)
+    write(folder, "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\n")
+    assert load(folder).subsets.tolist() == ["train", "test"]
+
+
 def test_boxes_and_several_objects_of_one_image(folder):
     write(
         folder,

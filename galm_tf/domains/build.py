@@ -62,6 +62,16 @@ def build_domain(
     )
 
 
+def photographs_apart(paths: Sequence[str], subsets: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(subsets, notes) of a drawn split: training records whose photograph shows a tested one too, since boxes overlap, are unused."""
+    tested = {path for path, subset in zip(paths, subsets) if subset == TEST}
+    shared = np.array([path in tested for path in paths], bool) & (subsets == TRAIN)
+    if not shared.any():
+        return subsets, []
+    note = f"{shared.sum()} of {(subsets == TRAIN).sum()} training records show photographs that are tested too and are unused."
+    return np.where(shared, UNUSED, subsets), [note]
+
+
 def _check_unique(names: Sequence[str], kind: str, domain: str) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:

@@ -136,7 +136,8 @@ def _resplit(domain: Domain, config: Config) -> Domain:
         unused = f"{(subsets == UNUSED).sum()} of {len(subsets)} images of {domain.name}"
         notes += (f"{unused} are in neither list of {config.splits_file}.",) if (subsets == UNUSED).any() else ()
     elif config.split_seed >= 0:
-        subsets = _seeded_subsets(domain, config.split_seed)
+        subsets, more = build.photographs_apart(domain.paths, _seeded_subsets(domain, config.split_seed))
+        notes += tuple(more)
     else:
         return domain
     shared = np.intersect1d(domain.class_ids[subsets == TRAIN], domain.class_ids[subsets == TEST])

@@ -48,6 +48,9 @@ def load(name: str, folder: str, config: Config) -> Domain:
         )
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, config)
+    if drawn:
+        subsets, more = build.photographs_apart(pictures[there].tolist(), subsets)
+        drawn = [*drawn, *more]
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,

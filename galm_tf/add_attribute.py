@@ -113,6 +113,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         supernet_steps=round(share * stored.rounds * stored.supernet_steps),
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
         controller_learning_rate=rate,
+        transfer_gate_steps=0,
         measure_skill=False,  # searching twice anew would cost more than all the rest
         derive_top=max(_DERIVE_TOP, stored.derive_top) if stored.derive_top > 1 else 1,
         adapt_steps=round(share * stored.adapt_steps),
@@ -133,6 +134,11 @@ def check_settings(config: Config, run_dir: str) -> None:
                 f"Expected the {name} of --source_run={path}, which is {its or '(nothing)'}. Received: {name}={ours}; leave "
                 f"--{name} out."
             )
+    if config.transfer_gate_steps:
+        raise UserError(
+            f"Expected no trial from nothing beside --add_attribute={config.add_attribute}: its trunk is the source's. Received: "
+            f"transfer_gate_steps={config.transfer_gate_steps}; leave it out."
+        )
     inside, outside = os.path.realpath(run_dir), os.path.realpath(path)
     if os.path.commonpath([inside, outside]) == outside and inside != outside:
         raise UserError(

@@ -395,13 +395,14 @@ def _expect_error(labels, run, tmp_path, message, *more):
         (["--image_size=64"], "Expected the image_size of --source_run=RUN, which is 32. Received: image_size=64"),
         (["--split_seed=3"], "Expected the split_seed of --source_run=RUN, which is -1. Received: split_seed=3; leave --split_seed out"),
         (["--label_files=x.csv"], "Expected the label_files of --source_run=RUN, which is TABLE. Received: label_files=x.csv"),
+        (["--transfer_gate_steps=3"], "Expected no trial from nothing beside --add_attribute=TABLE: its trunk is the source's. Received: transfer_gate_steps=3"),
         (["--source_run=a,b"], "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b"),
         (["--source_run="], "Received: source_run=(nothing); name the run to add to"),
         (["--data_dir=/nowhere"], "Expected a folder for --domain=sun. Received: data_dir=/nowhere, which is none"),
         (["--run_dir=RUN"], "Expected a new run folder. Received: run_dir=RUN, which holds a run"),
         (["--run_dir=RUN/more"], "Expected a --run_dir outside of the source run, which is only read. Received: run_dir=RUN/more"),
     ],
-    ids=["image_size", "split", "label_files", "two", "none", "data", "exists", "inside"],
+    ids=["image_size", "split", "label_files", "gate", "two", "none", "data", "exists", "inside"],
 )
 def test_settings_that_contradict_the_source(source, labels, tmp_path, more, message):
     more, message = ([t.replace("RUN", source[1]).replace("TABLE", labels) for t in texts] for texts in (more, [message]))

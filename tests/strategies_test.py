@@ -72,6 +72,12 @@ def test_methods_without_attributes_give_one_architecture_to_all(method):
     assert _share(table, chosen) < 0.9 < _share(table, own.argmax(axis=1))
 
 
+def test_policies_of_their_own_serve_attributes_without_a_reward_by_what_is_good_on_average():
+    full = np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0)
+    _, chosen = _searched("enas_each", _table(full, rewarded=[True, False, True, False]))
+    assert _share(_table(full, rewarded=[False, True, False, True]), chosen) > 0.9 and chosen[1] == chosen[3]
+
+
 @pytest.mark.parametrize("method", [*LEARNED, "single_best", "exhaustive"])
 def test_an_attribute_without_a_reward_gets_a_choice(method):
     table = _table(_additive(np.random.default_rng(3), N), rewarded=[True, False, True, True])

@@ -16,6 +16,7 @@ from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.reward import RewardTable
+from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import PolicyStrategy
 from galm_tf.tracing import traced
 
@@ -50,17 +51,23 @@ class EnasEach(PolicyStrategy):
         return search_space.all_indices()[(self.log_probs() + noise).argmax(axis=1)]
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
-        """So many steps of every attribute that has rewards; the mean of their figures."""
-        figures = []
-        for i in np.flatnonzero(table.rewarded):
+        """So many steps of every attribute that has rewards, and of one policy for the others, on their mean; the mean of all figures."""
+        figures, full = [], filled_rewards(table)
+        if not table.rewarded.any():
+            return {}
+        others = np.flatnonzero(~table.rewarded)
+        for group in [[i] for i in np.flatnonzero(table.rewarded)] + [list(others)] * bool(len(others)):
+            i = group[0]
             for name, variable in self._policy.variables.items():
                 variable.assign(self._rows[name][i])
-            own = RewardTable(table.full[i : i + 1], tuple(half[i : i + 1] for half in table.halves))
+            own = RewardTable(full[i : i + 1], tuple(half[i : i + 1] for half in table.halves))
             figures.append(self._policy.train_on_table(own, first_step, num_steps))
-            for name, variable in self._policy.variables.items():
-                self._rows[name][i].assign(variable)
-            self._rows[_LOG_PROBS][i].assign(self._tell(tf.constant([0]))[0])
-        return {tag: float(np.mean([row[tag] for row in figures])) for tag in (figures[0] if figures else ())}
+            log_probs = self._tell(tf.constant([0]))[0]
+            for row in group:
+                for name, variable in self._policy.variables.items():
+                    self._rows[name][row].assign(variable)
+                self._rows[_LOG_PROBS][row].assign(log_probs)
+        return {tag: float(np.mean([row[tag] for row in figures])) for tag in figures[0]}
 
     def log_probs(self) -> np.ndarray:
         return self._rows[_LOG_PROBS].numpy()

@@ -92,6 +92,14 @@ def test_json_says_everything():
     assert sum(sum(parts.values()) for parts in value["classes"].values()) == 240
 
 
+def test_shares_of_votes_are_told():
+    domain = _domain()
+    shares = np.where(np.arange(5) == 1, 0.8 * domain.labels, np.nan).astype(np.float32)
+    graded = _described(dataclasses.replace(domain, shares=shares))
+    assert "Shares of votes: 1 of 5 attributes have more than yes and no" in to_text(graded) and to_json(graded)["shares_of_votes"] == ["zoo/wet"]
+    assert "Shares of votes" not in to_text(_described(domain)) and to_json(_described(domain))["shares_of_votes"] == []
+
+
 def test_text_names_what_is_wrong():
     text = to_text(_described(_domain(), [(f"/zoo/{i}.png", "the file is empty") for i in range(23)]))
     lines = text.splitlines()

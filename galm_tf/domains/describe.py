@@ -128,11 +128,18 @@ def to_json(description: Description) -> dict[str, Any]:
         "held_out_classes": list(split.held_out_classes),
         "classes": _class_counts(domain, split),
         "attributes": table.to_dict("index"),
+        "shares_of_votes": _graded(domain),
         "not_learned": description.unlearnable,
         "not_judged": [a for a, judge in zip(domain.attributes, split.judged_by) if judge == "none"],
         "not_tested": [a for a, ok in zip(domain.attributes, split.testable) if not ok],
         "bad_images": [{"path": path, "reason": reason} for path, reason in description.bad_images],
     }
+
+
+def _graded(domain: Domain) -> list[str]:
+    """The attributes of which some known label is between yes and no."""
+    between = ((domain.targets > 0) & (domain.targets < 1)).any(axis=0)
+    return [name for name, of in zip(domain.attributes, between) if of]
 
 
 def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
@@ -149,6 +156,10 @@ def to_text(description: Description) -> str:
     domain, split = description.domain, description.split
     blocks = [f"{domain.name}: {headline(domain)}"]
     blocks += [_wrapped("Note: ", note) for note in domain.notes]
+    graded = _graded(domain)
+    if graded:
+        told = f"{len(graded)} of {len(domain.attributes)} attributes have more than yes and no; the share of votes is what is learned (--soft_labels)."
+        blocks.append(_wrapped("Shares of votes: ", told))
     parts = description.parts[description.parts["records"] > 0]
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
     blocks.append(_wrapped("Held-out classes: ", _names(domain, split.held_out_classes)))

@@ -255,11 +255,11 @@ def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
-    """Writes the attribute's images and labels for peers outside TensorFlow (benchmarks/peers_nni.py)."""
+    """Writes the attribute's images and labels, of training its targets, for peers outside TensorFlow (benchmarks/peers_nni.py)."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     arrays: dict[str, Any] = {"settings": json.dumps({"attribute": data.name, **settings})}
     for part in ("train", "validation", "test"):
         index = getattr(data, part)
-        arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), data.labels[index]
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), (data.targets if part == "train" else data.labels)[index]
     with whole_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)

@@ -287,7 +287,7 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
 
 def _plain(name: str) -> str:
     """`awa/polar+bear` -> `polar bear`."""
-    return re.sub("[^0-9a-z]+", " ", name.split("/", 1)[-1].lower()).strip()
+    return re.sub(r"[\W_]+", " ", name.split("/", 1)[-1].lower()).strip()
 
 
 def _notes(source: Source, search: Search) -> list[str]:

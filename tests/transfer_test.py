@@ -332,6 +332,8 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     known = dataclasses.replace(read, classes=frozenset([f"other/{short.upper().replace(' ', '+').replace('_', '+')}", "other/moon"]))
     (name,) = transfer.namesakes(known, search.domain, search.split)
     assert name == short.lower().replace("_", " ").replace("-", " ")
+    assert transfer._plain("awa/Polar+Bear") == transfer._plain("x/polar_bear") == "polar bear" and transfer._plain("x/Tür") != transfer._plain("x/Tor")
+    assert transfer._plain("x/猫") != transfer._plain("x/犬")
     (note,) = transfer._notes(known, search)
     assert f"called like tested ones ({name})" in note
 

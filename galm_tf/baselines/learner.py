@@ -197,8 +197,8 @@ def class_attributes(targets: np.ndarray, class_ids: np.ndarray) -> tuple[np.nda
       class_ids: int [n].
 
     Returns:
-      The classes, [C], sorted; and the mean of the known ones of
-      each class, float64 [C, N], NaN where it has none. Labels that are the same
+      The classes, [C], sorted; and the mean of the known targets of each class,
+      float64 [C, N], NaN where it has none. Labels that are the same
       for all images of a class give back {0, 1}.
     """
     classes, members = np.unique(class_ids, return_inverse=True)

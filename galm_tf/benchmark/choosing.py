@@ -73,7 +73,7 @@ def run_derived(
         path = os.path.join(out, f"split{split}")
         table = one_supernet.shared_rewards(of_split, path).validation
         choices = _choices(table, config, methods, size_penalties)
-        choices["random"] = RandomArchitecture(len(table.full), config).choose(None)
+        choices["random"] = RandomArchitecture(len(table.full), of_split).choose(None)
         prepare = functools.cache(functools.partial(pipeline.prepare, of_split))
         for name in (REFERENCE, *map(_penalised, size_penalties), SHRUNKEN, *methods):
             if name in choices:  # galm is the reference

@@ -177,10 +177,10 @@ def choose(
         return settings[0]
     values = []
     for train, held in sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]:
-        aucs = [evaluate.auc_per_attribute(labels[held], s) for s in scores_of(train, held)]
-        assert len(aucs) == len(settings), f"{len(aucs)} scores of {len(settings)} settings"
-        if _count_judged(labels[held]):
-            values.append([evaluate.mean_auc(a) for a in aucs])
+        means = [evaluate.mean_auc(evaluate.auc_per_attribute(labels[held], s)) for s in scores_of(train, held)]
+        assert len(means) == len(settings), f"{len(means)} scores of {len(settings)} settings"
+        if None not in means:  # else the fold has one kind of each label
+            values.append(means)
     return settings[int(np.mean(values, axis=0).argmax())] if values else settings[0]
 
 

@@ -121,8 +121,7 @@ def training_data(
     split, domain = prepared.split, prepared.domain
     index = np.sort(split.trained)
     inputs = Inputs(prepared.images[index], features[index])
-    shares = None if domain.shares is None else domain.shares[index]
-    return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, shares)
+    return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, domain.targets[index])
 
 
 def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerData]:

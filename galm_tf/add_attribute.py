@@ -25,7 +25,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import evaluate, frozen_trunk, network_size, pipeline, search_space, selection, transfer
+from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
@@ -73,7 +73,7 @@ class Finished:
       policy: its policy.npz; None when it left none, or not one of its attributes.
     """
 
-    source: transfer.Source
+    source: source_runs.Source
     result: dict[str, Any]
     split: Split
     predictor: Predictor
@@ -94,8 +94,8 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
             f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
             f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
         )
-    stored = dataclasses.replace(transfer.expect_finished(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
-    count = len(transfer.read_json(source_run[0], "architectures.json"))
+    stored = dataclasses.replace(source_runs.expect_finished(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
+    count = len(source_runs.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     rate = stored.controller_learning_rate
     if stored.controller_optimizer == "adam" and dataclasses.replace(stored, transfer=tuple(parts)).hands_over_policy:
@@ -172,8 +172,8 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
 def read_finished(config: Config) -> Finished:
     """Reads the source run; raises UserError for one that is unfinished, damaged, newer or of other settings."""
     path = config.source_run[0]
-    source = transfer.read_source(path, config)
-    result, split = (transfer.read_json(path, name) for name in ("result.json", "split.json"))
+    source = source_runs.read_source(path, config)
+    result, split = (source_runs.read_json(path, name) for name in ("result.json", "split.json"))
     try:
         parts = Split.from_json(split)
         rows = pipeline.searched_rows(result)
@@ -286,8 +286,8 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
         return np.concatenate([finished.predictor(batch)[0] for batch in batches])
 
     rng = generator(search.config.seed, Stream.MATCHES)
-    index = transfer.match_index(search.domain.labels, search.split.train, rng, some=0)
-    matches = transfer.find_matches(search, [finished.source], score, index)
+    index = matching.match_index(search.domain.labels, search.split.train, rng, some=0)
+    matches = matching.find_matches(search, [finished.source], score, index)
     transfer.hand_over(search, [finished.source], matches)
     search.strategy.remember_initial()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import add_attribute, command_line, evaluate, main, pipeline, transfer
+from galm_tf import add_attribute, command_line, evaluate, main, pipeline, source_runs, transfer
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
@@ -186,7 +186,7 @@ def test_the_saved_model_gives_the_new_test_result(source, extended):
 
 
 def test_weights_of_the_source_stay_and_new_ones_follow(source, extended):
-    old, new = (transfer.read_source(path, extended[0]) for path in (source[1], extended[1]))
+    old, new = (source_runs.read_source(path, extended[0]) for path in (source[1], extended[1]))
     assert new.attributes == (*old.attributes, "sun/treeless", "sun/water")
     np.testing.assert_array_equal(new.chosen[:20], old.chosen)
     for name, value in old.weights.items():
@@ -201,7 +201,7 @@ def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the
     matches = extended[2]["transfer"]["matches"]
     assert set(matches) == {"sun/treeless", "sun/water"}
     for match in matches.values():
-        assert match["attribute"] in transfer.read_source(source[1], extended[0]).attributes
+        assert match["attribute"] in source_runs.read_source(source[1], extended[0]).attributes
         assert match["sign"] == (1 if match["auc"] >= 0.5 else -1)
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from galm_tf import pipeline, selection, transfer
+from galm_tf import matching, pipeline, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -36,25 +36,52 @@ def _planted(rng, classes=12, images=20):
 def test_predictors_find_their_attribute_and_its_sign():
     scores, labels, class_ids = _planted(np.random.default_rng(0))
     labels[::3, 0] = np.nan  # unknown labels do not count
-    found = transfer.match_predictors(scores, labels, class_ids)
+    found = matching.match_predictors(scores, labels, class_ids)
     assert [f[0] for f in found[:3]] == [2, 0, 1]
     assert found[0][1] > 0.9 and found[1][1] > 0.9 and found[2][1] < 0.1
     assert all(strength > 0.2 for _, _, strength in found[:3])
-    assert found[3][2] < transfer.MATCH_BAR
+    assert found[3][2] < matching.MATCH_BAR
 
 
 def test_strength_falls_with_the_number_of_classes_not_of_images():
-    few, many = (transfer.match_predictors(*_planted(np.random.default_rng(1), classes=c)) for c in (4, 40))
+    few, many = (matching.match_predictors(*_planted(np.random.default_rng(1), classes=c)) for c in (4, 40))
     assert few[0][2] < many[0][2]
     scores, labels, class_ids = _planted(np.random.default_rng(1))
-    twice = transfer.match_predictors(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
-    np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in transfer.match_predictors(scores, labels, class_ids)])
+    twice = matching.match_predictors(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
+    np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in matching.match_predictors(scores, labels, class_ids)])
+
+
+def test_the_best_of_many_predictors_by_chance_is_no_match():
+    """A hundred predictors that know nothing of twelve classes: the best of them separates their labels well all the same."""
+    rng, class_ids = np.random.default_rng(3), np.repeat(np.arange(12), 10)
+    labels = (rng.permuted(np.tile(np.arange(12) < 5, (40, 1)), axis=1).T[class_ids]).astype(np.float32)
+    scores = (rng.normal(size=(12, 100))[class_ids] + 0.1 * rng.normal(size=(120, 100))).astype(np.float32)
+    found = matching.match_predictors(scores, labels, class_ids)
+    assert np.mean([abs(auc - 0.5) for _, auc, _ in found]) > 0.35
+    assert np.mean([strength >= matching.MATCH_BAR for _, _, strength in found]) < 0.25
+
+
+def test_halves_share_no_class_and_show_both_labels():
+    rng, class_ids = np.random.default_rng(4), np.random.default_rng(5).integers(10, 22, 300)
+    labels = (rng.random(12)[class_ids - 10] > 0.7).astype(np.float32)  # of a class all alike
+    halves = matching.class_halves(labels, class_ids)
+    assert all(len(np.unique(halves[class_ids == c])) == 1 for c in np.unique(class_ids))
+    assert all(len(np.unique(labels[halves == half])) == 2 for half in (0, 1))
+    np.testing.assert_array_equal(np.bincount(halves[np.unique(class_ids, return_index=True)[1]]), [6, 6])
+
+
+def test_an_attribute_of_one_class_is_too_little_to_match():
+    scores, _, class_ids = _planted(np.random.default_rng(6))
+    labels = (class_ids == 3).astype(np.float32)[:, None]
+    scores[:, 1] += 5 * labels[:, 0]
+    ((predictor, auc, strength),) = matching.match_predictors(scores, labels, class_ids)
+    assert (predictor, auc, strength) == (1, 1.0, 0.0)
 
 
 def test_labels_of_one_kind_match_nothing():
     scores, labels, class_ids = _planted(np.random.default_rng(2))
     labels[:, 1] = 1.0
-    assert transfer.match_predictors(scores, labels, class_ids)[1] == (0, 0.5, 0.0)
+    assert matching.match_predictors(scores, labels, class_ids)[1] == (0, 0.5, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +121,11 @@ def _started(source, untouched, **changes):
         search.strategy.variables[name].assign(value)
     search.config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), **changes)
     transfer.start_from(search)
-    return _weights(search), search.state.transfer["matches"], transfer.read_source(source[1], search.config)
+    return _weights(search), search.state.transfer["matches"], source_runs.read_source(source[1], search.config)
 
 
 def test_every_part_starts_from_the_source(source, untouched, monkeypatch):
-    monkeypatch.setattr(transfer, "MATCH_BAR", -1.0)
+    monkeypatch.setattr(matching, "MATCH_BAR", -1.0)
     weights, matches, given = _started(source, untouched, transfer=("policy", "trunk", "towers"), match="predictor")
     names, initial = untouched[0].domain.attributes, untouched[1]
     assert list(matches) == list(names) and {m["sign"] for m in matches.values()} == {1, -1}
@@ -124,10 +151,10 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training = ControllerTraining(2, config)
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = transfer.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {}, False)
+    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {}, False)
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
-    learned, random = (transfer.source_cosines(given, swapped, c) for c in (config, still))
+    learned, random = (matching.source_cosines(given, swapped, c) for c in (config, still))
     assert learned.argmax(axis=1).tolist() == [1, 0]
     gaps = [c[0, 1] - c[0, 0] + c[1, 0] - c[1, 1] for c in (learned, random)]
     assert gaps[0] > 1.0 > abs(gaps[1]), gaps
@@ -135,7 +162,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
 
 def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_path):
     config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2)
-    given = transfer.read_source(source[1], config)
+    given = source_runs.read_source(source[1], config)
     trunks, towers = [], []
     with few_images(12):
         prepared = pipeline.prepare(config)
@@ -157,7 +184,7 @@ def test_a_frozen_trunk_must_be_the_sources(change):
 def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
     cosines = np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)[:, np.random.default_rng(0).permutation(20)]
     monkeypatch.setattr(Search, "trial_table", lambda self, steps: steps)
-    monkeypatch.setattr(transfer, "source_cosines", lambda given, table, config: cosines * (table == TINY["warmup_steps"]))
+    monkeypatch.setattr(matching, "source_cosines", lambda given, table, config: cosines * (table == TINY["warmup_steps"]))
     _, matches, given = _started(source, untouched, transfer=("policy",), match="cosine")
     for row, match in zip(cosines, matches.values()):
         assert match["attribute"] == given.attributes[row.argmax()] and match["strength"] == row.max()
@@ -194,7 +221,7 @@ def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
 
 
 def test_an_attribute_without_a_match_has_an_embedding_of_its_own_but_the_nearest_tower(source, untouched, monkeypatch):
-    monkeypatch.setattr(transfer, "MATCH_BAR", 2.0)
+    monkeypatch.setattr(matching, "MATCH_BAR", 2.0)
     weights, matches, given = _started(source, untouched, transfer=("policy", "towers"), match="predictor")
     assert not any(match["close"] for match in matches.values())
     assert {match["attribute"] for match in matches.values()} <= set(given.attributes)
@@ -235,7 +262,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
     assert all(m["attribute"].startswith("awa/") for m in result["transfer"]["matches"].values())
     stored = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert stored["transfer"] == result["transfer"]
-    given = transfer.read_source(path, config)
+    given = source_runs.read_source(path, config)
     assert set(result["classes_seen"]) > given.classes  # so that a run started from this one knows them too
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
@@ -260,18 +287,18 @@ def test_a_resumed_run_measures_its_skill_from_the_policy_that_was_handed_over(s
     assert set(first) == set(second)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
-    given = transfer.read_source(source[1], config)
+    given = source_runs.read_source(source[1], config)
     np.testing.assert_array_equal(second["policy/arm_weight"], given.policy["policy/arm_weight"])
 
 
 def test_a_source_fine_tuned_on_what_validation_holds_out_is_noted(source, untouched):
     search = untouched[0]
     search.config = dataclasses.replace(search.config, match="random")
-    given = transfer.read_source(source[1], source[0])
+    given = source_runs.read_source(source[1], source[0])
     held_out = {search.domain.classes[c] for c in search.domain.class_ids[search.split.validation_classes]}
     known = dataclasses.replace(given, classes=given.classes | held_out)
     for theirs, noted in ((given, False), (known, True), (dataclasses.replace(known, finetuned_on_validation=False), False)):
-        transfer.hand_over(search, [theirs], transfer.find_matches(search, [theirs], None))
+        transfer.hand_over(search, [theirs], matching.find_matches(search, [theirs], None))
         assert bool(search.state.transfer["notes"]) == noted
 
 
@@ -280,8 +307,8 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
     config, path = source
     prepared = pipeline.prepare(config)
     images = np.asarray(prepared.images[prepared.split.train[:40]])
-    given = transfer.read_source(path, config)
-    scores = transfer.source_scores(given, images, dataclasses.replace(config, calibration_images=40))
+    given = source_runs.read_source(path, config)
+    scores = source_runs.source_scores(given, images, dataclasses.replace(config, calibration_images=40))
     assert scores.shape == (40, 20) and np.isfinite(scores).all()
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     for name, variable in search.supernet.variables.items():
@@ -305,20 +332,20 @@ def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
     )  # fmt: skip
     with pytest.raises(UserError, match="has not seen the classes that are tested. Received: .*animals, which has seen awa/animal.* more; give both runs the same split: --split_seed=-1"):
         transfer.start_from(search)
-    given = transfer.read_source(path, config)
+    given = source_runs.read_source(path, config)
     assert len(given.classes) == 30 and not any(c.startswith("sun/") for c in given.classes)
 
 
 def test_bad_sources_are_named(source, tmp_path):
     config, path = source
     with pytest.raises(UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"):
-        transfer.read_source(path, dataclasses.replace(config, image_size=64))
+        source_runs.read_source(path, dataclasses.replace(config, image_size=64))
     with pytest.raises(UserError, match=str(tmp_path)):
-        transfer.read_source(str(tmp_path), config)
+        source_runs.read_source(str(tmp_path), config)
     unfinished = dataclasses.replace(config, seed=1)
     RunFolder.create(str(tmp_path / "begun"), unfinished)
     with pytest.raises(UserError, match="Expected a finished run in --source_run=.*begun. Received: a run without result.json"):
-        transfer.read_source(str(tmp_path / "begun"), config)
+        source_runs.read_source(str(tmp_path / "begun"), config)
     with pytest.raises(UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"):
         Config(transfer=("heads",))
 
@@ -327,14 +354,14 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     search = untouched[0]
     tested = sorted(search.domain.class_names(search.split.test))
     short = tested[0].split("/", 1)[1]
-    read = transfer.read_source(source[1], search.config)
-    assert transfer.namesakes(read, search.domain, search.split) == []
+    read = source_runs.read_source(source[1], search.config)
+    assert source_runs.namesakes(read, search.domain, search.split) == []
     known = dataclasses.replace(read, classes=frozenset([f"other/{short.upper().replace(' ', '+').replace('_', '+')}", "other/moon"]))
-    (name,) = transfer.namesakes(known, search.domain, search.split)
+    (name,) = source_runs.namesakes(known, search.domain, search.split)
     assert name == short.lower().replace("_", " ").replace("-", " ")
-    assert transfer._plain("awa/Polar+Bear") == transfer._plain("x/polar_bear") == "polar bear" and transfer._plain("x/Tür") != transfer._plain("x/Tor")
-    assert transfer._plain("x/猫") != transfer._plain("x/犬")
-    (note,) = transfer._notes(known, search)
+    assert source_runs._plain("awa/Polar+Bear") == source_runs._plain("x/polar_bear") == "polar bear" and source_runs._plain("x/Tür") != source_runs._plain("x/Tor")
+    assert source_runs._plain("x/猫") != source_runs._plain("x/犬")
+    (note,) = source_runs.notes(known, search.domain, search.split)
     assert f"called like tested ones ({name})" in note
 
 
@@ -344,10 +371,10 @@ def test_rare_labels_are_among_the_images_that_match():
     labels[:, 1] = np.arange(9000) % 2
     labels[:8000, 2] = np.nan
     train = np.arange(1, 9000)
-    index = transfer.match_index(labels, train, np.random.default_rng(0))
+    index = matching.match_index(labels, train, np.random.default_rng(0))
     assert labels[index, 0].sum() == 3 and (labels[index, 2] == 0).sum() >= 100 and 2000 < len(index) < 2200
     assert len(np.unique(index)) == len(index) and index.min() >= 1
-    few = transfer.match_index(labels[:, :2], train, np.random.default_rng(0), some=0)
+    few = matching.match_index(labels[:, :2], train, np.random.default_rng(0), some=0)
     assert [(labels[few, 0] == 1).sum(), (labels[few, 1] == 1).sum() >= 100] == [3, True] and len(few) <= 303
 
 
@@ -356,7 +383,7 @@ def test_towers_come_from_the_run_whose_trunk_is_handed_over(source, untouched, 
     """The second source knows the first attributes, the first one another: its tower would not fit the second's trunk."""
     search = untouched[0]
     search.config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],) * 2, transfer=parts)
-    given = transfer.read_source(source[1], source[0])
+    given = source_runs.read_source(source[1], source[0])
     count, labels = len(given.attributes), search.domain.labels
 
     def score(index):
@@ -365,7 +392,7 @@ def test_towers_come_from_the_run_whose_trunk_is_handed_over(source, untouched, 
         scores[:, 3] += labels[index, 6]
         return scores
 
-    matches = transfer.find_matches(search, [given, given], score)
+    matches = matching.find_matches(search, [given, given], score)
     assert [m.source for m in matches[:5]] == [1] * 5 and [m.attribute for m in matches[:5]] == list(range(5))
     assert ({m.source for m in matches} == {1}) == main_alone
     assert main_alone or (matches[6].source, matches[6].attribute) == (0, 3)

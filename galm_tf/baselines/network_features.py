@@ -18,7 +18,7 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.scoring import Scoring, image_batches
 from galm_tf.supernet import build_supernet
-from galm_tf.transfer import Source
+from galm_tf.source_runs import Source
 
 VGG16_SIZE = 224  # pixels; its fully connected layers take no other
 _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
@@ -28,7 +28,7 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     """Conv-3 of a finished run, averaged to 4×4 positions: float32 [n, 1024].
 
     Args:
-      source: the run, as `transfer.read_source` gives it.
+      source: the run, as `source_runs.read_source` gives it.
       images: uint8 [n, S, S, 3].
       calibration: rows of training images, to which the batch norms are fixed.
       config: the run's settings.

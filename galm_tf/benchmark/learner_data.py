@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from galm_tf import pipeline, transfer
+from galm_tf import pipeline, source_runs
 from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
@@ -89,9 +89,9 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
 
 def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
     theirs = read_config(path)
-    source = transfer.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
+    source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
     _expect_unseen_test_images(path, theirs, config, prepared)
-    transfer.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
+    source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 
 

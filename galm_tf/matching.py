@@ -1,0 +1,244 @@
+"""Which source attribute a target attribute starts from (paper §3.5; DESIGN §3.9).
+
+Paper: the most correlated one by the cosine of embeddings; but a new attribute's
+embedding is still random. Here, by default, the source's predictors run over the
+target's training images, and the one whose scores best separate the new labels is
+taken. Among a hundred predictors the best separates a dozen classes well by
+chance. So what a match is worth is judged crosswise: the predictor that is best on
+one half of the classes, on the other half. Below `MATCH_BAR` that is no match.
+
+For comparison `cosine` is the paper's rule with its circle broken: the new
+attributes' embeddings alone are trained on rewards before cosines are taken;
+`random` draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable, Optional, Sequence
+
+import numpy as np
+
+from galm_tf.config import Config
+from galm_tf.controller import Controller
+from galm_tf.draws import Stream, generator, tensor_seed
+from galm_tf.metrics import auc_columns
+from galm_tf.reinforce import Reinforce
+from galm_tf.reward import RewardTable
+from galm_tf.search import Search
+from galm_tf.source_runs import Source
+
+MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
+EMBEDDING = "policy/arm_embedding"
+_IMAGES = 2000  # of the target's training images, at most
+_OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """What a target attribute starts from.
+
+    Attributes:
+      source, attribute: which source, and which of its attributes.
+      name: of that attribute.
+      sign: -1 where the source's yes means the target's no.
+      auc: of the source's scores on the target's labels, before the sign; None where none were asked.
+      strength: of a match by predictor, `match_predictors`; the cosine of ê for a match by cosine; 0 for a random one.
+      close: whether they are alike; else it is only the nearest there is.
+    """
+
+    source: int
+    attribute: int
+    name: str
+    sign: int = 1
+    auc: Optional[float] = None
+    strength: float = 0.0
+    close: bool = True
+
+
+def match_predictors(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> list[tuple[int, float, float]]:
+    """For every target attribute the source predictor that best separates its labels.
+
+    Args:
+      scores: [n, K] margins of the source's predictors.
+      labels: [n, A] in {0, 1, NaN}.
+      class_ids: [n]; images of a class are alike, so classes are counted for the standard error.
+
+    Returns:
+      [A] of (predictor, AUC, strength): the best predictor and its AUC on all labels, and `_strength` of choosing so;
+      (0, 0.5, 0.0) where labels are of one kind.
+    """
+    result = []
+    for column in labels.T:
+        known = np.isfinite(column)
+        seen, truth, classes = np.ascontiguousarray(scores[known].T), column[known], class_ids[known]
+        if len(np.unique(truth)) < 2:
+            result.append((0, 0.5, 0.0))
+            continue
+        aucs = auc_columns(truth, seen)
+        best = int(np.abs(aucs - 0.5).argmax())
+        result.append((best, float(aucs[best]), _strength(seen, truth, classes)))
+    return result
+
+
+def _strength(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> float:
+    """What the predictor that is best on one half of the classes is worth on the other, both ways: |AUC - 0.5| less its standard error.
+
+    scores: [K, n]; labels: [n] in {0, 1}. 0 where a half of the classes shows one label only: that is too few to tell.
+    """
+    halves = [class_halves(labels, class_ids) == half for half in (0, 1)]
+    if any(len(np.unique(labels[half])) < 2 for half in halves):
+        return 0.0
+    gains = [auc_columns(labels[half], np.ascontiguousarray(scores[:, half])) - 0.5 for half in halves]
+    best = [np.abs(gain).argmax() for gain in gains]
+    crosswise = [np.sign(a[k]) * b[k] for a, b, k in zip(gains, gains[::-1], best)]
+    groups = [len(np.unique(class_ids[labels == label])) for label in (0, 1)]
+    return float(np.mean(crosswise)) - _auc_error(*groups)
+
+
+def class_halves(labels: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
+    """Which half each record's class is in: int64 [n] in {0, 1}; classes are dealt in turn, by their share of positives."""
+    _, index = np.unique(class_ids, return_inverse=True)
+    order = (np.bincount(index, labels) / np.bincount(index)).argsort(kind="stable")
+    return order.argsort()[index] % 2
+
+
+def _auc_error(positives: int, negatives: int) -> float:
+    """Standard error of the AUC of a scorer that knows nothing (Mann & Whitney 1947)."""
+    return float(np.sqrt((positives + negatives + 1) / (12 * positives * negatives)))
+
+
+def find_matches(
+    search: Search,
+    sources: Sequence[Source],
+    score: Callable[[np.ndarray], np.ndarray],
+    index: Optional[np.ndarray] = None,
+) -> list[Match]:
+    """One per target attribute, by --match.
+
+    A tower does not fit another run's trunk: where both are handed over, all attributes match within the source that
+    matches most.
+
+    Args:
+      search: its attributes are the target's.
+      sources: finished runs.
+      score: int64 [n] records -> scores of all sources' predictors [n, K], one source after the other.
+      index: training records to match on; by `match_index` when left out.
+    """
+    config = search.config
+    every = [(s, k, name) for s, source in enumerate(sources) for k, name in enumerate(source.attributes)]
+    others = {"random": _random_matches, "cosine": _cosine_matches}
+    if config.match in others:
+        find = others[config.match](search, sources)
+    else:
+        if index is None:
+            index = match_index(search.domain.labels, search.split.train, generator(config.seed, Stream.MATCHES))
+        find = _predictor_matches(search, score(index), index)
+    matches = find(every, np.arange(len(every)))
+    if len(sources) > 1 and {"trunk", "towers"} <= set(config.transfer):
+        main = trunk_source(matches)
+        matches = find(every, np.flatnonzero([s == main for s, _, _ in every]))
+    return matches
+
+
+_Find = Callable[[Sequence[tuple[int, int, str]], np.ndarray], list[Match]]  # (every source attribute, which may match int64 [k])
+
+
+def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
+    rng, count = generator(search.config.seed, Stream.MATCHES), len(search.domain.attributes)
+    return lambda every, columns: [Match(*every[i]) for i in columns[rng.integers(0, len(columns), count)]]
+
+
+def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
+    table = search.trial_table(search.config.warmup_steps)
+    cosines = np.concatenate([source_cosines(source, table, search.config) for source in sources], axis=1)
+    return lambda every, columns: [
+        Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, columns[cosines[:, columns].argmax(axis=1)])
+    ]
+
+
+def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) -> _Find:
+    domain = search.domain
+
+    def find(every, columns):
+        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index])
+        return [
+            Match(*every[columns[i]], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
+            for i, auc, strength in found
+        ]
+
+    return find
+
+
+def match_index(labels: np.ndarray, train: np.ndarray, rng: np.random.Generator, some: int = _IMAGES) -> np.ndarray:
+    """Training records to match on: `some` of all, and more of a label of an attribute of which these show few.
+
+    Args:
+      labels: [n, A] in {0, 1, NaN}.
+      train: int64, records.
+      rng: draws them.
+      some: how many of all.
+
+    Returns:
+      int64, sorted: of either label of each attribute at least _OF_EITHER records, or all that there are.
+    """
+    drawn = [rng.choice(train, min(some, len(train)), replace=False)]
+    rest = np.setdiff1d(train, drawn[0])
+    for column in labels.T:
+        for label in (0, 1):
+            more = rest[column[rest] == label]
+            lacking = max(0, _OF_EITHER - int((column[drawn[0]] == label).sum()))
+            drawn.append(rng.choice(more, min(lacking, len(more)), replace=False))
+    return np.unique(np.concatenate(drawn))
+
+
+def source_cosines(source: Source, table: RewardTable, config: Config) -> np.ndarray:
+    """Cosine of ê between every target attribute and every attribute of a source: float32 [A, K].
+
+    Paper §3.5: the most correlated attribute by ARM. A new attribute's e is
+    random, so it is trained first, on the target's own rewards under the
+    source's policy, of which nothing else moves.
+
+    Args:
+      source: has a policy.
+      table: the target's rewards [A, 2304]; an attribute without any keeps its random e.
+      config: controller_steps of samples_per_step rewards are what an e is trained on.
+    """
+    policy = source.expect_policy()
+    # Not the run's seed: by that of the source, row i would begin where the source's row i began.
+    seed = int(tensor_seed(config.seed, Stream.MATCHES)[0])
+    controller = Controller(
+        len(table.full), embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=seed,
+        cell=config.controller_cell,
+    )  # fmt: skip
+    named = {f"policy/{name}": v for name, v in controller.named_variables.items()}
+    for name, variable in named.items():
+        if name != EMBEDDING:
+            variable.assign(policy[name])
+    learner = Reinforce(controller, config, config.controller_steps, seed, trained=("arm_embedding",))
+    if table.rewarded.any():
+        learner.train_on_table(table.full, table.rewarded, 0, config.controller_steps)
+    vectors = controller.arm.vectors().numpy(), policy[EMBEDDING] @ policy["policy/arm_weight"].T
+    new, known = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
+    return new @ known.T
+
+
+def trunk_source(matches: Sequence[Match]) -> int:
+    """The source that matches most: its trunk knows most of the target."""
+    strengths: dict[int, float] = {0: 0.0}
+    for match in (m for m in matches if m.close):
+        strengths[match.source] = strengths.get(match.source, 0.0) + match.strength
+    return max(strengths, key=strengths.__getitem__)
+
+
+def to_json(match: Match, sources: Sequence[Source]) -> dict[str, Any]:
+    """What result.json says of a match; `matches` reads it."""
+    return {
+        "source": os.path.basename(os.path.abspath(sources[match.source].path)),
+        "attribute": match.name,
+        "sign": match.sign,
+        "auc": match.auc,
+        "strength": match.strength,
+        "close": match.close,
+    }

@@ -1,0 +1,190 @@
+"""Finished runs that others start from or add to: what is read of one, whom it may serve, what its predictors say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from typing import Any, Optional
+
+import numpy as np
+
+from galm_tf.config import Config
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split
+from galm_tf.errors import UserError
+from galm_tf.reward import ScoringImages
+from galm_tf.run_folder import RunFolder, read_config
+from galm_tf.scoring import Scoring, image_batches
+from galm_tf.supernet import build_supernet
+
+_VALIDATION_NOTE = (
+    "The source run {path} was fine-tuned on classes that validation holds out here, so validation figures flatter; test "
+    "images were not used."
+)
+_NAMESAKE_NOTE = (
+    "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
+)
+_POLICY = "controller/policy/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A finished run.
+
+    Attributes:
+      path: its folder.
+      attributes: names, [K].
+      chosen: numbers of their architectures, int64 [K].
+      weights: `Supernet.variables` as arrays.
+      policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
+      classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
+      split: its settings of who is tested.
+      finetuned_on_validation: whether its validation images trained it too.
+    """
+
+    path: str
+    attributes: tuple[str, ...]
+    chosen: np.ndarray
+    weights: dict[str, np.ndarray]
+    policy: dict[str, np.ndarray]
+    classes: Optional[frozenset[str]]
+    split: dict[str, Any]
+    finetuned_on_validation: bool
+
+    def expect_policy(self) -> dict[str, np.ndarray]:
+        """Its policy; raises UserError where it has none."""
+        if not self.policy:
+            raise UserError(
+                f"Expected a run of --method=galm in --source_run={self.path}. Received: a run without a policy; "
+                "leave policy out of --transfer, and take another --match than cosine."
+            )
+        return self.policy
+
+
+def read_source(path: str, config: Config) -> Source:
+    """Reads a finished run; raises UserError for what is none, or does not fit the settings."""
+    theirs = expect_finished(path)
+    stored = RunFolder(path, lock=False).load_checkpoint()
+    if stored is None:
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: a run without checkpoints; restore the folder from a copy."
+        )
+    for setting in ("image_size", "conditioning", "controller_cell"):
+        ours, its = getattr(config, setting), getattr(theirs, setting)
+        if ours != its:
+            raise UserError(
+                f"Expected the {setting} of --source_run={path}, which is {its}. Received: {setting}={ours}; "
+                f"set --{setting}={its}."
+            )
+    arrays, meta = stored
+    policy = {}
+    if theirs.method == "galm":
+        policy = {k[len("controller/") :]: v for k, v in arrays.items() if k.startswith(_POLICY)}
+    weights = {k[len("supernet/") :]: v for k, v in arrays.items() if k.startswith("supernet/")}
+    attributes, chosen = tuple(read_json(path, "architectures.json")), np.array(meta["chosen"])
+    if len(attributes) != len(chosen):
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
+            f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
+        )
+    classes = read_json(path, "result.json").get("classes_seen")
+    classes = None if classes is None else frozenset(classes)
+    return Source(
+        path, attributes, chosen, weights, policy, classes, _split_settings(theirs), theirs.finetunes_on_validation
+    )
+
+
+def expect_finished(path: str) -> Config:
+    """The settings of a finished run; raises UserError for what is none."""
+    config = read_config(path)
+    if not RunFolder(path, lock=False).has("result.json"):
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "
+            f"--run_dir={path}."
+        )
+    return config
+
+
+def read_json(path: str, name: str) -> Any:
+    """A JSON file of a source run; raises UserError when it cannot be read."""
+    file = os.path.join(path, name)
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return json.load(opened)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Expected a finished run in --source_run={path}. Received: {file}, which cannot be read ({error}); restore "
+            "the folder from a copy."
+        ) from error
+
+
+def _split_settings(config: Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in ("split_seed", "splits_file", "test_split")}
+
+
+def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
+    """Raises UserError where a source has seen classes, or may have seen images, on which a target is tested.
+
+    Args:
+      source: the run that something is taken from.
+      config: the target's settings.
+      domain, split: who is tested.
+      flag: which names the source.
+    """
+    if source.classes is None:
+        raise UserError(
+            "Expected a run whose result.json says which classes it has seen. Received: "
+            f"--{flag}={source.path}, made by an earlier version; make it anew."
+        )
+    tested = domain.class_names(split.test)
+    shown = domain.class_names(split.trained)
+    seen = sorted((tested - shown) & source.classes)
+    ours = _split_settings(config)
+    if source.split != ours:  # classes of both sides: their images must be divided alike
+        seen = sorted(tested & source.classes)
+    if seen:
+        more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+        same = ", ".join(f"--{k}={v}" for k, v in source.split.items())
+        repair = f"give both runs the same split: {same}" if source.split != ours else "take another source, or the --seed of its split"
+        raise UserError(
+            f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
+            f"has seen {seen[0]}{more}; {repair}."
+        )
+
+
+def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
+    """Names, without the domain's, of tested classes that the source has seen in another domain: `sheep` of awa and of apay."""
+    tested, seen = ({_plain(name): name for name in names} for names in (domain.class_names(split.test), source.classes or ()))
+    return sorted(name for name in tested if name in seen and tested[name] != seen[name])
+
+
+def _plain(name: str) -> str:
+    """`awa/polar+bear` -> `polar bear`."""
+    return re.sub(r"[\W_]+", " ", name.split("/", 1)[-1].lower()).strip()
+
+
+def notes(source: Source, domain: Domain, split: Split) -> list[str]:
+    """What a reader of a run must know about one of its sources."""
+    held_out = domain.class_names(split.validation_classes)
+    tuned = source.finetuned_on_validation and not held_out.isdisjoint(source.classes or ())
+    same = namesakes(source, domain, split)
+    result = [_VALIDATION_NOTE.format(path=source.path)] if tuned else []
+    return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
+
+
+def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
+    """Margins of a source's predictors on uint8 images [n, S, S, 3], batch norms recalibrated on them: [n, K]."""
+    supernet = build_supernet(len(source.attributes), config.image_size, 0.0, config.seed)
+    for name, variable in supernet.variables.items():
+        variable.assign(source.weights[name])
+    scoring = Scoring(supernet)
+    every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
+    calibration = np.asarray(images[every])
+    scoring.calibrate_trunk(calibration)
+    everything = np.concatenate([calibration, images])
+    maps = scoring.trunk_features(image_batches(everything, np.arange(len(everything))))
+    labels = np.full((len(images), len(source.attributes)), np.nan, np.float32)
+    features = ScoringImages(maps, len(calibration), labels, np.zeros(len(images), int))
+    return scoring.score_chosen(features, range(len(source.attributes)), source.chosen)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from typing import Iterator, Optional
 
 import numpy as np
@@ -25,6 +26,7 @@ from galm_tf.gates import WIDTH_BLOCKS, columns
 
 BN_EPSILON = 1e-3
 _TILED_TOWERS = 6  # from which transforming Conv-4's input for all of them pays
+_DENSE_SIDE = 4  # up to which a product with all positions at once is as fast as a grouped convolution
 _convolution_dtype = contextvars.ContextVar("convolution_dtype", default=tf.float32)
 
 
@@ -288,21 +290,32 @@ class Conv5(GatedSkips):
     Call: x [S, B * h², 32], skips [B, h, h, 112], ids [S], gates [S, NUM_GATES].
     Returns [S, B * (h/2)², 16].
 
-    The maps are small (4×4 at 64 pixels), so the convolution is a matrix from
-    all input to all output positions, built from the kernel (DESIGN §5.3): a
-    batched product of a good shape, and both kernel sizes cost the same.
+    Small maps (4×4 at 64 pixels) take a matrix from all input to all output
+    positions, built from the kernel (DESIGN §5.3): a batched product of a good
+    shape. Its work grows with the fourth power of the side, so that larger ones
+    take a grouped convolution. Either way both kernel sizes cost the same.
     """
 
     def call(self, x, skips, ids, gates):
-        positions = self.side**2
-        matrix = position_matrix(self._kernel(ids, columns(gates, "conv5_kernel", 2)), self.side)
-        x = tf.reshape(x, [tf.shape(ids)[0], -1, positions * self.channels])
-        linear = tf.reshape(tf.matmul(x, matrix), [tf.shape(ids)[0], -1, self.filters])
+        kernel = self._kernel(ids, columns(gates, "conv5_kernel", 2))
+        dense = dense_pays(self.side) or not grouped_convolutions_learn()
+        linear = (self._dense if dense else self._grouped)(x, kernel, tf.shape(ids)[0])
         skips = tf.reshape(skips, [1, -1, sum(self.sources)])
         projected = tf.matmul(skips, self.projections(ids, columns(gates, "conv1_conv5", 3)))
         y = linear + projected + rows(self.parameters["bias"], ids)[:, None]
         y = tf.nn.relu(max_pool(tf.reshape(y, [-1, self.side, self.side, self.filters])))
         return tf.reshape(y, [tf.shape(ids)[0], -1, self.filters])
+
+    def _dense(self, x, kernel, towers):
+        x = tf.reshape(x, [towers, -1, self.side**2 * self.channels])
+        return tf.reshape(tf.matmul(x, position_matrix(kernel, self.side)), [towers, -1, self.filters])
+
+    def _grouped(self, x, kernel, towers):
+        x = tf.transpose(tf.reshape(x, [towers, -1, self.channels]), [1, 0, 2])
+        x = tf.reshape(x, [-1, self.side, self.side, towers * self.channels])
+        kernel = tf.reshape(tf.transpose(kernel, [1, 2, 3, 0, 4]), [*kernel.shape[1:4], towers * self.filters])
+        y = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tf.transpose(tf.reshape(y, [-1, towers, self.filters]), [1, 0, 2])
 
     def _kernel(self, ids, chosen):
         """The chosen kernels, a 3×3 one within a zero rim: [S, 5, 5, 32, 16]."""
@@ -310,6 +323,26 @@ class Conv5(GatedSkips):
         chosen = tf.reshape(chosen, [-1, 2, 1, 1, 1, 1])
         rim = [[0, 0], [1, 1], [1, 1], [0, 0], [0, 0]]
         return chosen[:, 0] * tf.pad(small, rim) + chosen[:, 1] * large
+
+
+def dense_pays(side: int) -> bool:
+    """Whether a SAME convolution of maps of this side is better done as one product (`position_matrix`)."""
+    return side <= _DENSE_SIDE
+
+
+@functools.cache
+def grouped_convolutions_learn() -> bool:
+    """Whether TensorFlow has gradients of grouped convolutions here: on processors they come with oneDNN only."""
+    with tf.init_scope():
+        x, kernel = tf.ones([1, 2, 2, 2]), tf.ones([1, 1, 1, 2])
+        try:
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = tf.nn.conv2d(x, kernel, 1, "SAME")
+            tape.gradient(y, [x, kernel])
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
 
 
 def position_matrix(kernel: tf.Tensor, side: int) -> tf.Tensor:

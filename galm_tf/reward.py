@@ -173,9 +173,11 @@ class RewardEngine:
     def _prefix(self, ids: tf.Tensor):
         """What scoring the variants of Conv-4 shares: their outputs [D, 8, m] and the weights after them, skips summed."""
         row5, head = (_row(layer, ids) for layer in (self._layer5, self._head))
-        matrices = [layers.position_matrix(row5[f"kernel{k}"][None], self._layer5.side)[0] for k in search_space.KERNELS]
+        kernels, side = [row5[f"kernel{k}"] for k in search_space.KERNELS], self._layer5.side
+        if layers.dense_pays(side):
+            kernels = [layers.position_matrix(kernel[None], side)[0] for kernel in kernels]
         skips5 = _skip_sums(self._sources5, row5, self._layer5.sources)
-        return self._conv4(ids), (tf.stack(matrices), skips5, _row(self._norm5, ids), _head_matrices(head))
+        return self._conv4(ids), (kernels, skips5, _row(self._norm5, ids), _head_matrices(head))
 
     def _conv4(self, ids: tf.Tensor) -> tf.Tensor:
         """All 8 variants (skip 1, skip 2, kernel) of Conv-4 after batch norm: [side² / 4 * 32, 8, m]."""
@@ -188,8 +190,8 @@ class RewardEngine:
     @tf.function
     def _scores(self, conv4: tf.Tensor, variant: tf.Tensor, rest) -> tf.Tensor:
         """Margins of all that follows one variant of Conv-4, on the scored images: [16, 12, n]."""
-        matrices, skips, norm, head = rest
-        linear = tf.matmul(matrices, conv4[:, variant], transpose_a=True)
+        kernels, skips, norm, head = rest
+        linear = self._conv5(conv4[:, variant], kernels)
         x = _join(linear, skips, norm, self._layer5.side, self._images.statistics_images, self._images.num_calibration)
         results = []
         for start in range(0, NUM_CONV5, self._block_variants):
@@ -197,6 +199,15 @@ class RewardEngine:
             margins_ = _head_margins(tf.reshape(block, [len(block), -1]), head)
             results.append(tf.reshape(margins_, [NUM_HEADS, -1, x.shape[-1]]))
         return tf.transpose(tf.concat(results, 1), [1, 0, 2])
+
+    def _conv5(self, x: tf.Tensor, kernels: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Conv-5 by either kernel size, without skips: [side² * C, m] -> [2, side² * F, m]."""
+        side = self._layer5.side
+        if layers.dense_pays(side):
+            return tf.matmul(tf.stack(kernels), x, transpose_a=True)
+        maps = tf.reshape(tf.transpose(x), [-1, side, side, self._layer5.channels])
+        parts = [tf.reshape(layers.convolution(maps, kernel), [-1, side**2 * self._layer5.filters]) for kernel in kernels]
+        return tf.transpose(tf.stack(parts), [0, 2, 1])
 
 
 def _row(layer: layers.SeededLayer, ids: tf.Tensor) -> dict[str, tf.Tensor]:

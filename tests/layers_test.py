@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import layers
+from galm_tf import layers, search_space
+from galm_tf.gates import gates_from_indices
 
 
 @pytest.mark.parametrize("side, kernel_size", [(4, 3), (4, 5), (6, 5)])
@@ -14,6 +15,38 @@ def test_position_matrix_is_a_same_convolution(side, kernel_size):
     for kernel, matrix in zip(kernels, matrices):
         expected = tf.nn.conv2d(x, kernel, 1, "SAME").numpy()
         np.testing.assert_allclose((x.reshape(3, -1) @ matrix).reshape(expected.shape), expected, atol=1e-5)
+
+
+def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
+    """Values and gradients of Conv-5 beside those of the dense product, which small maps take."""
+    assert layers.grouped_convolutions_learn() and not layers.dense_pays(6)
+    rng = np.random.default_rng(7)
+    layer = layers.Conv5("conv5", 4, 6, 3, 2, (1, 2, 1), rng)
+    draw = lambda *shape: tf.constant(rng.normal(size=shape).astype(np.float32))  # noqa: E731
+    x, skips, ids = draw(3, 5 * 36, 3), draw(5, 6, 6, 4), tf.constant([3, 0, 2])
+    gates = gates_from_indices(search_space.all_indices()[[0, 777, 2303]])
+
+    def outcome():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, skips, ids, gates)
+            loss = tf.reduce_sum(y * tf.reshape(tf.sin(tf.range(tf.size(y), dtype=tf.float32)), y.shape))
+        return [y, *(tf.convert_to_tensor(g) for g in tape.gradient(loss, [x, *layer.parameters.values()]))]
+
+    grouped = outcome()
+    monkeypatch.setattr(layers, "dense_pays", lambda side: True)
+    for ours, theirs in zip(grouped, outcome()):
+        assert np.abs(theirs).max() > 0
+        np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+def test_without_gradients_of_grouped_convolutions_the_dense_product_serves(monkeypatch):
+    rng = np.random.default_rng(8)
+    layer = layers.Conv5("conv5", 2, 6, 3, 2, (1, 2, 1), rng)
+    monkeypatch.setattr(layers, "grouped_convolutions_learn", lambda: False)
+    monkeypatch.setattr(layer, "_grouped", None)
+    gates = gates_from_indices(search_space.all_indices()[[0, 1]])
+    assert layer(tf.ones([2, 36, 3]), tf.ones([1, 6, 6, 4]), tf.constant([0, 1]), gates).shape == (2, 9, 2)
 
 
 def test_trunk_batch_norm_remembers_its_last_batch():

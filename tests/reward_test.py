@@ -20,8 +20,8 @@ def supernet():
 
 
 def _images(supernet, calibration):
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(calibration + SCORED, SIZE, SIZE, 3)).astype(np.float32)
+    rng, size = np.random.default_rng(1), supernet.image_size
+    x = rng.normal(size=(calibration + SCORED, size, size, 3)).astype(np.float32)
     maps = tuple(m.numpy() for m in supernet.trunk(x, training=True))
     labels = (rng.random((SCORED, N)) < 0.4).astype(np.float32)
     labels[:7, 1] = np.nan
@@ -38,8 +38,9 @@ def _numbers():
     return np.random.default_rng(4).choice(search_space.NUM_ARCHITECTURES, 40, replace=False)
 
 
-@pytest.mark.parametrize("calibration", [CALIBRATION, 0])
-def test_scores_equal_one_by_one(supernet, calibration):
+@pytest.mark.parametrize("calibration, size", [(CALIBRATION, SIZE), (0, SIZE), (CALIBRATION, 96)])
+def test_scores_equal_one_by_one(supernet, calibration, size):
+    supernet = supernet if size == SIZE else build_supernet(N, size, 0.3, seed=0)  # larger maps go by other operations
     images = _images(supernet, calibration)
     engine = reward.RewardEngine(supernet, images, "auc", 1024)
     scores = engine.scores(1).reshape(search_space.NUM_DISTINCT, SCORED)

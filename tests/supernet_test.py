@@ -48,6 +48,16 @@ def test_gated_supernet_equals_the_derived_network(supernet, images, seed):
     np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
 
 
+def test_larger_images_give_the_same_in_supernet_and_derived_network():
+    net, numbers = build_supernet(N, 96, 0.5, seed=2), np.random.default_rng(9).integers(0, 2304, N)
+    images = tf.constant(np.random.default_rng(3).normal(size=(BATCH, 96, 96, 3)), tf.float32)
+    net.trunk(images, training=True)
+    gated = _supernet_margins(net, images, np.arange(N), numbers)
+    derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(net), 96)
+    derived.calibrate(images)
+    np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
+
+
 def test_derived_network_holds_only_used_parts(supernet):
     small = Architecture(False, False, 3, False, False, False, 3, 64, 64, "fc1")
     network = DerivedNetwork([small], _arrays(supernet), SIZE)

@@ -8,7 +8,7 @@ norms are fixed: recalibrated once on training images, then constants.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Optional, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from galm_tf.layers import BN_EPSILON
 from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, TRUNK_CHANNELS, Architecture
 
 Weights = Mapping[str, np.ndarray]
+_PART_PIXELS = 256 * 64**2  # of the images that all towers take at once
 _TILED_ROWS = 24  # tiles of a batch, from which transforming all kernels pays
 
 
@@ -46,9 +47,16 @@ class _FixedBatchNorm(tf.Module):
         self.scale = tf.Variable(self._gamma, trainable=False, name="scale")
         self.shift = tf.Variable(self._beta, trainable=False, name="shift")
 
-    def calibrate(self, x: tf.Tensor) -> None:
-        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
-        scale = self._gamma * tf.math.rsqrt(variance + BN_EPSILON)
+    def calibrate(self, batches: Iterable[tf.Tensor]) -> None:
+        """To the mean and variance of all x together, which come batch by batch."""
+        counts, means, squares = [], [], []
+        for x in batches:
+            mean, variance = (v.numpy().astype(np.float64) for v in tf.nn.moments(x, list(range(x.shape.rank - 1))))
+            counts.append(len(x))
+            means.append(mean)
+            squares.append(variance + mean**2)
+        mean, square = (np.average(values, axis=0, weights=counts) for values in (means, squares))
+        scale = self._gamma / np.sqrt(square - mean**2 + BN_EPSILON)
         self.scale.assign(scale)
         self.shift.assign(self._beta - mean * scale)
 
@@ -173,11 +181,16 @@ class DerivedNetwork(tf.Module):
         return readout.pooled(self.trunk(images)[2])
 
     def calibrate(self, images: tf.Tensor) -> None:
-        """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3]."""
-        maps, skips4, skips5 = self._sources(images)
-        x = self.conv4(maps[2], skips4)
-        self.bn4.calibrate(x)
-        self.bn5.calibrate(self.conv5(self.bn4(x), skips5))
+        """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""
+
+        def outputs(stage: int) -> Iterator[tf.Tensor]:
+            for batch in in_parts(images):
+                maps, skips4, skips5 = self._sources(batch)
+                x = self.conv4(maps[2], skips4)
+                yield x if stage == 4 else self.conv5(self.bn4(x), skips5)
+
+        self.bn4.calibrate(outputs(4))
+        self.bn5.calibrate(outputs(5))
 
     def _sources(self, images):
         maps = self.trunk(images)
@@ -187,6 +200,12 @@ class DerivedNetwork(tf.Module):
     @property
     def num_parameters(self) -> int:
         return sum(int(np.prod(v.shape)) for v in self.variables)
+
+
+def in_parts(images: tf.Tensor) -> Iterator[tf.Tensor]:
+    """Images in parts that all towers take at once in bounded memory: [B, S, S, 3] -> [b, S, S, 3] each."""
+    size = max(1, _PART_PIXELS // images.shape[1] ** 2)
+    return (images[start : start + size] for start in range(0, len(images), size))
 
 
 class Trunk(tf.Module):

@@ -23,7 +23,7 @@ from scipy.special import expit
 from galm_tf import evaluate, export, plots, readout, ridge, scoring, search_space, selection, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.derived import DerivedNetwork
+from galm_tf.derived import DerivedNetwork, in_parts
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
@@ -196,7 +196,7 @@ def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, 
     features, targets = search.validation.readout_features(index), search.domain.targets[index]
     (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))
-    margins, seen = network(scaled).numpy(), network.readout_features(scaled).numpy()
+    margins, seen = (np.concatenate([f(b) for b in in_parts(scaled)]) for f in (network, network.readout_features))
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, known))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from galm_tf import derived as derived_lib
 from galm_tf import search_space
 from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import NUM_GATES, gates_from_indices
@@ -56,6 +57,20 @@ def test_larger_images_give_the_same_in_supernet_and_derived_network():
     derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(net), 96)
     derived.calibrate(images)
     np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
+
+
+def test_a_network_calibrates_in_parts_as_at_once(supernet, images, monkeypatch):
+    supernet.trunk(images, training=True)
+    architectures = [Architecture.from_number(n) for n in np.random.default_rng(6).integers(0, 2304, N)]
+    outputs = []
+    for pixels in (1, 2 * SIZE**2, 10 * SIZE**2):
+        monkeypatch.setattr(derived_lib, "_PART_PIXELS", pixels)
+        network = DerivedNetwork(architectures, _arrays(supernet), SIZE)
+        network.calibrate(images)
+        outputs.append(network(images).numpy())
+    assert np.abs(outputs[-1]).max() > 0.05
+    for output in outputs[:-1]:
+        np.testing.assert_allclose(output, outputs[-1], atol=1e-5)
 
 
 def test_derived_network_holds_only_used_parts(supernet):

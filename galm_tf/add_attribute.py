@@ -216,9 +216,11 @@ def prepare(config: Config, finished: Finished) -> Prepared:
 
 def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> None:
     """Raises UserError when images or labels are not those that the source run saw."""
-    split, problem = finished.split, ""
+    path = os.path.join(config.source_run[0], pipeline.DATA)
+    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
+    split, problem = finished.split, ", ".join(pipeline.changed_data(pipeline.data_digests(domain), before))
     last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
-    if last >= len(domain.paths):
+    if not problem and last >= len(domain.paths):
         problem = f"{len(domain.paths)} images, of which the run used number {last + 1}"
     for name, row in pipeline.searched_rows(finished.result).items():
         if problem:

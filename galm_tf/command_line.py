@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import sys
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: its start-up notices bury ours
 
@@ -27,13 +27,19 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
     """
     app.define_help_flags()
     logging.set_verbosity(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_call(main, sys.argv if argv is None else argv))
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses into `flags.FLAGS` and returns the program's name and its arguments; raises UserError on bad flags."""
+    """Parses into `flags.FLAGS` and returns the program's name and its arguments; raises UserError on bad flags.
+
+    A shell leaves --x=~/y as it stands: values that begin so are made paths here.
+    """
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
         repair = f"did you mean --{near[0]}?" if near else "run with --help to see all flags."
@@ -42,10 +48,25 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         text = " ".join(str(error).replace("ERROR::", "").split())
         raise UserError(f"Expected flags that can be read. Received: {text}; run with --help to see all flags.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8.") from None
+    for flag in (flags.FLAGS[name] for name in flags.FLAGS):
+        if flag.present and flag.value != flag.default:  # a default stays as other machines have it
+            flag.value = _from_home(flag.value)
+    return rest
+
+
+def _from_home(value: Any) -> Any:
+    """Paths from ~ in full, alone or in a list; anything else as it is."""
+    if isinstance(value, list):
+        return [_from_home(one) for one in value]
+    return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value) else value
 
 
 def expect_no_arguments(arguments: Sequence[str]) -> None:
     """Raises UserError when something without dashes follows the program's name, which nothing would read."""
+    if arguments[1:] and arguments[1].startswith("\ufeff"):
+        raise UserError(f"Expected flags only. Received: a flagfile with a byte-order mark, before {arguments[1][1:]}; save it as UTF-8 without one.")
     if arguments[1:]:
         raise UserError(f"Expected flags only. Received: {arguments[1]}; a flag starts with two dashes, in a flagfile too.")
 

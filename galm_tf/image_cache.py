@@ -15,6 +15,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from typing import Mapping, Optional
@@ -29,6 +30,7 @@ from galm_tf.image_decoding import decode_images
 
 FORMAT = 2  # of the files; those of another format are made anew
 _PARTIAL = ".partial"
+_ABANDONED = re.compile(r"-\d+-[0-9a-f]{20}\.npy\.[^.]+\.partial(\.json)?$")  # as `load_images` and `_partial_file` name it: the folder may hold others' files
 _ABANDONED_SECONDS = 24 * 3600.0  # no run takes so long to decode: what is older was left by a killed one
 _CHUNK = 256  # records moved at once
 
@@ -195,6 +197,8 @@ def _publish(partial: str, path: str) -> tuple[np.ndarray, dict[str, str]]:
     """Gives a finished file its name, unless another run has finished the same one meanwhile."""
     stored = _open(path)
     if stored is None:
+        for made in (partial, partial + ".json"):
+            os.chmod(made, 0o644)  # others may share the folder
         os.replace(partial, path)
         os.replace(partial + ".json", path + ".json")
         stored = _open(path)
@@ -222,7 +226,7 @@ def _partial_file(path: str) -> Optional[str]:
 def _remove_abandoned(folder: str) -> None:
     """Removes what runs that were killed while decoding left behind."""
     with os.scandir(folder) as entries:
-        old = [e.path for e in entries if e.name.endswith((_PARTIAL, _PARTIAL + ".json")) and _age_seconds(e) > _ABANDONED_SECONDS]
+        old = [e.path for e in entries if _ABANDONED.search(e.name) and _age_seconds(e) > _ABANDONED_SECONDS]
     for path in old:
         with contextlib.suppress(OSError):
             os.remove(path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import os
+import sys
 from typing import Any
 
 from absl import flags
@@ -52,6 +53,8 @@ def run(config: Config, path: str) -> dict[str, Any]:
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     try:
         with folder.kept_if_used():
+            if config.resume and folder.has("result.json"):
+                print("This run was finished before: nothing is done, and the data are not looked at.", file=sys.stderr)
             return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"The same command with --resume --run_dir={path} continues.") from None

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +40,7 @@ from galm_tf.tracing import traced
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
-_DATA = "data.json"  # counts, and digests of what a resumed run must find again
+DATA = "data.json"  # counts, and digests of what a resumed run must find again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,23 +136,42 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
 
     Else images that it has trained on could be tested: records are numbered in the order in which they are found.
     """
-    now = {"images": len(domain.paths), "attributes": len(domain.attributes)}
-    parts = {
-        "names of images": [os.path.basename(path) for path in domain.paths], "names of attributes": domain.attributes,
-        "classes": [domain.classes[c] for c in domain.class_ids], "split": split.to_json(),
-    }  # fmt: skip
-    content = {**{name: json.dumps(part).encode() for name, part in parts.items()}, "labels": domain.targets.tobytes()}
-    now.update({name: hashlib.sha256(value).hexdigest() for name, value in content.items()})
-    before = folder.read_json(_DATA) if config.resume and folder.has(_DATA) else now
-    changed = [f"{now[name]} {name}, {before[name]} then" if name in before and isinstance(now[name], int) else f"other {name}"
-               for name in now if now[name] != before.get(name)]  # fmt: skip
+    now = data_digests(domain)
+    now.update({"attributes": len(domain.attributes), "split": _digest(split.to_json())})
+    now.update({"names of attributes": _digest(domain.attributes), "labels": hashlib.sha256(domain.targets.tobytes()).hexdigest()})
+    before = folder.read_json(DATA) if config.resume and folder.has(DATA) else now
+    changed = changed_data(now, before)
     if changed:
         raise UserError(
             f"Expected the data that the run in {folder.path} began with. Received: {changed[0]}; restore them, or begin a "
             "new run in another --run_dir."
         )
     folder.write_json("split.json", split.to_json())
-    folder.write_json(_DATA, now)
+    folder.write_json(DATA, now)
+
+
+def data_digests(domain: Domain) -> dict[str, Any]:
+    """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of their files.
+
+    Not of folders and times: data may move.
+    """
+    return {
+        "images": len(domain.paths),
+        "names of images": _digest([os.path.basename(path) for path in domain.paths]),
+        "classes": _digest([domain.classes[c] for c in domain.class_ids]),
+        "boxes": hashlib.sha256(domain.boxes.tobytes()).hexdigest(),
+        "sizes of image files": _digest([os.path.getsize(path) if os.path.exists(path) else -1 for path in domain.paths]),
+    }
+
+
+def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """What of the data is not as it was, in words; what an earlier version did not write down is not compared."""
+    pairs = [(name, now[name], before[name]) for name in now if name in before and now[name] != before[name]]
+    return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {name}" for name, ours, theirs in pairs]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _write_examples(prepared: Prepared, folder: RunFolder) -> None:

@@ -190,25 +190,30 @@ def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
 
 
 def _expand(arguments: Iterable[str]) -> list[str]:
-    """Paths of images, none twice."""
-    return list(dict.fromkeys(path for argument in arguments for path in _expand_one(argument)))
+    """Paths of images as they were given, none twice."""
+    return list({os.path.abspath(path): path for argument in arguments for path in _expand_one(argument)}.values())
 
 
 def _expand_one(argument: str) -> Iterable[str]:
     if argument == "-":
         return [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
     if os.path.isdir(argument):
-        found = list(list_images(argument).values())
+        found = _below(argument)
         if not found:
             raise UserError(f"Expected images below a folder. Received: {argument}, which holds none.")
         return found
     if glob.has_magic(argument) and not os.path.exists(argument):
         matches = sorted(glob.glob(argument, recursive=True))
-        found = [path for m in matches for path in (list_images(m).values() if os.path.isdir(m) else [m])]
+        found = [path for m in matches for path in (_below(m) if os.path.isdir(m) else [m])]
         if not found:
             raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none.")
         return found
     return [argument]
+
+
+def _below(folder: str) -> list[str]:
+    """Pictures below a folder, wherever its links lead."""
+    return list(list_images(folder, root=os.sep).values())
 
 
 def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:

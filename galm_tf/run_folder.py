@@ -7,8 +7,10 @@ events, architectures.json, result.json and saved_model/ (DESIGN §4).
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import errno
+import io
 import itertools
 import json
 import logging
@@ -101,7 +103,7 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        self.write_bytes(name, text.encode("utf-8"))
+        self.write_bytes(name, text.encode("utf-8", "backslashreplace"))  # names of files need not be text; JSON reads them as they were
 
     def write_bytes(self, name: str, content: bytes) -> None:
         with self._whole(name) as file:
@@ -257,7 +259,11 @@ def as_flag(name: str, value: Any) -> str:
     """A setting as it is given on the command line."""
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
-    return f"--{name}={','.join(value) if isinstance(value, list) else value}"
+    if isinstance(value, list):  # quoted where a part holds a comma, as absl reads it
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(value)
+        value = line.getvalue()
+    return f"--{name}={value}"
 
 
 def environment() -> dict[str, Any]:

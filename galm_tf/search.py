@@ -27,6 +27,7 @@ from galm_tf.data import BatchPlan, positive_weights, training_batches, training
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
+from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
@@ -390,6 +391,11 @@ class Search:
         if stored is None:
             return False
         arrays, meta = stored
+        if not any(name.startswith("optimizer/") for name in arrays):
+            raise UserError(
+                f"Expected an unfinished run to continue in {self._folder.path}. Received: one that was finished and has lost "
+                "its result.json; restore that from a copy, or begin a new run in another --run_dir."
+            )
         self.state = State(**meta)
         self.best = _under("best/", arrays)
         self.strategy.initial = _under("initial/", arrays) or self.strategy.initial

@@ -111,6 +111,7 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
     """One search, resumed where it stands; its figures also go to TensorBoard's HParams."""
     path = os.path.join(out, "trials", name)
     config, folder = RunFolder.begin_or_resume(path, dataclasses.replace(config, measure_skill=True))
+    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     if folder.has(_TRIAL):
         return folder.read_json(_TRIAL)
     search = pipeline.search(config, folder, prepared, ControllerTraining)

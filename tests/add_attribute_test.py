@@ -434,3 +434,17 @@ def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, mo
 
     monkeypatch.setattr(add_attribute, "load_domains", relabelled)
     _expect_error(labels, path, tmp_path, f"Expected the data of --source_run={path} in the generated domain. Received: ")
+
+
+def test_records_in_another_order_are_other_data(source, labels, tmp_path, monkeypatch):
+    """Classes that share all labels change places: every prevalence is as it was, but numbers of records mean others."""
+    original = add_attribute.load_domains
+
+    def exchanged(settings):
+        domain = original(settings)
+        order = np.arange(len(domain.classes))
+        order[[0, 1]] = 1, 0
+        return dataclasses.replace(domain, class_ids=order[domain.class_ids].astype(np.int32))
+
+    monkeypatch.setattr(add_attribute, "load_domains", exchanged)
+    _expect_error(labels, source[1], tmp_path, f"Expected the data of --source_run={source[1]} in the generated domain. Received: other classes; ")

@@ -52,6 +52,31 @@ def test_paper_flags_keep_the_letter(parse):
     assert (paper.entropy_weight, paper.normalize_advantage, paper.derive_top, paper.conditioning) == (0, False, 1, "concat")
 
 
+def test_a_folder_alone_names_its_domain_and_paths_from_home_are_whole(parse, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parse("--data_dir=~/mine,/data/zoo", "--run_dir=~/runs/a", "--source_run=~/b,~c", "--cache_dir=~")
+    assert config.domain == ("mine", "zoo") and config.data_dir == (f"{tmp_path}/mine", "/data/zoo")
+    assert (config.run_dir, config.source_run, config.cache_dir) == (f"{tmp_path}/runs/a", (f"{tmp_path}/b", "~c"), str(tmp_path))
+    assert parse("--data_dir=/data/zoo", "--domain=awa").domain == ("awa",) and parse().domain == ("sun",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"--data_dir=b\xe4r\n", "Expected a flagfile in UTF-8.*save it as UTF-8"), ("\ufeff--rounds=3\n".encode(), "byte-order mark, before --rounds=3; save")],
+)
+def test_flagfiles_in_other_encodings(parse, tmp_path, content, message):
+    (tmp_path / "x.flags").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        parse(f"--flagfile={tmp_path}/x.flags")
+        command_line.expect_no_arguments(command_line.parse_flags(["main", f"--flagfile={tmp_path}/x.flags"]))
+
+
+def test_a_terminal_that_lacks_a_letter_is_no_reason_to_stop():
+    code = "from galm_tf import command_line\ncommand_line.run(lambda _: print('полосатый'), ['x'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and done.stdout.startswith(rb"\u043f"), done
+
+
 def test_flags_after_a_flagfile_win(parse):
     assert parse(f"--flagfile={ROOT / 'flags' / 'smoke.flags'}", "--rounds=5").rounds == 5
 

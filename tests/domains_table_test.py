@@ -131,6 +131,14 @@ def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
     assert load(folder).subsets.tolist() == ["train", "test"]
 
 
+def test_a_given_split_that_tears_a_photograph_is_noted(folder):
+    torn = "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\na b.jpg,b,test,,,,,1\n"
+    note = load(folder_of(folder, torn)).notes[0]
+    assert note.startswith("1 of 2 tested records of ") and "photographs that other records train on" in note
+    apart = load(folder_of(folder, torn.replace("b,test,10", "b,train,10"))).notes
+    assert not any("photographs" in note for note in apart)
+
+
 def test_boxes_and_several_objects_of_one_image(folder):
     write(
         folder,
@@ -158,6 +166,7 @@ MISTAKES = {
     "value nan": (TABLE.replace("0.0", "nan"), r"line 4, column striped.*'nan'"),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
+    "box in shares": (BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"), r"boxes in pixels in .*shares of a side"),
     "half a box": (BOXED.format("x+y.JPG,b,1,,3,10,1"), r"0 <= left.*line 3.*top=,"),
     "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
     "box columns": (

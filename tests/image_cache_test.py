@@ -161,12 +161,17 @@ def test_an_interrupted_start_leaves_nothing(setup, monkeypatch, error):
 
 def test_what_killed_runs_left_is_removed(setup):
     setup.cache.mkdir()
-    old, fresh = setup.cache / "x.npy.abc.partial", setup.cache / "x.npy.def.partial"
-    for path in (old, fresh):
+    ours = f"mine-64-{'0a' * 10}.npy"
+    old, meta, fresh, others = (setup.cache / name for name in (f"{ours}.abc.partial", f"{ours}.abc.partial.json", f"{ours}.def.partial", "iso.partial"))
+    for path in (old, meta, fresh, others):
         path.write_bytes(b"half")
-    os.utime(old, (time.time() - 3 * 24 * 3600,) * 2)
+    for path in (old, meta, others):
+        os.utime(path, (time.time() - 3 * 24 * 3600,) * 2)
     setup.load()
-    assert not old.exists() and fresh.exists()
+    assert not old.exists() and not meta.exists() and fresh.exists() and others.exists()
+    (made,) = setup.cache.glob("*.npy")
+    assert made.stat().st_mode & 0o777 == 0o644  # others who share the folder read it
+    assert image_cache._ABANDONED.search(os.path.basename(image_cache._partial_file(str(made))))
 
 
 _RUN = """

@@ -163,6 +163,17 @@ def test_folders_and_patterns(model, pictures, files, capsys):
     assert _images(model, [pictures / "[e].jpg"], capsys) == [str(pictures / "[e].jpg")], "a file's name, no pattern"
 
 
+def test_relative_and_absolute_names_of_one_image_are_one(model, pictures, files, capsys, monkeypatch):
+    monkeypatch.chdir(pictures)
+    assert len(_images(model, ["a.jpg", pictures, "**"], capsys)) == len(files)
+
+
+def test_links_are_followed(model, pictures, tmp_path, capsys):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "there").symlink_to(pictures / "unter ordner")
+    assert _images(model, [tmp_path / "here"], capsys) == [str(tmp_path / "here" / "there" / "d.jpg")]
+
+
 def test_a_list_on_standard_input(model, files, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\r\n".join(files[1:3]) + "\r\n\r\n"))
     assert _images(model, [files[0], "-", files[4]], capsys) == [*files[:3], files[4]]

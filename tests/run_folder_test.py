@@ -91,6 +91,18 @@ def test_flags_txt_repeats_the_run(folder, path, parse):
     assert parse(f"--flagfile={path}/flags.txt") == CONFIG
 
 
+def test_flags_txt_repeats_what_holds_a_comma_or_a_quote(tmp_path, parse):
+    config = Config(domain=("mine", "b"), data_dir=("/data/a,b", '/data/"c"'), leave_out=("fur, long",))
+    RunFolder.create(str(tmp_path / "run"), config)
+    assert parse(f"--flagfile={tmp_path}/run/flags.txt") == config
+
+
+def test_a_file_name_that_is_no_text_survives_json(folder, path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    folder.write_json("x.json", {"bad": name})
+    assert folder.read_json("x.json") == {"bad": name}
+
+
 def test_default_names_count_up(tmp_path):
     names = [run_folder.free_path(("awa", "sun"), "galm", 3, str(tmp_path))]
     assert run_folder.last_path(("awa", "sun"), "galm", 3, str(tmp_path)) == names[0]  # told as missing by resume

@@ -98,6 +98,11 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
     assert not os.path.exists(tmp_path / "out")
 
 
+def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
+    with pytest.raises(UserError, match="Expected the data that the run in .*flags began with. Received: .* attributes, 20 then"):
+        tune.tune(dataclasses.replace(config, leave_out=("trees",)), "random", SETTINGS, 2, tuned[0])
+
+
 def test_other_settings_are_not_mixed_into_the_same_folder(config, tuned):
     out = tuned[0]
     with pytest.raises(UserError, match="dropout=0.1 now, 0.3 in the tuning"):

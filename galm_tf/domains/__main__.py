@@ -54,9 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _settings(values: flags.FlagValues) -> Config:
-    """The flags as a Config that skips, and so counts, every bad image; a folder alone names its domain."""
-    if values.data_dir and not values["domain"].present:
-        values.domain = [os.path.basename(os.path.abspath(os.path.expanduser(d))) for d in values.data_dir]
+    """The flags as a Config that skips, and so counts, every bad image."""
     return dataclasses.replace(config_lib.from_flags(values), on_bad_image="skip")
 
 
@@ -70,7 +68,7 @@ def _write(folder: str, description: Description, sheet) -> dict[str, str]:
             sheet.save(path, format="PNG")
         with whole_file(paths["attributes"]) as path:
             description.attributes.to_csv(path)
-        with whole_file(paths["description"]) as path, open(path, "w", encoding="utf-8") as file:
+        with whole_file(paths["description"]) as path, open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(to_json(description), file, indent=1, ensure_ascii=False)
     except OSError as error:
         raise UserError(

@@ -62,7 +62,7 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
 def list_images(folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[str, str]:
     """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
-    Raises UserError for a symbolic link that leaves `root` (the folder itself when not given).
+    Raises UserError for a symbolic link that leaves `root`; "/" lets all pass, the folder itself is meant when none is given.
     """
     root = root or folder
     check_inside(folder, root)

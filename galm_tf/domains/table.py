@@ -48,7 +48,9 @@ def load(name: str, folder: str, config: Config) -> Domain:
         )
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, config)
-    if drawn:
+    if "split" in table:
+        drawn += _torn_photographs(pictures[there], subsets, path)
+    else:
         subsets, more = build.photographs_apart(pictures[there].tolist(), subsets)
         drawn = [*drawn, *more]
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
@@ -244,8 +246,22 @@ def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
             f"Expected 0 <= left < right and 0 <= top < bottom in {_place(table, path, row)}. Received: {got}; "
             "correct the box, or leave all four cells empty for the whole image."
         )
+    given = values[~whole]
+    if len(given) and given.max() <= 1.0 and (given % 1 > 0).any():
+        raise UserError(
+            f"Expected boxes in pixels in {path}. Received: shares of a side, none above 1; multiply left and right by the "
+            "image's width, top and bottom by its height."
+        )
     boxes = np.concatenate([np.floor(values[:, :2]), np.ceil(values[:, 2:])], axis=1)
     return np.where(whole[:, None], np.array(WHOLE_IMAGE), np.nan_to_num(boxes)).astype(np.int32)
+
+
+def _torn_photographs(pictures: pd.Series, subsets: np.ndarray, path: str) -> list[str]:
+    """A note where photographs of several records are on both sides of the user's split."""
+    tested = pictures[subsets == TEST]
+    torn = tested[tested.isin(pictures[subsets == TRAIN])]
+    note = f"{len(torn)} of {len(tested)} tested records of {path} show photographs that other records train on: give one photograph one split."
+    return [note] if len(torn) else []
 
 
 def _subsets(table: pd.DataFrame, path: str, class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, list[str]]:

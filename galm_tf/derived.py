@@ -197,10 +197,6 @@ class DerivedNetwork(tf.Module):
         side = self.image_size // 8
         return maps, [layers.average_pool_to(m, side) for m in maps[:2]], [layers.average_pool_to(m, side // 2) for m in maps]
 
-    @property
-    def num_parameters(self) -> int:
-        return sum(int(np.prod(v.shape)) for v in self.variables)
-
 
 def in_parts(images: tf.Tensor) -> Iterator[tf.Tensor]:
     """Images in parts that all towers take at once in bounded memory: [B, S, S, 3] -> [b, S, S, 3] each."""

@@ -8,7 +8,8 @@ preprocessing. Signatures:
 - `metadata()` -> {"json": string []}, also in `assets.extra/metadata.json`.
 
 The first two give `probability` float32 [B, N], `decision` bool [B, N] (at each
-attribute's validation-chosen threshold) and `attribute` string [N].
+attribute's validation-chosen `threshold`, float32 [N]) and `attribute` string [N].
+Where the threshold is NaN, none could be chosen, and the decision means nothing.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ class ServingModule(tf.Module):
         self._network, self._image_size, self._base = network, image_size, base
         self._offsets = tf.constant(margin_offsets, tf.float32)
         self._thresholds = tf.constant(np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds), tf.float32)
+        self._chosen = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
         before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
+        self._before = tf.constant([np.nan if t is None else t for t in before["thresholds"]], tf.float32)
         content = {
             **metadata,
             "format": FORMAT,
@@ -82,11 +85,13 @@ class ServingModule(tf.Module):
         outputs = {
             "probability": probability,
             "decision": probability >= self._thresholds,
+            "threshold": self._chosen,
             "attribute": self._attributes,
         }
         if self._base is None:
             return outputs
-        before = self._base.serve_images(images)
+        before = dict(self._base.serve_images(images))
+        before.setdefault("threshold", self._before)  # a model of an earlier version has it in its metadata alone
         return {name: tf.concat([before[name], output], -1) for name, output in outputs.items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])

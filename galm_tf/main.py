@@ -19,8 +19,10 @@ from galm_tf import config as config_lib
 from galm_tf import add_attribute, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.run_folder import RunFolder, free_path, last_path
+from galm_tf.run_folder import RunFolder, free_path, last_path, read_config
 from galm_tf.strategies import METHODS
+
+_SHOWN = 3  # attributes that the last lines name, of the best and of the worst
 
 
 def main(arguments: list[str]) -> None:
@@ -32,9 +34,11 @@ def main(arguments: list[str]) -> None:
 
 
 def settings(given: flags.FlagValues) -> Config:
-    """The parsed flags; for --add_attribute what they leave open is as in the source run."""
+    """The parsed flags; what they leave open is for --resume as in the run, for --add_attribute as in the source run."""
     base = None
-    if given.add_attribute:
+    if given.resume and given.run_dir:
+        base = read_config(given.run_dir)
+    elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
     if config.freeze_trunk and not config.source_run:
@@ -57,7 +61,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
                 print("This run was finished before: nothing is done, and the data are not looked at.", file=sys.stderr)
             return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"The same command with --resume --run_dir={path} continues.") from None
+        raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={path}") from None
 
 
 def summary(result: dict[str, Any], path: str) -> str:
@@ -66,7 +70,9 @@ def summary(result: dict[str, Any], path: str) -> str:
         return add_attribute.summary(result, path)
     search = result["search"]
     rows = {k: v for k, v in result["per_attribute"].items() if v.get("test_auc") is not None}
-    best = sorted(rows, key=lambda name: -rows[name]["test_auc"])
+    ranked = sorted(rows, key=lambda name: -rows[name]["test_auc"])
+    many = len(ranked) >= 2 * _SHOWN
+    shown = (("best", ranked[:_SHOWN]), ("worst", ranked[-_SHOWN:])) if many else (("attributes", ranked),)
     lines = [
         f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes searched, "
         f"{search['architectures_scored']} architectures scored in {result['seconds_total'] / 60:.1f} min",
@@ -78,7 +84,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(_size(result["network"]))
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
-    for title, names in (("best", best[:3]), ("worst", best[-3:])):
+    for title, names in shown:
         lines.append(f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names))
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]

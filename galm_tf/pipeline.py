@@ -85,8 +85,13 @@ def run(
     prepared: Optional[Prepared] = None,
     make_strategy: Callable[[int, Config], Strategy] = ControllerTraining,
 ) -> dict[str, Any]:
-    """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds."""
+    """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds.
+
+    Of a finished run it is read again; where `prepared` is at hand, it must be of these data.
+    """
     if config.resume and folder.has("result.json"):
+        if prepared is not None:
+            remember_data(config, folder, prepared.domain, prepared.split)
         return folder.read_json("result.json")
     started = time.monotonic()
     prepared = prepared or prepare(config)
@@ -146,8 +151,9 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
             f"Expected the data that the run in {folder.path} began with. Received: {changed[0]}; restore them, or begin a "
             "new run in another --run_dir."
         )
-    folder.write_json("split.json", split.to_json())
-    folder.write_json(DATA, now)
+    if before is now:  # what stands there is the same
+        folder.write_json("split.json", split.to_json())
+        folder.write_json(DATA, now)
 
 
 def data_digests(domain: Domain) -> dict[str, Any]:

@@ -217,11 +217,17 @@ def _below(folder: str) -> list[str]:
 
 
 def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:
+    """Columns of the names, with or without their domain; all where none is named."""
+    columns = []
     for name in asked:
-        if name not in attributes:
-            near = difflib.get_close_matches(name, attributes, 1, 0.0)
+        found = [i for i, known in enumerate(attributes) if name in (known, known.split("/", 1)[-1])]
+        if len(found) > 1:
+            raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(attributes[i] for i in found)}.")
+        if not found:
+            near = difflib.get_close_matches(name, [*attributes, *(known.split("/", 1)[-1] for known in attributes)], 1, 0.0)
             raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {near[0]}?")
-    return [attributes.index(name) for name in dict.fromkeys(asked)] or list(range(len(attributes)))
+        columns += found
+    return list(dict.fromkeys(columns)) or list(range(len(attributes)))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,13 @@ def test_pixel_features_are_the_picture_in_small():
     assert features[0].max() == 0 and features[1, :, :6].max() == 0 and features[1, :, 10:].min() == 1
 
 
+def test_one_figure_repeated_gives_no_interval():
+    mean, low, high = paired_interval([0.7, 0.8, 0.9], [0.6, 0.7, 0.8][:3])
+    assert mean == pytest.approx(0.1)
+    mean, low, high = paired_interval([0.75, 0.75], [0.5, 0.5])
+    assert mean == 0.25 and np.isnan(low) and np.isnan(high)
+
+
 def test_paired_interval_is_students():
     a, b = [3.0, 5.0, 4.0, 6.0], [2.0, 3.5, 3.0, 4.0]
     mean, low, high = paired_interval(a, b)

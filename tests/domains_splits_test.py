@@ -11,7 +11,7 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
-from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, keep_few_positives, make_split, unlearnable_attributes
+from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, keep_few_positives, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 
 DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -214,6 +214,18 @@ def test_few_positives_are_nested_and_only_taken_from_training():
     assert not (known[0] & ~known[1]).any() and not (known[1] & ~known[2]).any()
     np.testing.assert_array_equal(few == 0, domain.labels == 0)
     assert np.isnan(few[domain.labels > 0.5]).sum() == (known[2].sum(0) - known[0].sum(0)).sum()
+
+
+def test_of_few_positives_the_votes_are_known_and_of_no_negative():
+    domain = _random_domain(images=30)
+    shares = np.where(domain.labels > 0.5, 2 / 3, 1 / 3).astype(np.float32)
+    domain = dataclasses.replace(domain, shares=shares)
+    split = make_split(domain, _config())
+    few = with_few_positives(domain, split.train, _config(train_positives=3))
+    known = few.targets[split.train]
+    np.testing.assert_array_equal((known > 0.5).sum(0), np.minimum(3, (domain.labels[split.train] > 0.5).sum(0)))
+    np.testing.assert_allclose(np.unique(known[np.isfinite(known)]), [0, 2 / 3], rtol=1e-6)
+    assert with_few_positives(domain, split.train, _config()) is domain
 
 
 def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():

@@ -167,6 +167,7 @@ MISTAKES = {
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
     "box in shares": (BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"), r"boxes in pixels in .*shares of a side"),
+    "folder twice": (TABLE.replace("a b.jpg", "images/a b.jpg"), r"within images/ in .*line 2, column image.*Received: images/a b.jpg; leave out"),
     "half a box": (BOXED.format("x+y.JPG,b,1,,3,10,1"), r"0 <= left.*line 3.*top=,"),
     "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
     "box columns": (

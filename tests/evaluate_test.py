@@ -23,6 +23,12 @@ def test_auc_leaves_unknown_labels_out_and_is_nan_for_one_label():
     assert evaluate.mean_auc(aucs[2:]) is None
 
 
+def test_probabilities_that_differ_in_float64_alone_are_no_ties():
+    margins = 20 + np.random.default_rng(1).normal(size=(200, 1))
+    labels = (margins > 20).astype(np.float32)
+    assert evaluate.auc_per_attribute(labels, 1 / (1 + np.exp(-margins)))[0] == 1.0
+
+
 @pytest.mark.parametrize("metric, score", [("balanced_accuracy", balanced_accuracy_score), ("f1", f1_score)])
 def test_thresholds_are_the_best_of_all(metric, score):
     labels, probabilities = _data()

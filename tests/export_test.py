@@ -133,6 +133,7 @@ def test_offset_and_threshold_by_hand(tmp_path):
     outputs = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](images=tf.zeros([3, 5, 5, 3], tf.uint8))
     np.testing.assert_allclose(outputs["probability"], [wanted] * 3, atol=1e-6)
     np.testing.assert_array_equal(outputs["decision"].numpy()[:, [0, 2, 3]], [[True, False, True]] * 3)
+    np.testing.assert_allclose(outputs["threshold"], [0.2, np.nan, 0.76, 0.7])  # says which decisions mean something
 
 
 def test_without_a_threshold_the_decision_is_at_one_half_and_the_metadata_say_that_none_was_chosen(tmp_path):

@@ -9,13 +9,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from galm_tf import pipeline, search_space
+from galm_tf.benchmark import child as child_lib
 from galm_tf.benchmark import peers, peers_suite
 from galm_tf.benchmark.child import AttributeData, Child, attribute_number
 from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.preprocess import scale_images
 from galm_tf.search_space import Architecture
 from small_domains import few_images
 
@@ -48,6 +51,11 @@ def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):
     child = Child(architecture, config, 5)
     child.train(data, data.train, 0, 6)
     assert child.auc(data, data.test) > 0.9
+    norms = [layer for layer in child_lib._layers(child.model) if type(layer).__name__ == "BatchNormalization"]
+    assert len(norms) == 5 and all(norm.momentum == pytest.approx(0.99) for norm in norms)
+    images = scale_images(tf.constant(data.images[data.train]))
+    np.testing.assert_allclose(child.model(images, training=False), child.model(images, training=True), rtol=0.02)  # Keras divides by n - 1
+    child._recalibrate(data.images, data.train)  # the pass above moved the averages
     child.save(str(tmp_path / "child.npz"))
     before = [w.copy() for w in child.model.get_weights()]
     other = Child(architecture, config, 6)

@@ -168,6 +168,13 @@ def test_relative_and_absolute_names_of_one_image_are_one(model, pictures, files
     assert len(_images(model, ["a.jpg", pictures, "**"], capsys)) == len(files)
 
 
+def test_attributes_need_no_domain():
+    names = ["sun/trees", "sun/snow", "awa/snow"]
+    assert predict._chosen_columns(names, ["trees", "awa/snow", "sun/trees"]) == [0, 2] and predict._chosen_columns(names, []) == [0, 1, 2]
+    with pytest.raises(UserError, match="Received: snow, which is sun/snow and awa/snow"):
+        predict._chosen_columns(names, ["snow"])
+
+
 def test_links_are_followed(model, pictures, tmp_path, capsys):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "there").symlink_to(pictures / "unter ordner")

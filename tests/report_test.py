@@ -222,6 +222,10 @@ def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     with pytest.raises(UserError, match="Expected comparators that were tested on the images of"):
         rivals.other_runs(run, [str(copy)])
     edit(copy / "split.json", test=split["test"])
+    edit(copy / "config.json", sun_positive=0.9)  # other labels of the same images
+    with pytest.raises(UserError, match="Expected comparators that were tested on the images of"):
+        rivals.other_runs(run, [str(copy)])
+    edit(copy / "config.json", sun_positive=0.5)
     edit(copy / "config.json", split_seed=3)
     with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
         rivals.other_runs(run, [str(copy)])

@@ -1,6 +1,7 @@
 """The paper's tables: which runs they make, what a killed one does again, what is written."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from PIL import Image
 
 from galm_tf import command_line, config as config_lib, pipeline
 from galm_tf.baselines.iap import IAP
@@ -75,6 +77,7 @@ def runs(monkeypatch):
         return result
 
     monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
     return made
 
 
@@ -254,6 +257,57 @@ def test_learners_of_table_3_need_no_run_and_share_their_figures_with_table_2(tm
         LearnerCells(_runs(tmp_path, dataclasses.replace(small, dropout=0.1)), pixels).row("iap", "awa", 0)
 
 
+def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
+    """The same folder and file hold other labels, or other numbers, than when the figures were made."""
+    mine, names = tmp_path / "mine", [f"{c}{i}.png" for c in "abcdef" for i in range(4)]
+    (mine / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(mine / "images" / name)
+    def label(seed):
+        rows = [f"{n},{n[0]},{'test' if n[0] in 'ef' else 'train'},{v}" for n, v in zip(names, np.random.default_rng(seed).integers(0, 2, 24))]
+        (mine / "attributes.csv").write_text("\n".join(["image,class,split,x", *rows]))
+    label(0)
+    config = dataclasses.replace(small, domain=("mine",), data_dir=(str(mine),))
+    row = lambda features: LearnerCells(_runs(tmp_path, config), [features]).row("ridge", "mine", -1)  # noqa: E731
+    numbers = lambda seed: np.savez(tmp_path / "f.npz", image=names, features=np.random.default_rng(seed).normal(size=(24, 5)))  # noqa: E731
+    numbers(0)
+    pixels, file = FeatureSettings(), FeatureSettings("file", features_file=str(tmp_path / "f.npz"))
+    before = [row(pixels), row(file)]
+    assert [row(pixels), row(file)] == before
+    numbers(1)
+    with pytest.raises(UserError, match="mine-file. Received: features of mine="):
+        row(file)
+    label(1)
+    with pytest.raises(UserError, match="mine-pixels. Received: data of mine="):
+        row(pixels)
+
+
+def test_finished_runs_of_other_data_are_refused(tmp_path, small):
+    fast = dict(warmup_steps=1, rounds=1, supernet_steps=1, controller_steps=1, adapt_steps=0, finetune_steps=0, measure_skill=False, batch_size=8, reward_images=20, calibration_images=16)
+    table_runs = _runs(tmp_path, dataclasses.replace(small, **fast, method="random"))
+    first = table_runs.result("sun", 0)
+    assert table_runs.result("sun", 0) == first
+    path = os.path.join(table_runs.path(("sun",), 0), "data.json")
+    with open(path, encoding="utf-8") as file:
+        stored = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**stored, "labels": "others"}, file)
+    with pytest.raises(UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"):
+        table_runs.result("sun", 0)
+
+
+def test_attributes_that_are_left_out_go_to_their_domains():
+    config = dataclasses.replace(CONFIG, leave_out=("sun/trees", "awa/furry"))
+    assert [_runs("x", config).subset((d,)).leave_out for d in DOMAINS] == [("awa/furry",), (), ("sun/trees",)]
+    assert _runs("x", config).subset(("awa", "sun")).leave_out == config.leave_out
+
+
+def test_what_varies_is_named():
+    assert "over splits" in paper_table.spread_text("split_seed") and "splits share classes" in paper_table.spread_text("split_seed")
+    assert "over seeds" in paper_table.spread_text("seed") and "splits" not in paper_table.spread_text("seed")
+
+
 def test_learners_on_images_need_no_features(tmp_path, small):
     settings = settings_per_domain(2, "file", "", features_file=["absent.npz", "absent.npz"], features_run=[])
     table_runs = _runs(tmp_path, dataclasses.replace(small, warmup_steps=2, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0))
@@ -358,7 +412,7 @@ def test_table_3_with_learners_has_a_line_per_method(tmp_path, capsys):
     assert sourced["galm"] == ["images", "0.650 ± 0.071*", "**0.800 ± 0.000***"]
     assert sourced["d"][1:] == ["**0.900 ± 0.000***", "0.700 ± 0.000*"] and sourced["c"][1:] == ["**0.800 ± 0.000**", ""]
     assert alone["method"] == ["b"] and alone["galm"] == ["**0.600 ± 0.000**"]
-    assert minus["galm"][0] == "0.050 (-0.585 to 0.685)" and minus["c"] == ["-0.100 (-0.100 to -0.100)", ""]
+    assert minus["galm"][0] == "0.050 (-0.585 to 0.685)" and minus["c"] == ["-0.100", ""]  # the same twice tells no spread
     assert of_paper == {"method": ["a-b", "a+b-b"], "galm": ["0.870", ""], "d": ["", "0.500"]}
     assert "- two splits\n" in text
 

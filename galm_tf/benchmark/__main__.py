@@ -215,8 +215,9 @@ def _numbers(repeats: int) -> list[int]:
 
 def _several_domains(config: Config) -> None:
     """The tables and the suite that take several domains."""
-    if not FLAGS["domain"].present:
+    if not FLAGS["domain"].present and not config.data_dir:
         config = dataclasses.replace(config, domain=GENERATED_NAMES)
+    _expect_divisible(config)
     if config.source_run or config.resume or config.run_dir:
         raise UserError(
             "Expected neither --source_run nor --run_dir nor --resume beside several runs, whose folders are made under "
@@ -233,19 +234,32 @@ def _several_domains(config: Config) -> None:
     if FLAGS.table == "2":
         table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
         notes.insert(0, f"learners see {'; '.join(table['features'].dropna().unique())}")
-        return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2)
+        return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
     chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite == "few_labels")
     positives = _positives() if FLAGS.suite == "few_labels" else [config.train_positives]
     table = domain_transfer.run_scenarios(runs, name, chosen, positives, numbers)
     if cells is not None:
         learned = domain_transfer.run_learners(cells, FLAGS.learners, chosen, numbers)
         table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
-        return transfer_table.write(table, name, out, notes, domain_transfer.paper_of_methods(chosen))
+        return transfer_table.write(table, name, out, notes, domain_transfer.paper_of_methods(chosen), runs.vary)
     figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
     paper = {} if any(positives) else {k: v for scenario in chosen for k, v in scenario.paper.items()}
     return paper_table.write(
-        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure
+        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary
     )
+
+
+def _expect_divisible(config: Config) -> None:
+    """Raises UserError for settings that cannot be divided among the runs of single domains, or that nothing would read."""
+    if config.label_files or any("/" not in name for name in config.leave_out):
+        raise UserError(
+            "Expected no --label_files beside several runs, and names in --leave_out with their domain, as in sun/trees, so that each run has its "
+            f"own. Received: label_files={','.join(config.label_files) or 'none'}, leave_out={','.join(config.leave_out) or 'none'}."
+        )
+    unread = [flag for flag in ("methods",) if FLAGS.table != "2" and FLAGS[flag].present] + ["quick"] * FLAGS.quick
+    if unread:
+        repair = {"methods": "the method is that of --method", "quick": "give --budget=quick"}[unread[0]]
+        raise UserError(f"Expected flags of the table or suite. Received: --{unread[0]}, which it does not read; leave it out: {repair}.")
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
@@ -263,9 +277,10 @@ def _positives() -> list[int]:
 
 def _notes(config: Config, vary: str, count: int) -> list[str]:
     """What a reader of a table must know about its data."""
-    kind = ("class-disjoint split" if vary == "split_seed" else "seed") + "s" * (count > 1)
+    kind = "official split" if vary == "split_seed" and FLAGS.splits == ["-1"] else "class-disjoint split" if vary == "split_seed" else "seed"
+    kind += "s" * (count > 1)
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
-    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" else [])]
+    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" or FLAGS.suite == "few_labels" else [])]
 
 
 _SUITES = {

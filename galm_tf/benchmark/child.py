@@ -84,6 +84,11 @@ def space() -> keras_tuner.HyperParameters:
     return parameters
 
 
+def _layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
+    """All layers, those of models within it too."""
+    return [inner for layer in model.layers for inner in (_layers(layer) if isinstance(layer, tf.keras.Model) else [layer])]
+
+
 class Child:
     """A network with fresh weights.
 
@@ -116,6 +121,18 @@ class Child:
         first, last = steps * first_epoch, steps * last_epoch
         batches = training_batches(data.images, plan, first, last).enumerate(first).map(inputs)
         self.model.fit(batches, verbose=0)
+        self._recalibrate(data.images, index)
+
+    def _recalibrate(self, images: np.ndarray, index: np.ndarray) -> None:
+        """Fixes the batch norms to the statistics of some training images, as GALM's are: running averages lag behind in so few steps."""
+        some = index[np.unique(np.linspace(0, len(index) - 1, self._config.calibration_images).astype(int))]
+        norms = [layer for layer in _layers(self.model) if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        momentum = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        self.model(scale_images(tf.constant(np.asarray(images[np.sort(some)]))), training=True)
+        for norm, before in zip(norms, momentum):
+            norm.momentum = before
 
     def auc(self, data: AttributeData, index: np.ndarray) -> float:
         """AUC on the named records."""

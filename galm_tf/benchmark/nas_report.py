@@ -83,7 +83,7 @@ def markdown(found: Comparison, notes: Sequence[str]) -> str:
     attributes = ours["attributes_searched"]
     paper = f"{3600 * PAPER_HOURS / PAPER_ATTRIBUTES:.0f} s"
     lines = ["# nas", "", "## Time to the reward that GALM reaches", "", *_reached_lines(table), ""]
-    lines += ["## What each search spent (mean over splits; architectures per attribute)", "", *_cost_lines(found.costs), ""]
+    lines += ["## What each search spent (means; architectures per attribute)", "", *_cost_lines(found.costs), ""]
     lines += [
         "## Beside the paper", "", "| search | hours | attributes | seconds per attribute | on |", "|---|---|---|---|---|",
         f"| paper | {PAPER_HOURS} | {PAPER_ATTRIBUTES} | {paper} | one Nvidia Titan XP |",

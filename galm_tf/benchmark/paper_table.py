@@ -18,6 +18,7 @@ from galm_tf.benchmark.paired import paired_interval
 from galm_tf.benchmark.results import write_files
 
 OTHER_IMAGES = "paper (other images)"
+REPETITIONS = {"split_seed": "splits", "seed": "seeds"}  # by what varies
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
     "networks trained on other images"
@@ -111,7 +112,7 @@ def difference_text(row: Optional[pd.Series]) -> str:
     return f"{row['difference']:.3f}{interval}"
 
 
-def draw(summary: pd.DataFrame, reference: str, title: str) -> Figure:
+def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_seed") -> Figure:
     """Means with their spread, and differences with their intervals."""
     scenarios, methods = list(summary["scenario"].unique()), list(summary["method"].unique())
     figure = Figure((13, 1.6 + 0.22 * len(scenarios) * (len(methods) + 1)), dpi=100, layout="constrained")
@@ -126,7 +127,7 @@ def draw(summary: pd.DataFrame, reference: str, title: str) -> Figure:
             axes[1].errorbar(part["difference"], place, xerr=[part["difference"] - low, high - part["difference"]], **style)
     axes[0].set_yticks(range(len(scenarios)), scenarios)
     axes[0].invert_yaxis()
-    axes[0].set_xlabel("test mAUC, mean ± standard deviation of splits")
+    axes[0].set_xlabel(f"test mAUC, mean ± standard deviation of {REPETITIONS[vary]}")
     axes[1].axvline(0.0, color="black", linewidth=1)
     axes[1].set_xlabel(f"minus {reference}, paired, 95 % interval")
     figure.legend(loc="outside upper right", ncols=min(6, len(methods)))
@@ -145,17 +146,24 @@ def write(
     paper: Mapping[tuple[str, str], float],
     star: bool = False,
     figure: Optional[Figure] = None,
+    vary: str = "split_seed",
 ) -> None:
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
     summary = summarise(table, reference)
     text = markdown(summary, reference, lines, paper, star)
-    legend = [
-        "test mAUC, mean ± standard deviation over splits; in brackets the 95 % interval of paired differences (Student's t; "
-        "splits share classes, so that it is too narrow for other classes)"
-    ]
+    legend = [spread_text(vary)]
     legend += ["* above " + reference] * star + [BOLD] * ("other_networks" in table) + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
-    print_and_write(table, whole, figure or draw(summary, reference, name), name, out)
+    print_and_write(table, whole, figure or draw(summary, reference, name, vary), name, out)
+
+
+def spread_text(vary: str) -> str:
+    """What a table's figures and brackets are."""
+    narrow = "splits share classes, so that it is too narrow for other classes" if vary == "split_seed" else "seeds of one split: nothing of other classes"
+    return (
+        f"test mAUC, mean ± standard deviation over {REPETITIONS[vary]}; in brackets the 95 % interval of paired differences (Student's t; "
+        f"{narrow})"
+    )
 
 
 def print_and_write(table: pd.DataFrame, text: str, figure: Figure, name: str, out: str) -> None:

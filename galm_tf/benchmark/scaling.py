@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 
 import numpy as np
@@ -62,7 +61,11 @@ def training_step(num_attributes: int, trained: int, config: Config):
 
 
 def _peak_gib() -> float:
-    """Largest resident memory of this process so far."""
+    """Largest resident memory of this process so far; NaN where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
 

@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from galm_tf import pipeline
 from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.config import Config
 from galm_tf.run_folder import read_config
@@ -38,7 +39,8 @@ class TableRuns:
         """The settings of a run on some of the domains, with all their labels; of a repetition where one is named."""
         index = [self.config.domain.index(d) for d in domains]
         folders = {k: tuple(v[i] for i in index) for k in ("data_dir", "layout") if (v := getattr(self.config, k))}
-        varied = {} if number is None else {self.vary: number}
+        varied: dict[str, Any] = {} if number is None else {self.vary: number}
+        varied["leave_out"] = tuple(name for name in self.config.leave_out if name.split("/", 1)[0] in domains)
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
 
     def path(
@@ -85,7 +87,7 @@ def _search(config: Config, path: str) -> dict[str, Any]:
             stored = read_config(path)
             config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
     finished = os.path.exists(os.path.join(path, "result.json"))
-    result = run_once(dataclasses.replace(config, run_dir=path))
+    result = run_once(dataclasses.replace(config, run_dir=path), pipeline.prepare(config) if finished else None)
     if not finished:
         free_networks()
     return result

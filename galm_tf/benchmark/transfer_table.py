@@ -105,11 +105,11 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def write(table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper: _PAPER) -> None:
+def write(table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper: _PAPER, vary: str = "split_seed") -> None:
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
     summary = summarise(table)
     legend = [
-        "test mAUC, mean ± standard deviation over splits; in brackets the 95 % interval of paired differences",
+        paper_table.spread_text(vary),
         f"* above the same method with {ALONE}",
         paper_table.BOLD,
         "a learner sees all training images of its target anyway: where the sources hold the target, its sources are the "

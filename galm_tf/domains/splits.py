@@ -139,11 +139,15 @@ def keep_few_positives(labels: np.ndarray, train: np.ndarray, count: int, seed: 
 
 
 def with_few_positives(domain: Domain, train: np.ndarray, config: Config) -> Domain:
-    """The domain with the labels that a run by these settings knows: all, but for --train_positives."""
+    """The domain with the labels that a run by these settings knows: all, but for --train_positives.
+
+    Of negatives it knows no more than that they are: a third of the votes for yes would tell much of what shall be unknown.
+    """
     if not config.train_positives:
         return domain
     labels = keep_few_positives(domain.labels, train, config.train_positives, config.seed)
-    return dataclasses.replace(domain, labels=labels)
+    shares = None if domain.shares is None else np.where(labels > 0.5, domain.shares, np.nan).astype(np.float32)
+    return dataclasses.replace(domain, labels=labels, shares=shares)
 
 
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:

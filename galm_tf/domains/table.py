@@ -180,6 +180,12 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     if not len(absent):
         return pictures, []
     missing = table["image"].iloc[absent].tolist()
+    prefixed = normal_path(missing[0])
+    if prefixed.startswith("images/") and prefixed[len("images/") :] in present:
+        raise UserError(
+            f"Expected names within images/ in {_place(table, path, int(absent[0]))}, column image. Received: {missing[0]}; leave out the "
+            "leading images/."
+        )
     where = f"{path} ({line(table, path, int(absent[0]))})"
     return pictures, [files.missing_images(missing, len(table), where, within, config.on_bad_image)]
 

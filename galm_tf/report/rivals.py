@@ -102,7 +102,8 @@ def test_data(run: FinishedRun) -> tuple[Any, ...]:
     config, result = run.config, run.result
     sources = result.get("data_sources") or result.get("data_source")
     split = (config.split_seed, config.splits_file, config.test_split)
-    return result["domains"], sources, result["num_images"].get("test"), split, _tested_records(run)
+    labels = (config.sun_votes, config.sun_positive, config.sun_unanimous) if "sun" in result["domains"] or config.data_dir else ()
+    return result["domains"], sources, result["num_images"].get("test"), split, labels, _tested_records(run)
 
 
 def _tested_records(run: FinishedRun) -> Optional[list[int]]:

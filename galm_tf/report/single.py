@@ -145,7 +145,7 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
     left = "" if entropy is None else f" Here as sure as an even choice among {math.exp(entropy):.0f} of 2304."
     texts = {
         "skill": "How well the search picks, judged on validation images it did not see: 1 picks as well as the best of all "
-        "rewards, 0 no better than chance.",
+        "rewards would, 0 no better than chance. A ratio of two small gains: far above 1 says that there were too few images to tell.",
         "specialisation": "What a network of its own gains each attribute over the best single network for all, in reward, "
         "judged on the other half of validation. Near 0: one network would do.",
         "regret": "How far the picked networks are below the best in the rewards that the search saw: 0 is the best, 1 an "
@@ -165,6 +165,8 @@ def _without_figures(run: FinishedRun) -> str:
         reason = "did not measure it (--nomeasure_skill)"
     elif "entropy" in names:
         reason = "has no table of rewards, or no policy"
+    elif run.config.reward_data == "full":
+        reason = "has no attribute that both halves of validation can judge"
     else:
         reason = "has no table of the rewards of all architectures"
     return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."

@@ -47,7 +47,7 @@ def source(small):
 
 def _finished(config, path):
     folder, prepared = RunFolder.create(path, config), pipeline.prepare(config)
-    folder.write_json("split.json", prepared.split.to_json())
+    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     folder.write_text("metrics.jsonl", "")
     search = Search(config, prepared.domain, prepared.split, prepared.images, folder, ControllerTraining)
     search.state.chosen = np.random.default_rng(0).integers(0, 2304, 20).tolist()

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import os
 import pathlib
 import subprocess
@@ -98,6 +99,18 @@ def test_shares_of_votes_are_told():
     graded = _described(dataclasses.replace(domain, shares=shares))
     assert "Shares of votes: 1 of 5 attributes have more than yes and no" in to_text(graded) and to_json(graded)["shares_of_votes"] == ["zoo/wet"]
     assert "Shares of votes" not in to_text(_described(domain)) and to_json(_described(domain))["shares_of_votes"] == []
+
+
+def test_what_single_test_images_decide_is_told():
+    domain = _domain()
+    labels = domain.labels.copy()
+    labels[np.flatnonzero((domain.class_ids == 5) & (labels[:, 2] == 1))[4:], 2] = 0
+    domain = dataclasses.replace(domain, labels=labels)
+    description = _described(domain)
+    assert to_json(description)["tested_on_few"] == ["zoo/rare"]
+    text = to_text(description)
+    assert "Tested on fewer than 5 images of one label, so that single images decide the figure (1): rare" in text.replace("\n  ", " ")
+    assert re.search(r"^rare .* on few$", text, re.MULTILINE) and re.search(r"^wet .* yes$", text, re.MULTILINE)
 
 
 def test_text_names_what_is_wrong():

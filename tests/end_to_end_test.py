@@ -146,6 +146,8 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     pipeline.remember_data(settings, folder, domain, split)
     pipeline.remember_data(config, folder, domain, split)
     before = (tmp_path / "run" / "split.json").read_bytes()
+    elsewhere = tmp_path / os.path.basename(domain.paths[0])
+    elsewhere.write_bytes(b"larger")
     relabelled = domain.labels.copy()
     relabelled[0, 0] = 1 - relabelled[0, 0]
     others = {
@@ -153,7 +155,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         "other labels": (dataclasses.replace(domain, labels=relabelled), split),
         "other names of images": (dataclasses.replace(domain, paths=domain.paths[::-1]), split),
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
-        "other sizes of image files": (dataclasses.replace(domain, paths=(__file__, *domain.paths[1:])), split),
+        "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
         "other split": (domain, dataclasses.replace(split, test=split.train, train=split.test)),
     }
     for what, changed in others.items():

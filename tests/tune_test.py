@@ -99,8 +99,17 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
 
 
 def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
-    with pytest.raises(UserError, match="Expected the data that the run in .*flags began with. Received: .* attributes, 20 then"):
-        tune.tune(dataclasses.replace(config, leave_out=("trees",)), "random", SETTINGS, 2, tuned[0])
+    path = os.path.join(tuned[0], "trials", tune.AS_GIVEN, "data.json")
+    with open(path, encoding="utf-8") as file:
+        before = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**json.loads(before), "labels": "others"}, file)
+    try:
+        with pytest.raises(UserError, match="Expected the data that the run in .*flags began with. Received: other labels"):
+            tune.tune(config, "random", SETTINGS, 2, tuned[0])
+    finally:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(before)
 
 
 def test_other_settings_are_not_mixed_into_the_same_folder(config, tuned):

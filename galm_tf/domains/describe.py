@@ -28,6 +28,7 @@ _PARTS = {
 _PREVALENCE_PARTS = ("train", "validation", "test")
 _SHOWN_BAD_IMAGES = 20  # the JSON form lists all of them
 _WIDTH = 110
+_FEW = 5  # images of a label, below which single ones decide an attribute's test figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +133,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "not_learned": description.unlearnable,
         "not_judged": [a for a, judge in zip(domain.attributes, split.judged_by) if judge == "none"],
         "not_tested": [a for a, ok in zip(domain.attributes, split.testable) if not ok],
+        "tested_on_few": _tested_on_few(description),
         "bad_images": [{"path": path, "reason": reason} for path, reason in description.bad_images],
     }
 
@@ -140,6 +142,13 @@ def _graded(domain: Domain) -> list[str]:
     """The attributes of which some known label is between yes and no."""
     between = ((domain.targets > 0) & (domain.targets < 1)).any(axis=0)
     return [name for name, of in zip(domain.attributes, between) if of]
+
+
+def _tested_on_few(description: Description) -> list[str]:
+    """The tested attributes of which the test shows fewer than `_FEW` images of one label."""
+    table = description.attributes
+    rarer = np.minimum(table["test_positives"], table["test_known"] - table["test_positives"])
+    return list(table.index[np.asarray(description.split.testable, bool) & (rarer < _FEW)])
 
 
 def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
@@ -188,7 +197,8 @@ def _prevalence_text(description: Description) -> str:
     if (table["train_known"] < len(description.split.train)).any():
         shown["known (train)"] = table["train_known"].to_numpy()
     shown["judged by"] = table["judged_by"].to_numpy()
-    shown["tested"] = np.where(description.split.testable, "yes", "no")
+    few = table.index.isin(_tested_on_few(description))
+    shown["tested"] = np.select([few, np.asarray(description.split.testable, bool)], ["on few", "yes"], "no")
     return shown.to_string()
 
 
@@ -206,7 +216,9 @@ def _attribute_lines(description: Description) -> list[str]:
     for name, problem in description.attributes["problem"].items():
         for reason in filter(None, problem.split("; ")):
             by_reason.setdefault(reason, []).append(name)
-    return [summary] + [
+    few = _tested_on_few(description)
+    told = f"Tested on fewer than {_FEW} images of one label, so that single images decide the figure ({len(few)}): {_names(domain, few)}"
+    return [summary, *([_wrapped("", told)] if few else [])] + [
         _wrapped("", f"{reason[0].upper()}{reason[1:]} ({len(names)}): {_names(domain, names)}")
         for reason, names in sorted(by_reason.items())
     ]
@@ -215,7 +227,8 @@ def _attribute_lines(description: Description) -> list[str]:
 def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
     if not bad_images:
         return ["Every image can be read."]
-    lines = [f"{len(bad_images)} images cannot be read and are left out of all counts:"]
+    one = len(bad_images) == 1
+    lines = [f"{len(bad_images)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} left out of all counts:"]
     lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
     more = len(bad_images) - _SHOWN_BAD_IMAGES
     return lines + ([f"  and {more} more, all of them in description.json"] if more > 0 else [])

@@ -36,6 +36,11 @@ def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(stream), step])))
 
 
+def from_tensor_seed(seed: np.ndarray) -> np.random.Generator:
+    """A NumPy generator of what `tensor_seed` gave."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([int(s) for s in seed])))
+
+
 def tensor_seed(seed: int, stream: Stream, step: int = 0) -> np.ndarray:
     """Seed for TensorFlow's stateless ops: non-negative int32 [2]."""
     state = np.random.SeedSequence([seed, int(stream), step]).generate_state(2)

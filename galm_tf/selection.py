@@ -56,20 +56,22 @@ def derive(log_probs: np.ndarray, table: Optional[RewardTable], top: int) -> np.
     return candidates[np.arange(len(candidates)), rewards.argmax(axis=1)]
 
 
-def specialisation(table: RewardTable) -> np.ndarray:
-    """Per attribute: reward of its own best architecture minus that of the best single one.
+def specialisation(table: RewardTable, choices: Optional[tuple[np.ndarray, np.ndarray]] = None) -> np.ndarray:
+    """Per attribute: reward of an architecture of its own minus that of the best single one.
 
     Chosen on one half of validation, judged on the other, mean of both
     directions: float64 [cross-fitted attributes]. Its mean is S of DESIGN §3.4.
+
+    choices: two int [A], who saw only half 0, or only half 1; the best of that half when left out.
     """
-    rows = table.crossfitted
+    rows = np.flatnonzero(table.crossfitted)
+    if not len(rows):
+        return np.zeros(0)
     gains = []
-    for chosen_on, judged_on in (table.halves, table.halves[::-1]):
-        chosen, judged = chosen_on[rows], judged_on[rows]
-        if not len(chosen):
-            return np.zeros(0)
-        single = int(chosen.mean(axis=0).argmax())
-        gains.append(judged[np.arange(len(judged)), chosen.argmax(axis=1)] - judged[:, single])
+    for half in (0, 1):
+        seen, judged = table.halves[half][rows], table.halves[1 - half][rows]
+        own = seen.argmax(axis=1) if choices is None else choices[half][rows]
+        gains.append(judged[np.arange(len(rows)), own] - judged[:, int(seen.mean(axis=0).argmax())])
     return np.mean(gains, axis=0, dtype=np.float64)
 
 

@@ -174,12 +174,17 @@ def notes(source: Source, domain: Domain, split: Split) -> list[str]:
     return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
 
 
-def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
-    """Margins of a source's predictors on uint8 images [n, S, S, 3], batch norms recalibrated on them: [n, K]."""
-    supernet = build_supernet(len(source.attributes), config.image_size, 0.0, config.seed)
+def source_scoring(source: Source, image_size: int) -> Scoring:
+    """Its networks at work; their batch norms wait for `Scoring.calibrate_trunk`."""
+    supernet = build_supernet(len(source.attributes), image_size, 0.0, seed=0)
     for name, variable in supernet.variables.items():
         variable.assign(source.weights[name])
-    scoring = Scoring(supernet)
+    return Scoring(supernet)
+
+
+def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
+    """Margins of a source's predictors on uint8 images [n, S, S, 3], batch norms recalibrated on them: [n, K]."""
+    scoring = source_scoring(source, config.image_size)
     every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
     calibration = np.asarray(images[every])
     scoring.calibrate_trunk(calibration)

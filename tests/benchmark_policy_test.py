@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from galm_tf import search_space
+from galm_tf import search_space, selection
 from galm_tf.benchmark import policy
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -31,7 +31,7 @@ def test_specialisation_is_looked_up_on_the_unseen_half():
     halves[0][:, 0], halves[1][:, 0] = 0.5, 0.6  # the best single architecture of either half
     halves[0][0, 5], halves[1][0, 5] = 0.8, 0.7
     table = RewardTable((halves[0] + halves[1]) / 2, (halves[0], halves[1]))
-    gains = policy.policy_specialisation(table, (np.array([5, 0]), np.array([5, 9])))
+    gains = selection.specialisation(table, (np.array([5, 0]), np.array([5, 9])))
     np.testing.assert_allclose(gains, [(0.7 - 0.6 + 0.8 - 0.5) / 2, (0.0 - 0.5) / 2], atol=1e-6)
 
 

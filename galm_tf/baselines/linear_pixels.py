@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import ridge
+from galm_tf import evaluate, ridge
 from galm_tf.domains.splits import Split
 from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
@@ -17,6 +17,14 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     """uint8 [n, S, S, 3] -> float32 [n, 768], antialiased to 16×16."""
     small = [resize_images(tf.constant(images[s : s + 512]), SIDE).numpy() for s in range(0, len(images), 512)]
     return np.concatenate(small).reshape(len(images), -1).astype(np.float32) / 255.0
+
+
+def test_aucs(
+    images: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, with_validation: bool = True
+) -> np.ndarray:
+    """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64 [N]."""
+    scores = fit_and_score(pixel_features(images), labels, targets, split, with_validation)
+    return evaluate.auc_per_attribute(labels[split.test], scores)
 
 
 def fit_and_score(

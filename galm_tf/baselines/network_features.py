@@ -16,9 +16,8 @@ import tensorflow as tf
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
-from galm_tf.scoring import Scoring, image_batches
-from galm_tf.supernet import build_supernet
-from galm_tf.source_runs import Source
+from galm_tf.scoring import image_batches
+from galm_tf.source_runs import Source, source_scoring
 
 VGG16_SIZE = 224  # pixels; its fully connected layers take no other
 _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
@@ -33,10 +32,7 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
       calibration: rows of training images, to which the batch norms are fixed.
       config: the run's settings.
     """
-    supernet = build_supernet(len(source.attributes), images.shape[1], 0.0, config.seed)
-    for name, variable in supernet.variables.items():
-        variable.assign(source.weights[name])
-    scoring = Scoring(supernet)
+    scoring = source_scoring(source, images.shape[1])
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
     return scoring.readout_features(image_batches(images, np.arange(len(images))))

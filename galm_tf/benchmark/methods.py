@@ -61,12 +61,11 @@ def free_networks() -> None:
     gc.collect()
 
 
-def _linear(prepared: pipeline.Prepared, config: Config) -> float:
-    features = linear_pixels.pixel_features(prepared.images)
-    scores = linear_pixels.fit_and_score(
-        features, prepared.domain.labels, prepared.domain.targets, prepared.split, with_validation=not config.train_positives
+def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
+    domain = prepared.domain
+    return evaluate.mean_auc(
+        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, not config.train_positives)
     )
-    return evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores))
 
 
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:

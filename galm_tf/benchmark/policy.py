@@ -69,7 +69,7 @@ def judge(table: RewardTable, config: Config) -> dict[str, float]:
     """Figures of one policy: see `run_policy`."""
     strategy = ControllerTraining(len(table.full), config)
     choices = strategy.crossfit(table)
-    gains = policy_specialisation(table, choices)
+    gains = selection.specialisation(table, choices)
     strategy.train_on_table(table, 0, config.rounds * config.controller_steps)
     mean, low, high = mean_interval(gains)
     return {
@@ -79,16 +79,6 @@ def judge(table: RewardTable, config: Config) -> dict[str, float]:
         "regret": selection.regret(table, strategy.choose(table)),
         "entropy": selection.entropy(strategy.log_probs()),
     }
-
-
-def policy_specialisation(table: RewardTable, choices: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Per attribute, mean of both directions: reward of the policy's choice minus that of the best single one."""
-    rows = np.flatnonzero(table.crossfitted)
-    gains = []
-    for half, chosen in enumerate(choices):
-        seen, judged = table.halves[half][rows], table.halves[1 - half][rows]
-        gains.append(judged[np.arange(len(rows)), chosen[rows]] - judged[:, int(seen.mean(axis=0).argmax())])
-    return np.mean(gains, axis=0, dtype=np.float64)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,6 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate
 from galm_tf.baselines import linear_pixels
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData
@@ -42,9 +41,7 @@ def chance(run: FinishedRun) -> Rival:
 def ridge(run: FinishedRun, data: RunData) -> Rival:
     """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
     logging.info("Fitting %s", RIDGE)
-    features, with_validation = linear_pixels.pixel_features(data.images), not run.config.train_positives
-    scores = linear_pixels.fit_and_score(features, data.labels, data.targets, data.split, with_validation)
-    aucs = evaluate.auc_per_attribute(data.labels[data.split.test], scores)
+    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, not run.config.train_positives)
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.draws import from_tensor_seed
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import PolicyStrategy
@@ -47,7 +48,7 @@ class EnasEach(PolicyStrategy):
 
     def sample(self, seed: np.ndarray) -> np.ndarray:
         """An architecture by each policy, by the Gumbel-max trick."""
-        noise = np.random.default_rng([int(s) & 0xFFFFFFFF for s in seed]).gumbel(size=self._rows[_LOG_PROBS].shape)
+        noise = from_tensor_seed(seed).gumbel(size=self._rows[_LOG_PROBS].shape)
         return search_space.all_indices()[(self.log_probs() + noise).argmax(axis=1)]
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from galm_tf import search_space
 from galm_tf.config import Config
-from galm_tf.draws import Stream, generator
+from galm_tf.draws import Stream, from_tensor_seed, generator
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import Strategy
@@ -37,7 +37,7 @@ class Evolution(Strategy):
         return {"population": self._population, "born": self._born}
 
     def sample(self, seed: np.ndarray) -> np.ndarray:
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([int(s) for s in seed])))
+        rng = from_tensor_seed(seed)
         members = rng.integers(0, POPULATION, self.num_attributes)
         numbers = self._population.numpy()[np.arange(self.num_attributes), members]
         return search_space.all_indices()[numbers].astype(np.int32)

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from galm_tf import search_space
 from galm_tf.config import Config
-from galm_tf.draws import Stream, generator
+from galm_tf.draws import Stream, from_tensor_seed, generator
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import Strategy
@@ -85,7 +85,7 @@ class SequentialSearch(Strategy):
         count = int(self._count.numpy())
         if not count:
             return None
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([int(s) for s in seed])))
+        rng = from_tensor_seed(seed)
         ranks = rng.integers(0, max(1, count // _SAMPLED_SHARE), self.num_attributes)
         numbers = self._leading.numpy()[np.arange(self.num_attributes), ranks]
         return search_space.all_indices()[numbers].astype(np.int32)

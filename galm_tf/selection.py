@@ -85,7 +85,8 @@ def crossfitted_skill(table: RewardTable, choices: tuple[np.ndarray, np.ndarray]
 
     Returns:
       1 when the policy chooses as well as the best of the table, 0 when no better
-      than a random architecture; None when nothing can be judged.
+      than a random architecture; None when nothing can be judged, or when the
+      best of one half gains nothing on the other.
     """
     rows = np.flatnonzero(table.crossfitted)
     gained = possible = 0.0

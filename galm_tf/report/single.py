@@ -166,7 +166,7 @@ def _without_figures(run: FinishedRun) -> str:
     elif "entropy" in names:
         reason = "has no table of rewards, or no policy"
     elif run.config.reward_data == "full":
-        reason = "has no attribute that both halves of validation can judge"
+        reason = "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
     else:
         reason = "has no table of the rewards of all architectures"
     return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."

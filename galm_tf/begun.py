@@ -12,6 +12,9 @@ from galm_tf.run_folder import other_settings
 from galm_tf.whole_file import whole_file
 
 
+CONTENT = "content: "  # begins the names of digests among the settings
+
+
 class Begun:
     """The settings of a folder, in a JSON file there: compared at once, written once there is something to keep.
 
@@ -42,7 +45,14 @@ class Begun:
         if not os.path.exists(self._path):
             return
         with open(self._path, encoding="utf-8") as file:
-            pairs = other_settings(self._settings, json.load(file), self._what)
+            theirs = json.load(file)
+        others = [k for k in self._settings if k.startswith(CONTENT) and k in theirs and theirs[k] != self._settings[k]]
+        if others:
+            raise UserError(
+                f"Expected the {others[0][len(CONTENT) :]} with which the {self._what} in {os.path.dirname(self._path)} was begun. Received: "
+                "others; restore them, or name another folder by --out."
+            )
+        pairs = other_settings(self._settings, theirs, self._what)
         if pairs:
             raise UserError(
                 f"Expected the settings of the {self._what} in {os.path.dirname(self._path)}. Received: {pairs}; give the "

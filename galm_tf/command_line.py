@@ -9,13 +9,14 @@ import difflib
 import os
 import re
 import sys
-from typing import Any, Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: its start-up notices bury ours
 
 from absl import app, flags, logging
 
 from galm_tf.errors import UserError
+from galm_tf.paths import from_home
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -52,15 +53,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise UserError(f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8.") from None
     for flag in (flags.FLAGS[name] for name in flags.FLAGS):
         if flag.present and flag.value != flag.default:  # a default stays as other machines have it
-            flag.value = _from_home(flag.value)
+            flag.value = from_home(flag.value)
     return rest
-
-
-def _from_home(value: Any) -> Any:
-    """Paths from ~ in full, alone or in a list; anything else as it is."""
-    if isinstance(value, list):
-        return [_from_home(one) for one in value]
-    return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value) else value
 
 
 def expect_no_arguments(arguments: Sequence[str]) -> None:

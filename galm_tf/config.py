@@ -266,11 +266,11 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
 
     base: settings in place of the defaults, for flags that were not given.
     """
-    if base is None and values.data_dir and not values["domain"].present:
-        values.domain = [os.path.basename(os.path.abspath(os.path.expanduser(d))) for d in values.data_dir]
     settings = {
         f.name: getattr(base if base and not values[f.name].present else values, f.name) for f in dataclasses.fields(Config)
     }
+    if values.data_dir and not values["domain"].present and not (base and base.data_dir):
+        settings["domain"] = [os.path.basename(os.path.abspath(os.path.expanduser(d))) for d in values.data_dir]
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     addons.expect_cell(config.controller_cell)  # here and not in Config: a run's settings can be read on any stack
     return config

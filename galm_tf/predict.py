@@ -213,7 +213,7 @@ def _expand_one(argument: str) -> Iterable[str]:
 
 def _below(folder: str) -> list[str]:
     """Pictures below a folder, wherever its links lead."""
-    return list(list_images(folder, root=os.sep).values())
+    return list(list_images(folder, leave=True).values())
 
 
 def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:

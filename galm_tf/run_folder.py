@@ -27,6 +27,7 @@ import numpy as np
 import galm_tf
 from galm_tf.config import Config, unstated
 from galm_tf.errors import UserError
+from galm_tf.paths import from_home
 from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import whole_file
 
@@ -194,7 +195,14 @@ def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict
     settings = Config().to_json()
     known = [k for k in ours if k not in FREE_SETTINGS and (k in theirs or k in settings)]
     before = {k: theirs[k] if k in theirs else unstated(k) for k in known}
-    return {k: value for k, value in before.items() if value != ours[k]}
+    return {k: value for k, value in before.items() if _expanded(value) != _expanded(ours[k])}
+
+
+def _expanded(value: Any) -> Any:
+    """A setting with its paths from ~ in full, as flags are now: earlier versions stored them as they were given."""
+    if isinstance(value, dict):
+        return {k: _expanded(v) for k, v in value.items()}
+    return from_home(value)
 
 
 def _expect_new(path: str) -> None:

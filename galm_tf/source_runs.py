@@ -14,6 +14,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
+from galm_tf.paths import from_home
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
@@ -121,7 +122,7 @@ def read_json(path: str, name: str) -> Any:
 
 
 def _split_settings(config: Config) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in ("split_seed", "splits_file", "test_split")}
+    return {name: from_home(getattr(config, name)) for name in ("split_seed", "splits_file", "test_split")}
 
 
 def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:

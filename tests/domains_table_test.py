@@ -135,6 +135,7 @@ def test_a_given_split_that_tears_a_photograph_is_noted(folder):
     torn = "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\na b.jpg,b,test,,,,,1\n"
     note = load(folder_of(folder, torn)).notes[0]
     assert note.startswith("1 of 2 tested records of ") and "photographs that other records train on" in note
+    assert not any("photographs that other records" in note for note in load(folder, split_seed=0).notes)
     apart = load(folder_of(folder, torn.replace("b,test,10", "b,train,10"))).notes
     assert not any("photographs" in note for note in apart)
 

@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -19,7 +24,8 @@ def test_position_matrix_is_a_same_convolution(side, kernel_size):
 
 def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
     """Values and gradients of Conv-5 beside those of the dense product, which small maps take."""
-    assert layers.grouped_convolutions_learn() and not layers.dense_pays(6)
+    assert not layers.dense_pays(6)
+    monkeypatch.setattr(layers, "grouped_convolutions_learn", lambda: True)
     rng = np.random.default_rng(7)
     layer = layers.Conv5("conv5", 4, 6, 3, 2, (1, 2, 1), rng)
     draw = lambda *shape: tf.constant(rng.normal(size=shape).astype(np.float32))  # noqa: E731
@@ -38,6 +44,30 @@ def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
     for ours, theirs in zip(grouped, outcome()):
         assert np.abs(theirs).max() > 0
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_a_step_of_larger_images_needs_no_onednn(onednn):
+    """On a processor without it TensorFlow has no gradients of grouped convolutions; asked of inside of a traced function, too."""
+    code = """
+import tensorflow as tf
+from galm_tf import layers
+from galm_tf.gates import gates_from_indices
+from galm_tf import search_space
+import numpy as np
+layer = layers.Conv5("conv5", 2, 6, 3, 2, (1, 2, 1), np.random.default_rng(0))
+gates = gates_from_indices(search_space.all_indices()[[0, 1]])
+@tf.function
+def step():
+    with tf.GradientTape() as tape:
+        y = layer(tf.ones([2, 36, 3]), tf.ones([1, 6, 6, 4]), tf.constant([0, 1]), gates)
+    return tape.gradient(y, list(layer.parameters.values()))
+step()
+print("learned", layers.grouped_convolutions_learn())
+"""
+    settings = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd=pathlib.Path(__file__).parents[1])
+    assert done.stdout.strip().startswith("learned"), done.stderr[-2000:]
 
 
 def test_without_gradients_of_grouped_convolutions_the_dense_product_serves(monkeypatch):

@@ -97,6 +97,15 @@ def test_flags_txt_repeats_what_holds_a_comma_or_a_quote(tmp_path, parse):
     assert parse(f"--flagfile={tmp_path}/run/flags.txt") == config
 
 
+def test_a_path_from_home_is_the_same_in_full(tmp_path, monkeypatch):
+    """Earlier versions stored --data_dir=~/zoo as the shell had left it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    stored, given = Config(data_dir=("~/zoo",), splits_file="~/s.mat"), Config(data_dir=(f"{tmp_path}/zoo",), splits_file=f"{tmp_path}/s.mat")
+    assert run_folder.changed_settings(given.to_json(), stored.to_json()) == {}
+    assert run_folder.changed_settings({"features": {"sun": {"file": f"{tmp_path}/f"}}}, {"features": {"sun": {"file": "~/f"}}}) == {}
+    assert "data_dir" in run_folder.changed_settings(Config(data_dir=("/other",)).to_json(), stored.to_json())
+
+
 def test_a_file_name_that_is_no_text_survives_json(folder, path):
     name = os.fsdecode(b"caf\xe9.jpg")
     folder.write_json("x.json", {"bad": name})

@@ -276,10 +276,10 @@ def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
     before = [row(pixels), row(file)]
     assert [row(pixels), row(file)] == before
     numbers(1)
-    with pytest.raises(UserError, match="mine-file. Received: features of mine="):
+    with pytest.raises(UserError, match="Expected the features of mine with which the table in .*mine-file was begun. Received: others"):
         row(file)
     label(1)
-    with pytest.raises(UserError, match="mine-pixels. Received: data of mine="):
+    with pytest.raises(UserError, match="Expected the data of mine with which the table in .*mine-pixels was begun. Received: others; restore"):
         row(pixels)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Optional
 import numpy as np
 
 from galm_tf import pipeline
+from galm_tf.begun import CONTENT
 from galm_tf.baselines.learner import LearnerData, join
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark import learners as learners_lib
@@ -92,10 +93,10 @@ class LearnerCells:
         source_config = self._runs.subset(sources).to_json() if sources else {}
         data = {f"source_{k}": source_config[k] for k in ("domain", "data_dir", "layout") if sources}
         for domain in (target, *sources):
-            data[f"data of {domain}"] = self._content(domain)
+            data[f"{CONTENT}data of {domain}"] = self._content(domain)
             if kind != IMAGES:
                 files = [self._features[domain].features_file, self._features[domain].vgg16_weights]
-                data[f"features of {domain}"] = [self._digest(os.path.expanduser(path)) for path in files if path]
+                data[f"{CONTENT}features of {domain}"] = [self._digest(os.path.expanduser(path)) for path in files if path]
         return {**config, **data, "features": features}
 
     def _content(self, domain: str) -> str:

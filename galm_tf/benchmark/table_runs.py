@@ -34,6 +34,7 @@ class TableRuns:
 
     def __init__(self, config: Config, vary: str, out: str) -> None:
         self.config, self.vary, self.out = config, vary, out
+        self._looked_at: set[str] = set()  # finished runs whose data are as they were
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:
         """The settings of a run on some of the domains, with all their labels; of a repetition where one is named."""
@@ -67,7 +68,7 @@ class TableRuns:
         config = dataclasses.replace(
             self.subset((target,), number), source_run=source_run, train_positives=positives, method=method or self.config.method
         )
-        return _search(config, self.path((target,), number, sources, positives, method))
+        return self._search(config, self.path((target,), number, sources, positives, method))
 
     def source(self, domains: Sequence[str], number: int) -> str:
         """The folder of the finished run on these domains from nothing; a single one's is that of `result`."""
@@ -75,19 +76,20 @@ class TableRuns:
         if 1 < len(domains) == len(self.config.domain):
             config = dataclasses.replace(config, finetune_steps=0)
         path = self.path(domains, number)
-        _search(config, path)
+        self._search(config, path)
         return path
 
-
-def _search(config: Config, path: str) -> dict[str, Any]:
-    """The result of a run: read, resumed or made."""
-    if not config.source_run:
-        config = dataclasses.replace(config, freeze_trunk=False)  # so that the run's flags repeat it
-        if os.path.exists(os.path.join(path, "config.json")):
-            stored = read_config(path)
-            config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
-    finished = os.path.exists(os.path.join(path, "result.json"))
-    result = run_once(dataclasses.replace(config, run_dir=path), pipeline.prepare(config) if finished else None)
-    if not finished:
-        free_networks()
-    return result
+    def _search(self, config: Config, path: str) -> dict[str, Any]:
+        """The result of a run: read, resumed or made."""
+        if not config.source_run:
+            config = dataclasses.replace(config, freeze_trunk=False)  # so that the run's flags repeat it
+            if os.path.exists(os.path.join(path, "config.json")):
+                stored = read_config(path)
+                config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
+        finished = os.path.exists(os.path.join(path, "result.json"))
+        look = finished and path not in self._looked_at
+        result = run_once(dataclasses.replace(config, run_dir=path), pipeline.prepare(config) if look else None)
+        self._looked_at.add(path)
+        if not finished:
+            free_networks()
+        return result

@@ -59,13 +59,16 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
         raise UserError(f"Expected numbers in {path}. Received: {error}; download the file anew.") from None
 
 
-def list_images(folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[str, str]:
+def list_images(
+    folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS, leave: bool = False
+) -> dict[str, str]:
     """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
-    Raises UserError for a symbolic link that leaves `root`; "/" lets all pass, the folder itself is meant when none is given.
+    Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave` it.
     """
     root = root or folder
-    check_inside(folder, root)
+    if not leave:
+        check_inside(folder, root)
     found: dict[str, str] = {}
     pending = [(os.path.abspath(folder), "", (os.path.realpath(folder),))]
     while pending:
@@ -73,7 +76,7 @@ def list_images(folder: str, root: str | None = None, endings: tuple[str, ...] =
         for entry in _entries(directory):
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink():
+            if entry.is_symlink() and not leave:
                 check_inside(entry.path, root)
             if entry.is_dir():
                 real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)

@@ -1,0 +1,14 @@
+"""Paths as users write them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+
+def from_home(value: Any) -> Any:
+    """Paths from ~ in full, alone or in a list; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(from_home(one) for one in value)
+    return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value) else value

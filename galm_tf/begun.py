@@ -52,7 +52,8 @@ class Begun:
                 f"Expected the {others[0][len(CONTENT) :]} with which the {self._what} in {os.path.dirname(self._path)} was begun. Received: "
                 "others; restore them, or name another folder by --out."
             )
-        pairs = other_settings(self._settings, theirs, self._what)
+        plain = {k: v for k, v in self._settings.items() if not k.startswith(CONTENT)}  # digests an earlier version did not write
+        pairs = other_settings(plain, theirs, self._what)
         if pairs:
             raise UserError(
                 f"Expected the settings of the {self._what} in {os.path.dirname(self._path)}. Received: {pairs}; give the "

@@ -188,13 +188,8 @@ def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: st
 
 
 def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that differ and may change a number, as they are in theirs or meant there where it does not state them.
-
-    What is no setting of a run, such as a digest of data, is not compared where an earlier version did not write it down.
-    """
-    settings = Config().to_json()
-    known = [k for k in ours if k not in FREE_SETTINGS and (k in theirs or k in settings)]
-    before = {k: theirs[k] if k in theirs else unstated(k) for k in known}
+    """The settings that differ and may change a number, as they are in theirs or meant there where it does not state them."""
+    before = {k: theirs[k] if k in theirs else unstated(k) for k in ours if k not in FREE_SETTINGS}
     return {k: value for k, value in before.items() if _expanded(value) != _expanded(ours[k])}
 
 

@@ -130,11 +130,11 @@ def _expect_old_outputs_untouched(old, new, images, pictures, counts=(1, 2, 7, 6
         calls.append(("serving_jpeg", {"image_bytes": tf.constant((pictures * count)[:count])}))
         for signature, inputs in calls:
             before, after = (model[signature](**inputs) for model in models)
-            assert set(before) == set(after) == {"probability", "decision", "attribute"}
+            assert set(before) == set(after) == {"probability", "decision", "threshold", "attribute"}
             width = before["attribute"].shape[0]
             assert after["attribute"].shape[0] > width
             for name in before:
-                assert np.array_equal(after[name].numpy()[..., :width], before[name].numpy()), (signature, count, name)
+                np.testing.assert_array_equal(after[name].numpy()[..., :width], before[name].numpy(), f"{signature} {count} {name}")
 
 
 def _pictures(folder):

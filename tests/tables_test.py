@@ -294,7 +294,7 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, small):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**stored, "labels": "others"}, file)
     with pytest.raises(UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"):
-        table_runs.result("sun", 0)
+        _runs(tmp_path, table_runs.config).result("sun", 0)
 
 
 def test_attributes_that_are_left_out_go_to_their_domains():

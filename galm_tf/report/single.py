@@ -165,7 +165,7 @@ def _without_figures(run: FinishedRun) -> str:
         reason = "did not measure it (--nomeasure_skill)"
     elif "entropy" in names:
         reason = "has no table of rewards, or no policy"
-    elif run.config.reward_data == "full":
+    elif names == ["skill"] and run.config.reward_data == "full":
         reason = "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
     else:
         reason = "has no table of the rewards of all architectures"

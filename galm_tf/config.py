@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import os
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from absl import flags
 
@@ -261,6 +261,11 @@ def define_flags() -> None:
             _DEFINERS[str(field.type)](field.name, default, text)
 
 
+def folder_names(folders: Sequence[str]) -> tuple[str, ...]:
+    """What domains are called that only their folders name."""
+    return tuple(os.path.basename(os.path.abspath(os.path.expanduser(folder))) for folder in folders)
+
+
 def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Config:
     """The parsed flags as a Config; raises UserError on contradictions, and on what this stack does not have.
 
@@ -269,8 +274,8 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
     settings = {
         f.name: getattr(base if base and not values[f.name].present else values, f.name) for f in dataclasses.fields(Config)
     }
-    if values.data_dir and not values["domain"].present and not (base and base.data_dir):
-        settings["domain"] = [os.path.basename(os.path.abspath(os.path.expanduser(d))) for d in values.data_dir]
+    if base is None and values.data_dir and not values["domain"].present:
+        settings["domain"] = folder_names(values.data_dir)
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     addons.expect_cell(config.controller_cell)  # here and not in Config: a run's settings can be read on any stack
     return config

@@ -519,6 +519,7 @@ def asked(benchmark, monkeypatch):
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
 def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
     root = os.path.dirname(os.path.dirname(__file__))
+    assert asked(place, "--budget=quick", "--data_dir=/x/zoo,/x/farm").domain == asked(place, "--data_dir=/x/zoo,/x/farm").domain == ("zoo", "farm")
     quick = asked(place, "--budget=quick")
     assert quick == asked(place, f"--flagfile={root}/flags/table_quick.flags") != asked(place)
     assert (quick.image_size, quick.rounds, quick.measure_skill, quick.domain) == (32, 1, False, DOMAINS)

@@ -108,7 +108,10 @@ def _base() -> Optional[Config]:
             f"Expected --budget beside --table or --suite=few_labels. Received: budget={FLAGS.budget} and suite={FLAGS.suite}; "
             "leave it out, or give a --flagfile."
         )
-    return _quick_settings() if FLAGS.budget == "quick" else None
+    if FLAGS.budget != "quick":
+        return None
+    quick, named = _quick_settings(), config_lib.folder_names(FLAGS.data_dir)
+    return dataclasses.replace(quick, domain=named) if named else quick
 
 
 def _quick_settings() -> Config:

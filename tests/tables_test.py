@@ -78,6 +78,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr(pipeline, "run", run)
     monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds")
     return made
 
 
@@ -295,6 +296,13 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, small):
         json.dump({**stored, "labels": "others"}, file)
     with pytest.raises(UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"):
         _runs(tmp_path, table_runs.config).result("sun", 0)
+
+
+def test_a_table_of_other_data_is_refused(runs, tmp_path, monkeypatch):
+    _run(tmp_path, ["awa-sun"])
+    monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds now")
+    with pytest.raises(UserError, match="Expected the data of awa with which the table in .*table3 was begun. Received: others; restore them"):
+        _run(tmp_path, ["awa-sun"])
 
 
 def test_attributes_that_are_left_out_go_to_their_domains():

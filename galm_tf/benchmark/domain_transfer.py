@@ -116,7 +116,7 @@ def run_scenarios(
     Returns:
       Columns scenario, target, method, split, positives, val_mauc, test_mauc, num_attributes_tested, matched, gate, seconds.
     """
-    cells = Cells(os.path.join(runs.out, name), {**runs.config.to_json(), "vary": runs.vary})
+    cells = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
     for number, scenario, count in itertools.product(numbers, chosen, positives):
         shown = scenario.name if not count else f"{scenario.name}, {count} positives"

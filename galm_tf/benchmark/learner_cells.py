@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -26,7 +25,6 @@ from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.table_runs import SOURCE_SETTINGS, TableRuns
-from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 
 IMAGES = "images"  # what learners see that make their own features
@@ -70,7 +68,7 @@ class LearnerCells:
         self._number: Optional[int] = None
         self._prepared: dict[str, pipeline.Prepared] = {}
         self._made: dict[tuple[str, str, str], tuple[np.ndarray, str]] = {}
-        self._digests: dict[str, str] = {}  # by domain or path
+        self._digests: dict[str, str] = {}  # by path
 
     def row(self, name: str, target: str, number: int, sources: Sequence[str] = ()) -> Mapping[str, Any]:
         """What `learners.run_one` says of a learner, or of ridge regression, on a domain."""
@@ -93,19 +91,11 @@ class LearnerCells:
         source_config = self._runs.subset(sources).to_json() if sources else {}
         data = {f"source_{k}": source_config[k] for k in ("domain", "data_dir", "layout") if sources}
         for domain in (target, *sources):
-            data[f"{CONTENT}data of {domain}"] = self._content(domain)
+            data[f"{CONTENT}data of {domain}"] = self._runs.content(domain)
             if kind != IMAGES:
                 files = [self._features[domain].features_file, self._features[domain].vgg16_weights]
                 data[f"{CONTENT}features of {domain}"] = [self._digest(os.path.expanduser(path)) for path in files if path]
         return {**config, **data, "features": features}
-
-    def _content(self, domain: str) -> str:
-        """A digest of a domain's images and labels, whatever their split."""
-        if domain not in self._digests:
-            loaded = load_domains(self._runs.subset((domain,)))
-            value = hashlib.sha256(json.dumps(pipeline.data_digests(loaded)).encode() + loaded.targets.tobytes())
-            self._digests[domain] = value.hexdigest()
-        return self._digests[domain]
 
     def _digest(self, path: str) -> str:
         """Of a file of features or weights; of one that is not there, which will be told when it is read, "none"."""

@@ -35,7 +35,7 @@ def run_semantic(
     Returns:
       Columns scenario (the domain), method, split, other_networks (see `LearnerCells`), test_mauc, num_attributes_tested, seconds and what else a row has.
     """
-    kept = Cells(os.path.join(runs.out, name), {**runs.config.to_json(), "vary": runs.vary})
+    kept = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
     for number in numbers:
         for domain in runs.config.domain:

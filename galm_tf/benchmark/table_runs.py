@@ -11,13 +11,17 @@ and `transfer` refuses a source that has seen one.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, Optional
 
 from galm_tf import pipeline
+from galm_tf.begun import CONTENT
 from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.config import Config
+from galm_tf.domains import load_domains
 from galm_tf.run_folder import read_config
 
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # without a source no number depends on them
@@ -35,6 +39,20 @@ class TableRuns:
     def __init__(self, config: Config, vary: str, out: str) -> None:
         self.config, self.vary, self.out = config, vary, out
         self._looked_at: set[str] = set()  # finished runs whose data are as they were
+        self._contents: dict[str, str] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """What a table's cells have in common: settings, and what the data hold."""
+        contents = {f"{CONTENT}data of {domain}": self.content(domain) for domain in self.config.domain}
+        return {**self.config.to_json(), "vary": self.vary, **contents}
+
+    def content(self, domain: str) -> str:
+        """A digest of a domain's images and labels, whatever their split."""
+        if domain not in self._contents:
+            loaded = load_domains(self.subset((domain,)))
+            value = hashlib.sha256(json.dumps(pipeline.data_digests(loaded)).encode() + loaded.targets.tobytes())
+            self._contents[domain] = value.hexdigest()
+        return self._contents[domain]
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:
         """The settings of a run on some of the domains, with all their labels; of a repetition where one is named."""

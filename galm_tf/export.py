@@ -62,8 +62,7 @@ class ServingModule(tf.Module):
         assert len(attributes) == len(thresholds) == len(margin_offsets), (len(thresholds), len(margin_offsets))
         self._network, self._image_size, self._base = network, image_size, base
         self._offsets = tf.constant(margin_offsets, tf.float32)
-        self._thresholds = tf.constant(np.where(np.isnan(thresholds), DEFAULT_THRESHOLD, thresholds), tf.float32)
-        self._chosen = tf.constant(thresholds, tf.float32)
+        self._thresholds = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
         before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
         self._before = tf.constant([np.nan if t is None else t for t in before["thresholds"]], tf.float32)
@@ -84,8 +83,8 @@ class ServingModule(tf.Module):
         probability = tf.sigmoid(margins - self._offsets)
         outputs = {
             "probability": probability,
-            "decision": probability >= self._thresholds,
-            "threshold": self._chosen,
+            "decision": probability >= tf.where(tf.math.is_nan(self._thresholds), DEFAULT_THRESHOLD, self._thresholds),
+            "threshold": self._thresholds,
             "attribute": self._attributes,
         }
         if self._base is None:

@@ -244,7 +244,7 @@ class Conv4(GatedSkips):
         projections, biases = self.projections(ids, columns(gates, "conv1_conv4", 2)), rows(self.parameters["bias"], ids)
         for k, group in zip(search_space.KERNELS, (slice(None, num_small), slice(num_small, None))):
             towers = tf.shape(ids[group])[0]
-            kernel = _wide_kernel(self.parameters[f"kernel{k}"], ids[group])
+            kernel = _wide_kernel(rows(self.parameters[f"kernel{k}"], ids[group]))
             skip = tf.transpose(projections[group], [1, 0, 2])
             y = winograd.convolve(winograd.input_tiles(features, k), kernel)
             y += tf.matmul(skips, tf.reshape(skip, [1, sum(self.sources), towers * self.filters]))
@@ -266,16 +266,15 @@ def tiles_pay(side: int, towers: Optional[int] = None) -> bool:
     return many and winograd.fits(side) and _convolution_dtype.get() == tf.float32 and not tf.config.list_physical_devices("GPU")
 
 
-def _wide_kernel(stacked, ids: tf.Tensor) -> tf.Tensor:
-    """The kernels of several attributes side by side: [N, k, k, C, F], [S] -> [k, k, C, S * F]."""
-    kernel = tf.transpose(rows(stacked, ids), [1, 2, 3, 0, 4])
-    k, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), int(kernel.shape[4])
-    return tf.reshape(kernel, [k, k, channels, filters * tf.shape(ids)[0]])
+def _wide_kernel(kernels: tf.Tensor) -> tf.Tensor:
+    """The kernels of several attributes side by side: [S, k, k, C, F] -> [k, k, C, S * F]."""
+    _, k, _, channels, filters = kernels.shape
+    return tf.reshape(tf.transpose(kernels, [1, 2, 3, 0, 4]), [k, k, channels, filters * tf.shape(kernels)[0]])
 
 
 def _wide_conv(features: tf.Tensor, stacked, ids: tf.Tensor) -> tf.Tensor:
     """One convolution for several attributes: [B, h, h, C], [N, k, k, C, F], [S] -> [B, h, h, S * F]."""
-    kernel = _wide_kernel(stacked, ids)
+    kernel = _wide_kernel(rows(stacked, ids))
     # TensorFlow refuses a convolution without output channels, so a group may not simply be empty.
     return tf.cond(
         tf.size(ids) > 0,
@@ -313,8 +312,7 @@ class Conv5(GatedSkips):
     def _grouped(self, x, kernel, towers):
         x = tf.transpose(tf.reshape(x, [towers, -1, self.channels]), [1, 0, 2])
         x = tf.reshape(x, [-1, self.side, self.side, towers * self.channels])
-        kernel = tf.reshape(tf.transpose(kernel, [1, 2, 3, 0, 4]), [*kernel.shape[1:4], towers * self.filters])
-        y = tf.nn.conv2d(x, kernel, 1, "SAME")
+        y = tf.nn.conv2d(x, _wide_kernel(kernel), 1, "SAME")
         return tf.transpose(tf.reshape(y, [-1, towers, self.filters]), [1, 0, 2])
 
     def _kernel(self, ids, chosen):

@@ -8,7 +8,9 @@ from typing import Any
 
 
 def from_home(value: Any) -> Any:
-    """Paths from ~ in full, alone or in a list; anything else as it is."""
+    """Paths from ~ in full, alone, in a list or in a dict; anything else as it is."""
+    if isinstance(value, dict):
+        return {key: from_home(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(from_home(one) for one in value)
     return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value) else value

@@ -13,7 +13,6 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import contextlib
 import dataclasses
-import difflib
 import glob
 import json
 import os
@@ -25,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from galm_tf import attribute_names
 from galm_tf.domains.files import list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
@@ -220,12 +220,12 @@ def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int
     """Columns of the names, with or without their domain; all where none is named."""
     columns = []
     for name in asked:
-        found = [i for i, known in enumerate(attributes) if name in (known, known.split("/", 1)[-1])]
+        found = attribute_names.places(name, attributes)
         if len(found) > 1:
             raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(attributes[i] for i in found)}.")
         if not found:
-            near = difflib.get_close_matches(name, [*attributes, *(known.split("/", 1)[-1] for known in attributes)], 1, 0.0)
-            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {near[0]}?")
+            (near,) = attribute_names.nearest(name, attributes)
+            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {near}?")
         columns += found
     return list(dict.fromkeys(columns)) or list(range(len(attributes)))
 

@@ -175,7 +175,7 @@ class RewardEngine:
         row5, head = (_row(layer, ids) for layer in (self._layer5, self._head))
         kernels, side = [row5[f"kernel{k}"] for k in search_space.KERNELS], self._layer5.side
         if layers.dense_pays(side):
-            kernels = [layers.position_matrix(kernel[None], side)[0] for kernel in kernels]
+            kernels = tf.stack([layers.position_matrix(kernel[None], side)[0] for kernel in kernels])
         skips5 = _skip_sums(self._sources5, row5, self._layer5.sources)
         return self._conv4(ids), (kernels, skips5, _row(self._norm5, ids), _head_matrices(head))
 
@@ -200,11 +200,11 @@ class RewardEngine:
             results.append(tf.reshape(margins_, [NUM_HEADS, -1, x.shape[-1]]))
         return tf.transpose(tf.concat(results, 1), [1, 0, 2])
 
-    def _conv5(self, x: tf.Tensor, kernels: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Conv-5 by either kernel size, without skips: [side² * C, m] -> [2, side² * F, m]."""
+    def _conv5(self, x: tf.Tensor, kernels) -> tf.Tensor:
+        """Conv-5 by either kernel size, without skips: [side² * C, m] -> [2, side² * F, m]; `kernels` as `_prefix` gives them."""
         side = self._layer5.side
         if layers.dense_pays(side):
-            return tf.matmul(tf.stack(kernels), x, transpose_a=True)
+            return tf.matmul(kernels, x, transpose_a=True)
         maps = tf.reshape(tf.transpose(x), [-1, side, side, self._layer5.channels])
         parts = [tf.reshape(layers.convolution(maps, kernel), [-1, side**2 * self._layer5.filters]) for kernel in kernels]
         return tf.transpose(tf.stack(parts), [0, 2, 1])

@@ -190,14 +190,8 @@ def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: st
 def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that differ and may change a number, as they are in theirs or meant there where it does not state them."""
     before = {k: theirs[k] if k in theirs else unstated(k) for k in ours if k not in FREE_SETTINGS}
-    return {k: value for k, value in before.items() if _expanded(value) != _expanded(ours[k])}
-
-
-def _expanded(value: Any) -> Any:
-    """A setting with its paths from ~ in full, as flags are now: earlier versions stored them as they were given."""
-    if isinstance(value, dict):
-        return {k: _expanded(v) for k, v in value.items()}
-    return from_home(value)
+    # Earlier versions stored paths from ~ as they were given.
+    return {k: value for k, value in before.items() if from_home(value) != from_home(ours[k])}
 
 
 def _expect_new(path: str) -> None:

@@ -221,6 +221,7 @@ def _several_domains(config: Config) -> None:
     if not FLAGS["domain"].present and not config.data_dir:
         config = dataclasses.replace(config, domain=GENERATED_NAMES)
     _expect_divisible(config)
+    _expect_read()
     if config.source_run or config.resume or config.run_dir:
         raise UserError(
             "Expected neither --source_run nor --run_dir nor --resume beside several runs, whose folders are made under "
@@ -253,16 +254,20 @@ def _several_domains(config: Config) -> None:
 
 
 def _expect_divisible(config: Config) -> None:
-    """Raises UserError for settings that cannot be divided among the runs of single domains, or that nothing would read."""
+    """Raises UserError for settings that cannot be divided among the runs of single domains."""
     if config.label_files or any("/" not in name for name in config.leave_out):
         raise UserError(
             "Expected no --label_files beside several runs, and names in --leave_out with their domain, as in sun/trees, so that each run has its "
             f"own. Received: label_files={','.join(config.label_files) or 'none'}, leave_out={','.join(config.leave_out) or 'none'}."
         )
-    unread = [flag for flag in ("methods",) if FLAGS.table != "2" and FLAGS[flag].present] + ["quick"] * FLAGS.quick
-    if unread:
-        repair = {"methods": "the method is that of --method", "quick": "give --budget=quick"}[unread[0]]
-        raise UserError(f"Expected flags of the table or suite. Received: --{unread[0]}, which it does not read; leave it out: {repair}.")
+
+
+def _expect_read() -> None:
+    """Raises UserError for flags of other suites, which a table would pass over."""
+    unread = {"methods": FLAGS.table != "2" and FLAGS["methods"].present, "quick": FLAGS.quick}
+    instead = {"methods": "the method is that of --method", "quick": "give --budget=quick"}
+    for flag in (flag for flag, given_ in unread.items() if given_):
+        raise UserError(f"Expected flags of the table or suite. Received: --{flag}, which it does not read; leave it out: {instead[flag]}.")
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:

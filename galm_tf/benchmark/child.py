@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 
 import keras_tuner
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import evaluate, search_space
+from galm_tf import attribute_names, evaluate, search_space
 from galm_tf.augment import Augment
 from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
 from galm_tf.config import Config
@@ -66,9 +65,9 @@ class AttributeData:
 def attribute_number(prepared: Prepared, name: str) -> int:
     """Column of an attribute, by its name with or without the domain's."""
     names = prepared.domain.attributes
-    found = [i for i, known in enumerate(names) if name in (known, known.split("/", 1)[-1])]
+    found = attribute_names.places(name, names)
     if len(found) != 1:
-        near = difflib.get_close_matches(name, [*names, *(known.split("/", 1)[-1] for known in names)], 3, 0.0)
+        near = attribute_names.nearest(name, names, 3)
         raise UserError(
             f"Expected --attributes to name searched attributes of {prepared.domain.name}. Received: {name}, which is "
             f"{'none' if not found else 'several'} of these; nearest: {', '.join(near)}."

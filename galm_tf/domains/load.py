@@ -10,6 +10,7 @@ from typing import Sequence
 
 import numpy as np
 
+from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains import apay, awa, build, files, generated, label_file, splits_file, sun, table
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
@@ -47,15 +48,14 @@ def load_domains(config: Config) -> Domain:
 
 def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
     """The domain without some of its attributes, each named in full or as it is called in its domain."""
-    short = [name.split("/", 1)[1] for name in domain.attributes]
+    kept = np.ones(len(domain.attributes), bool)
     for name in left_out:
-        if name not in (*domain.attributes, *short):
-            near = difflib.get_close_matches(name, (*short, *domain.attributes), 1, 0.0)
-            raise UserError(
-                f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near[0]}."
-            )
-    kept = [not {full, name} & set(left_out) for full, name in zip(domain.attributes, short)]
-    if not any(kept):
+        found = attribute_names.places(name, domain.attributes)
+        if not found:
+            (near,) = attribute_names.nearest(name, domain.attributes)
+            raise UserError(f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near}.")
+        kept[found] = False
+    if not kept.any():
         raise UserError(
             f"Expected --leave_out to leave an attribute. Received: all {len(kept)} of {domain.name}; name fewer."
         )

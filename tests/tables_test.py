@@ -20,7 +20,7 @@ from galm_tf.benchmark import domain_transfer, learner_data, learners, paper_fig
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.learner_cells import LearnerCells, has_learners
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
-from galm_tf.benchmark.table_runs import TableRuns
+from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
@@ -89,10 +89,10 @@ def _runs(out, config=CONFIG):
     return TableRuns(config, "split_seed", str(out))
 
 
-def _run(out, names=(), positives=(0,), config=CONFIG, numbers=(0,)):
-    chosen = domain_transfer.choose(DOMAINS, names, few=positives != (0,))
-    name = "table3" if positives == (0,) else "few_labels"
-    return domain_transfer.run_scenarios(_runs(out, config), name, chosen, positives, numbers)
+def _run(out, names=(), limits=(WHOLE,), config=CONFIG, numbers=(0,)):
+    chosen = domain_transfer.choose(DOMAINS, names, few=limits != (WHOLE,))
+    name = "table3" if limits == (WHOLE,) else "few"
+    return domain_transfer.run_scenarios(_runs(out, config), name, chosen, limits, numbers)
 
 
 def test_seven_source_runs_serve_twelve_scenarios(runs, tmp_path):
@@ -149,7 +149,7 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
     assert table["method"].tolist() == ["galm", "random", "ridge"] * 3
     assert [(c.method, c.domain[0]) for c in runs[made:]] == [("random", "awa"), ("galm", "apay"), ("random", "apay"), ("random", "sun")]
     made = len(runs)
-    _run(tmp_path, ["awa+apay-sun"], positives=(5,))
+    _run(tmp_path, ["awa+apay-sun"], limits=(Less(5),))
     assert [(c.train_positives, bool(c.source_run)) for c in runs[made:]] == [(5, False), (5, True)]
     with pytest.raises(UserError, match="settings of the run in .*galm-awa-split_seed0. Received: seed=7 now, 0 in the run"):
         _runs(tmp_path, dataclasses.replace(CONFIG, seed=7)).result("awa", 0)
@@ -167,13 +167,25 @@ def _no_learners():
 
 
 def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
-    table = _run(tmp_path, ["awa+apay-sun"], positives=(5, 20))
+    table = _run(tmp_path, ["awa+apay-sun"], limits=(Less(5), Less(20)))
     assert table["scenario"].unique().tolist() == ["awa+apay-sun, 5 positives", "awa+apay-sun, 20 positives"]
     assert [c.train_positives for c in runs if len(c.domain) == 2] == [0]
     assert sorted(c.train_positives for c in runs if c.domain == ("sun",)) == [5, 5, 20, 20]
     figure = domain_transfer.draw_curve(table)
     drawn = {c.get_label(): c[0].get_xydata().tolist() for c in figure.axes[0].containers}
     assert drawn == {ALONE: [[5, 0.6], [20, 0.6]], TRANSFERRED: [[5, pytest.approx(0.65)], [20, pytest.approx(0.65)]]}
+
+
+def test_few_steps_are_few_in_the_target_alone(runs, tmp_path):
+    config = dataclasses.replace(CONFIG, rounds=1, supernet_steps=0, adapt_steps=2)
+    table = _run(tmp_path, ["awa+apay-sun"], limits=(WHOLE, Less(divisor=4)), config=config)
+    assert table["method"].tolist() == [ALONE, TRANSFERRED, f"{ALONE}, steps / 4", f"{TRANSFERRED}, steps / 4"]
+    assert table["scenario"].unique().tolist() == ["awa+apay-sun"] and table["divisor"].tolist() == [1, 1, 4, 4]
+    steps = [(c.warmup_steps, c.supernet_steps, c.controller_steps, c.adapt_steps, c.finetune_steps) for c in runs]
+    whole, fewer = (300, 0, 1000, 2, 480), (75, 0, 250, 1, 120)  # never none of a phase that there is
+    assert steps == [whole, whole, whole, fewer, fewer]
+    assert runs[-1].source_run == runs[2].source_run and [c.rounds for c in runs] == [1] * 5
+    assert {"galm-sun-d4-split_seed0", "galm-sun-from-awa+apay-d4-split_seed0"} < set(os.listdir(tmp_path / "runs"))
 
 
 def _planted():
@@ -334,7 +346,7 @@ def test_learners_take_part_where_they_are_asked_for():
     assert not has_learners("3", **{**named, "named": False, "features": "pixels"})
     assert not has_learners(None, **{**named, "named": False, "features": "pixels", "train_positives": 5})
     for changed, table, text in (
-        ({}, None, "Received: learners=dap,ft and suite=few_labels; leave one out"),
+        ({}, None, "no --learners in a suite of runs.*Received: learners=dap,ft; leave it out, or give --table=3"),
         ({"train_positives": 5}, "3", "Received: learners=dap,ft and train_positives=5; leave one out"),
         ({"named": False}, "3", "--learners beside --features. Received: features=trunk and no learners; name some"),
     ):
@@ -478,15 +490,17 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--table=3 --cells=awa-sun,awa-sun", "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out"),
         ("--suite=few_labels --positives=5,05", "Expected --positives to name each once. Received: positives=5,5; leave out"),
         ("--suite=few_labels --positives=", "Expected --positives to be whole numbers from 1. Received: positives=none;"),
+        ("--suite=few_steps --divisors=4,0.5", "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5;"),
+        ("--suite=few_steps --learners=dap", "Received: learners=dap; leave it out, or give --table=3."),
         ("--suite=methods --methods=galm,galm", "Expected --methods to name each once. Received: methods=galm,galm; leave out"),
         ("--suite=methods --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
         ("--suite=methods --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
         ("--suite=derived --methods=random,random", "Expected --methods to name each once. Received: methods=random,random"),
         ("--table=2 --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
-        ("--table=2 --cells=awa-sun", "Expected --cells beside --table=3 or --suite=few_labels. Received: cells=awa-sun and table=2"),
+        ("--table=2 --cells=awa-sun", "--cells beside --table=3, --suite=few_labels or --suite=few_steps. Received: cells=awa-sun and table=2"),
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
-        ("--suite=nas --budget=quick", "--budget beside --table or --suite=few_labels. Received: budget=quick and suite=nas; leave"),
+        ("--suite=nas --budget=quick", "--budget beside --table, --suite=few_labels or --suite=few_steps. Received: budget=quick and suite=nas; leave"),
         ("--suite=ranking --splits=3,4", "neither --splits nor --vary in suite ranking.*Received: splits=3,4, vary=none;"),
         ("--suite=choosing --vary=seed", "Expected class-disjoint splits in suite choosing.*Received: vary=seed;"),
         ("--suite=derived --vary=seed", "Expected class-disjoint splits in suite derived"),

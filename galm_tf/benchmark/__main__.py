@@ -12,10 +12,11 @@
     python -m galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale,hap,umf,mdg,amt,fmt,ft,afs --features=trunk
     python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file --features_file=F,G,H
     python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100 --budget=quick
+    python -m galm_tf.benchmark --suite=few_steps --cells=awa+apay-sun --divisors=1,4 --budget=quick
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out; a table,
-few_labels and nas have a folder there, in which a killed command goes on; tables and few_labels share the runs in its
-folder runs and the learners' figures in its folder learners. Without --domain these take the three generated domains.
+few_labels, few_steps and nas have a folder there, in which a killed command goes on; all of them but nas share the runs in
+its folder runs and the learners' figures in its folder learners. Without --domain these take the three generated domains.
 With --budget=quick they have the settings of flags/table_quick.flags where a flag is not given.
 """
 
@@ -38,7 +39,7 @@ from galm_tf.benchmark import (
     paper_figures, paper_table, peers_suite, policy, ranking, reward_speed, scaling, semantic, step_speed, timing, transfer_table,
 )
 from galm_tf.begun import expect_writable
-from galm_tf.benchmark.table_runs import TableRuns
+from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.config import Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
 from galm_tf.errors import UserError
@@ -54,6 +55,7 @@ _SPEED = {
 }
 _REPEATS, _QUICK_REPEATS = 7, 3
 _QUICK_FLAGS = os.path.join("flags", "table_quick.flags")
+_FEW = ("few_labels", "few_steps")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -63,7 +65,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
     flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suites peers and nas: a suite in about a minute.")
-    flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables and few_labels: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
+    flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables, few_labels and few_steps: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (with --quick but enas_each, a search per attribute), and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
     flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
@@ -72,7 +74,7 @@ def define_flags() -> None:
     flags.DEFINE_string("vgg16_weights", "", "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.")
     flags.DEFINE_integer("repeats", 5, "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.", lower_bound=1)
     flags.DEFINE_list("splits", [], "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.")
-    flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels and nas).")
+    flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels, few_steps and nas).")
     flags.DEFINE_list("reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
     flags.DEFINE_multi_enum("settings", ["default", "paper"], list(policy.SETTINGS), "Suite policy: settings of the controller; may be repeated.")
     flags.DEFINE_integer("num_architectures", 40, "Suite ranking: architectures that are trained alone.", lower_bound=3, upper_bound=NUM_DISTINCT)
@@ -82,9 +84,10 @@ def define_flags() -> None:
     flags.DEFINE_integer("trials", 12, "Suites peers and nas: children that each peer trains per attribute.", lower_bound=1)
     flags.DEFINE_integer("epochs", 8, "Suites peers and nas: epochs of a child.", lower_bound=1)
     flags.DEFINE_bool("finetune_last", False, "Suite nas: also fine-tune the networks that each method chose last, as suite derived does.")
-    flags.DEFINE_list("cells", [], "Table 3 and few_labels: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; few_labels: from all other domains.")
+    flags.DEFINE_list("cells", [], "Table 3, few_labels and few_steps: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; suites: from all other domains.")
     flags.DEFINE_list("size_penalties", [], "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.")
     flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
+    flags.DEFINE_list("divisors", ["1", "4"], "Suite few_steps: the steps of each phase of the target's run are divided by these; 1, which all are compared with, is always there.")
 
 
 def main(arguments: list[str]) -> None:
@@ -103,9 +106,9 @@ def main(arguments: list[str]) -> None:
 
 def _base() -> Optional[Config]:
     """The settings of --budget, where a flag is not given; None for the defaults."""
-    if FLAGS.budget and not FLAGS.table and FLAGS.suite != "few_labels":
+    if FLAGS.budget and not FLAGS.table and FLAGS.suite not in _FEW:
         raise UserError(
-            f"Expected --budget beside --table or --suite=few_labels. Received: budget={FLAGS.budget} and suite={FLAGS.suite}; "
+            f"Expected --budget beside --table, --suite=few_labels or --suite=few_steps. Received: budget={FLAGS.budget} and suite={FLAGS.suite}; "
             "leave it out, or give a --flagfile."
         )
     if FLAGS.budget != "quick":
@@ -217,7 +220,7 @@ def _numbers(repeats: int) -> list[int]:
 
 
 def _several_domains(config: Config) -> None:
-    """The tables and the suite that take several domains."""
+    """The tables and the suites that take several domains."""
     if not FLAGS["domain"].present and not config.data_dir:
         config = dataclasses.replace(config, domain=GENERATED_NAMES)
     _expect_divisible(config)
@@ -230,7 +233,7 @@ def _several_domains(config: Config) -> None:
         )
     if FLAGS.table == "2":
         if FLAGS.cells:
-            raise UserError(f"Expected --cells beside --table=3 or --suite=few_labels. Received: cells={','.join(FLAGS.cells)} and table=2; leave it out.")
+            raise UserError(f"Expected --cells beside --table=3, --suite=few_labels or --suite=few_steps. Received: cells={','.join(FLAGS.cells)} and table=2; leave it out.")
         given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
     name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
     runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), _numbers(FLAGS.repeats), os.path.join(FLAGS.out, name)
@@ -239,15 +242,15 @@ def _several_domains(config: Config) -> None:
         table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
         notes.insert(0, f"learners see {'; '.join(table['features'].dropna().unique())}")
         return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
-    chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite == "few_labels")
-    positives = _positives() if FLAGS.suite == "few_labels" else [config.train_positives]
-    table = domain_transfer.run_scenarios(runs, name, chosen, positives, numbers)
+    chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite in _FEW)
+    limits = _limits(config)
+    table = domain_transfer.run_scenarios(runs, name, chosen, limits, numbers)
     if cells is not None:
         learned = domain_transfer.run_learners(cells, FLAGS.learners, chosen, numbers)
         table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
         return transfer_table.write(table, name, out, notes, domain_transfer.paper_of_methods(chosen), runs.vary)
     figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
-    paper = {} if any(positives) else {k: v for scenario in chosen for k, v in scenario.paper.items()}
+    paper = {} if any(less.positives for less in limits) else {k: v for scenario in chosen for k, v in scenario.paper.items()}
     return paper_table.write(
         table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary
     )
@@ -279,8 +282,12 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 
 
-def _positives() -> list[int]:
-    return given.whole_numbers("positives", FLAGS.positives or [""], 1)
+def _limits(config: Config) -> list[Less]:
+    """What the targets of a table or suite have less of."""
+    if FLAGS.suite == "few_labels":
+        return [Less(positives=count) for count in given.whole_numbers("positives", FLAGS.positives or [""], 1)]
+    divisors = given.whole_numbers("divisors", FLAGS.divisors or [""], 1) if FLAGS.suite == "few_steps" else []
+    return [Less(config.train_positives, divisor) for divisor in dict.fromkeys([1, *divisors])]
 
 
 def _notes(config: Config, vary: str, count: int) -> list[str]:
@@ -288,7 +295,7 @@ def _notes(config: Config, vary: str, count: int) -> list[str]:
     kind = "official split" if vary == "split_seed" and FLAGS.splits == ["-1"] else "class-disjoint split" if vary == "split_seed" else "seed"
     kind += "s" * (count > 1)
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
-    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" or FLAGS.suite == "few_labels" else [])]
+    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" or FLAGS.suite in _FEW else [])]
 
 
 _SUITES = {
@@ -302,6 +309,7 @@ _SUITES = {
     "peers": _run_peers,
     "nas": _run_nas,
     "few_labels": _several_domains,
+    "few_steps": _several_domains,
 }
 
 if __name__ == "__main__":

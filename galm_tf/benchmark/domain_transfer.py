@@ -1,4 +1,4 @@
-"""Table 3 and the few-label curve: a target domain with and without source domains (paper §4.4; DESIGN §2).
+"""Table 3, the few-label curve and few steps: a target domain with and without source domains (paper §4.4; DESIGN §2).
 
 A scenario has source domains, searched jointly, and a target domain, searched
 and fine-tuned on its own training classes and tested on its unseen ones. The
@@ -27,7 +27,7 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.paper_table import summarise
-from galm_tf.benchmark.table_runs import TableRuns
+from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
 
@@ -73,7 +73,7 @@ def scenarios(domains: Sequence[str]) -> list[Scenario]:
 
 
 def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scenario]:
-    """The named scenarios, all of the table without names; with few labels those whose sources leave out the target.
+    """The named scenarios, all of the table without names; with few labels or steps those whose sources leave out the target.
 
     Raises:
       UserError: fewer than two domains, or an unknown or repeated name.
@@ -102,7 +102,7 @@ def paper_of_methods(chosen: Sequence[Scenario]) -> dict[tuple[str, str], float]
 
 
 def run_scenarios(
-    runs: TableRuns, name: str, chosen: Sequence[Scenario], positives: Sequence[int], numbers: Sequence[int]
+    runs: TableRuns, name: str, chosen: Sequence[Scenario], limits: Sequence[Less], numbers: Sequence[int]
 ) -> pd.DataFrame:
     """Test mAUC of every scenario with and without its sources.
 
@@ -110,28 +110,30 @@ def run_scenarios(
       runs: all domains and the settings of every run.
       name: of the table, a folder of `runs.out` in which a repeated command goes on.
       chosen: scenarios.
-      positives: known positives of a target attribute; 0 for all. Sources know all.
+      limits: what the target has less of, each a line of a scenario's where it is labels, a method's where it is steps.
       numbers: the splits or seeds.
 
     Returns:
-      Columns scenario, target, method, split, positives, val_mauc, test_mauc, num_attributes_tested, matched, gate, seconds.
+      Columns scenario, target, method, split, positives, divisor, val_mauc, test_mauc, num_attributes_tested, matched, gate, seconds.
     """
     cells = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
-    for number, scenario, count in itertools.product(numbers, chosen, positives):
-        shown = scenario.name if not count else f"{scenario.name}, {count} positives"
+    for number, scenario, less in itertools.product(numbers, chosen, limits):
+        line = scenario.name + (f", {less.positives} positives" if less.positives else "")
         for method, sources in ((ALONE, ()), (TRANSFERRED, scenario.sources)):
-            row = {"scenario": shown, "target": scenario.target, "method": method, "split": number, "positives": count}
-            rows.append({**row, **_row(cells, runs, scenario.target, number, sources, count)})
+            row = {"scenario": line, "target": scenario.target, "method": method + _of_steps(less), "split": number}
+            rows.append({**row, **dataclasses.asdict(less), **_row(cells, runs, scenario.target, number, sources, less)})
     return pd.DataFrame(rows)
 
 
-def _row(
-    cells: Cells, runs: TableRuns, target: str, number: int, sources: Sequence[str], positives: int
-) -> Mapping[str, Any]:
+def _of_steps(less: Less) -> str:
+    return f", steps / {less.divisor}" if less.divisor > 1 else ""
+
+
+def _row(cells: Cells, runs: TableRuns, target: str, number: int, sources: Sequence[str], less: Less) -> Mapping[str, Any]:
     """The figures of one run, kept as a cell."""
-    name = target + (f"-from-{'+'.join(sources)}" if sources else "") + (f"-p{positives}" if positives else "")
-    return cells.get(f"{name}-{runs.vary}{number}", lambda: figures(runs.result(target, number, sources, positives)))
+    name = target + (f"-from-{'+'.join(sources)}" if sources else "") + less.suffix
+    return cells.get(f"{name}-{runs.vary}{number}", lambda: figures(runs.result(target, number, sources, less)))
 
 
 def run_learners(cells: LearnerCells, learners: Sequence[str], chosen: Sequence[Scenario], numbers: Sequence[int]) -> pd.DataFrame:

@@ -37,18 +37,23 @@ def has_learners(
     """Whether attribute learners take part: always in Table 2, in Table 3 where they are named.
 
     Args:
-      table: 2 or 3; None for few_labels.
+      table: 2 or 3; None for a suite.
       named: whether --learners was given.
       learners: its value.
       train_positives: of the settings.
       features: of --features.
 
     Raises:
-      UserError: learners where labels shall be few, or features without a learner to see them.
+      UserError: learners in a suite or where labels shall be few, or features without a learner to see them.
     """
     wanted = named or table == "2"
+    if wanted and not table:
+        raise UserError(
+            "Expected no --learners in a suite of runs with and without sources, whose labels or steps are few. Received: "
+            f"learners={','.join(learners)}; leave it out, or give --table=3."
+        )
     if wanted:
-        learners_lib.expect_all_labels(learners, train_positives, "" if table else "few_labels")
+        learners_lib.expect_all_labels(learners, train_positives)
     if not wanted and features != learner_data.PIXELS:
         repair = "name some" if table else "leave --features out"
         raise UserError(f"Expected --learners beside --features. Received: features={features} and no learners; {repair}.")

@@ -73,13 +73,12 @@ def check(learners: Sequence[str]) -> None:
     expect_names("learners", learners, LEARNERS)
 
 
-def expect_all_labels(learners: Sequence[str], train_positives: int, suite: str = "") -> None:
-    """Raises UserError where labels shall be few, by --train_positives or by the suite: learners see those of validation."""
-    few = f"suite={suite}" if suite else f"train_positives={train_positives}" if train_positives else ""
-    if few:
+def expect_all_labels(learners: Sequence[str], train_positives: int) -> None:
+    """Raises UserError where labels shall be few: learners see those of validation."""
+    if train_positives:
         raise UserError(
-            f"Expected all labels where attribute learners take part. Received: learners={','.join(learners)} and {few}; "
-            "leave one out."
+            f"Expected all labels where attribute learners take part. Received: learners={','.join(learners)} and "
+            f"train_positives={train_positives}; leave one out."
         )
 
 

@@ -1,6 +1,6 @@
-"""The runs of search methods in one --out, which Tables 2 and 3 and few_labels share: each made once, read afterwards.
+"""The runs of search methods in one --out, which Tables 2 and 3, few_labels and few_steps share: each made once, read afterwards.
 
-A run's folder is OUT/runs/METHOD-DOMAINS[-from-SOURCES][-pPOSITIVES]-VARYn, such as
+A run's folder is OUT/runs/METHOD-DOMAINS[-from-SOURCES][-pPOSITIVES][-dDIVISOR]-VARYn, such as
 galm-sun-split_seed0 or galm-sun-from-awa+apay-split_seed0. Source runs on several
 domains are searched jointly. One that holds all domains, and so its target's too,
 is not fine-tuned, because that would train on the images that the target
@@ -25,6 +25,33 @@ from galm_tf.domains import load_domains
 from galm_tf.run_folder import read_config
 
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # without a source no number depends on them
+_STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Less:
+    """What a target's run is given less of than the settings say; its sources have all.
+
+    Attributes:
+      positives: known positives of each attribute; 0 for all.
+      divisor: of the steps of every phase; none falls below one.
+    """
+
+    positives: int = 0
+    divisor: int = 1
+
+    @property
+    def suffix(self) -> str:
+        """In the names of folders and cells; empty where nothing is less."""
+        return f"-p{self.positives}" * bool(self.positives) + f"-d{self.divisor}" * (self.divisor > 1)
+
+    def of(self, config: Config) -> Config:
+        """The settings with less."""
+        steps = {name: max(1, round(count / self.divisor)) if (count := getattr(config, name)) else 0 for name in _STEPS}
+        return dataclasses.replace(config, train_positives=self.positives, **steps)
+
+
+WHOLE = Less()
 
 
 class TableRuns:
@@ -63,15 +90,15 @@ class TableRuns:
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
 
     def path(
-        self, domains: Sequence[str], number: int, sources: Sequence[str] = (), positives: int = 0, method: str = ""
+        self, domains: Sequence[str], number: int, sources: Sequence[str] = (), less: Less = WHOLE, method: str = ""
     ) -> str:
         """The folder of a run."""
         name = f"{method or self.config.method}-{'+'.join(domains)}"
-        name += (f"-from-{'+'.join(sources)}" if sources else "") + (f"-p{positives}" if positives else "")
+        name += (f"-from-{'+'.join(sources)}" if sources else "") + less.suffix
         return os.path.join(self.out, "runs", f"{name}-{self.vary}{number}")
 
     def result(
-        self, target: str, number: int, sources: Sequence[str] = (), positives: int = 0, method: str = ""
+        self, target: str, number: int, sources: Sequence[str] = (), less: Less = WHOLE, method: str = ""
     ) -> dict[str, Any]:
         """What result.json holds of a run on one domain; its source run is made first where it is not there yet.
 
@@ -79,14 +106,13 @@ class TableRuns:
           target: a domain.
           number: of the repetition.
           sources: domains to start from.
-          positives: known positives of an attribute; 0 for all. Sources know all.
+          less: what the target has less of.
           method: of --method; the settings' own when left out.
         """
         source_run = (self.source(sources, number),) if sources else ()
-        config = dataclasses.replace(
-            self.subset((target,), number), source_run=source_run, train_positives=positives, method=method or self.config.method
-        )
-        return self._search(config, self.path((target,), number, sources, positives, method))
+        config = less.of(self.subset((target,), number))
+        config = dataclasses.replace(config, source_run=source_run, method=method or self.config.method)
+        return self._search(config, self.path((target,), number, sources, less, method))
 
     def source(self, domains: Sequence[str], number: int) -> str:
         """The folder of the finished run on these domains from nothing; a single one's is that of `result`."""

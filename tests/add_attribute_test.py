@@ -21,9 +21,9 @@ from galm_tf.network_size import trunk_size
 from galm_tf.predict import Options, predict
 from galm_tf.progress import Progress
 from galm_tf.report.run_reading import read_run
-from galm_tf.report.single import single_page
 from galm_tf.run_folder import RunFolder, read_policy
 from galm_tf.search import Search
+from report_runs import page_of
 from small_domains import few_images
 
 TINY = dict(
@@ -323,7 +323,7 @@ def test_a_killed_addition_goes_on_where_it_was(small, longer):
 
 
 def test_the_report_reads_an_extended_run(extended):
-    page = single_page(read_run(extended[1]))
+    page = page_of(read_run(extended[1]))
     assert page.content["pictures"]["missing"] == "" and page.content["pictures"]["examples_missing"] == ""
     assert "treeless" in {row["name"] for row in page.content["attributes"]}
     assert not page.content["relations"]["missing"]
@@ -335,7 +335,7 @@ def test_the_policy_of_old_and_new_stands_in_one_file(source, extended, longer, 
         np.testing.assert_array_equal(new[name][:20], rows)
         np.testing.assert_allclose(new[name].sum(axis=1), np.ones(22), rtol=1e-5)
     assert not np.allclose(new["fc1_width"][20], new["fc1_width"][21])
-    confidence = single_page(read_run(extended[1])).content["confidence"]
+    confidence = page_of(read_run(extended[1])).content["confidence"]
     assert confidence["rows"] and not confidence["missing"]
     assert not os.path.exists(small / "A-plus-plus" / "policy.npz")  # by --method=random: no policy to join
 

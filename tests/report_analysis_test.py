@@ -12,6 +12,8 @@ from report_runs import SURE, policy
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.report import analysis, figures, single
+from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations, find_relations, of_embeddings, of_scores
+from galm_tf.report.run_data import Evidence, RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.search_space import Architecture
 
@@ -30,12 +32,16 @@ def planted(names=NAMES, angles=ANGLES, architectures=(READS_FC1, READS_FC2, REA
     return FinishedRun("run", Config(), result, (), "", policy(len(names)) if sure else None, vectors)
 
 
+ALIKE = of_embeddings(planted().vectors)
+RELATED = [Relations(SCORES, ALIKE, None), Relations(EMBEDDINGS, -ALIKE + 2 * np.eye(5), None)]
+
+
 def cosine(degrees: float) -> float:
     return float(np.cos(np.deg2rad(degrees)))
 
 
 def test_domain_correlation_by_hand():
-    table = analysis.domain_correlation(planted()).set_index(["figure", "target", "source"])
+    table = analysis.domain_correlation(planted(), ALIKE).set_index(["figure", "target", "source"])
     without, within = table.loc["5a"], table.loc["5b"]
     assert without["share"].to_dict() == {  # three is nearest to one and two, two to three, five to four
         ("a", "b"): 1, ("a", "c"): 0, ("b", "a"): 0.5, ("b", "c"): 0.5, ("c", "a"): 0, ("c", "b"): 1,
@@ -45,25 +51,25 @@ def test_domain_correlation_by_hand():
         ("c", "c"): 0,  # of one attribute, which is not its own neighbour
     }
     assert without.loc[("a", "b"), "chance"] == pytest.approx(2 / 3) and within.loc[("a", "a"), "chance"] == pytest.approx(1 / 4)
-    assert without.loc[("c", "b"), "mean_cosine"] == pytest.approx((cosine(121) + cosine(10)) / 2)
-    assert within.loc[("a", "a"), "mean_cosine"] == pytest.approx(cosine(20))  # of one and two, not of each with itself
+    assert without.loc[("c", "b"), "mean_correlation"] == pytest.approx((cosine(121) + cosine(10)) / 2)
+    assert within.loc[("a", "a"), "mean_correlation"] == pytest.approx(cosine(20))  # of one and two, not of each with itself
     for _, target in table.groupby(["figure", "target"]):
         assert target["share"].sum() == pytest.approx(1) and target["chance"].sum() == pytest.approx(1)
 
 
 def test_correlated_attributes_are_those_of_other_domains():
-    table = analysis.correlated_attributes(planted())
+    table = analysis.correlated_attributes(planted(), ALIKE)
     assert (table["domain"] != table["source"]).all()
     one = table[table["attribute"] == "a/one"].set_index(["source", "rank"])
     assert one["correlated"].to_dict() == {("b", 1): "b/three", ("b", 2): "b/four", ("c", 1): "c/five"}
-    assert one.loc[("b", 1), "cosine"] == pytest.approx(cosine(9)) and one.loc[("b", 2), "cosine"] == pytest.approx(-0.5)
+    assert one.loc[("b", 1), "correlation"] == pytest.approx(cosine(9)) and one.loc[("b", 2), "correlation"] == pytest.approx(-0.5)
 
 
 def test_a_single_domain_is_correlated_within():
     run = planted(names=("a/1", "a/2", "a/3", "a/4", "a/5"))
-    table = analysis.correlated_attributes(run)
+    table = analysis.correlated_attributes(run, ALIKE)
     assert list(table[table["attribute"] == "a/5"]["correlated"]) == ["a/4", "a/2", "a/3"]  # three at most, never itself
-    assert "fig5_domain_correlation" not in analysis.tables(run)
+    assert "fig5_domain_correlation" not in analysis.tables(run, RELATED)
 
 
 def test_table_4_counts_no_void_width():
@@ -81,13 +87,13 @@ def test_confidence_is_what_the_policy_says():
     assert sorted(table.loc["fc2_width"].index) == ["a/two", "b/three", "c/five"]
     assert table.loc[("fc2_width", "a/two"), "taken_probability"] == pytest.approx((1 - SURE) / 2)
     assert table.loc[("fc2_width", "a/two"), "uniform"] == pytest.approx(1 / 3)
-    assert "policy_confidence" not in analysis.tables(planted(sure=False))
+    assert "policy_confidence" not in analysis.tables(planted(sure=False), [])
 
 
 def test_clusters_find_planted_groups():
     rng = np.random.default_rng(0)
     centres = np.repeat(np.eye(3, 12), [5, 4, 6], axis=0)[rng.permutation(15)]
-    found = analysis.clusters(centres + 0.1 * rng.normal(size=(15, 12)))
+    found = analysis.clusters(of_embeddings(centres + 0.1 * rng.normal(size=(15, 12))))
     assert pd.crosstab(found.labels, centres.argmax(1)).gt(0).to_numpy().sum() == 3  # each group is one cluster
     assert found.silhouette > 0.6 and found.shown_share > 0.7
     assert list(dict.fromkeys(found.labels[found.order])) == [1, 2, 3]  # along the tree
@@ -98,12 +104,12 @@ def test_clusters_find_planted_groups():
 
 
 def test_random_embeddings_have_no_clusters():
-    assert analysis.clusters(np.random.default_rng(0).normal(size=(60, 50))).silhouette < 0.15
+    assert analysis.clusters(of_embeddings(np.random.default_rng(0).normal(size=(60, 50)))).silhouette < 0.15
 
 
 @pytest.mark.parametrize("vectors", [np.ones((4, 3)), np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])])
 def test_clusters_of_equal_embeddings(vectors):
-    found = analysis.clusters(vectors)
+    found = analysis.clusters(of_embeddings(vectors))
     assert np.isfinite(found.points).all() and np.isfinite(found.shown_share) and found.labels.min() == 1
 
 
@@ -113,7 +119,7 @@ def test_too_few_attributes_have_no_clusters():
 
 def test_map_and_tree_are_coloured_by_domain():
     run = planted()
-    found, names, of = analysis.clusters(run.vectors), list(NAMES), analysis.attribute_domains(run)
+    found, names, of = analysis.clusters(ALIKE), list(NAMES), analysis.attribute_domains(run)
     drawn = figures.attribute_map(found, names, of)
     assert [t["name"] for t in drawn["data"]] == ["a", "b", "c"] and len({t["role"] for t in drawn["data"]}) == 3
     leaves = figures.dendrogram(found, names, of)["data"][1:-1]
@@ -122,7 +128,7 @@ def test_map_and_tree_are_coloured_by_domain():
 
 def test_page_groups_table_5_by_domain():
     run = planted()
-    found = single._most_correlated(run, single.shown_names(run))
+    found = single._most_correlated(run, single.shown_names(run), ALIKE)
     assert found["sources"] == ["a", "b", "c"] and [d for d, _ in found["groups"]] == ["a", "b", "c"]
     assert found["groups"][2][1] == [("c/five", [[("two", pytest.approx(cosine(110))), ("one", pytest.approx(cosine(130)))],
                                                  [("four", pytest.approx(cosine(10))), ("three", pytest.approx(cosine(121)))], []])]
@@ -131,11 +137,60 @@ def test_page_groups_table_5_by_domain():
 
 def test_tables_are_written_whole(tmp_path):
     run = planted()
-    analysis.write_tables(run, str(tmp_path / "analysis"))
+    analysis.write_tables(run, RELATED, str(tmp_path / "analysis"))
     written = {name[: -len(".csv")]: pd.read_csv(tmp_path / "analysis" / name) for name in os.listdir(tmp_path / "analysis")}
-    assert written.keys() == analysis.tables(run).keys() and len(written) == 5
-    assert list(written["attribute_clusters"]["attribute"]) == list(NAMES)
-    pd.testing.assert_frame_equal(written["fig5_domain_correlation"], analysis.domain_correlation(run), rtol=1e-5)
+    assert written.keys() == analysis.tables(run, RELATED).keys() and len(written) == 5
+    assert list(written["attribute_clusters"]["attribute"]) == list(NAMES) * 2
+    of_basis = written["fig5_domain_correlation"].groupby("basis", sort=False)
+    assert list(of_basis.groups) == [SCORES, EMBEDDINGS]
+    got = of_basis.get_group(SCORES).drop(columns="basis")
+    pd.testing.assert_frame_equal(got, analysis.domain_correlation(run, ALIKE), rtol=1e-5)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Expected to be able to write tables into .*--out"):
-        analysis.write_tables(run, str(tmp_path / "file" / "analysis"))
+        analysis.write_tables(run, RELATED, str(tmp_path / "file" / "analysis"))
+
+
+def test_without_relations_or_with_few_attributes_tables_are_fewer():
+    run = planted()
+    assert sorted(analysis.tables(run, [])) == ["policy_confidence", "table4_choice_frequencies"]
+    two = planted(names=NAMES[:2], angles=ANGLES[:2])
+    assert "attribute_clusters" not in analysis.tables(two, [Relations(SCORES, np.eye(2), None)])
+
+
+def test_scores_relate_attributes_within_each_domain():
+    rng = np.random.default_rng(0)
+    cause, other = rng.normal(size=(2, 400))
+    domains = np.repeat([0, 1], 200)
+    shift = np.where(domains == 1, 50.0, 0.0)  # what tells the domains apart is no likeness of attributes
+    scores = np.stack([np.exp(cause), cause**3, other + shift, shift - other, np.full(400, 0.5)], axis=1)
+    found = of_scores(scores, domains)
+    wanted = np.eye(5)
+    wanted[0, 1] = wanted[1, 0] = 1  # ranks, whatever the scale
+    wanted[2, 3] = wanted[3, 2] = -1
+    np.testing.assert_allclose(found, wanted, atol=0.12)
+    assert found[0, 1] == pytest.approx(1) and (found[4, :4] == 0).all()
+    np.testing.assert_array_equal(of_scores(scores, np.append(np.zeros(398, int), [1, 1])), of_scores(scores[:398], np.zeros(398)))
+
+
+def _evidence(agree: bool) -> Evidence:
+    """Labels of 300 images in two domains, half of each tested; scores that follow them, or the wrong ones."""
+    rng = np.random.default_rng(1)
+    causes = rng.normal(size=(300, 3))
+    mix = rng.normal(size=(3, 12))
+    labels = (causes @ mix + 0.5 * rng.normal(size=(300, 12)) > 0).astype(np.float32)
+    seen = causes @ (mix if agree else mix[:, rng.permutation(12)])
+    domain = type("Domain", (), {"image_domains": np.repeat([0, 1], 150)})
+    split = type("Split", (), {"test": np.arange(0, 300, 2)})
+    scores = Scores(seen[::2], seen[::2] > 0, np.ones(12, bool))
+    return Evidence(RunData(domain, None, split, labels, labels), scores=scores)
+
+
+def test_agreement_with_labels_is_told():
+    names = tuple(f"{d}/{i}" for d in "ab" for i in range(6))
+    run = planted(names=names, angles=tuple(range(12)), architectures=(READS_FC1,) * 12)
+    by_scores, by_embeddings = find_relations(run, _evidence(agree=True))
+    assert (by_scores.basis, by_embeddings.basis) == (SCORES, EMBEDDINGS)
+    assert by_scores.agreement > 0.8 and abs(by_embeddings.agreement) < 0.5
+    assert abs(find_relations(run, _evidence(agree=False))[0].agreement) < 0.6
+    assert [(r.basis, r.agreement) for r in find_relations(run, Evidence(missing="no data"))] == [(EMBEDDINGS, None)]
+    assert find_relations(planted(names=NAMES[:1], angles=ANGLES[:1]), Evidence()) == []

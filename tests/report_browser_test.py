@@ -8,13 +8,12 @@ import pathlib
 import shutil
 
 import pytest
-from report_runs import NASTY, write_data, write_json, write_run
+from report_runs import NASTY, page_of, write_data, write_json, write_run
 
 from galm_tf.report import rivals
 from galm_tf.report.compare import compare_page
 from galm_tf.report.page import write_page
 from galm_tf.report.run_reading import read_run
-from galm_tf.report.single import single_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (requirements-dev.txt)")
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui", reason="needs selenium").WebDriverWait
@@ -50,8 +49,8 @@ def pages(tmp_path_factory) -> dict[str, pathlib.Path]:
     write_joint(root / "galm", root / "joint")
     runs = [read_run(str(root / name)) for name in ("galm", "random", "joint")]
     made = {
-        "galm": single_page(runs[0], others=rivals.neighbours(runs[0])), "random": single_page(runs[1], False),
-        "joint": single_page(runs[2], False), "compared": compare_page(runs[:2]),
+        "galm": page_of(runs[0], others=rivals.neighbours(runs[0])), "random": page_of(runs[1], False),
+        "joint": page_of(runs[2], False), "compared": compare_page(runs[:2]),
     }
     for name, page in made.items():
         write_page(page, str(root / f"{name}.html"))
@@ -99,18 +98,18 @@ def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, m
     assert (max(map(int, background[4:-1].split(","))) < 60) == (mode == "dark")
 
 
-def test_heat_map_tells_names_and_cosine(browser, pages):
+def test_heat_map_tells_names_and_correlation(browser, pages):
     show(browser, pages["galm"])
     plot = browser.find_element("css selector", "#correlation .nsewdrag")
     webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element_with_offset(plot, 5, -5).perform()
     WebDriverWait(browser, 5).until(lambda b: b.find_elements("css selector", "#correlation .hovertext"))
     shown = browser.find_element("css selector", "#correlation .hovertext").get_attribute("textContent")
-    names, cosines = browser.execute_script(
+    names, values = browser.execute_script(
         "const {layout, data} = JSON.parse(document.getElementById('figures').textContent).correlation;"
         "return [layout.names, data[0].hundredths]"
     )
     # Right of the middle of 4 by 4 and above it, in the half that the script completes.
-    assert html.unescape(names[1]) in shown and html.unescape(names[2]) in shown and f"cosine {cosines[2][1] / 100:.2f}".replace("-", "−") in shown
+    assert html.unescape(names[1]) in shown and html.unescape(names[2]) in shown and f"correlation {values[2][1] / 100:.2f}" in shown
 
 
 def test_fig_5_and_table_5_of_a_joint_run(browser, pages):

@@ -17,6 +17,11 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.splits import keep_few_positives, make_split
 from galm_tf.image_cache import load_images
+from galm_tf.report.page import Page
+from galm_tf.report.relations import find_relations
+from galm_tf.report.run_data import gather
+from galm_tf.report.run_reading import FinishedRun
+from galm_tf.report.single import single_page
 from galm_tf.run_folder import POLICY, flagfile
 from galm_tf.search_space import DECISIONS, Architecture
 
@@ -34,6 +39,12 @@ class Reddish(tf.Module):
     def __call__(self, images):
         red, green, blue = tf.unstack(tf.reduce_mean(images, [1, 2]), axis=-1)
         return tf.stack([red - green, blue, -red - green - blue, green], axis=1)
+
+
+def page_of(run: FinishedRun, with_pictures: bool = True, others=()) -> Page:
+    """What the command makes of a run."""
+    evidence = gather(run, with_pictures)
+    return single_page(run, evidence, find_relations(run, evidence), others)
 
 
 def write_data(folder: pathlib.Path) -> pathlib.Path:

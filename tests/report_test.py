@@ -15,8 +15,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-from report_runs import NASTY, NUMBERS, write_data, write_json, write_run
+import tensorflow as tf
+from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json, write_run
 
 from galm_tf import report
 from galm_tf.errors import UserError
@@ -27,7 +29,6 @@ from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page, render, write_page
 from galm_tf.report.run_data import load_data
 from galm_tf.report.run_reading import read_run
-from galm_tf.report.single import single_page
 from galm_tf.search_space import Architecture
 
 
@@ -48,7 +49,7 @@ def copy(runs, tmp_path):
 
 @pytest.fixture(scope="module")
 def galm_html(runs):
-    return render(single_page(read_run(str(runs[0] / "galm"))))
+    return render(page_of(read_run(str(runs[0] / "galm"))))
 
 
 def text_of(page: str) -> str:
@@ -106,7 +107,7 @@ def test_page_is_self_contained(galm_html):
 
 def test_examples_are_the_scored_test_images(runs):
     run = read_run(str(runs[0] / "galm"))
-    found = single_page(run).content["pictures"]
+    found = page_of(run).content["pictures"]
     examples = found["examples"]["mine/red"]
     scores = [p.score for p in examples.hits]
     assert scores == sorted(scores, reverse=True) and examples.num_known == run.result["num_images"]["test"]
@@ -134,15 +135,34 @@ def test_choice_table_has_a_column_per_domain(copy):
     assert [c["shares"][1] for c in kernel] == [np.mean([Architecture.from_number(n).conv4_kernel == k for n in NUMBERS[1:3]]) for k in (3, 5)]
 
 
-def test_correlation_is_the_cosine_in_clustered_order(galm_html):
-    figure = drawn(galm_html)["correlation"]
+def test_relations_are_those_of_the_scores(runs, galm_html):
+    figure, text = drawn(galm_html)["correlation"], text_of(galm_html)
+    run = read_run(str(runs[0] / "galm"))
+    data = load_data(run)
+    wanted = pd.DataFrame(Reddish()(tf.constant(data.images[data.split.test] / np.float32(127.5) - 1)).numpy(), columns=list(run.rows)).corr("spearman")
+    names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
+    i, j = sorted((names.index("red"), names.index("dark")))
+    assert values[j][i] == pytest.approx(100 * wanted.loc["mine/red", "mine/dark"], abs=0.51)
+    assert "Rank correlation of the networks' scores on the 12 test images, similar attributes" in text
+    assert "By the embeddings" not in text  # four attributes have six pairs: too few to say how labels agree
+
+
+def test_every_method_has_relations_by_its_scores(runs):
+    page = render(page_of(read_run(str(runs[0] / "random"))))
+    assert {"correlation", "map", "tree"} < set(drawn(page)) and "Rank correlation of the networks' scores" in text_of(page)
+
+
+def test_without_data_correlation_is_the_cosine_in_clustered_order(runs):
+    page = render(page_of(read_run(str(runs[0] / "galm")), with_pictures=False))
+    assert "would say more, but they are not there. Pictures, ridge regression and relations by scores are left out: the report was made" in text_of(page)
+    figure = drawn(page)["correlation"]
     names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
     red, nasty = names.index("red"), next(i for i, n in enumerate(names) if "onerror" in n)
     assert [len(row) for row in values] == [1, 2, 3, 4]  # the other half is the same
     by_names = {frozenset((a, b)): values[i][j] for i, a in enumerate(names) for j, b in enumerate(names[: i + 1])}
     assert by_names[frozenset((names[red], names[nasty]))] == 60 and by_names[frozenset(("red", "unseen"))] == -100
     assert abs(red - nasty) == 1 and by_names[frozenset(("red",))] == 100
-    tree = drawn(galm_html)["tree"]
+    tree = drawn(page)["tree"]
     assert tree["layout"]["yaxis"]["ticktext"] == names  # the same order
     assert len([x for x in tree["data"][0]["x"] if x is None]) == 3  # joins of four leaves
     assert max(x for x in tree["data"][0]["x"] if x) > 1  # `unseen` points away from all
@@ -163,8 +183,9 @@ def test_diagram_shows_what_the_architecture_has():
 
 
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
-    page = render(single_page(read_run(str(runs[0] / "random"))))
+    page = render(page_of(read_run(str(runs[0] / "random")), with_pictures=False))
     text = text_of(page)
+    assert "has no attribute embeddings (method random; galm learns them) and its test images were not scored (Pictures" in text
     assert "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters" in text
     assert "Skill, specialisation, regret and entropy are left out" in text
     assert "confidence is left out: this run has no policy (method random)" in text
@@ -179,7 +200,7 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     (lambda run: (run / "policy.npz").unlink(), "confidence is left out: this run is from before"),
     (lambda run: (run / "policy.npz").write_bytes(b"PK"), "confidence is left out: this run is from before"),
     (lambda run: edit_row(run, "mine/red", prevalence=0.9), "ridge regression are left out: the labels of mine/red have changed"),
-    (lambda run: (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"), "no attribute embeddings"),
+    (lambda run: (shutil.rmtree(run / "saved_model"), (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n")), "no attribute embeddings"),
     (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
     (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
     (
@@ -190,14 +211,14 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
 ])
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):
     damage(copy)
-    assert sentence in text_of(render(single_page(read_run(str(copy)))))
+    assert sentence in text_of(render(page_of(read_run(str(copy)))))
 
 
 def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
     run, result = read_run(str(runs[0] / "galm")), runs[1]["galm"]
     others = rivals.neighbours(run)
     assert [r.name for r in others] == ["random (method random, seed 0)"]
-    table = {row["name"]: row for row in single_page(run, with_pictures=False, others=others).content["rivals"]}
+    table = {row["name"]: row for row in page_of(run, with_pictures=False, others=others).content["rivals"]}
     chance = table["chance, or always the majority"]
     assert chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
     assert table["random (method random, seed 0)"]["mean"] == 0 and rivals.RIDGE not in table
@@ -251,7 +272,7 @@ def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
     names = ("mine/red", f"mine/{NASTY}", "mine/dark", "mine/unseen")
     transfer = {"sources": ["runs/A/"], "parts": ["trunk"], "match": "predictor", "matches": dict(zip(names, matches)), **changes}
     edit(copy / "result.json", transfer=transfer)
-    page = render(single_page(read_run(str(copy)), with_pictures=False))
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert "<b>hot" not in page
     rows = [text_of("<body>" + row) for row in re.findall(r"<tr data-network=.*?</tr>", page, re.S)]
     return rows, text_of(page)
@@ -298,7 +319,7 @@ def test_nothing_tested(copy):
     for name in ("mine/red", f"mine/{NASTY}", "mine/dark"):
         edit_row(copy, name, test_auc=None)
     edit(copy / "result.json", test_mauc=None, num_attributes_tested=0)
-    page = render(single_page(read_run(str(copy)), with_pictures=False))
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
 
 

@@ -25,7 +25,7 @@ FILE, COMPARISON, TABLES = "report.html", "comparison.html", "analysis"
 def define_flags() -> None:
     """What this command knows."""
     flags.DEFINE_string("out", "", "File to write; report.html, or comparison.html of several runs, in the (first) run's folder when left out.")
-    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet, the scored examples and ridge regression.")
+    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet, the scored examples, ridge regression and how the scores relate attributes.")
     flags.DEFINE_list("comparators", [], "Folders of runs that the one run's test figures stand against, comma-separated; when left out, runs in the same folder that differ in --method alone.")
 
 
@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> None:
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
     from galm_tf.report.page import write_page
+    from galm_tf.report.relations import find_relations
+    from galm_tf.report.run_data import gather
     from galm_tf.report.single import single_page
 
     path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else COMPARISON)
@@ -54,9 +56,11 @@ def main(arguments: list[str]) -> None:
         write_page(compare_page(runs), path)
     else:
         others = rivals.other_runs(runs[0], named) if named else rivals.neighbours(runs[0])
-        write_page(single_page(runs[0], flags.FLAGS.pictures, others), path)
+        evidence = gather(runs[0], flags.FLAGS.pictures)
+        related = find_relations(runs[0], evidence)
+        write_page(single_page(runs[0], evidence, related, others), path)
         tables = f"{os.path.splitext(path)[0]}-{TABLES}" if flags.FLAGS.out else os.path.join(folders[0], TABLES)
-        analysis.write_tables(runs[0], tables)
+        analysis.write_tables(runs[0], related, tables)
         print(f"Tables as CSV:        {tables}")
     print(f"Open it in a browser: {path}")
 

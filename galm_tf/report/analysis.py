@@ -1,11 +1,11 @@
 """What a run tells about networks and attributes: Fig. 5, Tables 4 and 5, the policy's confidence, clusters (paper §4.5, §4.6).
 
-Tables are pandas frames in long form, which `write_tables` leaves as CSV files. All of it comes from the run folder;
-the data are not needed.
+Tables are pandas frames in long form, which `write_tables` leaves as CSV files. What Fig. 5, Table 5 and clusters go by is
+one of `relations`.
 
 Paper: Fig. 5 shows "correlations among different domains" without a formula. Here: of all attributes of a target
 domain, the share whose most correlated attribute is of a source domain, with the own domain left out (a) or in (b),
-beside the share that equally likely attributes would give, and the mean cosine of all pairs.
+beside the share that equally likely attributes would give, and the mean correlation of all pairs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sklearn.metrics import silhouette_score
 
 from galm_tf import selection
 from galm_tf.errors import UserError
+from galm_tf.report.relations import Relations
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import whole_file
@@ -33,7 +34,7 @@ _MOST_CLUSTERS = 12
 
 @dataclasses.dataclass(frozen=True)
 class Clusters:
-    """Attributes grouped by the cosine distance of their embeddings (SciPy, average linkage).
+    """Attributes grouped by their distance, 1 - correlation (SciPy, average linkage).
 
     Attributes:
       tree: SciPy's linkage, float64 [N - 1, 4].
@@ -41,7 +42,7 @@ class Clusters:
       labels: cluster of each attribute, from 1, in that order; int [N].
       cut: distance at which the tree is cut.
       silhouette: of these clusters; 1 well apart, 0 none. They are as many as make it greatest.
-      points: map by principal components of the cosines (scikit-learn), float64 [N, 2].
+      points: map by principal components of the correlations (scikit-learn), float64 [N, 2].
       shown_share: of the variance that the map shows.
     """
 
@@ -81,25 +82,19 @@ def _architectures(run: FinishedRun, domain: str) -> list:
     return [a for name, a in run.architectures.items() if name.split("/", 1)[0] == domain]
 
 
-def correlation(vectors: np.ndarray) -> np.ndarray:
-    """Cosine of attribute embeddings [N, D]: float64 [N, N]."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.clip(unit @ unit.T, -1, 1)
-
-
-def domain_correlation(run: FinishedRun) -> pd.DataFrame:
-    """Fig. 5: columns figure (5a: own domain left out, 5b: left in), target, source, share, chance, mean_cosine."""
-    matrix, of, domains = correlation(run.vectors), attribute_domains(run), domains_of(run)
+def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
+    """Fig. 5 by correlations [N, N]: columns figure (5a: own domain left out, 5b: left in), target, source, share, chance, mean_correlation."""
+    of, domains = attribute_domains(run), domains_of(run)
     rows = []
     for figure, own in (("5a", False), ("5b", True)):
         for target in domains:
             sources = [d for d in domains if own or d != target]
             rows += [(figure, target, *row) for row in _nearest_shares(matrix, of, target, sources)]
-    return pd.DataFrame(rows, columns=["figure", "target", "source", "share", "chance", "mean_cosine"])
+    return pd.DataFrame(rows, columns=["figure", "target", "source", "share", "chance", "mean_correlation"])
 
 
 def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Sequence[str]) -> Iterator[tuple]:
-    """(source, share, chance, mean cosine) of one target domain."""
+    """(source, share, chance, mean correlation) of one target domain."""
     candidates = np.isin(of, sources)[None, :] & ~np.eye(len(of), dtype=bool)  # no attribute is its own neighbour
     rows, allowed = matrix[of == target], candidates[of == target]
     if not allowed.any(axis=1).all():
@@ -107,25 +102,24 @@ def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Se
     nearest = of[np.where(allowed, rows, -np.inf).argmax(axis=1)]
     for source in sources:
         pairs = allowed & (of == source)[None, :]
-        cosine = float(rows[pairs].mean()) if pairs.any() else np.nan
-        yield source, float(np.mean(nearest == source)), float(pairs.sum() / allowed.sum()), cosine
+        mean = float(rows[pairs].mean()) if pairs.any() else np.nan
+        yield source, float(np.mean(nearest == source)), float(pairs.sum() / allowed.sum()), mean
 
 
-def correlated_attributes(run: FinishedRun) -> pd.DataFrame:
-    """Table 5: the most correlated attributes of other domains; of the own one where a run has no other.
+def correlated_attributes(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
+    """Table 5 by correlations [N, N]: the most correlated attributes of other domains; of the own one where a run has no other.
 
     Returns:
-      Columns attribute, domain, source, rank, correlated, cosine.
+      Columns attribute, domain, source, rank, correlated, correlation.
     """
-    matrix, of, names = correlation(run.vectors), attribute_domains(run), list(run.rows)
-    np.fill_diagonal(matrix, -np.inf)
+    of, names = attribute_domains(run), list(run.rows)
     domains, rows = domains_of(run), []
     for i, name in enumerate(names):
         for source in [d for d in domains if d != of[i]] or domains:
             members = np.flatnonzero((of == source) & (np.arange(len(of)) != i))
             best = members[np.argsort(-matrix[i, members], kind="stable")][:NUM_CORRELATED]
             rows += [(name, of[i], source, rank, names[j], float(matrix[i, j])) for rank, j in enumerate(best, 1)]
-    return pd.DataFrame(rows, columns=["attribute", "domain", "source", "rank", "correlated", "cosine"])
+    return pd.DataFrame(rows, columns=["attribute", "domain", "source", "rank", "correlated", "correlation"])
 
 
 def policy_confidence(run: FinishedRun) -> pd.DataFrame:
@@ -148,24 +142,23 @@ def policy_confidence(run: FinishedRun) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def clusters(vectors: np.ndarray) -> Optional[Clusters]:
-    """Groups of attributes by their embeddings [N, D]; None for fewer than four attributes."""
-    if len(vectors) < 4:
+def clusters(matrix: np.ndarray) -> Optional[Clusters]:
+    """Groups of attributes by their correlations [N, N]; None for fewer than four attributes."""
+    if len(matrix) < 4:
         return None
-    cosine = correlation(vectors)
-    distance = np.clip(1 - cosine, 0, 2)
+    distance = np.clip(1 - matrix, 0, 2)
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
     scored = [(_silhouette(distance, found), found) for found in _cuts(tree)]
     silhouette, labels = max(scored, key=lambda item: item[0])
     order = leaves_list(tree)
-    points = KernelPCA(2, kernel="precomputed", random_state=0).fit(cosine)
-    centred = cosine - cosine.mean(0) - cosine.mean(1)[:, None] + cosine.mean()
+    points = KernelPCA(2, kernel="precomputed", random_state=0).fit(matrix)
+    centred = matrix - matrix.mean(0) - matrix.mean(1)[:, None] + matrix.mean()
     share = float(points.eigenvalues_.sum() / max(np.trace(centred), 1e-9))
     kept = len(np.unique(labels))
     cut = float(tree[-kept + 1, 2] + tree[-kept, 2]) / 2
-    points_2d = np.zeros((len(vectors), 2))
-    shown = points.transform(cosine)
+    points_2d = np.zeros((len(matrix), 2))
+    shown = points.transform(matrix)
     points_2d[:, : shown.shape[1]] = shown
     return Clusters(tree, order, _renumbered(labels, order), cut, silhouette, points_2d, share)
 
@@ -187,29 +180,36 @@ def _renumbered(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
     return np.array([numbers[label] for label in labels])
 
 
-def tables(run: FinishedRun) -> dict[str, pd.DataFrame]:
-    """CSV name -> table, of all that the run can tell."""
+def tables(run: FinishedRun, related: Sequence[Relations]) -> dict[str, pd.DataFrame]:
+    """CSV name -> table, of all that the run can tell; a column `basis` where it goes by relations."""
     found = {"table4_choice_frequencies": choice_frequencies(run)}
     if run.policy is not None:
         found["policy_confidence"] = policy_confidence(run)
-    if run.vectors is None or len(run.vectors) < 2:
+    if not related:
         return found
+    makers = {"table5_correlated_attributes": correlated_attributes, "attribute_clusters": _cluster_table}
     if len(domains_of(run)) > 1:
-        found["fig5_domain_correlation"] = domain_correlation(run)
-    found["table5_correlated_attributes"] = correlated_attributes(run)
-    grouped = clusters(run.vectors)
-    if grouped is not None:
-        x, y = grouped.points.T
-        columns = {"attribute": list(run.rows), "domain": attribute_domains(run), "cluster": grouped.labels, "x": x, "y": y}
-        found["attribute_clusters"] = pd.DataFrame(columns)
-    return found
+        makers["fig5_domain_correlation"] = domain_correlation
+    for name, maker in makers.items():
+        by_basis = {relations.basis: maker(run, relations.matrix) for relations in related}
+        found[name] = pd.concat(by_basis, names=["basis"]).reset_index("basis").reset_index(drop=True)
+    return {name: table for name, table in found.items() if len(table)}
 
 
-def write_tables(run: FinishedRun, folder: str) -> None:
+def _cluster_table(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
+    """Columns attribute, domain, cluster, x, y; empty where there are too few attributes."""
+    grouped = clusters(matrix)
+    if grouped is None:
+        return pd.DataFrame()
+    x, y = grouped.points.T
+    return pd.DataFrame({"attribute": list(run.rows), "domain": attribute_domains(run), "cluster": grouped.labels, "x": x, "y": y})
+
+
+def write_tables(run: FinishedRun, related: Sequence[Relations], folder: str) -> None:
     """Writes the tables as CSV files into a folder, each whole or not at all."""
     try:
         os.makedirs(folder, exist_ok=True)
-        for name, table in tables(run).items():
+        for name, table in tables(run, related).items():
             with whole_file(os.path.join(folder, f"{name}.csv")) as partial:
                 table.to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
     except OSError as error:

@@ -104,11 +104,11 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
 
 
 def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Figure:
-    """The cosines [N, N] in an order: hundredths up to the diagonal, which the page's script completes; names stand once."""
+    """Correlations [N, N] in an order: hundredths up to the diagonal, which the page's script completes; names stand once."""
     ordered = np.rint(100 * matrix[np.ix_(order, order)]).astype(int)
     hundredths = [row[: i + 1].tolist() for i, row in enumerate(ordered)]
     trace = {"type": "heatmap", "role": "diverging", "hundredths": hundredths, "zmin": -1, "zmax": 1,
-             "hovertemplate": "%{text}<br>cosine %{z:.2f}<extra></extra>",
+             "hovertemplate": "%{text}<br>correlation %{z:.2f}<extra></extra>",
              "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}
     axis = {"showgrid": False, "zeroline": False}
     layout = {"names": [plot_text(names[i]) for i in order], "xaxis": {**axis, "tickangle": -90},
@@ -151,7 +151,7 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str]) ->
     cut = {"type": "scatter", "mode": "lines", "role": "second", "x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5],
            "line": {"dash": "dash", "width": 1}, "name": "cut into clusters", "hoverinfo": "skip"}
     layout = {"height": 90 + len(names) * _LEAF_PIXELS, "hovermode": "closest", "showlegend": True,
-              "xaxis": {"title": {"text": "cosine distance at which groups join"}, "rangemode": "tozero"},
+              "xaxis": {"title": {"text": "distance (1 - correlation) at which groups join"}, "rangemode": "tozero"},
               "yaxis": {"tickvals": list(range(len(names))), "ticktext": [plot_text(names[i]) for i in drawn["leaves"]],
                         "range": [len(names) - 0.5, -0.5], "bars": True}}
     return {"data": [*traces, cut], "layout": layout}

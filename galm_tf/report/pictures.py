@@ -1,7 +1,6 @@
 """Pictures for the page: what the search was run on, and test images with their scores.
 
-The run's own SavedModel scores the test images once, and nothing is stored but the page. Pictures are shown as the
-network sees them.
+Nothing is stored but the page. Pictures are shown as the network sees them.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import os
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -17,16 +15,11 @@ from PIL import Image
 
 from galm_tf.domains.contact_sheet import spread_over_classes
 from galm_tf.domains.describe import shown_name
-from galm_tf.errors import UserError
-from galm_tf.metrics import auc_columns
-from galm_tf.predict import Predictor
-from galm_tf.report.run_data import RunData, Unavailable
+from galm_tf.report.run_data import RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
 
 _PER_PART = 18  # pictures of the contact sheet, of training and of test images each
 _PER_ROW = 6  # examples of one kind
-_BATCH = 64
-_SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,46 +78,15 @@ class PictureSource:
             sheet[part] = [self._picture(int(record)) for record in chosen]
         return sheet
 
-    def scored_examples(self, attributes: Sequence[str]) -> dict[str, Examples]:
-        """The most telling test images of some attributes.
-
-        Raises:
-          Unavailable: the model cannot be loaded, or does not give the AUCs that result.json holds.
-        """
-        probability, decision, decides = self._scores()
-        labels = self._labels[self._split.test]
-        self._check_scores(labels, probability)
-        names = list(self._run.rows)
+    def scored_examples(self, attributes: Sequence[str], scores: Scores) -> dict[str, Examples]:
+        """The most telling test images of some attributes."""
+        labels, names = self._labels[self._split.test], list(self._run.rows)
         return {
-            name: self._examples(*(m[:, i] for m in (labels, probability)), decision[:, i] if decides[i] else None)
+            name: self._examples(
+                *(m[:, i] for m in (labels, scores.probability)), scores.decision[:, i] if scores.decides[i] else None
+            )
             for name, i in ((name, names.index(name)) for name in attributes)
         }
-
-    def _scores(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Probability float32 [t, N] and decision bool [t, N] of the test images, and bool [N] whether it means anything."""
-        try:
-            predictor = Predictor(os.path.join(self._run.path, "saved_model"))
-        except UserError as error:
-            raise Unavailable("Scored examples are left out: the run's saved_model cannot be loaded.") from error
-        if list(predictor.attributes) != list(self._run.rows):
-            raise Unavailable("Scored examples are left out: the saved_model has other attributes than result.json.")
-        test = self._split.test
-        parts = [predictor(np.asarray(self._images[test[i : i + _BATCH]])) for i in range(0, len(test), _BATCH)]
-        probability, decision = (np.concatenate(part) for part in zip(*parts))
-        return probability, decision, predictor.decides
-
-    def _check_scores(self, labels: np.ndarray, probability: np.ndarray) -> None:
-        """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
-        for i, (name, row) in enumerate(self._run.rows.items()):
-            known = np.isfinite(labels[:, i])
-            if row["test_auc"] is None or len(np.unique(labels[known, i])) < 2:
-                continue
-            auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
-            if abs(auc - row["test_auc"]) > _SAME_AUC:
-                raise Unavailable(
-                    "Scored examples are left out: images, labels or model have changed since the run "
-                    f"(test AUC of {name} is {auc:.3f} now, {row['test_auc']:.3f} in result.json)."
-                )
 
     def _examples(self, labels: np.ndarray, probability: np.ndarray, decision: Optional[np.ndarray]) -> Examples:
         falling = np.argsort(-probability, kind="stable")

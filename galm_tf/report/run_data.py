@@ -1,10 +1,12 @@
-"""The data of a finished run, loaded as the run loaded them: for pictures, and for what a plain learner makes of them."""
+"""The data of a finished run, loaded as the run loaded them, and what its model says of the test images."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
+from typing import Optional
 
 import numpy as np
 
@@ -13,11 +15,16 @@ from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.metrics import auc_columns
+from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
+
+_BATCH = 64
+_SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
 
 
 class Unavailable(Exception):
-    """The data cannot be shown; the message is the sentence that the page shows in their place."""
+    """Something cannot be shown; the message is the sentence that the page shows in its place."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +44,80 @@ class RunData:
     split: Split
     labels: np.ndarray
     targets: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What the run's SavedModel says of its test images.
+
+    Attributes:
+      probability: float32 [t, N], in the order of the run's rows.
+      decision: bool [t, N].
+      decides: bool [N], whether an attribute's decisions mean anything.
+    """
+
+    probability: np.ndarray
+    decision: np.ndarray
+    decides: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What lies outside the run folder's own figures, each or the sentence that says why it is not there."""
+
+    data: Optional[RunData] = None
+    missing: str = ""
+    scores: Optional[Scores] = None
+    scores_missing: str = ""
+
+    def test_domains(self) -> np.ndarray:
+        """The number of each test image's domain, [t]."""
+        return self.data.domain.image_domains[self.data.split.test]
+
+
+def gather(run: FinishedRun, wanted: bool = True) -> Evidence:
+    """Loads a run's data, and scores its test images once; neither where they are not wanted."""
+    if not wanted:
+        return Evidence(missing="Pictures, ridge regression and relations by scores are left out: the report was made with --nopictures.")
+    try:
+        data = load_data(run)
+    except Unavailable as reason:
+        logging.warning("%s", reason)
+        return Evidence(missing=str(reason))
+    try:
+        return Evidence(data, scores=score_test(run, data))
+    except Unavailable as reason:
+        logging.warning("%s", reason)
+        return Evidence(data, scores_missing=str(reason))
+
+
+def score_test(run: FinishedRun, data: RunData) -> Scores:
+    """Raises Unavailable where the model cannot be loaded, or does not give the AUCs that result.json holds."""
+    try:
+        predictor = Predictor(os.path.join(run.path, "saved_model"))
+    except UserError as error:
+        raise Unavailable("Scored examples are left out: the run's saved_model cannot be loaded.") from error
+    if list(predictor.attributes) != list(run.rows):
+        raise Unavailable("Scored examples are left out: the saved_model has other attributes than result.json.")
+    test = data.split.test
+    parts = [predictor(np.asarray(data.images[test[i : i + _BATCH]])) for i in range(0, len(test), _BATCH)]
+    probability, decision = (np.concatenate(part) for part in zip(*parts))
+    _check_scores(run, data.labels[test], probability)
+    return Scores(probability, decision, predictor.decides)
+
+
+def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray) -> None:
+    """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
+    for i, (name, row) in enumerate(run.rows.items()):
+        known = np.isfinite(labels[:, i])
+        if row["test_auc"] is None or len(np.unique(labels[known, i])) < 2:
+            continue
+        auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
+        if abs(auc - row["test_auc"]) > _SAME_AUC:
+            raise Unavailable(
+                "Scored examples are left out: images, labels or model have changed since the run "
+                f"(test AUC of {name} is {auc:.3f} now, {row['test_auc']:.3f} in result.json)."
+            )
 
 
 def load_data(run: FinishedRun) -> RunData:

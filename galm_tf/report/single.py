@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import math
 import os
 import shlex
@@ -18,7 +17,8 @@ from galm_tf.report import analysis, figures, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
 from galm_tf.report.pictures import PictureSource
-from galm_tf.report.run_data import RunData, Unavailable, load_data
+from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations
+from galm_tf.report.run_data import Evidence
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.search_space import DECISIONS, Architecture
@@ -59,22 +59,22 @@ _DECISION_NAMES = {
 }
 
 
-def single_page(run: FinishedRun, with_pictures: bool = True, others: Sequence[rivals.Rival] = ()) -> Page:
+def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relations], others: Sequence[rivals.Rival] = ()) -> Page:
     """The page about one run.
 
     Args:
       run: the run.
-      with_pictures: load its data and its model.
+      evidence: its data and what its model says of them, where they are at hand.
+      related: how its attributes relate, of `find_relations`; the page shows the first.
       others: runs that its figures stand against, besides ridge regression and chance.
     """
     shown = shown_names(run)
     networks = _networks(run, shown)
     extremes = _extremes(run)
-    relations, drawn = _relations(run, shown)
+    relations, drawn = _relations(run, shown, related, evidence)
     curves = figures.learning_curves(run)
     scatter = figures.validation_against_test(run, shown)
-    data, missing = _data(run, with_pictures)
-    plain = rivals.ridge(run, data) if data else None
+    plain = rivals.ridge(run, evidence.data) if evidence.data else None
     content = {
         "title": f"{', '.join(run.result['domains'])}: {run.result['method']}, seed {run.result['seed']}",
         "run": run,
@@ -84,7 +84,7 @@ def single_page(run: FinishedRun, with_pictures: bool = True, others: Sequence[r
         "phases": _phases(run),
         "rivals": rivals.table(run, [*others, plain, rivals.chance(run)]),
         "transfer": _transfer(run),
-        "pictures": _pictures(run, extremes, data, missing),
+        "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),
         "excluded": {shorten(run, name): reason for name, reason in run.excluded.items()},
         "extremes": [(title, [_card(run, name, shown) for name in names]) for title, names in extremes.items()],
@@ -183,29 +183,15 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     return [(name, value, value / whole) for name, value in named]
 
 
-def _data(run: FinishedRun, wanted: bool) -> tuple[Optional[RunData], str]:
-    """The data, or the sentence that says why they are not there."""
-    if not wanted:
-        return None, "Pictures and ridge regression are left out: the report was made with --nopictures."
-    try:
-        return load_data(run), ""
-    except Unavailable as reason:
-        logging.warning("%s", reason)
-        return None, str(reason)
-
-
-def _pictures(run: FinishedRun, extremes: dict[str, list[str]], data: Optional[RunData], missing: str) -> dict[str, Any]:
+def _pictures(run: FinishedRun, extremes: dict[str, list[str]], evidence: Evidence) -> dict[str, Any]:
     """Contact sheet and examples by attribute, or the sentence that stands in their place."""
-    found: dict[str, Any] = {"sheet": {}, "examples": {}, "missing": missing, "examples_missing": ""}
-    if data is None:
+    found: dict[str, Any] = {"sheet": {}, "examples": {}, "missing": evidence.missing, "examples_missing": evidence.scores_missing}
+    if evidence.data is None:
         return found
-    source = PictureSource(run, data)
+    source = PictureSource(run, evidence.data)
     found["sheet"] = source.contact_sheet()
-    try:
-        found["examples"] = source.scored_examples([name for names in extremes.values() for name in names])
-    except Unavailable as reason:
-        logging.warning("%s", reason)
-        found["examples_missing"] = str(reason)
+    if evidence.scores is not None:
+        found["examples"] = source.scored_examples([name for names in extremes.values() for name in names], evidence.scores)
     return found
 
 
@@ -272,25 +258,32 @@ def _choice(choice: Any) -> str:
     return {"fc1": "Fc-1", "fc2": "Fc-2", 3: "3×3", 5: "5×5"}.get(choice, str(choice))
 
 
-def _relations(run: FinishedRun, shown: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the attribute embeddings tell, and its plots; or the sentence that stands in their place."""
-    if run.vectors is None or len(run.vectors) < 2:
+def _relations(
+    run: FinishedRun, shown: dict[str, str], related: Sequence[Relations], evidence: Evidence
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How attributes relate, and its plots; or the sentence that stands in their place."""
+    without_scores = evidence.missing or evidence.scores_missing
+    if not related:
         missing = (
-            "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters are "
-            f"left out: this run has no attribute embeddings (method {run.result['method']}); galm learns them."
+            "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters are left "
+            f"out: this run has {_too_few(run, without_scores)}."
         )
         return {"missing": missing}, {}
+    shown_first, matrix = related[0], related[0].matrix
     names, of = list(shown.values()), analysis.attribute_domains(run)
-    matrix, grouped = analysis.correlation(run.vectors), analysis.clusters(run.vectors)
+    grouped = analysis.clusters(matrix)
     order = clustered_order(matrix) if grouped is None else grouped.order
     drawn = {"correlation": figures.heat_map(matrix, names, order)}
     found = {
         "missing": "",
+        "basis": shown_first.basis,
+        "agreement": {relations.basis: relations.agreement for relations in related},
+        "without_scores": without_scores if shown_first.basis == EMBEDDINGS else "",
         "spread": float(matrix[np.triu_indices(len(names), 1)].std()),
-        "spread_by_chance": run.vectors.shape[1] ** -0.5,
-        "size": run.vectors.shape[1],
-        "domain_tables": _domain_tables(run),
-        "correlated": _most_correlated(run, shown),
+        "size": run.vectors.shape[1] if shown_first.basis == EMBEDDINGS else None,
+        "images": len(evidence.data.split.test) if shown_first.basis == SCORES else None,
+        "domain_tables": _domain_tables(run, matrix),
+        "correlated": _most_correlated(run, shown, matrix),
         "clusters": None,
     }
     if grouped is not None:
@@ -303,12 +296,19 @@ def _relations(run: FinishedRun, shown: dict[str, str]) -> tuple[dict[str, Any],
     return found, drawn
 
 
-def _domain_tables(run: FinishedRun) -> list[dict[str, Any]]:
+def _too_few(run: FinishedRun, without_scores: str) -> str:
+    """What a run without relations lacks, in words."""
+    if len(run.rows) < 2:
+        return "a single attribute"
+    return f"no attribute embeddings (method {run.result['method']}; galm learns them) and its test images were not scored ({without_scores.rstrip('.')})"
+
+
+def _domain_tables(run: FinishedRun, matrix: np.ndarray) -> list[dict[str, Any]]:
     """Fig. 5 a and b as tables of targets by sources; none where a run has one domain."""
     domains = analysis.domains_of(run)
     if len(domains) < 2:
         return []
-    cells = {(r.figure, r.target, r.source): r for r in analysis.domain_correlation(run).itertuples()}
+    cells = {(r.figure, r.target, r.source): r for r in analysis.domain_correlation(run, matrix).itertuples()}
     titles = (("5a", "Own domain left out (Fig. 5 a)"), ("5b", "Own domain left in (Fig. 5 b)"))
     return [
         {"title": title, "domains": domains,
@@ -317,22 +317,22 @@ def _domain_tables(run: FinishedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _most_correlated(run: FinishedRun, shown: dict[str, str]) -> dict[str, Any]:
+def _most_correlated(run: FinishedRun, shown: dict[str, str], matrix: np.ndarray) -> dict[str, Any]:
     """Table 5 for the attributes that are most like some of the other domains, and for each attribute in words."""
-    table = analysis.correlated_attributes(run)
+    table = analysis.correlated_attributes(run, matrix)
     sources = [domain for domain in analysis.domains_of(run) if domain in set(table["source"])]
     cells = {
-        key: [(r.correlated.split("/", 1)[1], r.cosine) for r in rows.itertuples()]  # its column names the domain
+        key: [(r.correlated.split("/", 1)[1], r.correlation) for r in rows.itertuples()]  # its column names the domain
         for key, rows in table.groupby(["attribute", "source"])
     }
-    strength = table[table["rank"] == 1].groupby("attribute")["cosine"].mean()
+    strength = table[table["rank"] == 1].groupby("attribute")["correlation"].mean()
     groups = []
     for domain in analysis.domains_of(run):
         names = sorted((n for n in run.rows if n.split("/", 1)[0] == domain), key=lambda n: (-strength.get(n, -1), n))
         rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
         groups.append((domain, rows))
     first = table[table["rank"] == 1]
-    words = first.groupby("attribute").apply(lambda rows: ", ".join(f"{shown[r.correlated]} ({r.cosine:.2f})" for r in rows.itertuples()))
+    words = first.groupby("attribute").apply(lambda rows: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples()))
     return {"sources": sources, "groups": groups, "words": dict(words)}
 
 

@@ -397,6 +397,8 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     assert {path.name for path in (copy / "analysis").iterdir()} == {
         "table4_choice_frequencies.csv", "table5_correlated_attributes.csv", "policy_confidence.csv", "attribute_clusters.csv"
     }
+    folder = call(copy, f"--out={copy}")
+    assert folder.returncode == 2 and f"Received: out={copy}; give {copy / 'report.html'}." in folder.stderr
     twice = call(copy, str(copy) + "/")
     assert twice.returncode == 2 and "named twice" in twice.stderr and "Traceback" not in twice.stderr
 

@@ -42,6 +42,11 @@ def main(arguments: list[str]) -> None:
             f"Expected --comparators beside one run. Received: {len(folders)} runs and comparators={','.join(named)}; name all "
             "runs side by side, without --comparators."
         )
+    if flags.FLAGS.out and not flags.FLAGS.out.lower().endswith((".html", ".htm")):
+        raise UserError(
+            f"Expected --out to name a page, which ends in .html, as browsers want it. Received: out={flags.FLAGS.out}; give "
+            f"{os.path.join(flags.FLAGS.out, FILE)}."
+        )
     runs = [read_run(folder) for folder in folders]
     # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
     from galm_tf.report import analysis, rivals

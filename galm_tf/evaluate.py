@@ -11,10 +11,7 @@ import warnings
 from typing import Any, Optional, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn import metrics as sk_metrics
-
-from galm_tf.metrics import auc_columns
 
 
 def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -31,8 +28,7 @@ def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     for i in range(labels.shape[1]):
         known = np.isfinite(labels[:, i])
         if 0 < labels[known, i].sum() < known.sum():
-            ranks = rankdata(scores[known, i])  # as float32, scores near 1 would be ties
-            result[i] = auc_columns(labels[known, i], ranks[None].astype(np.float32))[0]
+            result[i] = sk_metrics.roc_auc_score(labels[known, i] > 0.5, scores[known, i])
     return result
 
 

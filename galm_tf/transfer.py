@@ -2,8 +2,12 @@
 
 Every target attribute starts from the source attribute that is most like it
 (`matching`): its embedding, its architecture (by the policy) and its tower. Where
-none is like it, no policy follows, but the tower starts from the nearest all the
-same, because layers trained for anything are a better start than random ones.
+none is like it, no policy follows. The tower starts from the nearest all the
+same, because layers trained for anything are a better start than random ones, but
+for its head: what that says is of another attribute, and to unlearn it distorts
+the layers below (Kumar et al., "Fine-tuning can distort pretrained features and
+underperform out-of-distribution", ICLR 2022). It begins at the attribute's
+frequency and knows nothing else.
 
 A policy that is handed over is softened first (`soften`), since a finished one
 hardly samples anything new.
@@ -17,6 +21,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import numpy as np
+from scipy.special import logit
 
 from galm_tf import search_space, selection
 from galm_tf.controller_training import ControllerTraining
@@ -120,6 +125,21 @@ def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Ma
             copied = sources[match.source].weights[name][match.attribute]
             value[row] = copied[..., ::-1] if match.sign < 0 and name.startswith("head/fc3") else copied
         variable.assign(value)
+    unlike = np.array([not match.close for match in matches])
+    margins = _frequency_margins(search)[unlike, None] * (-0.5, 0.5)  # [·, 2]
+    for name, value in (("fc3_from_fc1", 0.0), ("fc3_from_fc2", 0.0), ("fc3_bias", margins)):
+        variable = search.supernet.variables[f"head/{name}"]
+        whole = variable.numpy()
+        whole[unlike] = value
+        variable.assign(whole)
+
+
+def _frequency_margins(search: Search) -> np.ndarray:
+    """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing: float64 [N]."""
+    targets = search.domain.targets[search.split.train]
+    known = np.isfinite(targets).sum(axis=0)
+    share = (np.nansum(targets, axis=0) + 0.5) / (known + 1)
+    return logit(share) + search.log_weights
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:

@@ -5,14 +5,19 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from scipy.special import expit
 
-from galm_tf import matching, pipeline, selection, source_runs, transfer
+from galm_tf import matching, pipeline, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
+from galm_tf.gates import gates_from_indices
+from galm_tf.preprocess import scale_images
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
+from galm_tf.supernet import margins
 from planted_rewards import planted
 from small_domains import few_images
 
@@ -230,6 +235,30 @@ def test_an_attribute_without_a_match_has_an_embedding_of_its_own_but_the_neares
             assert any(np.array_equal(tower, theirs) for theirs in given.weights[name]), name
     embedding = "policy/arm_embedding"
     np.testing.assert_array_equal(weights["policy"][embedding], untouched[1]["policy"][embedding])
+
+
+@pytest.mark.parametrize("imbalance", ["none", "positive_weight"])
+def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(source, imbalance, monkeypatch):
+    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), imbalance=imbalance)
+    prepared = pipeline.prepare(config)
+    search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+    find = matching.find_matches
+
+    def alternate(*arguments):
+        return [dataclasses.replace(match, close=i % 2 == 0) for i, match in enumerate(find(*arguments))]
+
+    monkeypatch.setattr(transfer, "find_matches", alternate)
+    transfer.start_from(search)
+    images = tf.constant(prepared.images[prepared.split.test[:3]])
+    ids = tf.range(search.num_attributes)
+    gates = gates_from_indices(tf.constant(search_space.all_indices()[np.arange(search.num_attributes) * 100]))
+    maps = search.supernet.trunk(scale_images(images))
+    said = margins(search.supernet.tower_logits(maps, ids, gates, 3)).numpy()  # [3, N]
+    spread = np.ptp(said, axis=0)
+    assert (spread[1::2] < 1e-5).all() and (spread[::2] > 1e-3).all()
+    targets = prepared.domain.targets[prepared.split.train][:, 1::2]
+    frequency = expit(said[0, 1::2] - search.log_weights[1::2])
+    np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)  # half an image of each label is added
 
 
 def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():

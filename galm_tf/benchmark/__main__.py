@@ -250,7 +250,7 @@ def _several_domains(config: Config) -> None:
         table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
         return transfer_table.write(table, name, out, notes, domain_transfer.paper_of_methods(chosen), runs.vary)
     figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
-    paper = {} if any(less.positives for less in limits) else {k: v for scenario in chosen for k, v in scenario.paper.items()}
+    paper = {} if FLAGS.suite or config.train_positives else {k: v for scenario in chosen for k, v in scenario.paper.items()}
     return paper_table.write(
         table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary
     )

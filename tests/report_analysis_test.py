@@ -119,7 +119,7 @@ def test_too_few_attributes_have_no_clusters():
 
 def test_map_and_tree_are_coloured_by_domain():
     run = planted()
-    found, names, of = analysis.clusters(ALIKE), list(NAMES), analysis.attribute_domains(run)
+    found, names, of = analysis.clusters(ALIKE), list(NAMES), run.attribute_domains
     drawn = figures.attribute_map(found, names, of)
     assert [t["name"] for t in drawn["data"]] == ["a", "b", "c"] and len({t["role"] for t in drawn["data"]}) == 3
     leaves = figures.dendrogram(found, names, of)["data"][1:-1]

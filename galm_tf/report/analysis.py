@@ -55,21 +55,16 @@ class Clusters:
     shown_share: float
 
 
-def attribute_domains(run: FinishedRun) -> np.ndarray:
-    """The domain of every searched attribute, str [N]."""
-    return np.array([name.split("/", 1)[0] for name in run.rows])
-
-
 def domains_of(run: FinishedRun) -> list[str]:
     """Domains with a searched attribute, in the run's order."""
-    present = set(attribute_domains(run))
+    present = set(run.attribute_domains)
     return [domain for domain in run.result["domains"] if domain in present]
 
 
 def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
     """Table 4: columns domain, attributes, decision, choice, share; void Fc-2 widths are not counted."""
     numbers = np.array([a.number for a in run.architectures.values()])
-    of, rows = attribute_domains(run), []
+    of, rows = run.attribute_domains, []
     for domain in domains_of(run):
         shares = selection.choice_frequencies(numbers[of == domain])
         for decision, choices in shares.items():
@@ -84,7 +79,7 @@ def _architectures(run: FinishedRun, domain: str) -> list:
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
     """Fig. 5 by correlations [N, N]: columns figure (5a: own domain left out, 5b: left in), target, source, share, chance, mean_correlation."""
-    of, domains = attribute_domains(run), domains_of(run)
+    of, domains = run.attribute_domains, domains_of(run)
     rows = []
     for figure, own in (("5a", False), ("5b", True)):
         for target in domains:
@@ -112,7 +107,7 @@ def correlated_attributes(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
     Returns:
       Columns attribute, domain, source, rank, correlated, correlation.
     """
-    of, names = attribute_domains(run), list(run.rows)
+    of, names = run.attribute_domains, list(run.rows)
     domains, rows = domains_of(run), []
     for i, name in enumerate(names):
         for source in [d for d in domains if d != of[i]] or domains:
@@ -129,7 +124,7 @@ def policy_confidence(run: FinishedRun) -> pd.DataFrame:
       Columns attribute, domain, decision, taken, taken_probability (of the choice that was taken),
       highest_probability (of any choice), uniform.
     """
-    of, rows = attribute_domains(run), []
+    of, rows = run.attribute_domains, []
     for i, (name, architecture) in enumerate(run.architectures.items()):
         for decision in DECISIONS:
             taken = getattr(architecture, decision.name)
@@ -202,7 +197,7 @@ def _cluster_table(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
     if grouped is None:
         return pd.DataFrame()
     x, y = grouped.points.T
-    return pd.DataFrame({"attribute": list(run.rows), "domain": attribute_domains(run), "cluster": grouped.labels, "x": x, "y": y})
+    return pd.DataFrame({"attribute": list(run.rows), "domain": run.attribute_domains, "cluster": grouped.labels, "x": x, "y": y})
 
 
 def write_tables(run: FinishedRun, related: Sequence[Relations], folder: str) -> None:

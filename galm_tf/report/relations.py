@@ -48,8 +48,7 @@ def find_relations(run: FinishedRun, evidence: Evidence) -> list[Relations]:
         found[EMBEDDINGS] = of_embeddings(run.vectors)
     labels = None
     if evidence.data is not None:
-        domains = np.array([name.split("/", 1)[0] for name in run.rows])
-        labels = _of_labels(evidence.data.targets[evidence.data.split.test], domains)
+        labels = _of_labels(evidence.data.targets[evidence.data.split.test], run.attribute_domains)
     return [Relations(basis, matrix, None if labels is None else _agreement(matrix, labels)) for basis, matrix in found.items()]
 
 

@@ -66,6 +66,11 @@ class FinishedRun:
         return {name: row for name, row in self.result["per_attribute"].items() if "excluded" not in row}
 
     @property
+    def attribute_domains(self) -> np.ndarray:
+        """The domain of every searched attribute, str [N]."""
+        return np.array([name.split("/", 1)[0] for name in self.rows])
+
+    @property
     def excluded(self) -> dict[str, str]:
         """Attribute name -> why it could not be learned."""
         return {n: row["excluded"] for n, row in self.result["per_attribute"].items() if "excluded" in row}

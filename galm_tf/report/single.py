@@ -241,7 +241,7 @@ def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:
 
 def choice_table(run: FinishedRun) -> dict[str, Any]:
     """Table 4: per decision and choice, the share of each domain's attributes that take it."""
-    domains, of = analysis.domains_of(run), list(analysis.attribute_domains(run))
+    domains, of = analysis.domains_of(run), list(run.attribute_domains)
     table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])["share"]
     rows = [
         {"decision": _DECISION_NAMES[d.name], "choices": [
@@ -270,7 +270,7 @@ def _relations(
         )
         return {"missing": missing}, {}
     shown_first, matrix = related[0], related[0].matrix
-    names, of = list(shown.values()), analysis.attribute_domains(run)
+    names, of = list(shown.values()), run.attribute_domains
     grouped = analysis.clusters(matrix)
     order = clustered_order(matrix) if grouped is None else grouped.order
     drawn = {"correlation": figures.heat_map(matrix, names, order)}

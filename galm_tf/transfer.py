@@ -70,6 +70,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
                 variable.assign(weights[name])
     if "towers" in config.transfer:
         _copy_towers(search, sources, matches)
+        _begin_heads(search, np.array([not match.close for match in matches]))
     if config.hands_over_policy:
         _copy_policy(search, sources, matches)
     pairs = zip(search.domain.attributes, matches)
@@ -125,12 +126,15 @@ def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Ma
             copied = sources[match.source].weights[name][match.attribute]
             value[row] = copied[..., ::-1] if match.sign < 0 and name.startswith("head/fc3") else copied
         variable.assign(value)
-    unlike = np.array([not match.close for match in matches])
-    margins = _frequency_margins(search)[unlike, None] * (-0.5, 0.5)  # [·, 2]
+
+
+def _begin_heads(search: Search, rows: np.ndarray) -> None:
+    """Heads of bool [N] attributes that say their frequency of every image."""
+    margins = _frequency_margins(search)[rows, None] * (-0.5, 0.5)  # [·, 2]
     for name, value in (("fc3_from_fc1", 0.0), ("fc3_from_fc2", 0.0), ("fc3_bias", margins)):
         variable = search.supernet.variables[f"head/{name}"]
         whole = variable.numpy()
-        whole[unlike] = value
+        whole[rows] = value
         variable.assign(whole)
 
 

@@ -30,23 +30,8 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    folders = arguments[1:]
-    if not folders:
-        raise UserError("Expected at least one run folder, e.g. python -m galm_tf.report runs/NAME. Received: none.")
-    twice = [f for i, f in enumerate(folders) if os.path.realpath(f) in map(os.path.realpath, folders[:i])]
-    if twice:
-        raise UserError(f"Expected each run folder once. Received: {twice[0]}, named twice; name different runs.")
-    named = flags.FLAGS.comparators
-    if named and len(folders) > 1:
-        raise UserError(
-            f"Expected --comparators beside one run. Received: {len(folders)} runs and comparators={','.join(named)}; name all "
-            "runs side by side, without --comparators."
-        )
-    if flags.FLAGS.out and not flags.FLAGS.out.lower().endswith((".html", ".htm")):
-        raise UserError(
-            f"Expected --out to name a page, which ends in .html, as browsers want it. Received: out={flags.FLAGS.out}; give "
-            f"{os.path.join(flags.FLAGS.out, FILE)}."
-        )
+    folders, named = arguments[1:], flags.FLAGS.comparators
+    _expect_fitting(folders)
     runs = [read_run(folder) for folder in folders]
     # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
     from galm_tf.report import analysis, rivals
@@ -68,6 +53,26 @@ def main(arguments: list[str]) -> None:
         analysis.write_tables(runs[0], related, tables)
         print(f"Tables as CSV:        {tables}")
     print(f"Open it in a browser: {path}")
+
+
+def _expect_fitting(folders: list[str]) -> None:
+    """Raises UserError for folders and flags that do not go together."""
+    if not folders:
+        raise UserError("Expected at least one run folder, e.g. python -m galm_tf.report runs/NAME. Received: none.")
+    twice = [f for i, f in enumerate(folders) if os.path.realpath(f) in map(os.path.realpath, folders[:i])]
+    if twice:
+        raise UserError(f"Expected each run folder once. Received: {twice[0]}, named twice; name different runs.")
+    named = flags.FLAGS.comparators
+    if named and len(folders) > 1:
+        raise UserError(
+            f"Expected --comparators beside one run. Received: {len(folders)} runs and comparators={','.join(named)}; name all "
+            "runs side by side, without --comparators."
+        )
+    if flags.FLAGS.out and not flags.FLAGS.out.lower().endswith((".html", ".htm")):
+        raise UserError(
+            f"Expected --out to name a page, which ends in .html, as browsers want it. Received: out={flags.FLAGS.out}; give "
+            f"{os.path.join(flags.FLAGS.out, FILE)}."
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from galm_tf.report.run_data import Evidence
 from galm_tf.report.run_reading import FinishedRun
@@ -63,13 +63,7 @@ def of_scores(scores: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """
     parts = [scores[domains == d] for d in np.unique(domains)]
     kept = [part for part in parts if len(part) >= _LEAST_IMAGES] or [scores]
-    return np.mean([_correlation(rankdata(part, axis=0)) for part in kept], axis=0)
-
-
-def _correlation(columns: np.ndarray) -> np.ndarray:
-    """Pearson's of every pair of columns [t, N]; 0 where one never changes."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.nan_to_num(np.corrcoef(columns, rowvar=False))
+    found = np.mean([pd.DataFrame(part).corr("spearman").fillna(0.0) for part in kept], axis=0)  # 0: scores that never change
     np.fill_diagonal(found, 1.0)
     return np.clip(found, -1, 1)
 

@@ -211,6 +211,15 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
 
 
+def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
+    table = _planted().assign(val_mauc=[0.9, 0.4, 0.9, 0.6, 0.1, 0.2])
+    paper_table.write(table, ALONE, "few_steps", str(tmp_path), lines="scenario", notes=[], paper={}, star=True, validation=True)
+    tested, validated = capsys.readouterr().out.split("## Validation mAUC")
+    assert "| a-b | 0.600 ± 0.141 | **0.650 ± 0.071*** | 0.050 (-0.585 to 0.685) |" in tested
+    assert "| a-b | **0.900 ± 0.000** | 0.500 ± 0.141 | -0.400 (-1.671 to 0.871) |" in validated
+    assert "| b-a | 0.100 | **0.200*** | 0.100 |" in validated and tested.count("| b-a |") == 1
+
+
 def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
     table = pd.DataFrame({
         "scenario": "a", "method": ["galm", "ft", "dap", "iap"], "split": 0, "test_mauc": [0.6, 0.7, 0.8, 0.9],

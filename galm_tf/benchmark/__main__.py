@@ -252,7 +252,8 @@ def _several_domains(config: Config) -> None:
     figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
     paper = {} if FLAGS.suite or config.train_positives else {k: v for scenario in chosen for k, v in scenario.paper.items()}
     return paper_table.write(
-        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary
+        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary,
+        validation=FLAGS.suite == "few_steps",
     )
 
 

@@ -18,6 +18,7 @@ from galm_tf.benchmark.paired import paired_interval
 from galm_tf.benchmark.results import write_files
 
 OTHER_IMAGES = "paper (other images)"
+TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 REPETITIONS = {"split_seed": "splits", "seed": "seeds"}  # by what varies
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
@@ -25,13 +26,14 @@ BOLD = (
 )
 
 
-def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, reference: str, figure: str = TEST) -> pd.DataFrame:
     """One row per (scenario, method), in their order.
 
     Args:
-      table: columns scenario, method, split, test_mauc (NaN or None where nothing can be tested) and perhaps other_networks
+      table: columns scenario, method, split, `figure` (NaN or None where nothing can be judged) and perhaps other_networks
         (whether a method sees features of networks trained on other images), each kind of which has a best of its own.
       reference: a method.
+      figure: the column that is summarised.
 
     Returns:
       Columns scenario, method, splits, mean, std, difference, low, high (to the reference, over the splits that both
@@ -39,7 +41,7 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     """
     rows = []
     for scenario, part in table.groupby("scenario", sort=False):
-        wide = part.pivot(index="split", columns="method", values="test_mauc").astype(float)
+        wide = part.pivot(index="split", columns="method", values=figure).astype(float)
         means = wide.mean()
         kinds = part.groupby("method")["other_networks"].first().eq(True) if "other_networks" in part else means * 0
         bests = means.groupby(kinds).transform("max")
@@ -147,10 +149,17 @@ def write(
     star: bool = False,
     figure: Optional[Figure] = None,
     vary: str = "split_seed",
+    validation: bool = False,
 ) -> None:
-    """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
+    """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown.
+
+    validation: whether a second table tells what the searches end with on validation, before they fine-tune on it.
+    """
     summary = summarise(table, reference)
     text = markdown(summary, reference, lines, paper, star)
+    if validation:
+        reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
+        text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"
     legend = [spread_text(vary)]
     legend += ["* above " + reference] * star + [BOLD] * ("other_networks" in table) + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)

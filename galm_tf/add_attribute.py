@@ -150,7 +150,10 @@ def check_settings(config: Config, run_dir: str) -> None:
 def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config], Strategy] = ControllerTraining) -> dict[str, Any]:
     """Adds the attributes of `config.add_attribute`; writes into `folder` and returns what result.json holds."""
     if config.resume and folder.has("result.json"):
-        return folder.read_json("result.json")
+        result = folder.read_json("result.json")
+        if not _is_archived(folder, result):
+            _archive(read_finished(config), config, folder)
+        return result
     started, seconds = time.monotonic(), {}
     with _timed(seconds, "load"):
         finished = read_finished(config)
@@ -165,7 +168,7 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
     if finished.policy is not None:  # new rows alone would pass for those of all
         search.record_policy(finished.policy)
     pipeline.write_result(search, network, prepared, result, folder, finished.predictor.model)
-    _archive(search, finished, folder)
+    _archive(finished, config, folder)
     return result
 
 
@@ -201,8 +204,7 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     domain = label_file.with_labels(before, config.add_attribute)
     domain = domain if config.soft_labels else dataclasses.replace(domain, shares=None)
     domain, images, bad = load_images(domain, config)
-    source = dataclasses.replace(config, train_positives=read_config(config.source_run[0]).train_positives)
-    _expect_same_data(with_few_positives(domain, finished.split.train, source), finished, config)
+    _expect_same_data(domain, finished, config)
     new = np.arange(len(domain.attributes)) >= len(before.attributes)
     domain = with_few_positives(domain.select_attributes(new), finished.split.train, config)
     lacking = unlearnable_attributes(domain, finished.split.train)
@@ -215,13 +217,19 @@ def prepare(config: Config, finished: Finished) -> Prepared:
 
 
 def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> None:
-    """Raises UserError when images or labels are not those that the source run saw."""
+    """Raises UserError when images or labels are not those that the source run saw.
+
+    domain: with all labels that there are, few as the source may have known.
+    """
     path = os.path.join(config.source_run[0], pipeline.DATA)
     before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
     split, problem = finished.split, ", ".join(pipeline.changed_data(pipeline.data_digests(domain), before))
     last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
     if not problem and last >= len(domain.paths):
         problem = f"{len(domain.paths)} images, of which the run used number {last + 1}"
+    if not problem:
+        theirs = dataclasses.replace(config, train_positives=read_config(config.source_run[0]).train_positives)
+        domain = with_few_positives(domain, split.train, theirs)
     for name, row in pipeline.searched_rows(finished.result).items():
         if problem:
             break
@@ -267,7 +275,8 @@ def _search(
     with Telemetry(folder, search.state.records) as telemetry:
         search.run(telemetry)
         if shares_policy:
-            policy, names = _joined_policy(search, finished), (*finished.source.attributes, *domain.attributes)
+            policy = _joined_policy(finished, search.strategy.variables[_EMBEDDING].numpy())
+            names = (*finished.source.attributes, *domain.attributes)
             vectors = policy[_EMBEDDING] @ policy[_EMBEDDING_WEIGHT].T
             telemetry.embeddings(vectors, names, [name.split("/", 1)[0] for name in names])
     return search
@@ -302,7 +311,7 @@ def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNe
     index = search.validation.calibration_index(final=True)
     calibration = np.asarray(prepared.images[index])
     network.calibrate(scale_images(tf.constant(calibration)))
-    pipeline.attach_readout(network, search, calibration, search.domain.labels[index])
+    pipeline.attach_readout(network, search, calibration, search.domain.is_own(index))
     return network
 
 
@@ -320,7 +329,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         **environment(),
         "method": config.method,
         "seed": config.seed,
-        "notes": [*before.get("notes", []), NOTE.format(names=", ".join(names))],
+        "notes": [*before.get("notes", []), *[NOTE.format(names=", ".join(names))] * finished.source.finetuned_on_validation],
         "num_attributes": len(rows),
         "num_attributes_rewarded": before.get("num_attributes_rewarded", 0) + added["num_attributes_rewarded"],
         "num_attributes_tested": sum(row["test_auc"] is not None for row in every),
@@ -336,22 +345,31 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     }
 
 
-def _joined_policy(search: Search, finished: Finished) -> dict[str, np.ndarray]:
+def _joined_policy(finished: Finished, new: np.ndarray) -> dict[str, np.ndarray]:
     """The source's policy with the new embeddings after its own."""
-    new = search.strategy.variables[_EMBEDDING].numpy()
     policy = finished.source.policy
     return {**policy, _EMBEDDING: np.concatenate([policy[_EMBEDDING], new])}
 
 
-def _archive(search: Search, finished: Finished, folder: RunFolder) -> None:
-    """Leaves what a later run can start from or add to: all towers on one trunk, and the policy."""
+def _is_archived(folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether the last checkpoint is what `_archive` leaves, or is not there to become it."""
+    stored = folder.load_checkpoint()
+    return stored is None or len(stored[1]["chosen"]) == len(pipeline.searched_rows(result))
+
+
+def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
+    """Leaves what a later run can start from or add to: all towers on one trunk, and the policy.
+
+    The new towers are those of the last checkpoint, so that a resumed run can do what it was stopped before.
+    """
+    stored, state = folder.load_checkpoint()
     arrays = {f"supernet/{name}": value for name, value in finished.source.weights.items()}
-    for name, variable in search.supernet.variables.items():
-        arrays[f"supernet/{name}"] = np.concatenate([finished.source.weights[name], variable.numpy()])
-    if search.config.hands_over_policy:
-        arrays.update({f"controller/{name}": value for name, value in _joined_policy(search, finished).items()})
-    chosen = [*map(int, finished.source.chosen), *search.state.chosen]
-    folder.save_checkpoint(arrays, dataclasses.asdict(dataclasses.replace(search.state, chosen=chosen)), keep=1)
+    for name in (name for name in arrays if name in stored):
+        arrays[name] = np.concatenate([arrays[name], stored[name]])
+    if config.hands_over_policy:
+        policy = _joined_policy(finished, stored[f"controller/{_EMBEDDING}"])
+        arrays.update({f"controller/{name}": value for name, value in policy.items()})
+    folder.save_checkpoint(arrays, {**state, "chosen": [*map(int, finished.source.chosen), *state["chosen"]]}, keep=1)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,8 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) 
     cut = np.append(np.diff(values) < 0, True)  # equal probabilities share a decision
     best = int(np.where(cut, quality, -np.inf).argmax())
     below = values[best + 1] if best + 1 < len(values) else 0.0
-    return float((values[best] + below) / 2)
+    middle = float((values[best] + below) / 2)
+    return middle if np.float32(middle) > below else float(values[best])  # the model compares in float32
 
 
 def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:

@@ -202,18 +202,18 @@ def derive_network(search: Search) -> DerivedNetwork:
     weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)
     network.calibrate(scale_images(tf.constant(calibration)))
-    attach_readout(network, search, calibration, search.domain.labels[index])
+    attach_readout(network, search, calibration, search.domain.is_own(index))
     return network
 
 
-def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, known: np.ndarray) -> None:
+def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, own: np.ndarray) -> None:
     """Fits the reading of Conv-3 that the search chose a penalty for, on all images that train; nothing where it chose none.
 
     Args:
       network: with its batch norms fixed.
       search: finished.
       images: uint8 [m, S, S, 3], some training images, to scale the reading by.
-      known: their labels, [m, N].
+      own: bool [m, N], which of them are of an attribute's own domain.
     """
     if search.state.readout_penalty is None:
         return
@@ -222,7 +222,7 @@ def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, 
     (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))
     margins, seen = (np.concatenate([f(b) for b in in_parts(scaled)]) for f in (network, network.readout_features))
-    network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, known))
+    network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 
 def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:

@@ -42,7 +42,7 @@ class Readout:
         return margins * self.keep + features @ self.weights + self.biases
 
 
-def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray, labels: np.ndarray) -> Readout:
+def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray, own: np.ndarray) -> Readout:
     """The mean of a tower's margin and the reading, once both spread alike.
 
     The reading takes mean and deviation of the tower's margins on the same images, so that the blend still is a log-odds.
@@ -52,10 +52,10 @@ def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray,
       share: of the reading, in [0, 1].
       margins: [n, N] of the towers on some training images.
       features: [n, D] of the same.
-      labels: [n, N] of the same, NaN where unknown: an attribute is scaled by images of its own domain.
+      own: bool [n, N], which of them are of an attribute's own domain, by which it is scaled. Their labels may be unknown.
     """
-    scores, known = ridge(features), np.isfinite(labels)
-    (tower_mean, tower_spread), (mean, spread) = (_moments(values, known) for values in (margins, scores))
+    scores = ridge(features)
+    (tower_mean, tower_spread), (mean, spread) = (_moments(values, own) for values in (margins, scores))
     says = spread > 1e-6  # a label that is known of no image, or of one kind only, is not read
     ratio = share * np.divide(tower_spread, spread, out=np.zeros_like(spread), where=says)
     keep = np.where(says, 1.0 - share, 1.0)
@@ -63,7 +63,7 @@ def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray,
     return Readout(*(value.astype(np.float32) for value in (keep, ridge.weights * ratio, biases)))
 
 
-def _moments(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column over its known rows, over all where fewer than two are: [N] each."""
-    rows = np.where(known.sum(axis=0) > 1, known, True)
+def _moments(values: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column over its own rows, over all where fewer than two are: [N] each."""
+    rows = np.where(own.sum(axis=0) > 1, own, True)
     return np.mean(values, axis=0, where=rows, dtype=np.float64), np.std(values, axis=0, where=rows, dtype=np.float64)

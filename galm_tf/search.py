@@ -129,6 +129,7 @@ class Search:
             self.checkpoint()
         if self.state.chosen is None:
             self.derive()
+            self.checkpoint()
 
     def _count_seconds(self, kind: str = "") -> None:
         """Adds the time since the last count to that of a kind; of the present phase when left out."""

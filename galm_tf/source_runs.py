@@ -21,7 +21,7 @@ from galm_tf.scoring import Scoring, image_batches
 from galm_tf.supernet import build_supernet
 
 _VALIDATION_NOTE = (
-    "The source run {path} was fine-tuned on classes that validation holds out here, so validation figures flatter; test "
+    "The source run {path} was trained on classes that validation holds out here, so validation figures flatter; test "
     "images were not used."
 )
 _NAMESAKE_NOTE = (
@@ -41,6 +41,7 @@ class Source:
       weights: `Supernet.variables` as arrays.
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
+      learned: those of them that it was trained on.
       split: its settings of who is tested.
       finetuned_on_validation: whether its validation images trained it too.
     """
@@ -51,6 +52,7 @@ class Source:
     weights: dict[str, np.ndarray]
     policy: dict[str, np.ndarray]
     classes: Optional[frozenset[str]]
+    learned: frozenset[str]
     split: dict[str, Any]
     finetuned_on_validation: bool
 
@@ -90,11 +92,18 @@ def read_source(path: str, config: Config) -> Source:
             f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
             f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
         )
-    classes = read_json(path, "result.json").get("classes_seen")
-    classes = None if classes is None else frozenset(classes)
+    result, tuned = read_json(path, "result.json"), theirs.finetunes_on_validation
+    classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     return Source(
-        path, attributes, chosen, weights, policy, classes, _split_settings(theirs), theirs.finetunes_on_validation
+        path, attributes, chosen, weights, policy, classes, _learned_classes(result, tuned), _split_settings(theirs), tuned
     )
+
+
+def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
+    """The classes that a run was trained on, from its result.json; tuned: on those that its validation holds out too."""
+    before = (result.get("transfer") or {}).get("classes_seen", ())  # by its own sources
+    held_out = frozenset() if tuned else frozenset(result.get("held_out_classes", ()))
+    return (frozenset(result.get("classes_seen") or ()) - held_out) | frozenset(before)
 
 
 def expect_finished(path: str) -> Config:
@@ -169,9 +178,8 @@ def _plain(name: str) -> str:
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:
     """What a reader of a run must know about one of its sources."""
     held_out = domain.class_names(split.validation_classes)
-    tuned = source.finetuned_on_validation and not held_out.isdisjoint(source.classes or ())
     same = namesakes(source, domain, split)
-    result = [_VALIDATION_NOTE.format(path=source.path)] if tuned else []
+    result = [] if held_out.isdisjoint(source.learned) else [_VALIDATION_NOTE.format(path=source.path)]
     return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
 
 

@@ -50,13 +50,15 @@ def start_from(search: Search) -> None:
     matches = find_matches(search, sources, score)
     before = search.arrays()
     hand_over(search, sources, matches)
+    started = search.state.transfer
     if config.hands_over_policy:
-        search.state.transfer["temperature"] = soften(search.strategy)
+        started["temperature"] = soften(search.strategy)
     if fresh is not None:
-        gate = _gate(fresh, search.trial_table(gate_steps))
-        search.state.transfer["gate"] = gate
-        if not gate["passed"]:
+        started["gate"] = _gate(fresh, search.trial_table(gate_steps))
+        if not started["gate"]["passed"]:  # then nothing of theirs is in the run
             search.assign(before)
+            started.update(notes=[], classes_seen=[])
+            started.pop("temperature", None)
     search.strategy.remember_initial()
 
 

@@ -93,8 +93,8 @@ class Validation:
         train = self.training_index()
         fits = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
         best = ridge.choose(fits, features[leading:], images.labels)
-        known = self._domain.labels[self.calibration_index()]
-        blend = readout.blend(fits[best], share, margins[:leading], features[:leading], known)
+        own = self._domain.is_own(self.calibration_index())
+        blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._log_weights))

@@ -23,6 +23,7 @@ from galm_tf.progress import Progress
 from galm_tf.report.run_reading import read_run
 from galm_tf.run_folder import RunFolder, read_policy
 from galm_tf.search import Search
+from galm_tf.search_space import Architecture
 from report_runs import page_of
 from small_domains import few_images
 
@@ -313,6 +314,38 @@ def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
     finished = add_attribute.read_finished(config)
     prepared = add_attribute.prepare(config, finished)
     assert (prepared.domain.labels[finished.split.train] > 0.5).sum(axis=0).tolist() == [3, 3]
+    fewer = load_domains(config).select_images(np.arange(30))
+    with pytest.raises(UserError, match="Received: 30 images, 400 then, other names"):
+        add_attribute._expect_same_data(fewer, finished, config)
+
+
+def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, labels):
+    _, path = _finished(dataclasses.replace(source[0], finetune_steps=0), str(small / "apart"))
+    config = _parse(f"--add_attribute={labels}", f"--source_run={path}")
+    finished, row = add_attribute.read_finished(config), {"test_auc": None, "val_auc": None}
+    architecture = {"architecture": Architecture.from_number(5).to_json()}
+    added = {
+        "per_attribute": {"sun/new": {**row, **architecture}}, "num_attributes_rewarded": 0, "transfer": None, "search": {},
+        "network": finished.result["network"],
+    }  # fmt: skip
+    assert add_attribute._join_results(added, finished, config)["notes"] == finished.result["notes"]
+    tuned = dataclasses.replace(finished, source=dataclasses.replace(finished.source, finetuned_on_validation=True))
+    assert "figures of sun/new flatter" in add_attribute._join_results(added, tuned, config)["notes"][-1]
+
+
+def test_an_addition_that_was_stopped_before_its_archive_is_finished_by_a_resume(small, longer, monkeypatch, tmp_path):
+    path = shutil.copytree(small / "A-plus-plus", tmp_path / "halted")
+    folder = RunFolder.resume(str(path), dataclasses.replace(longer[0], resume=True))
+    arrays, state = folder.load_checkpoint()
+    new = {k: v[-2:] for k, v in arrays.items() if len(v) == 24}  # of the new towers, without the trunk
+    folder.save_checkpoint(new, {**state, "chosen": state["chosen"][22:]}, keep=1)
+    monkeypatch.setattr(add_attribute, "prepare", None)  # nothing is searched again
+    config = dataclasses.replace(longer[0], resume=True)
+    assert add_attribute.run(config, folder) == longer[1]
+    after, told = folder.load_checkpoint()
+    assert told == state and set(after) == set(arrays)
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
 
 
 def test_a_killed_addition_goes_on_where_it_was(small, longer):

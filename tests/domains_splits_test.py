@@ -155,6 +155,28 @@ def test_a_share_of_the_images_of_every_class_is_held_out():
     assert counts.tolist() == [0, 0, 1, 1, 2, 4, 0]
 
 
+@pytest.mark.parametrize("mode", ["classes", "images"])
+def test_no_photograph_both_trains_and_judges(mode):
+    whole = _random_domain()
+    rng = np.random.default_rng(3)
+    paths = tuple(f"/zoo/{i}.png" for i in rng.integers(0, 400, len(whole.paths)))  # boxes of one photograph are of any classes
+    domain = dataclasses.replace(whole, paths=paths)
+    split = make_split(domain, _config(validation_split=mode))
+    shown = [{paths[i] for i in part} for part in (split.train, split.validation_classes, split.validation_images)]
+    assert not shown[0] & (shown[1] | shown[2])
+    training = np.flatnonzero(domain.subsets == "train")
+    np.testing.assert_array_equal(np.sort(np.concatenate([split.train, split.validation])), training)
+    apart = make_split(whole, _config(validation_split=mode))
+    assert split.held_out_classes == apart.held_out_classes
+    beside = [i for i in training if paths[i] in shown[1] and i not in set(split.validation_classes)]
+    assert set(beside) <= set(split.validation_images)
+    if mode == "classes":  # they are more than a tenth, so that no more are drawn of most classes
+        assert beside and len(split.validation_images) < len(beside) + len(apart.validation_images)
+    one = dataclasses.replace(whole, paths=("/zoo/0.png",) * len(paths))
+    with pytest.raises(UserError, match=r"Received: 220 boxes in 1 photographs, all of them with one; add photographs\."):
+        make_split(one, _config(validation_split=mode))
+
+
 def test_a_split_is_a_function_of_its_seed():
     domain = _random_domain()
     one, again, other = (make_split(domain, _config(seed=s)) for s in (3, 3, 4))

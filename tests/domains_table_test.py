@@ -127,6 +127,9 @@ def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
     sides = {s: {p for p, of in zip(domain.paths, domain.subsets) if of == s} for s in ("train", "test")}
     assert sides["test"] and not sides["train"] & sides["test"]
     assert "training records show photographs that are tested too and are unused" in " ".join(domain.notes)
+    other = load(folder, **{"split_seed": 1, "seed": 7})
+    again = load(folder, **{"split_seed": 1, "seed": 8})
+    assert other.subsets.tolist() == again.subsets.tolist() and other.notes == again.notes and len(other.notes) == 1
     write(folder, "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\n")
     assert load(folder).subsets.tolist() == ["train", "test"]
 

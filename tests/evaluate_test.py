@@ -47,3 +47,10 @@ def test_attribute_metrics_are_none_for_one_label():
     assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
     unjudged = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
     assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same
+
+
+def test_a_threshold_tells_neighbouring_numbers_apart():
+    low = np.float32(0.5)
+    probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
+    (threshold,) = evaluate.choose_thresholds(np.array([[0.0], [1.0]]), probabilities, "f1")
+    assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]

@@ -156,7 +156,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training = ControllerTraining(2, config)
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), {}, False)
+    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), frozenset(), {}, False)
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
     learned, random = (matching.source_cosines(given, swapped, c) for c in (config, still))
@@ -211,6 +211,8 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     for name, value in weights["trunk"].items():
         np.testing.assert_array_equal(value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name)
     np.testing.assert_array_equal(untouched[0].strategy.initial["policy/heads"], expected)
+    told = untouched[0].state.transfer
+    assert bool(told["classes_seen"]) is better and ("temperature" in told) is better  # what is not in the run is not said of it
 
 
 def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
@@ -320,15 +322,23 @@ def test_a_resumed_run_measures_its_skill_from_the_policy_that_was_handed_over(s
     np.testing.assert_array_equal(second["policy/arm_weight"], given.policy["policy/arm_weight"])
 
 
-def test_a_source_fine_tuned_on_what_validation_holds_out_is_noted(source, untouched):
+def test_a_source_trained_on_what_validation_holds_out_is_noted(source, untouched):
     search = untouched[0]
     search.config = dataclasses.replace(search.config, match="random")
     given = source_runs.read_source(source[1], source[0])
     held_out = {search.domain.classes[c] for c in search.domain.class_ids[search.split.validation_classes]}
-    known = dataclasses.replace(given, classes=given.classes | held_out)
-    for theirs, noted in ((given, False), (known, True), (dataclasses.replace(known, finetuned_on_validation=False), False)):
+    validated = dataclasses.replace(given, classes=given.classes | held_out)  # there too
+    trained = dataclasses.replace(validated, learned=given.learned | held_out)
+    for theirs, noted in ((given, False), (validated, False), (trained, True)):
         transfer.hand_over(search, [theirs], matching.find_matches(search, [theirs], None))
         assert bool(search.state.transfer["notes"]) == noted
+
+
+def test_a_run_has_learned_from_what_it_held_out_only_if_it_was_fine_tuned_on_it(tmp_path):
+    result = {"classes_seen": ["sun/a", "sun/b", "sun/c"], "held_out_classes": ["sun/b", "sun/c"], "transfer": {"classes_seen": ["sun/c"]}}
+    assert source_runs._learned_classes(result, True) == {"sun/a", "sun/b", "sun/c"}
+    assert source_runs._learned_classes(result, False) == {"sun/a", "sun/c"}  # its own source may have
+    assert source_runs._learned_classes({**result, "transfer": None}, False) == {"sun/a"}
 
 
 def test_a_predictors_scores_are_those_of_the_source_network(source):

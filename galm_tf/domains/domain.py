@@ -85,6 +85,10 @@ class Domain:
         """Names of the classes of some records, int64 [m]."""
         return frozenset(self.classes[c] for c in np.unique(self.class_ids[index]))
 
+    def is_own(self, index: np.ndarray) -> np.ndarray:
+        """Which of some records, int64 [m], are images of each attribute's own domain: bool [m, A]."""
+        return self.image_domains[index][:, None] == self.attribute_domains
+
     def select_images(self, keep: np.ndarray) -> Domain:
         """The same domain with the records of a bool [n] mask or an index array."""
         index = np.flatnonzero(keep) if keep.dtype == bool else np.asarray(keep)

@@ -4,6 +4,9 @@ Labels of most data sets are given per class, so a random tenth of the images
 would measure whether a class is recognised. Validation therefore holds out
 whole training classes as well, chosen so that as many attributes as possible
 have both labels on both sides.
+
+No photograph both trains and judges: where records are boxes of one, those that
+training would share with the held-out classes are held out as well.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class Split:
     Attributes:
       train, test: int64 [·], sorted.
       validation_classes: images of the training classes that are held out whole.
-      validation_images: a share of the images of the other training classes.
+      validation_images: a share of the images of the other training classes, and what shows photographs of validation.
       held_out_classes: names of the former.
       judged_by: per attribute `classes` (the held-out classes alone have enough of
         both labels), `images` (all validation images together have) or `none`.
@@ -99,7 +102,9 @@ def make_split(domain: Domain, config: Config) -> Split:
     in_held_out = np.isin(domain.class_ids[training], held_out)
     validation_classes = training[in_held_out]
     rest = training[~in_held_out]
-    validation_images = _share_of_each_class(domain, rest, config.validation_fraction, seed)
+    photographs = np.unique(domain.paths, return_inverse=True)[1]
+    beside = rest[np.isin(photographs[rest], photographs[validation_classes])]
+    validation_images = _share_of_each_class(domain, rest, beside, photographs, config.validation_fraction, seed)
     if not len(validation_classes) + len(validation_images):
         raise UserError(
             f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, or "
@@ -108,6 +113,11 @@ def make_split(domain: Domain, config: Config) -> Split:
             f"--validation_split={config.validation_split}; add images."
         )
     train = np.setdiff1d(rest, validation_images)
+    if not len(train):
+        raise UserError(
+            f"Expected photographs of {domain.name} without any box that validation holds out, to train on. Received: "
+            f"{len(training)} boxes in {len(np.unique(photographs[training]))} photographs, all of them with one; add photographs."
+        )
     names = tuple(domain.classes[c] for c in held_out)
     return with_judges(Split(train, validation_classes, validation_images, test, names, (), np.zeros(0, bool), {}), domain)
 
@@ -264,18 +274,31 @@ def _climb(
     return members, value
 
 
-def _share_of_each_class(domain: Domain, index: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted."""
-    parts, first = [], {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
+def _share_of_each_class(
+    domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int
+) -> np.ndarray:
+    """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted.
+
+    Args:
+      index: int64, records.
+      taken: int64, those of them that are part of it anyway.
+      photographs: int64 [n], which one each record shows; all records of one go together.
+      share: of each class.
+      seed: of the draw.
+    """
+    part, first = np.isin(index, taken), {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
     for c in np.unique(domain.class_ids[index]):
         number = int(c) - first[domain.classes[c].split("/")[0]]
-        members = index[domain.class_ids[index] == c]
-        if len(members) >= _MIN_CLASS_IMAGES:
-            count = max(1, round(share * len(members)))
-            parts.append(generator(seed, Stream.VALIDATION, number).choice(members, count, replace=False))
-    return np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+        members = domain.class_ids[index] == c
+        if members.sum() < _MIN_CLASS_IMAGES:
+            continue
+        lacking = max(1, round(share * members.sum())) - (members & part).sum()
+        if lacking > 0:
+            drawn = generator(seed, Stream.VALIDATION, number).choice(index[members & ~part], lacking, replace=False)
+            part |= np.isin(photographs[index], photographs[drawn])
+    return index[part]
 
 
 def _judges(domain: Domain, by_class: np.ndarray, by_image: np.ndarray) -> tuple[tuple[str, ...], dict[str, str]]:

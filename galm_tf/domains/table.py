@@ -48,11 +48,12 @@ def load(name: str, folder: str, config: Config) -> Domain:
         )
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, config)
-    if "split" not in table:
-        subsets, more = build.photographs_apart(pictures[there].tolist(), subsets)
-        drawn = [*drawn, *more]
-    elif not config.splits_file and config.split_seed < 0:  # else another split counts than the table's
-        drawn += _torn_photographs(pictures[there], subsets, path)
+    if not config.splits_file and config.split_seed < 0:  # else another split counts than this one
+        if "split" in table:
+            drawn += _torn_photographs(pictures[there], subsets, path)
+        else:
+            subsets, more = build.photographs_apart(pictures[there].tolist(), subsets)
+            drawn = [*drawn, *more]
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,

@@ -165,9 +165,8 @@ MISTAKES = {
     "value -0.1": (TABLE.replace("0.0", "-0.1"), r"line 4, column striped.*'-0\.1'"),
     "value yes": (
         TABLE.replace("0.0", "yes"),
-        r"line 4, column striped.*'yes'.*remove the column if it is no attribute",
+        r"line 4, column striped.*'yes'.*if it is no attribute, remove the column or call it class where it names one",
     ),
-    "value nan": (TABLE.replace("0.0", "nan"), r"line 4, column striped.*'nan'"),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
     "box in shares": (BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"), r"boxes in pixels in .*shares of a side"),
@@ -186,21 +185,23 @@ MISTAKES = {
     "no image": (TABLE + ",bus,test,1,1\n", r"value of image in .*line 6.*fill the cell"),
     "no class": (TABLE + "no.jpg, ,test,1,1\n", r"value of class in .*line 6"),
     "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'"),
-    "no column class": (TABLE.replace("class", "kind"), r"Expected a column class in "),
+    "no column class": (TABLE.replace("class", "kind"), r"line 2, column kind. Received: 'tram'.*call it class"),
     "semicolons": (TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
     "same attribute twice": (TABLE.replace("has wheels", "striped"), r"different names.*striped twice"),
     "nameless column": (TABLE.replace("has wheels", ""), r"different names.*no name in column 5"),
     "too many cells": (
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
-        r"Expected a table in .*Expected 5 fields in line 2, saw 6",
+        r"Expected a table in .*6 cells in line 2 and 5 in those before it; remove the commas too many",
     ),
+    "decimal commas": (TABLE.replace(",", ";").replace("0.0", "0,0"), r"a header without commas and 2 cells in line 4; separate.*decimal points"),
     "too many cells everywhere": (
         TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
-        r"Expected a table in .*Expected 5 fields in line 2, saw 6",
+        r"Expected a table in .*6 cells in line 2 and 5 in those before it",
     ),
     "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'"),
-    "one class": ("image,class,red\na b.jpg,a,1\nx+y.JPG,a,0\n", r"at least two classes"),
+    "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
+    "other names": ("image,red\na b.jpeg,1\n/data/x+y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
     "empty file": ("", r"Expected a table in .*attributes\.csv"),
     "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
@@ -214,6 +215,26 @@ def test_mistake_ends_in_one_sentence(folder, mistake):
     with pytest.raises(UserError, match=expected) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head, cell", [("image,red", "{}"), ("image,class,red", "{},thing")], ids=["no class", "one class"])
+def test_without_classes_other_images_are_tested(folder, head, cell):
+    rows = [f"{cell.format(name)},{i % 2}" for i, name in enumerate(NAMES)]
+    write(folder, "\n".join([head, *rows]))
+    domain, again, other = load(folder), load(folder, split_seed=0), load(folder, split_seed=1)
+    assert sorted(set(domain.subsets)) == ["test", "train"] and not domain.class_disjoint and len(domain.classes) == 1
+    assert domain.notes[-1].startswith("No split is given: 2 of 4 images, drawn by --seed=0, are tested. There are no classes")
+    assert sorted(set(again.subsets)) == ["test", "train"] and sorted(set(other.subsets)) == ["test", "train"]
+    boxed = [f"{cell.format(name)},{left},0,{left + 5},9,{left % 2}" for name in NAMES for left in range(0, 20, 5)]
+    write(folder, "\n".join([head.replace("red", "left,top,right,bottom,red"), *boxed]))
+    sides = {s: {p for p, of in zip(load(folder).paths, load(folder).subsets) if of == s} for s in ("train", "test")}
+    assert sides["test"] and not sides["train"] & sides["test"]
+
+
+def test_labels_as_pandas_writes_them(folder):
+    text = TABLE.replace("bus,,1,\n", "bus,,True,NaN\n").replace("0.0", "False")
+    assert text != TABLE
+    check_standard(load(folder_of(folder, text)))
 
 
 def test_another_encoding(folder):

@@ -108,13 +108,30 @@ def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int)
     return np.where(np.isin(class_ids, test), TEST, TRAIN)
 
 
-def drawn_subsets(class_ids: np.ndarray, test_fraction: float, config: Config) -> tuple[np.ndarray, list[str]]:
+def random_subsets(class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, seed: int) -> np.ndarray:
+    """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
+    photographs = np.unique(paths, return_inverse=True)[1]
+    return random_class_subsets(class_ids if has_classes(class_ids) else photographs, test_fraction, seed)
+
+
+def has_classes(class_ids: np.ndarray) -> bool:
+    """Whether records are of different classes, of which some can be held out."""
+    return len(np.unique(class_ids)) > 1
+
+
+def drawn_subsets(
+    class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, config: Config
+) -> tuple[np.ndarray, list[str]]:
     """The split of a data set that brings none, by --seed, and the note that says so."""
-    subsets = random_class_subsets(class_ids, test_fraction, config.seed)
+    subsets = random_subsets(class_ids, paths, test_fraction, config.seed)
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
-    return subsets, [f"No split is given: {tested} of {total} classes, drawn by --seed={config.seed}, are tested."]
+    kind, known = "classes", ""
+    if not has_classes(class_ids):
+        tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
+        known = " There are no classes to hold out, so that the test tells nothing of unseen ones."
+    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn by --seed={config.seed}, are tested.{known}"]
 
 
 def test_class_fraction(domain: Domain) -> float:

@@ -145,9 +145,9 @@ def _resplit(domain: Domain, config: Config) -> Domain:
 
 
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:
-    """Another class-disjoint split with the same share of test classes; unused records stay out."""
+    """Another class-disjoint split with the same share of test classes, by photographs where there is one class; unused records stay out."""
     fraction = build.test_class_fraction(domain) if domain.class_disjoint else _TEST_FRACTION
     used = domain.subsets != UNUSED
     subsets = np.full(len(used), UNUSED)
-    subsets[used] = build.random_class_subsets(domain.class_ids[used], fraction, seed)
+    subsets[used] = build.random_subsets(domain.class_ids[used], np.array(domain.paths)[used], fraction, seed)
     return subsets

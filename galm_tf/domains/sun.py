@@ -46,13 +46,14 @@ def load(name: str, folder: str, config: Config) -> Domain:
         notes.append(files.missing_images(missing, len(images), "images.mat", place, config.on_bad_image))
     names = [class_name(image) for image, there in zip(images, keep) if there]
     classes, class_ids = np.unique(names, return_inverse=True)
-    subsets, drawn = _subsets(folder, classes.tolist(), class_ids, config)
+    paths = [present[image] for image, there in zip(images, keep) if there]
+    subsets, drawn = _subsets(folder, classes.tolist(), class_ids, paths, config)
     return build.build_domain(
         name,
         "sun",
         attributes=unique([a.replace("/ ", "/").replace("/", "-").strip() for a in attributes]),
         classes=classes.tolist(),
-        paths=[present[image] for image, there in zip(images, keep) if there],
+        paths=paths,
         class_ids=class_ids,
         labels=labels_from_votes(votes[keep], config),
         shares=np.clip(votes[keep], 0.0, 1.0),
@@ -90,11 +91,13 @@ def unique(names: list[str]) -> list[str]:
     return result
 
 
-def _subsets(folder: str, classes: list[str], class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, list[str]]:
+def _subsets(
+    folder: str, classes: list[str], class_ids: np.ndarray, paths: list[str], config: Config
+) -> tuple[np.ndarray, list[str]]:
     """(`train` or `test` per record, notes): by the class lists, without any by seed."""
     lists = ("trainclasses.txt", "testclasses.txt")
     if not any(os.path.exists(os.path.join(folder, name)) for name in lists):
-        return build.drawn_subsets(class_ids, _TEST_FRACTION, config)
+        return build.drawn_subsets(class_ids, paths, _TEST_FRACTION, config)
     train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, name))] for name in lists)
     return build.subsets_by_class(class_ids, classes, train, test, folder), []
 

@@ -1,15 +1,19 @@
 """Your own images: a folder `images/` and a table `attributes.csv` or `attributes.parquet`.
 
-Columns: `image` (path below images/), `class`, optionally `split` (train, test)
+Columns: `image` (path below images/), optionally `class`, `split` (train, test)
 and a box (`left`, `top`, `right`, `bottom`: pixels, right and bottom exclusive),
 then one column per attribute: 0, 1, the share of annotators that said yes (from one
-half on it counts as yes), or empty for unknown. An image may have several rows when their boxes differ.
+half on it counts as yes), or empty for unknown; True, False and NaN, as pandas writes
+them, too. An image may have several rows when their boxes differ. Without classes
+nothing can be held out but images.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import posixpath
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -24,6 +28,8 @@ from galm_tf.errors import UserError
 _TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
 _TEST_FRACTION = 0.2
+_NO_CLASS = "image"  # of every image where the table names none
+_WORDS = {"true": "1", "false": "0", "nan": ""}
 
 
 def recognises(folder: str) -> bool:
@@ -34,7 +40,8 @@ def recognises(folder: str) -> bool:
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
-    table = read_table(path, ("image", "class"))
+    table = read_table(path, ("image",), ("class",))
+    table = table if "class" in table else table.assign(**{"class": _NO_CLASS})
     attributes, shares = read_labels(table, path)
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
@@ -42,12 +49,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
     _check_duplicates(table, boxes, path)
     pictures, notes = _pictures(table, path, folder, config)
     there = pictures.notna().to_numpy()
-    if not there.any():
-        raise UserError(
-            f"Expected the images of {path} in {folder}/images. Received: none of {len(table)}; copy them there."
-        )
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
-    subsets, drawn = _subsets(table[there], path, class_ids, config)
+    subsets, drawn = _subsets(table[there], path, class_ids, pictures[there].tolist(), config)
     if not config.splits_file and config.split_seed < 0:  # else another split counts than this one
         if "split" in table:
             drawn += _torn_photographs(pictures[there], subsets, path)
@@ -72,10 +75,11 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def read_table(path: str, required: Sequence[str]) -> pd.DataFrame:
+def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -> pd.DataFrame:
     """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file.
 
     required: columns that must be there, every cell of them filled.
+    filled: columns every cell of which is filled where they are there.
     """
     try:
         table = _read_csv(path) if path.endswith(".csv") else _read_parquet(path)
@@ -85,10 +89,7 @@ def read_table(path: str, required: Sequence[str]) -> pd.DataFrame:
             "install the version in pyproject.toml's extra `parquet`, or save the table as CSV."
         ) from error
     except Exception as error:  # pandas raises many kinds for a damaged table
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"Expected a table in {path}. Received: {reason}; save it as UTF-8 CSV with one header line."
-        ) from error
+        raise UserError(f"Expected a table in {path}. Received: {_problem(path, error)}.") from error
     table.columns = [str(c).strip() for c in table.columns]
     named = [bool(name) or not _blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
@@ -96,7 +97,7 @@ def read_table(path: str, required: Sequence[str]) -> pd.DataFrame:
     table = table[~np.stack([_blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
     if not len(table):
         raise UserError(f"Expected a line per image in {path}. Received: the header only; add the images.")
-    for column in required:
+    for column in (*required, *(c for c in filled if c in table)):
         _check_filled(table[column], path)
         table = table.assign(**{column: table[column].astype(str).str.strip()})
     return table
@@ -116,6 +117,18 @@ def _read_csv(path: str) -> pd.DataFrame:
     header = table.iloc[0]
     table = table.iloc[1:].set_axis(header.tolist(), axis=1)
     return table.set_axis(table.index + 1, axis=0)
+
+
+def _problem(path: str, error: Exception) -> str:
+    """What is wrong with a table that pandas could not read, and how to repair it."""
+    reason = " ".join(str(error).split())
+    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason)
+    if not counts:
+        return f"{reason}; save it as UTF-8 CSV with one header line"
+    expected, row, found = counts.groups()
+    if expected == "1":  # the header has no comma at all
+        return f"a header without commas and {found} cells in line {row}; separate the columns by commas, and write decimal points, as in 0.5"
+    return f"{found} cells in line {row} and {expected} in those before it; remove the commas too many, or put a name that holds one in quotes"
 
 
 def _read_parquet(path: str) -> pd.DataFrame:
@@ -181,6 +194,11 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     if not len(absent):
         return pictures, []
     missing = table["image"].iloc[absent].tolist()
+    if len(absent) == len(table):
+        raise UserError(
+            f"Expected the images of {path} in {within}, named by their paths below it. Received: none of {len(table)}, the first is "
+            f"{missing[0]}{_nearest(missing[0], list(present))}; copy them there, or correct the names."
+        )
     prefixed = normal_path(missing[0])
     if prefixed.startswith("images/") and prefixed[len("images/") :] in present:
         raise UserError(
@@ -189,6 +207,12 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
         )
     where = f"{path} ({line(table, path, int(absent[0]))})"
     return pictures, [files.missing_images(missing, len(table), where, within, config.on_bad_image)]
+
+
+def _nearest(name: str, present: list[str]) -> str:
+    """What lies there that is named most like an absent file, in words."""
+    near = difflib.get_close_matches(name, present, 1, 0.0)
+    return f", where there is {near[0]}" if near else ""
 
 
 def normal_path(name: str) -> str:
@@ -222,14 +246,15 @@ def labels_from_shares(shares: np.ndarray) -> np.ndarray:
 
 def _labels(column: pd.Series, path: str) -> np.ndarray:
     """A column of numbers from 0 to 1 and empty cells as float32 [n] with NaN."""
-    empty = _blank(column)
-    values = _numbers(column.where(~empty))
+    plain = column.astype(object).map(lambda cell: _WORDS.get(str(cell).strip().lower(), cell))
+    empty = _blank(plain)
+    values = _numbers(plain.where(~empty))
     wrong = np.flatnonzero(~empty & ~((values >= 0.0) & (values <= 1.0)))
     if len(wrong):
         row = int(wrong[0])
         raise UserError(
             f"Expected 0, 1, a share between them or an empty cell in {_place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}; correct the cell, or remove the column if it is no attribute."
+            f"Received: {column.iloc[row]!r}; correct the cell, or, if it is no attribute, remove the column or call it class where it names one."
         )
     return values.astype(np.float32)
 
@@ -271,14 +296,14 @@ def _torn_photographs(pictures: pd.Series, subsets: np.ndarray, path: str) -> li
     return [note] if len(torn) else []
 
 
-def _subsets(table: pd.DataFrame, path: str, class_ids: np.ndarray, config: Config) -> tuple[np.ndarray, list[str]]:
+def _subsets(
+    table: pd.DataFrame, path: str, class_ids: np.ndarray, pictures: Sequence[str], config: Config
+) -> tuple[np.ndarray, list[str]]:
     """(`train`, `test` or `unused` per record, notes): by the column split, without one by seed."""
     if "split" not in table:
-        if len(np.unique(class_ids)) < 2:
-            raise UserError(
-                f"Expected at least two classes in {path}, or a column split. Received: one class; add one."
-            )
-        return build.drawn_subsets(class_ids, _TEST_FRACTION, config)
+        if not build.has_classes(class_ids) and len(set(pictures)) < 2:
+            raise UserError(f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some.")
+        return build.drawn_subsets(class_ids, pictures, _TEST_FRACTION, config)
     column = table["split"].where(~_blank(table["split"]), UNUSED).astype(str).str.strip().str.lower()
     wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())
     if len(wrong):

@@ -188,7 +188,7 @@ def read_finished(config: Config) -> Finished:
             f"Expected a finished run in --source_run={path}. Received: result.json or split.json without what a run "
             f"writes ({type(error).__name__}: {error}); restore the folder from a copy."
         ) from error
-    predictor = Predictor(os.path.join(path, "saved_model"))
+    predictor = Predictor(os.path.join(path, "saved_model"), repair="restore the folder from a copy")
     if list(predictor.attributes) != list(rows):
         raise UserError(
             f"Expected the attributes of result.json in {path}/saved_model. Received: {len(predictor.attributes)} others; "

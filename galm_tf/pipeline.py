@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, plots, readout, ridge, scoring, search_space, selection, transfer
+from galm_tf import evaluate, export, plots, readout, ridge, scoring, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, in_parts
@@ -67,8 +67,8 @@ def prepare(config: Config) -> Prepared:
     domain, images, bad = load_images(load_domains(config), config)
     split = make_split(domain, config)
     excluded = unlearnable_attributes(domain, split.train)
-    for name, reason in excluded.items():
-        logging.warning("%s is left out: %s", name, reason)
+    for reason in dict.fromkeys(excluded.values()):
+        logging.warning("left out, %s: %s", reason, ", ".join(name for name, its in excluded.items() if its == reason))
     if len(excluded) == len(domain.attributes):
         raise UserError(
             f"Expected an attribute with both labels among the training images of {domain.name}. Received: "
@@ -94,6 +94,8 @@ def run(
             remember_data(config, folder, prepared.domain, prepared.split)
         return folder.read_json("result.json")
     started = time.monotonic()
+    for path in () if config.resume else config.source_run:  # before the data are read, which may take minutes
+        source_runs.expect_fitting(path, config)
     prepared = prepared or prepare(config)
     searched = search(config, folder, prepared, make_strategy)
     network = derive_network(searched)

@@ -112,7 +112,7 @@ class Predictor:
       UserError: the folder holds no SavedModel of galm_tf, or a damaged one.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, repair: str = "give --model=runs/NAME/saved_model") -> None:
         try:
             with open(os.path.join(path, METADATA), encoding="utf-8") as file:
                 metadata = json.load(file)
@@ -131,8 +131,7 @@ class Predictor:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
             raise UserError(
-                f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); "
-                "give --model=runs/NAME/saved_model."
+                f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); {repair}."
             ) from error
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

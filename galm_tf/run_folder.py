@@ -89,10 +89,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def kept_if_used(self) -> Iterator[None]:
-        """Where the user's mistake ends a new run before it has begun, its folder goes: the repaired command can have it."""
+        """Where an error ends a new run before it has begun, its folder goes: the repaired command can have it."""
         try:
             yield
-        except UserError:
+        except Exception:
             if self._new:
                 self.remove_if_unused()
             raise
@@ -234,17 +234,24 @@ def read_policy(path: str, count: int) -> Optional[dict[str, np.ndarray]]:
 
 def read_config(path: str) -> Config:
     """The settings of the run in a folder; raises UserError where there is none."""
+    name = os.path.join(path, "config.json")
     try:
-        with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
+        with open(name, encoding="utf-8") as file:
             stored = json.load(file)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(
-            f"Expected a run folder with a config.json. Received: {path} ({getattr(error, 'strerror', None) or error}); name the "
-            "folder of the run."
+            f"Expected a run folder with a config.json. Received: {path} ({error.strerror or error}); name the folder of the run."
         ) from None
-    if stored.pop("format", None) != FORMAT:
-        raise UserError(f"Expected a run of format {FORMAT}. Received: {path} of another version of galm_tf.")
-    return Config.from_json(stored)
+    except ValueError as error:
+        raise UserError(f"Expected the settings of a run in {name}. Received: a damaged file ({error}); restore it from a copy.") from None
+    if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
+        raise UserError(f"Expected the settings of a run in {name}. Received: a file without a number as format; restore it from a copy.")
+    if stored["format"] != FORMAT:
+        raise UserError(
+            f"Expected a run of format {FORMAT}. Received: format {stored['format']} in {name}, written by another version of galm_tf; "
+            "use that version, or make the run anew."
+        )
+    return Config.from_json({k: v for k, v in stored.items() if k != "format"})
 
 
 def flagfile(config: Config) -> str:

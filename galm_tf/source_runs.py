@@ -68,19 +68,13 @@ class Source:
 
 def read_source(path: str, config: Config) -> Source:
     """Reads a finished run; raises UserError for what is none, or does not fit the settings."""
-    theirs = expect_finished(path)
+    theirs = expect_fitting(path, config)
     stored = RunFolder(path, lock=False).load_checkpoint()
     if stored is None:
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: a run without checkpoints; restore the folder from a copy."
+            f"Expected a finished run in --source_run={path}. Received: a run without a checkpoint that can be read; restore the folder "
+            "from a copy."
         )
-    for setting in ("image_size", "conditioning", "controller_cell"):
-        ours, its = getattr(config, setting), getattr(theirs, setting)
-        if ours != its:
-            raise UserError(
-                f"Expected the {setting} of --source_run={path}, which is {its}. Received: {setting}={ours}; "
-                f"set --{setting}={its}."
-            )
     arrays, meta = stored
     policy = {}
     if theirs.method == "galm":
@@ -89,14 +83,41 @@ def read_source(path: str, config: Config) -> Source:
     attributes, chosen = tuple(read_json(path, "architectures.json")), np.array(meta["chosen"])
     if len(attributes) != len(chosen):
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in "
-            f"architectures.json and {len(chosen)} in its last checkpoint, since it was stopped too early; run it again."
+            f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in architectures.json and "
+            f"{len(chosen)} in its last checkpoint; go on with it by --resume, or restore the folder from a copy."
         )
+    _expect_whole(weights, len(attributes), path, config)
     result, tuned = read_json(path, "result.json"), theirs.finetunes_on_validation
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     return Source(
         path, attributes, chosen, weights, policy, classes, _learned_classes(result, tuned), _split_settings(theirs), tuned
     )
+
+
+def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str, config: Config) -> None:
+    """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes."""
+    one = build_supernet(1, config.image_size, 0.0, seed=0)
+    towers = one.tower_layer_names
+    wanted = {name: (count, *v.shape[1:]) if name.split("/")[0] in towers else tuple(v.shape) for name, v in one.variables.items()}
+    wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
+    if wrong:
+        raise UserError(
+            f"Expected the weights of {count} attributes in the last checkpoint of --source_run={path}. Received: no {wrong[0]} of shape "
+            f"{list(wanted[wrong[0]])}; restore the folder from a copy."
+        )
+
+
+def expect_fitting(path: str, config: Config) -> Config:
+    """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data, no weights."""
+    theirs = expect_finished(path)
+    for setting in ("image_size", "conditioning", "controller_cell"):
+        ours, its = getattr(config, setting), getattr(theirs, setting)
+        if ours != its:
+            raise UserError(
+                f"Expected the {setting} of --source_run={path}, which is {its}. Received: {setting}={ours}; "
+                f"set --{setting}={its}."
+            )
+    return theirs
 
 
 def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
@@ -146,7 +167,7 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
     if source.classes is None:
         raise UserError(
             "Expected a run whose result.json says which classes it has seen. Received: "
-            f"--{flag}={source.path}, made by an earlier version; make it anew."
+            f"--{flag}={source.path}, whose does not, as in earlier versions; make it anew, or restore the file from a copy."
         )
     tested = domain.class_names(split.test)
     shown = domain.class_names(split.trained)

@@ -71,9 +71,13 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, entropy, seconds.
 
     Raises:
-      UserError: the folder holds a tuning of other settings, or a data set without cross-fitted rewards.
+      UserError: another method, a folder with a tuning of other settings, or a data set without cross-fitted rewards.
     """
-    config = dataclasses.replace(config, method="galm", adapt_steps=0, finetune_steps=0)
+    if config.method != "galm":
+        raise UserError(
+            f"Expected --method=galm, whose settings are what is tuned. Received: method={config.method}; leave it out."
+        )
+    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
     prepared = pipeline.prepare(config)

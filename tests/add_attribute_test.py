@@ -401,17 +401,30 @@ def _copy(source, tmp_path, **changes):
         (dict(result_json="{"), "Received: RUN/result.json, which cannot be read"),
         (dict(result_json="{}"), "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')"),
         (dict(split_json="[]"), "Received: result.json or split.json without what a run writes (TypeError"),
-        (dict(checkpoints=None), "Received: a run without checkpoints"),
-        (dict(config_json='{"format": 2}'), "Expected a run of format 1. Received: RUN of another version"),
-        (dict(saved_model__saved_model=None), "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged"),
+        (dict(checkpoints=None), "Received: a run without a checkpoint that can be read; restore"),
+        (dict(config_json="[]"), "Received: a file without a number as format; restore it from a copy."),
+        (dict(config_json="{"), "Expected the settings of a run in RUN/config.json. Received: a damaged file"),
+        (dict(config_json='{"format": 2}'), "Expected a run of format 1. Received: format 2 in RUN/config.json, written by another version"),
+        (dict(saved_model__saved_model=None), "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged, OSError: "),
         (dict(architectures_json=None), "Received: RUN/architectures.json, which cannot be read"),
     ],
-    ids=["unfinished", "begun", "torn", "empty", "split", "checkpoints", "newer", "model", "architectures"],
+    ids=["unfinished", "begun", "torn", "empty", "split", "checkpoints", "no settings", "torn settings", "newer", "model", "architectures"],
 )
 def test_a_source_that_cannot_be_added_to(source, labels, tmp_path, changes, message):
     changes = {k.replace("saved_model__saved_model", "saved_model__saved_model.pb"): v for k, v in changes.items()}
     run = _copy(source, tmp_path, **changes)
     _expect_error(labels, run, tmp_path, message.replace("RUN", run))
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(source, labels, tmp_path):
+    run = _copy(source, tmp_path)
+    folder = RunFolder(run, lock=False)
+    arrays, state = folder.load_checkpoint()
+    for name in ("supernet/conv1/kernel", "supernet/head/fc1"):
+        folder.save_checkpoint({k: v for k, v in arrays.items() if k != name}, state)
+        _expect_error(labels, run, tmp_path, f"Expected the weights of 20 attributes in the last checkpoint of --source_run={run}. Received: no {name[9:]}")
+    folder.save_checkpoint({k: v[:19] if k == name else v for k, v in arrays.items()}, state)
+    _expect_error(labels, run, tmp_path, "Received: no head/fc1 of shape [20, 16, 256]; restore the folder from a copy.")
 
 
 def _expect_error(labels, run, tmp_path, message, *more):

@@ -515,6 +515,7 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--suite=derived --vary=seed", "Expected class-disjoint splits in suite derived"),
         ("--suite=few_labels --features=trunk", "Received: features=trunk and no learners; leave --features out."),
         ("--suite=reward --budget=full", "Received: budget=full and suite=reward;"),
+        ("--suite=methods --quick", "Expected --quick beside reward, .*, scaling, peers, nas. Received: suite=methods, which does not read it;"),
     ],
 )
 def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benchmark, tmp_path, arguments, text):

@@ -375,6 +375,20 @@ def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
     assert len(given.classes) == 30 and not any(c.startswith("sun/") for c in given.classes)
 
 
+def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, tmp_path, monkeypatch):
+    config, path = source
+    monkeypatch.setattr(pipeline, "prepare", None)
+    wrong = dataclasses.replace(config, image_size=64, source_run=(path,))
+    folder = RunFolder.create(str(tmp_path / "new"), wrong)
+    with pytest.raises(UserError, match="Expected the image_size of --source_run="), folder.kept_if_used():
+        pipeline.run(wrong, folder)
+    assert not (tmp_path / "new").exists()
+    folder = RunFolder.create(str(tmp_path / "new"), wrong)
+    with pytest.raises(ZeroDivisionError), folder.kept_if_used():
+        1 / 0
+    assert not (tmp_path / "new").exists()
+
+
 def test_bad_sources_are_named(source, tmp_path):
     config, path = source
     with pytest.raises(UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"):

@@ -98,6 +98,12 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
     assert not os.path.exists(tmp_path / "out")
 
 
+def test_another_method_has_none_of_the_settings(config, tmp_path):
+    with pytest.raises(UserError, match="Expected --method=galm, .* Received: method=random; leave it out."):
+        tune.tune(dataclasses.replace(config, method="random"), "random", SETTINGS, 1, str(tmp_path / "out"))
+    assert not os.path.exists(tmp_path / "out")
+
+
 def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
     path = os.path.join(tuned[0], "trials", tune.AS_GIVEN, "data.json")
     with open(path, encoding="utf-8") as file:

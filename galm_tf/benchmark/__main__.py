@@ -56,6 +56,7 @@ _SPEED = {
 _REPEATS, _QUICK_REPEATS = 7, 3
 _QUICK_FLAGS = os.path.join("flags", "table_quick.flags")
 _FEW = ("few_labels", "few_steps")
+_NOT_QUICK = ("methods", "learners", "choosing", "derived", "policy", "ranking")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -64,9 +65,9 @@ def define_flags() -> None:
     flags.DEFINE_enum("suite", None, [*_SPEED, *_SUITES], "What to measure.")
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
-    flags.DEFINE_bool("quick", False, "Fewer rounds, and less of everything in suites peers and nas: a suite in about a minute.")
+    flags.DEFINE_bool("quick", False, "Suites of speed and scaling: fewer rounds; peers and nas: less of everything. A suite in about a minute.")
     flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables, few_labels and few_steps: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (with --quick but enas_each, a search per attribute), and galm always.")
+    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (nas with --quick: but enas_each, a search per attribute), and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
     flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
     flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
@@ -95,6 +96,11 @@ def main(arguments: list[str]) -> None:
     if (FLAGS.suite is None) == (FLAGS.table is None):
         raise UserError(
             f"Expected either --suite or --table. Received: suite={FLAGS.suite} and table={FLAGS.table}; give one of them."
+        )
+    if FLAGS.quick and FLAGS.suite in _NOT_QUICK:
+        raise UserError(
+            f"Expected --quick beside {', '.join(name for name in (*_SPEED, *_SUITES) if name not in (*_NOT_QUICK, *_FEW))}. Received: suite="
+            f"{FLAGS.suite}, which does not read it; leave it out: give --flagfile=flags/smoke.flags and --repeats=1 for a first look."
         )
     config = config_lib.from_flags(FLAGS, _base())
     expect_writable(FLAGS.out)
@@ -149,6 +155,8 @@ def _run_methods(config: Config) -> None:
 def _run_learners(config: Config) -> None:
     learners.check(FLAGS.learners)
     features = _features(1)[0]
+    for note in () if config.source_run else learners.without_source(FLAGS.learners):
+        logging.warning(note)
     table = learners.run_learners(config, FLAGS.learners, _numbers(FLAGS.repeats), FLAGS.vary or "seed", features)
     methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
 
@@ -240,7 +248,7 @@ def _several_domains(config: Config) -> None:
     cells, notes = _learner_cells(runs), _notes(config, runs.vary, len(numbers))
     if FLAGS.table == "2":
         table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
-        notes.insert(0, f"learners see {'; '.join(table['features'].dropna().unique())}")
+        notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *learners.without_source(FLAGS.learners), *notes]
         return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
     chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite in _FEW)
     limits = _limits(config)

@@ -51,6 +51,10 @@ LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
     "amt": lambda config: AMT(training(config)),
     "fmt": lambda config: FMT(training(config)),
 }
+_WITHOUT_SOURCE = {
+    "afs": "afs has no source here: in its place every attribute asks the others of its own domain",
+    "ft": "ft has no source domain here: its source task is to recognise the training classes",
+}
 SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
 _SOURCE_USE = {"dap": ScoresAsFeatures, **dict.fromkeys(("iap", "ale", "hap", "umf", "mdg", "amt", "fmt"), Union)}
 
@@ -71,6 +75,11 @@ def make(name: str, config: Config, with_source: bool) -> AttributeLearner:
 def check(learners: Sequence[str]) -> None:
     """Raises UserError for unknown or repeated learners, or none."""
     expect_names("learners", learners, LEARNERS)
+
+
+def without_source(learners: Sequence[str]) -> list[str]:
+    """Sentences on what learners that are made to have a source do where they have none."""
+    return [_WITHOUT_SOURCE[name] for name in learners if name in _WITHOUT_SOURCE]
 
 
 def expect_all_labels(learners: Sequence[str], train_positives: int) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from galm_tf.benchmark.results import write_files
+from galm_tf.progress import Progress
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
 
@@ -37,9 +38,14 @@ def compare(cases: Sequence[Case], repeats: int) -> pd.DataFrame:
 
     Each round runs every case once; a ratio is taken within a round.
     """
-    for case in cases:
-        case.run()  # traces, allocations and caches are not what is measured
-    rates = np.array([[_rate(case) for case in cases] for _ in range(repeats)])
+    rates = np.zeros((repeats, len(cases)))
+    with Progress((repeats + 1) * len(cases), cases[0].name, unit="run") as progress:
+        for case in cases:
+            case.run()  # traces, allocations and caches are not what is measured
+            progress.update(1)
+        for place in np.ndindex(rates.shape):
+            rates[place] = _rate(cases[place[1]])
+            progress.update(1)
     rows = []
     for column, case in enumerate(cases):
         ratios = rates[:, column] / rates[:, 0]

@@ -29,7 +29,7 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}"),
     ("multiply-adds an image", lambda r: millions(r.size.multiply_adds)),
     ("parameters", lambda r: millions(r.size.parameters)),
-    ("time", lambda r: duration(r.result["seconds_total"])),
+    ("time", lambda r: duration(r.result["seconds_total"]) + (" (the addition alone)" if r.result.get("added") else "")),
 )
 
 

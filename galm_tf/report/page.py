@@ -89,6 +89,8 @@ def score(probability: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

@@ -13,7 +13,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.matches import is_close
-from galm_tf.report import analysis, figures, rivals
+from galm_tf.report import analysis, figures, notices, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
 from galm_tf.report.pictures import PictureSource
@@ -37,14 +37,19 @@ _FOUND = {  # what --match did for an attribute
     "random": "drew a source attribute by chance",
 }
 _TAKEN = {"policy": "embedding", "towers": "weights"}  # part of --transfer: what an attribute has from its match
-_PHASES = {
+_PHASES = {  # in the order of time
+    "load": "loading the data and the source run",
+    "features": "what the source's trunk says of the images",
+    "match": "finding the source attributes that are alike",
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
     "controller": "controller",
     "derive": "choosing, and measuring how well",
     "adapt": "adapting the chosen networks",
     "finetune": "fine-tuning them",
+    "test": "test",
 }
+_REST, _OTHERS, _SHORT = "loading, test and export", "others", 0.02  # of the whole time: shorter phases are told together
 _DECISION_NAMES = {
     "conv1_conv4": "Conv-1 → Conv-4 skip",
     "conv2_conv4": "Conv-2 → Conv-4 skip",
@@ -76,9 +81,11 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
     scatter = figures.validation_against_test(run, shown)
     plain = rivals.ridge(run, evidence.data) if evidence.data else None
     content = {
-        "title": f"{', '.join(run.result['domains'])}: {run.result['method']}, seed {run.result['seed']}",
+        "title": _title(run),
         "run": run,
         "headline": headline(run),
+        "nothing_judged": notices.nothing_judged(run),
+        "untested": notices.untested(run, shown),
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
         "phases": _phases(run),
@@ -104,6 +111,20 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
     return Page("single.html.j2", content, drawn)
 
 
+def _title(run: FinishedRun) -> str:
+    """What was searched and how; of an addition, what was added to which run."""
+    result, added = run.result, run.result.get("added")
+    how, where = f"{result['method']}, seed {result['seed']}", ", ".join(result["domains"])
+    if not added:
+        return f"{where}: {how}"
+    names = notices.listed([shorten(run, name) for name in added["attributes"]])
+    return f"{where}: {names} added to {_folder_name(added['source_run'])} ({how})"
+
+
+def _folder_name(path: str) -> str:
+    return os.path.basename(os.path.normpath(path))
+
+
 def shorten(run: FinishedRun, name: str) -> str:
     """An attribute for a person: without the domain's name where there is only one."""
     return name if len(run.result["domains"]) > 1 else name.split("/", 1)[-1]
@@ -116,7 +137,7 @@ def shown_names(run: FinishedRun) -> dict[str, str]:
 
 def headline(run: FinishedRun) -> dict[str, Any]:
     """The figures at the top."""
-    result = run.result
+    result, added = run.result, run.result.get("added")
     return {
         "notice": result.get("notice"),
         "notes": [n for n in result.get("notes", []) if not result.get("notice") or result["notice"] not in n],
@@ -131,6 +152,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "unseen": result.get("class_disjoint", True),
         "scored": result["search"].get("architectures_scored"),
         "seconds": result["seconds_total"],
+        "added_to": added and {"source": _folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
         "image_size": run.config.image_size,
         "held_out": [c.split("/", 1)[-1] if len(result["domains"]) == 1 else c for c in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
@@ -173,14 +195,18 @@ def _without_figures(run: FinishedRun) -> str:
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
-    """(phase, seconds, share of the whole run), with what no phase counts at the end."""
-    seconds, total = dict(run.result["search"].get("phase_seconds", {})), run.result["seconds_total"]
-    rest = total - sum(seconds.values())
-    named = [(_PHASES.get(phase, phase), value) for phase, value in seconds.items()]
-    if rest > 0:
-        named.append(("loading, test and export", rest))
-    whole = max(sum(value for _, value in named), 1e-9)
-    return [(name, value, value / whole) for name, value in named]
+    """(phase, seconds, share of the whole run) in the order of time, then what no phase counts, then short ones together."""
+    counted, order = run.result["search"].get("phase_seconds", {}), list(_PHASES)
+    phases = sorted(counted, key=lambda phase: order.index(phase) if phase in order else len(order))
+    seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
+    rest = run.result["seconds_total"] - sum(seconds.values())
+    if rest > 0:  # an addition counts loading and the test by themselves
+        seconds[_OTHERS if run.result.get("added") else _REST] = rest
+    whole = max(sum(seconds.values()), 1e-9)
+    short = [name for name, value in seconds.items() if name != _OTHERS and value < _SHORT * whole]
+    if len(short) > 1 or short and _OTHERS in seconds:
+        seconds[_OTHERS] = seconds.pop(_OTHERS, 0.0) + sum(seconds.pop(name) for name in short)
+    return [(name, value, value / whole) for name, value in seconds.items()]
 
 
 def _pictures(run: FinishedRun, extremes: dict[str, list[str]], evidence: Evidence) -> dict[str, Any]:
@@ -379,7 +405,7 @@ def _transfer(run: FinishedRun) -> Optional[dict[str, Any]]:
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     return {
-        "sources": [os.path.basename(os.path.normpath(path)) for path in transfer["sources"]], "parts": parts,
+        "sources": list(map(_folder_name, transfer["sources"])), "parts": parts,
         "match": transfer["match"], "found": _FOUND[transfer["match"]], "matched": matched, "all": len(matches),
         "nearest": sum(m is not None for m in matches) - matched,
         "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN), "gate": gate, "used": gate is None or gate["passed"],

@@ -32,7 +32,9 @@ _REWARDS = (
     ("validation/table_mean", "mean of the table", "third", "markers"),
 )
 _ROLES = ("accent", "second", "third", "fourth")
+_SYMBOLS = ("circle", "square", "diamond")  # of further groups, once all roles are taken
 _BAR_PIXELS, _LEAF_PIXELS = 17, 15
+_NAMED_POINTS = 25  # more names would cover one another
 
 
 def plot_text(name: str) -> str:
@@ -116,42 +118,54 @@ def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Fig
     return {"data": [trace], "layout": layout}
 
 
-def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
-    """Attributes as points; those of one group (domain, or cluster) have one colour."""
-    traces = []
-    for number, group in enumerate(dict.fromkeys(colours)):
+def _group_marks(number: int) -> Figure:
+    """Colour and symbol of a group of attributes."""
+    return {"role": _ROLES[number % len(_ROLES)], "marker": {"symbol": _SYMBOLS[number // len(_ROLES) % len(_SYMBOLS)]}}
+
+
+def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str], groups: Sequence[str]) -> Figure:
+    """Attributes as points, with their names where these are few; those of one group have one colour.
+
+    Args:
+      found: the clusters.
+      names: of the attributes.
+      colours: the group of each attribute, a domain or a cluster.
+      groups: all of these, in the order of the legend.
+    """
+    traces, named = [], len(names) <= _NAMED_POINTS
+    for number, group in enumerate(groups):
         rows = [i for i, d in enumerate(colours) if d == group]
         traces.append({
-            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
+            "type": "scatter", "mode": "markers+text" if named else "markers", "name": plot_text(group), **_group_marks(number),
             "x": np.round(found.points[rows, 0], 3).tolist(), "y": np.round(found.points[rows, 1], 3).tolist(),
-            "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for i in rows],
-            "hovertemplate": "%{text}<extra></extra>",
+            "text": [plot_text(names[i]) for i in rows], "customdata": [int(found.labels[i]) for i in rows],
+            "hovertemplate": "%{text}, cluster %{customdata}<extra></extra>",
         })
     layout = {"title": {"text": "Map of the attributes"}, "height": 420, "hovermode": "closest", "showlegend": len(traces) > 1,
               "xaxis": {"title": {"text": "first principal component"}},
-              "yaxis": {"title": {"text": "second"}, "scaleanchor": "x"}}
+              "yaxis": {"title": {"text": "second"}, "scaleanchor": "x"}, "placed": named}
     return {"data": traces, "layout": layout}
 
 
-def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str]) -> Figure:
-    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured by group."""
+def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], groups: Sequence[str]) -> Figure:
+    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured as `attribute_map`."""
     drawn = hierarchy.dendrogram(found.tree, no_plot=True)
     x, y = [], []
     for heights, places in zip(drawn["dcoord"], drawn["icoord"]):
         x += [*np.round(heights, 3).tolist(), None]
         y += [*((p - 5) / 10 for p in places), None]  # SciPy puts leaves at 5, 15, 25 ...
     traces = [{"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}]
-    for number, group in enumerate(dict.fromkeys(colours)):
+    for number, group in enumerate(groups):
         rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if colours[i] == group]
         traces.append({
-            "type": "scatter", "mode": "markers", "role": _ROLES[number % len(_ROLES)], "name": plot_text(group),
+            "type": "scatter", "mode": "markers", "name": plot_text(group), **_group_marks(number),
             "x": [0] * len(rows), "y": [place for place, _ in rows],
             "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows], "hovertemplate": "%{text}<extra></extra>",
         })
     cut = {"type": "scatter", "mode": "lines", "role": "second", "x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5],
            "line": {"dash": "dash", "width": 1}, "name": "cut into clusters", "hoverinfo": "skip"}
     layout = {"height": 90 + len(names) * _LEAF_PIXELS, "hovermode": "closest", "showlegend": True,
-              "xaxis": {"title": {"text": "distance (1 - correlation) at which groups join"}, "rangemode": "tozero"},
+              "xaxis": {"title": {"text": "distance (1 − correlation)"}, "rangemode": "tozero"},
               "yaxis": {"tickvals": list(range(len(names))), "ticktext": [plot_text(names[i]) for i in drawn["leaves"]],
                         "range": [len(names) - 0.5, -0.5], "bars": True}}
     return {"data": [*traces, cut], "layout": layout}

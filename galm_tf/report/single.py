@@ -30,7 +30,8 @@ _OPEN_LEAVES = 40  # a larger tree of attributes is folded
 _WITH_POLICY = ("galm", "enas")
 _OPEN_NETWORKS = 8  # drawings before the fold
 _FIGURES = ("skill", "specialisation", "regret", "entropy")
-_JUDGES = {"classes": "held-out classes", "images": "held-out images", "none": "nobody"}
+_JUDGES = {"classes": "held-out classes", "images": "all validation images", "none": "nobody"}
+_JUDGES_SHORT = {"classes": "classes", "images": "all", "none": "nobody"}  # in a column
 _FOUND = {  # what --match did for an attribute
     "predictor": "found a source attribute whose predictor separates their labels",
     "cosine": "took the source attribute whose embedding points most nearly where theirs does",
@@ -231,11 +232,11 @@ def _extremes(run: FinishedRun) -> dict[str, list[str]]:
 
 def _card(run: FinishedRun, name: str, shown: dict[str, str]) -> dict[str, Any]:
     row = run.rows[name]
-    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row), "svg": architecture_svg(run.architectures[name])}
+    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": architecture_svg(run.architectures[name])}
 
 
-def _judge(row: dict[str, Any]) -> str:
-    return _JUDGES.get(row.get("judged_by"), row.get("judged_by") or "–")
+def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
+    return words.get(row.get("judged_by"), row.get("judged_by") or "–")
 
 
 def _attribute_rows(
@@ -250,7 +251,7 @@ def _attribute_rows(
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({
-            "name": shown[name], "judge": _judge(row), "network": places[text], "text": text, **figures_of, **more, "size": size,
+            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text], "text": text, **figures_of, **more, "size": size,
             "ridge": plain.aucs.get(name) if plain else None, "start": starts.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows
@@ -313,10 +314,14 @@ def _relations(
         "clusters": None,
     }
     if grouped is not None:
-        colours = of if len(set(of)) > 1 else [f"cluster {label}" for label in grouped.labels]
-        drawn["map"] = figures.attribute_map(grouped, names, colours)
-        drawn["tree"] = figures.dendrogram(grouped, names, colours)
-        members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in range(1, grouped.labels.max() + 1)]
+        numbers = range(1, grouped.labels.max() + 1)
+        if len(set(of)) > 1:
+            colours, groups = of, analysis.domains_of(run)
+        else:
+            colours, groups = [f"cluster {label}" for label in grouped.labels], [f"cluster {c}" for c in numbers]
+        drawn["map"] = figures.attribute_map(grouped, names, colours, groups)
+        drawn["tree"] = figures.dendrogram(grouped, names, colours, groups)
+        members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in numbers]
         found["clusters"] = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share,
                              "cut": grouped.cut, "folded": len(names) > _OPEN_LEAVES}
     return found, drawn

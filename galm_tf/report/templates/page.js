@@ -20,7 +20,8 @@
       result.colorbar = Object.assign({ tickfont: { color: color("soft") }, outlinewidth: 0 }, trace.colorbar, place);
     } else if (role) {
       result.line = Object.assign({ color: color(role), width: 2 }, trace.line);
-      result.marker = { color: color(role), size: 7 };
+      result.marker = Object.assign({ color: color(role), size: 7 }, trace.marker);
+      if (trace.mode === "markers+text") { result.textfont = { size: narrow ? 9 : 11 }; result.cliponaxis = false; }
       if (trace.type === "bar") { result.marker = { color: color(role) }; delete result.line; }
     }
     return result;
@@ -39,6 +40,7 @@
     });
     if (layout.names) { square(layout, width); }
     if (layout.yaxis.bars) { bars(layout, narrow); }
+    delete layout.placed;
     return layout;
   }
 
@@ -67,12 +69,36 @@
     delete layout.yaxis.bars;
   }
 
+  // Names of points stand where they cover least: of one another, of points, and of what lies outside the plot.
+  function placeNames(element) {
+    const { xaxis, yaxis } = element._fullLayout, size = element._fullData[0].textfont.size, high = 1.3 * size, pen = document.createElement("canvas").getContext("2d");
+    pen.font = size + "px " + element._fullLayout.font.family;
+    const points = element._fullData.map((trace) => trace.x.map((x, i) => [xaxis.l2p(x), yaxis.l2p(trace.y[i])])), taken = points.flat().map(([x, y]) => [x - 5, y - 5, x + 5, y + 5]);
+    const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+    const outside = (box) => Math.max(0, -box[0]) + Math.max(0, box[2] - xaxis._length - 8) + Math.max(0, -box[1]) + Math.max(0, box[3] - yaxis._length);
+    const places = ["middle right", "middle left", "top center", "bottom center", "top right", "top left", "bottom right", "bottom left"];
+    function boxOf(place, x, y, width) {
+      const [vertical, across] = place.split(" "), left = { right: x + 6, left: x - 6 - width, center: x - width / 2 }[across];
+      const top = { middle: y - high / 2, top: y - 5 - high, bottom: y + 5 }[vertical];
+      return [left, top, left + width, top + high];
+    }
+    const chosen = points.map((group, t) => group.map(([x, y], i) => {
+      const width = pen.measureText(new DOMParser().parseFromString(element._fullData[t].text[i], "text/html").body.textContent).width;
+      const costs = places.map((place) => { const box = boxOf(place, x, y, width); return 20 * outside(box) + taken.reduce((sum, other) => sum + overlap(box, other), 0); });
+      const best = places[costs.indexOf(Math.min(...costs))];
+      taken.push(boxOf(best, x, y, width));
+      return best;
+    }));
+    Plotly.restyle(element, { textposition: chosen });
+  }
+
   function draw(id) {
     const element = document.getElementById(id), width = Math.floor(element.getBoundingClientRect().width);
     if (!width) { return; }
     element.dataset.width = width;
     const config = { displayModeBar: false, displaylogo: false, scrollZoom: false, doubleClick: "reset" };
     Plotly.react(element, figures[id].data.map((trace) => painted(trace, width < NARROW, figures[id].layout.names)), layoutOf(figures[id], width), config);
+    if (figures[id].layout.placed) { placeNames(element); }
   }
 
   // A figure is drawn when it comes near the screen, so that a phone shows the page at once.
@@ -108,6 +134,12 @@
       }
     });
   }
+
+  // A table that is wider than its place says so.
+  const wide = new ResizeObserver((entries) => {
+    for (const { target } of entries) { target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1); }
+  });
+  document.querySelectorAll(".scroll").forEach((place) => { wide.observe(place); });
 
   // The table: sort by a click on a heading, what is not known last; search; open a row.
   const table = document.getElementById("attribute-table");

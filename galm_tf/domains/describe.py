@@ -208,9 +208,9 @@ def _attribute_lines(description: Description) -> list[str]:
     judges = {kind: split.judged_by.count(kind) for kind in ("classes", "images", "none")}
     total = len(domain.attributes)
     summary = (
-        f"{total - len(description.unlearnable)} of {total} attributes can be learned; held-out classes judge "
-        f"{judges['classes']}, all validation images {judges['images']}, none {judges['none']}; "
-        f"{int(split.testable.sum())} can be tested."
+        f"{total - len(description.unlearnable)} of {total} attributes can be learned, {total - judges['none']} judged "
+        f"({judges['classes']} on held-out classes alone, {judges['images']} on all validation images), "
+        f"{int(split.testable.sum())} tested."
     )
     by_reason: dict[str, list[str]] = {}
     for name, problem in description.attributes["problem"].items():

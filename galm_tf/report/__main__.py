@@ -2,9 +2,9 @@
 
     python -m galm_tf.report runs/A
     python -m galm_tf.report runs/A --comparators=runs/B,runs/C
-    python -m galm_tf.report runs/A runs/B runs/C --out=comparison.html
+    python -m galm_tf.report runs/A runs/B runs/C
 
-The page goes into the (first) run's folder, as report.html or comparison.html, unless --out names a file. Beside
+The page goes into the (first) run's folder, as report.html or comparison-B+C.html, unless --out names a file. Beside
 report.html the tables of the paper's analysis (Fig. 5, Tables 4 and 5, confidence, clusters) lie as CSV in analysis/.
 """
 
@@ -12,19 +12,23 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import hashlib
 import os
+import re
+from typing import Sequence
 
 from absl import flags
 
 from galm_tf.errors import UserError
 from galm_tf.report.run_reading import read_run
 
-FILE, COMPARISON, TABLES = "report.html", "comparison.html", "analysis"
+FILE, TABLES = "report.html", "analysis"
+_LONGEST = 80  # letters of names in that of a comparison
 
 
 def define_flags() -> None:
     """What this command knows."""
-    flags.DEFINE_string("out", "", "File to write; report.html, or comparison.html of several runs, in the (first) run's folder when left out.")
+    flags.DEFINE_string("out", "", "File to write; report.html, or comparison-NAMES.html of several runs, in the (first) run's folder when left out.")
     flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet, the scored examples, ridge regression and how the scores relate attributes.")
     flags.DEFINE_list("comparators", [], "Folders of runs that the one run's test figures stand against, comma-separated; when left out, runs in the same folder that differ in --method alone.")
 
@@ -41,7 +45,7 @@ def main(arguments: list[str]) -> None:
     from galm_tf.report.run_data import gather
     from galm_tf.report.single import single_page
 
-    path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else COMPARISON)
+    path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else comparison_file(folders))
     if len(runs) > 1:
         write_page(compare_page(runs), path)
     else:
@@ -53,6 +57,17 @@ def main(arguments: list[str]) -> None:
         analysis.write_tables(runs[0], related, tables)
         print(f"Tables as CSV:        {tables}")
     print(f"Open it in a browser: {path}")
+
+
+def comparison_file(folders: Sequence[str]) -> str:
+    """The page of these runs: it has the names of those beside the first one, and a mark where these do not tell which they are."""
+    paths = [os.path.abspath(folder) for folder in folders]
+    names = "+".join(os.path.basename(path) for path in paths[1:])
+    safe = re.sub(r"[^A-Za-z0-9._+-]", "_", names)[:_LONGEST]
+    beside = len({os.path.dirname(path) for path in paths}) == 1
+    plain = safe == names and names.count("+") == len(paths) - 2
+    mark = "" if beside and plain else "-" + hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return f"comparison-{safe}{mark}.html"
 
 
 def _expect_fitting(folders: list[str]) -> None:

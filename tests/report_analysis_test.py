@@ -120,10 +120,19 @@ def test_too_few_attributes_have_no_clusters():
 def test_map_and_tree_are_coloured_by_domain():
     run = planted()
     found, names, of = analysis.clusters(ALIKE), list(NAMES), run.attribute_domains
-    drawn = figures.attribute_map(found, names, of)
+    drawn = figures.attribute_map(found, names, of, ["a", "b", "c"])
     assert [t["name"] for t in drawn["data"]] == ["a", "b", "c"] and len({t["role"] for t in drawn["data"]}) == 3
-    leaves = figures.dendrogram(found, names, of)["data"][1:-1]
+    leaves = figures.dendrogram(found, names, of, ["a", "b", "c"])["data"][1:-1]
     assert sorted(y for t in leaves for y in t["y"]) == [0, 1, 2, 3, 4] and [len(t["y"]) for t in leaves] == [2, 2, 1]
+
+
+def test_many_points_have_no_names_and_many_groups_have_marks_of_their_own():
+    rng = np.random.default_rng(0)
+    found, names = analysis.clusters(of_embeddings(rng.normal(size=(26, 8)))), [f"a{i}" for i in range(26)]
+    groups = [f"cluster {i}" for i in range(12)]
+    drawn = figures.attribute_map(found, names, [groups[i % 12] for i in range(26)], groups)
+    assert {t["mode"] for t in drawn["data"]} == {"markers"} and not drawn["layout"]["placed"]
+    assert len({(t["role"], t["marker"]["symbol"]) for t in drawn["data"]}) == 12
 
 
 def test_page_groups_table_5_by_domain():

@@ -127,6 +127,31 @@ def test_long_names_fit_the_screen(browser, pages):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width, scrolls", [(1400, False), (800, True), (390, False)])
+def test_a_table_that_scrolls_says_so(browser, pages, width, scrolls):
+    show(browser, pages["galm"], width)
+    place = browser.find_element("css selector", ".scroll:has(#attribute-table)")
+    browser.execute_script("document.querySelectorAll('button.open')[0].textContent = 'direct_sun_sunny'")
+    assert ("scrolls" in place.get_attribute("class").split()) == scrolls
+    hint = browser.execute_script("return getComputedStyle(arguments[0], '::before').content", place)
+    assert ("scroll sideways" in hint) == scrolls
+    line = browser.execute_script("const r = document.createRange(); r.selectNodeContents(document.querySelector('button.open')); return r.getClientRects().length")
+    assert line == 1  # the name stands on one line
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_map_names_its_points_apart(browser, pages, width):
+    show(browser, pages["galm"], width)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('#map .textpoint text')].map((t) => { const b = t.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; })"
+    )
+    assert len(boxes) == 4
+    places = browser.execute_script("return document.getElementById('map')._fullData.flatMap((t) => t.textposition)")
+    assert all(" " in place for place in places)
+    overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 3]
+    assert not overlaps
+
+
 def test_sorts_with_unknown_figures_last(browser, pages):
     show(browser, pages["galm"])
     headings = browser.find_elements("css selector", "#attribute-table th button")

@@ -23,7 +23,8 @@ from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json
 from galm_tf import report
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size
-from galm_tf.report import rivals, single
+from galm_tf.report import notices, rivals, single
+from galm_tf.report.__main__ import comparison_file
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page, render, write_page
@@ -323,6 +324,90 @@ def test_nothing_tested(copy):
     assert '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
 
 
+def test_what_was_not_tested_is_told_at_the_top(copy, galm_html):
+    top = text_of(galm_html[: galm_html.index("<nav>")])
+    assert "1 of 4 attributes was not tested. No test image has it: unseen." in top and "Nothing was judged" not in text_of(galm_html)
+    for name in ("mine/red", f"mine/{NASTY}"):
+        edit_row(copy, name, test_auc=None, reason="not judged: no positive among the validation images; not tested: no negative among the test images")
+    found = notices.untested(read_run(str(copy)), {"mine/red": "red", f"mine/{NASTY}": NASTY, "mine/unseen": "unseen"})
+    assert found == {"count": 3, "words": f"No negative among the test images: red and {NASTY}; no test image has it: unseen", "folded": []}
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    assert NASTY in text_of(page) and "<img src=x" not in page
+
+
+def test_many_untested_attributes_are_folded(copy):
+    result = json.loads((copy / "result.json").read_text())
+    row = {**result["per_attribute"]["mine/red"], "test_auc": None, "reason": "not tested: no positive among the test images"}
+    result.update(per_attribute={f"mine/a{i}": row for i in range(7)}, num_attributes=7, num_attributes_tested=0, test_mauc=None)
+    write_json(copy / "result.json", result)
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    notice = re.search(r'<div class="notice" id="untested">(.*?)</div>', page, re.S)[1]
+    shown, folded = notice.split("<details>")
+    assert "7 of 7 attributes were not tested. No positive among the test images: a0, a1, a2, a3 and 3 more." in text_of("<body>" + shown)
+    assert "no positive among the test images: a0, a1, a2, a3, a4, a5, a6" in folded
+
+
+def test_networks_that_nothing_judged_are_called_arbitrary(copy):
+    for name in ("mine/red", f"mine/{NASTY}", "mine/dark"):
+        edit_row(copy, name, val_auc=None, judged_by="none")
+    edit(copy / "result.json", val_mauc=None)
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert "Nothing was judged: all networks below are arbitrary." in text and "Arbitrary networks" in text
+    assert "(Table 4): arbitrary, for nothing was judged" in text and "The chosen networks" not in text
+
+
+def test_short_phases_are_told_together(copy):
+    seconds = {"finetune": 40.0, "warmup": 50.0, "controller": 1.0, "derive": 0.5, "new_kind": 3.0}
+    edit(copy / "result.json", search={"phase_seconds": seconds}, seconds_total=100.0)
+    phases = single._phases(read_run(str(copy)))
+    assert [(name, round(value, 3)) for name, value, _ in phases] == [
+        ("warm-up of the shared weights", 50.0), ("fine-tuning them", 40.0), ("new kind", 3.0), ("loading, test and export", 5.5), ("others", 1.5)
+    ]
+    assert sum(share for _, _, share in phases) == pytest.approx(1)
+    edit(copy / "result.json", search={"phase_seconds": {**seconds, "controller": 2.5}}, seconds_total=100.0)
+    assert "choosing, and measuring how well" in [name for name, _, _ in single._phases(read_run(str(copy)))]  # one alone keeps its name
+
+
+def test_every_phase_has_a_plain_name_and_a_colour(copy):
+    kinds = ("test", "load", "features", "match", "warmup", "supernet", "controller", "derive", "adapt", "finetune")
+    edit(copy / "result.json", search={"phase_seconds": dict.fromkeys(kinds, 9.0)}, seconds_total=100.0)
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    bar = re.search(r'<div class="timebar".*?</div>', page)[0]
+    colours = [re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)]
+    assert len(colours) == len(set(colours)) == 11
+    names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
+    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"controller", "test"} and names[0] == "loading the data and the source run"
+
+
+def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
+    added = {"attributes": ["mine/red", "mine/dark"], "source_run": "runs/first/", "source_seconds": 7200.0}
+    edit(copy / "result.json", added=added)
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    assert "<h1>mine: red and dark added to first (galm, seed 0)</h1>" in page and "<title>mine: red and dark added to first" in page
+    text = text_of(page)
+    assert "2.5 min the addition alone; first took 2.0 h" in text and "whole run" not in text and "Time of the addition" in text
+    assert "others 30 s" in text  # loading and the test are phases of an addition
+    compared = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
+    assert "2.5 min 2.5 min (the addition alone)" in compared
+
+
+def test_the_legend_of_clusters_is_in_the_order_of_their_list(galm_html):
+    plots = drawn(galm_html)
+    for name in ("map", "tree"):
+        groups = [t["name"] for t in plots[name]["data"] if t.get("name", "").startswith("cluster")]
+        assert len(groups) > 1 and groups == [f"cluster {i}" for i in range(1, len(groups) + 1)]
+    assert all(t["mode"] == "markers+text" for t in plots["map"]["data"]) and plots["map"]["layout"]["placed"]
+    assert {"red", "dark", "unseen"} < {name for t in plots["map"]["data"] for name in t["text"]}
+
+
+def test_a_comparison_is_named_by_its_runs(tmp_path):
+    assert comparison_file(["runs/A", "runs/B"]) == comparison_file(["runs/A/", os.path.abspath("runs/B")]) == "comparison-B.html"
+    assert comparison_file(["runs/A", "runs/B", "runs/C"]) == "comparison-B+C.html"
+    apart = [["A", "B"], ["A", "x/B"], ["A", "y/B"], ["A", "B", "C"], ["A", "B+C"], ["A", "ü b"], ["A", "ö b"], ["A", "n" * 200], ["A", "n" * 201]]
+    files = [comparison_file([os.path.join("runs", name) for name in names]) for names in apart]
+    assert len(set(files)) == len(files) and all(re.fullmatch(r"comparison-[\w.+-]{1,90}\.html", file, re.ASCII) for file in files)
+
+
 def test_compares_runs(runs, copy):
     edit_row(copy, "mine/red", test_auc=0.5)
     edit(copy / "config.json", warmup_steps=7)
@@ -397,6 +482,9 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     assert {path.name for path in (copy / "analysis").iterdir()} == {
         "table4_choice_frequencies.csv", "table5_correlated_attributes.csv", "policy_confidence.csv", "attribute_clusters.csv"
     }
+    shutil.copytree(copy, copy.parent / "B")
+    compared = call(copy, copy.parent / "B")
+    assert compared.returncode == 0 and str(copy / "comparison-B.html") in compared.stdout and (copy / "comparison-B.html").exists()
     folder = call(copy, f"--out={copy}")
     assert folder.returncode == 2 and f"Received: out={copy}; give {copy / 'report.html'}." in folder.stderr
     twice = call(copy, str(copy) + "/")

@@ -376,7 +376,7 @@ def test_every_phase_has_a_plain_name_and_a_colour(copy):
     colours = [re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)]
     assert len(colours) == len(set(colours)) == 11
     names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
-    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"controller", "test"} and names[0] == "loading the data and the source run"
+    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"test"} and names[0] == "loading the data and the source run"
 
 
 def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):

@@ -44,7 +44,7 @@ _PHASES = {  # in the order of time
     "match": "finding the source attributes that are alike",
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
-    "controller": "controller",
+    "controller": "training the controller",
     "derive": "choosing, and measuring how well",
     "adapt": "adapting the chosen networks",
     "finetune": "fine-tuning them",
@@ -251,7 +251,8 @@ def _attribute_rows(
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({
-            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text], "text": text, **figures_of, **more, "size": size,
+            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
+            "text": text, **figures_of, **more, "size": size,
             "ridge": plain.aucs.get(name) if plain else None, "start": starts.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows

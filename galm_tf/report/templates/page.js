@@ -73,7 +73,8 @@
   function placeNames(element) {
     const { xaxis, yaxis } = element._fullLayout, size = element._fullData[0].textfont.size, high = 1.3 * size, pen = document.createElement("canvas").getContext("2d");
     pen.font = size + "px " + element._fullLayout.font.family;
-    const points = element._fullData.map((trace) => trace.x.map((x, i) => [xaxis.l2p(x), yaxis.l2p(trace.y[i])])), taken = points.flat().map(([x, y]) => [x - 5, y - 5, x + 5, y + 5]);
+    const points = element._fullData.map((trace) => trace.x.map((x, i) => [xaxis.l2p(x), yaxis.l2p(trace.y[i])]));
+    const taken = points.flat().map(([x, y]) => [x - 5, y - 5, x + 5, y + 5]);
     const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
     const outside = (box) => Math.max(0, -box[0]) + Math.max(0, box[2] - xaxis._length - 8) + Math.max(0, -box[1]) + Math.max(0, box[3] - yaxis._length);
     const places = ["middle right", "middle left", "top center", "bottom center", "top right", "top left", "bottom right", "bottom left"];
@@ -84,7 +85,8 @@
     }
     const chosen = points.map((group, t) => group.map(([x, y], i) => {
       const width = pen.measureText(new DOMParser().parseFromString(element._fullData[t].text[i], "text/html").body.textContent).width;
-      const costs = places.map((place) => { const box = boxOf(place, x, y, width); return 20 * outside(box) + taken.reduce((sum, other) => sum + overlap(box, other), 0); });
+      const cost = (box) => 20 * outside(box) + taken.reduce((sum, other) => sum + overlap(box, other), 0);
+      const costs = places.map((place) => cost(boxOf(place, x, y, width)));
       const best = places[costs.indexOf(Math.min(...costs))];
       taken.push(boxOf(best, x, y, width));
       return best;

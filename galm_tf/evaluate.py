@@ -8,10 +8,13 @@ that is compared on a run averages over the same list.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, Optional, Sequence
 
 import numpy as np
 from sklearn import metrics as sk_metrics
+
+MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
 
 def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -91,6 +94,21 @@ def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: 
             "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
             "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
         }
+
+
+def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2) -> list[str]:
+    """Names of tested attributes from the highest test AUC to the lowest.
+
+    The AUC of a handful of images is luck, high or low: where `least` or more attributes have `MIN_TOLD` tested images of
+    either label, only those are named.
+
+    Args:
+      per_attribute: rows of result.json; those of an earlier version do not tell how many images were tested.
+      least: how many have to be left.
+    """
+    tested = [name for name, row in per_attribute.items() if row.get("test_auc") is not None]
+    sure = [n for n in tested if min(per_attribute[n].get(f"test_{kind}", 0) for kind in ("positives", "negatives")) >= MIN_TOLD]
+    return sorted(sure if len(sure) >= least else tested, key=lambda name: -per_attribute[name]["test_auc"])
 
 
 def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:

@@ -297,6 +297,8 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "val_auc": state.val_auc[i],
         "judged_by": prepared.split.judged_by[i],
         **{f"test_{k}": v for k, v in tested.items()},
+        "test_positives": int((labels > 0.5).sum()),
+        "test_negatives": int((labels <= 0.5).sum()),
         "threshold": threshold,
         "architecture": architecture.to_json(),
         "description": architecture.describe(),

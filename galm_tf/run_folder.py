@@ -251,7 +251,10 @@ def read_config(path: str) -> Config:
             f"Expected a run of format {FORMAT}. Received: format {stored['format']} in {name}, written by another version of galm_tf; "
             "use that version, or make the run anew."
         )
-    return Config.from_json({k: v for k, v in stored.items() if k != "format"})
+    try:
+        return Config.from_json({k: v for k, v in stored.items() if k != "format"})
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy.") from error
 
 
 def flagfile(config: Config) -> str:

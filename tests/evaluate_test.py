@@ -54,3 +54,13 @@ def test_a_threshold_tells_neighbouring_numbers_apart():
     probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
     (threshold,) = evaluate.choose_thresholds(np.array([[0.0], [1.0]]), probabilities, "f1")
     assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]
+
+
+def test_what_few_images_test_is_neither_best_nor_worst():
+    rows = {f"a{i}": {"test_auc": 0.5 + i / 100, "test_positives": 10, "test_negatives": 10 + i} for i in range(4)}
+    rows |= {"lucky": {"test_auc": 1.0, "test_positives": 9, "test_negatives": 90}, "unlucky": {"test_auc": 0.0, "test_positives": 90, "test_negatives": 1}}
+    rows["untested"] = {"test_auc": None, "test_positives": 0, "test_negatives": 99}
+    assert evaluate.best_to_worst(rows, 4) == ["a3", "a2", "a1", "a0"]
+    assert evaluate.best_to_worst(rows, 5) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
+    before = {name: {"test_auc": row["test_auc"]} for name, row in rows.items()}  # of an earlier version
+    assert evaluate.best_to_worst(before) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]

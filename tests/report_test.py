@@ -439,7 +439,7 @@ def test_comparison_without_shared_attributes(runs, copy):
 @pytest.mark.parametrize("damage, parts", [
     (lambda run: shutil.rmtree(run), ["is no folder", "runs/"]),
     (lambda run: (run / "config.json").unlink(), ["config.json"]),
-    (lambda run: (run / "config.json").write_text("[]"), ["config.json", "other JSON"]),
+    (lambda run: (run / "config.json").write_text("[]"), ["config.json", "a file without a number as format"]),
     (lambda run: (run / "result.json").unlink(), ["Expected a finished run", "--resume"]),
     (lambda run: (run / "result.json").write_text('{"domains": ['), ["result.json", "cannot be read", "run it again"]),
     (lambda run: (run / "result.json").write_text("[]"), ["list instead of an object"]),

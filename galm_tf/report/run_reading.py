@@ -97,18 +97,10 @@ def read_run(path: str) -> FinishedRun:
     """Reads the folder of a finished run; raises UserError where there is none, or a damaged one."""
     if not os.path.isdir(path):
         raise UserError(f"Expected the folder of a run. Received: {path}, which is no folder; name one below runs/.")
-    config = _config(path)
+    config = read_config(path)
     result = _result(path)
     count = sum("excluded" not in row for row in result["per_attribute"].values())
     return FinishedRun(path, config, result, _records(path), _text(path, "flags.txt"), read_policy(path, count), _vectors(path, count))
-
-
-def _config(path: str) -> Config:
-    try:
-        return read_config(path)
-    except (AttributeError, TypeError) as error:
-        file = os.path.join(path, "config.json")
-        raise UserError(f"Expected the settings of a run in {file}. Received: other JSON ({error}); {_REPAIR}.") from error
 
 
 def _result(path: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import evaluate
 from galm_tf.config import Config
 from galm_tf.matches import is_close
 from galm_tf.report import analysis, figures, notices, rivals
@@ -95,6 +96,7 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
         "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),
         "excluded": {shorten(run, name): reason for name, reason in run.excluded.items()},
+        "least_tested": evaluate.MIN_TOLD,
         "extremes": [(title, [_card(run, name, shown) for name in names]) for title, names in extremes.items()],
         "has_scatter": scatter is not None,
         "networks": networks,
@@ -223,8 +225,8 @@ def _pictures(run: FinishedRun, extremes: dict[str, list[str]], evidence: Eviden
 
 
 def _extremes(run: FinishedRun) -> dict[str, list[str]]:
-    """Title -> names of the attributes with the highest and the lowest test AUC; none is in both."""
-    tested = sorted((n for n, r in run.rows.items() if r["test_auc"] is not None), key=lambda n: -run.rows[n]["test_auc"])
+    """Title -> names of the attributes with the highest and the lowest test AUC (`evaluate.best_to_worst`); none is in both."""
+    tested = evaluate.best_to_worst(run.rows, 2 * _SHOWN)
     count = min(_SHOWN, math.ceil(len(tested) / 2))
     worst = tested[count:][-_SHOWN:][::-1]
     return {title: names for title, names in (("Best", tested[:count]), ("Worst", worst)) if names}

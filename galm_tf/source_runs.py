@@ -18,7 +18,7 @@ from galm_tf.paths import from_home
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
-from galm_tf.supernet import build_supernet
+from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 
 _VALIDATION_NOTE = (
     "The source run {path} was trained on classes that validation holds out here, so validation figures flatter; test "
@@ -86,7 +86,7 @@ def read_source(path: str, config: Config) -> Source:
             f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in architectures.json and "
             f"{len(chosen)} in its last checkpoint; go on with it by --resume, or restore the folder from a copy."
         )
-    _expect_whole(weights, len(attributes), path, config)
+    _expect_whole(weights, len(attributes), path)
     result, tuned = read_json(path, "result.json"), theirs.finetunes_on_validation
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     return Source(
@@ -94,16 +94,14 @@ def read_source(path: str, config: Config) -> Source:
     )
 
 
-def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str, config: Config) -> None:
+def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str) -> None:
     """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes."""
-    one = build_supernet(1, config.image_size, 0.0, seed=0)
-    towers = one.tower_layer_names
-    wanted = {name: (count, *v.shape[1:]) if name.split("/")[0] in towers else tuple(v.shape) for name, v in one.variables.items()}
-    wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
-    if wrong:
+    lacking = [name for name in (*TRUNK_WEIGHTS, *TOWER_WEIGHTS) if name not in weights]
+    lacking += [f"{name} of {count}" for name in TOWER_WEIGHTS if name in weights and len(weights[name]) != count]
+    if lacking:
         raise UserError(
-            f"Expected the weights of {count} attributes in the last checkpoint of --source_run={path}. Received: no {wrong[0]} of shape "
-            f"{list(wanted[wrong[0]])}; restore the folder from a copy."
+            f"Expected the weights of {count} attributes in the last checkpoint of --source_run={path}. Received: no {lacking[0]}; restore "
+            "the folder from a copy."
         )
 
 

@@ -20,6 +20,17 @@ from galm_tf.preprocess import scale_images
 from galm_tf.tracing import untouched
 
 NO_DROPOUT = (-1, 0)  # a dropout seed that switches dropout off
+# Names in `Supernet.variables`.
+TRUNK_WEIGHTS = tuple(
+    f"{layer}{i}/{name}" for i in (1, 2, 3) for layer, names in
+    (("conv", ("kernel", "bias")), ("bn", ("gamma", "beta", "mean", "variance"))) for name in names
+)  # fmt: skip
+TOWER_WEIGHTS = tuple(
+    f"{layer}/{name}" for layer, names in (
+        *((f"conv{i}", ("kernel3", "kernel5", "skip", "bias")) for i in (4, 5)), *((f"bn{i}", ("gamma", "beta")) for i in (4, 5)),
+        ("head", ("fc1", "fc1_bias", "fc2", "fc2_bias", "fc3_from_fc1", "fc3_from_fc2", "fc3_bias")),
+    ) for name in names
+)  # fmt: skip
 
 
 def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:

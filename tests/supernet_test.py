@@ -9,7 +9,7 @@ from galm_tf import search_space
 from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import NUM_GATES, gates_from_indices
 from galm_tf.search_space import Architecture
-from galm_tf.supernet import build_supernet, margins
+from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet, margins
 
 SIZE, N, BATCH = 64, 6, 5
 
@@ -26,6 +26,13 @@ def supernet():
 @pytest.fixture(scope="module")
 def images():
     return tf.constant(np.random.default_rng(1).normal(size=(BATCH, SIZE, SIZE, 3)), tf.float32)
+
+
+def test_weights_have_the_names_that_sources_are_checked_by(supernet):
+    names = {name: name.split("/")[0] in supernet.tower_layer_names for name in supernet.variables}
+    assert {name for name, tower in names.items() if tower} == set(TOWER_WEIGHTS)
+    assert {name for name, tower in names.items() if not tower} == set(TRUNK_WEIGHTS)
+    assert all(supernet.variables[name].shape[0] == N for name in TOWER_WEIGHTS)
 
 
 def _supernet_margins(net, images, ids, numbers, training=False):

@@ -6,19 +6,22 @@ Exit status: 0 done, 1 done in part, 2 bad input, 130 interrupted.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import sys
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow: its start-up notices bury ours
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # by absl's names
 
 
 def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = None) -> None:
@@ -27,7 +30,7 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
     A KeyboardInterrupt that carries a message tells it: how to continue.
     """
     app.define_help_flags()
-    logging.set_verbosity(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")
@@ -37,20 +40,24 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses into `flags.FLAGS` and returns the program's name and its arguments; raises UserError on bad flags.
 
+    What was typed wins over a flagfile, wherever that stands; of several flagfiles the later wins.
     A shell leaves --x=~/y as it stands: values that begin so are made paths here.
     """
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS([*argv[:1], *_flagfiles_first(argv[1:])])
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
         repair = f"did you mean --{near[0]}?" if near else "run with --help to see all flags."
         where = _place_in_flagfile(error.flagname, argv)
         raise UserError(f"Expected a flag of this program. Received: --{error.flagname}{where}; {repair}") from None
-    except flags.Error as error:
-        text = " ".join(str(error).replace("ERROR::", "").split())
-        raise UserError(f"Expected flags that can be read. Received: {text}; run with --help to see all flags.") from None
+    except flags.CantOpenFlagFileError as error:
+        raise UserError(_unread_flagfile(error)) from None
+    except flags.IllegalFlagValueError as error:
+        raise UserError(_wrong_value(error, argv)) from None
     except UnicodeDecodeError as error:
         raise UserError(f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8.") from None
+    except (flags.Error, ValueError) as error:  # ValueError: --noX=Y
+        raise UserError(_unread_flags(error)) from None
     for flag in (flags.FLAGS[name] for name in flags.FLAGS):
         if flag.present and flag.value != flag.default:  # a default stays as other machines have it
             flag.value = from_home(flag.value)
@@ -79,8 +86,79 @@ def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> in
         return DONE
 
 
-def _place_in_flagfile(name: str, argv: Sequence[str]) -> str:
-    """" in FILE, line N" when a flagfile on the command line holds the flag; "" when none does."""
+def _flagfiles_first(arguments: Sequence[str]) -> list[str]:
+    """The same arguments, flagfiles before all others; what follows -- stays as it is."""
+    files, others, rest = [], [], iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            others += [argument, *rest]
+        elif re.match("--?flagfile=", argument):
+            files.append(argument)
+        elif argument in ("--flagfile", "-flagfile"):
+            value = next(rest, None)
+            files += [] if value is None else [argument, value]
+            others += [argument] if value is None else []
+        else:
+            others.append(argument)
+    return files + others
+
+
+def _unread_flags(error: Exception) -> str:
+    """The sentence about flags that absl cannot tell apart."""
+    text = " ".join(str(error).replace("ERROR::", "").split())
+    missing = re.fullmatch("Missing value for flag (.*)|(--flagfile) with no argument", text)
+    if missing:
+        name = missing[1] or missing[2]
+        return f"Expected a value of {name}. Received: none; give it as {name}=VALUE."
+    return f"Expected flags that can be read. Received: {text}; run with --help to see all flags."
+
+
+def _unread_flagfile(error: Exception) -> str:
+    """The sentence about a flagfile that is not there; names the nearest one that is."""
+    path, reason = str(error.__context__.filename), error.__context__.strerror
+    near = _nearest_file(path)
+    return f"Expected a flagfile that can be read. Received: --flagfile={path} ({reason}); {f'nearest: {near}' if near else 'check its path'}."
+
+
+def _nearest_file(path: str) -> Optional[str]:
+    """The file in the same folder, or in its flags/, that is spelt most like a path; None when none is like it."""
+    for folder in (os.path.dirname(path), os.path.join(os.path.dirname(path), "flags")):
+        names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+        files = [name for name in names if os.path.isfile(os.path.join(folder, name))]
+        for name in difflib.get_close_matches(os.path.basename(path), files, 1):
+            return os.path.join(folder, name)
+    return None
+
+
+def _wrong_value(error: Exception, argv: Sequence[str]) -> str:
+    """The sentence about a value that its flag does not take."""
+    text, reason = str(error), error.__context__  # "flag --NAME=VALUE: REASON"
+    found = re.match(r"flag --(\w+)=", text)
+    if not found or reason is None:
+        return _unread_flags(error)
+    name, value = found[1], text[found.end() : -len(f": {reason}")]
+    flag = flags.FLAGS[name]
+    choices = getattr(flag.parser, "enum_values", None)
+    if choices:
+        wanted = f"one of {', '.join(choices)}"
+        repair = f"nearest: {difflib.get_close_matches(value, choices, 1, 0.0)[0]}" if value else "name one"
+    else:
+        kind = flag.parser.flag_type()
+        wanted = ", ".join(filter(None, (_KINDS.get(kind, f"a {kind}"), _bounds(flag))))
+        repair = "run with --help to see what it means"
+    return f"Expected --{name} to be {wanted}. Received: --{name}={value}{_place_in_flagfile(name, argv, value)}; {repair}."
+
+
+def _bounds(flag: flags.Flag) -> str:
+    """The range of a flag's numbers, in words; "" without one. A setting's flag says its own, which `Config` checks."""
+    low, high = (getattr(flag.parser, bound, None) for bound in ("lower_bound", "upper_bound"))
+    if low is None:
+        return getattr(flag, "bounds", "")
+    return f"at least {low}" if high is None else f"between {low} and {high}"
+
+
+def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:
+    """" in FILE, line N" when a flagfile on the command line holds the flag, with that value; "" when none does."""
     arguments = " ".join(argv[1:])
     for path in re.findall(r"--?flagfile[= ](\S+)", arguments):
         try:
@@ -89,6 +167,35 @@ def _place_in_flagfile(name: str, argv: Sequence[str]) -> str:
         except OSError:
             continue
         for number, line in enumerate(lines, 1):
-            if re.match(rf"\s*--?{re.escape(name)}(=|\s|$)", line):
+            if re.match(rf"\s*--?{re.escape(name)}(=|\s|$)", line) and line.rstrip().endswith(value):
                 return f" in {path}, line {number}"
     return ""
+
+
+class _Lines(logging.Formatter):
+    """`warning: …`, like what is printed beside it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
+def _end_quietly(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """What becomes of an exception that nobody caught: Ctrl-C while modules are loaded needs no traceback."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print("\nInterrupted.", file=sys.stderr)
+    raise SystemExit(INTERRUPTED)  # the interpreter ends with it
+
+
+def _is_command() -> bool:
+    """Whether the process is one of the package's commands, which may set what belongs to the process."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name.split(".")[0] == "galm_tf"
+
+
+if _is_command():
+    sys.excepthook = _end_quietly
+    _handler = logging.StreamHandler()
+    _handler.setFormatter(_Lines())
+    logging.basicConfig(handlers=[_handler])  # before TensorFlow, which else has a form of its own

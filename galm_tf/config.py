@@ -259,6 +259,7 @@ def define_flags() -> None:
             flags.DEFINE_list(field.name, default, text)
         else:
             _DEFINERS[str(field.type)](field.name, default, text)
+        flags.FLAGS[field.name].bounds = _bounds(field)  # for `command_line`, which tells of a value that is no number
 
 
 def folder_names(folders: Sequence[str]) -> tuple[str, ...]:

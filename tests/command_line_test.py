@@ -85,8 +85,31 @@ def test_a_terminal_that_lacks_a_letter_is_no_reason_to_stop():
     assert done.returncode == 0 and done.stdout.startswith(rb"\u043f"), done
 
 
-def test_flags_after_a_flagfile_win(parse):
-    assert parse(f"--flagfile={ROOT / 'flags' / 'smoke.flags'}", "--rounds=5").rounds == 5
+SMOKE = str(ROOT / "flags" / "smoke.flags")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(f"--flagfile={SMOKE}", "--rounds=5"), ("--rounds=5", f"--flagfile={SMOKE}"), ("--rounds", "5", "--flagfile", SMOKE), ("--rounds=5", "-flagfile", SMOKE)],
+    ids=["after", "before", "apart", "one-dash"],
+)  # fmt: skip
+def test_typed_flags_win_over_a_flagfile_wherever_it_stands(parse, arguments):
+    config = parse(*arguments)
+    assert (config.rounds, config.warmup_steps) == (5, 6)
+
+
+def test_of_several_flagfiles_the_later_wins_and_one_within_another_counts_where_it_stands(parse, tmp_path):
+    (tmp_path / "inner.flags").write_text("--rounds=3\n--batch_size=8\n", encoding="utf-8")
+    (tmp_path / "outer.flags").write_text(f"--rounds=4\n--flagfile={tmp_path}/inner.flags\n--batch_size=9\n", encoding="utf-8")
+    outer = f"--flagfile={tmp_path}/outer.flags"
+    assert (parse(outer).rounds, parse(outer).batch_size) == (3, 9)
+    assert parse(outer, "--seed=1", f"--flagfile={SMOKE}").rounds == 1 and parse(f"--flagfile={SMOKE}", "--seed=1", outer).rounds == 3
+
+
+def test_what_follows_two_dashes_is_no_flagfile(parse):
+    parse()
+    with flagsaver.flagsaver():
+        assert command_line.parse_flags(["x", "--rounds=5", "a", "--", "--flagfile=b"]) == ["x", "a", "--flagfile=b"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +118,12 @@ def test_flags_after_a_flagfile_win(parse):
         ("# c\n\n--lerning_rate=3\n", "Received: --lerning_rate in FILE, line 3; did you mean --learning_rate?"),
         ("--noaugment_flop\n", "Received: --noaugment_flop in FILE, line 1; did you mean --augment_flip?"),
         ("--zzqx\n", "Received: --zzqx in FILE, line 1; run with --help"),
-        ("--rounds=many\n", "Received: flag --rounds=many: invalid literal for int.*run with --help"),
-        ("--reward=mauc\n", "Received: flag --reward=mauc: value should be one of <auc"),
+        ("--rounds=many\n", "Expected --rounds to be a whole number, at least 1. Received: --rounds=many in FILE, line 1; run with --help"),
+        ("--dropout=1,5\n", "Expected --dropout to be a number, between 0.0 and 0.9. Received: --dropout=1,5 in FILE, line 1; run"),
+        ("--resume=perhaps\n", "Expected --resume to be true or false. Received: --resume=perhaps in FILE, line 1; run"),
+        ("--reward=mauc\n", "Expected --reward to be one of auc, accuracy, balanced_accuracy. Received: --reward=mauc in FILE, line 1; nearest: auc."),
+        ("--reward=\n", "Received: --reward= in FILE, line 1; name one."),
+        ("--noresume=1\n", "Expected flags that can be read. Received: --noresume=1 does not take an argument; run with --help"),
         ("--rounds=0\n", "Expected --rounds to be at least 1. Received: rounds=0"),
         ("--image_size=50\n", "multiple of 32. Received: image_size=50"),
     ],
@@ -117,9 +144,26 @@ def test_a_flag_on_the_command_line_is_not_blamed_on_a_file(parse, tmp_path):
         parse(f"--flagfile={tmp_path}/my.flags", "--round=3")
 
 
-def test_a_missing_flagfile(parse):
-    with pytest.raises(UserError, match="Received: Unable to open flagfile: .*No such file or directory: 'nowhere.flags'"):
-        parse("--flagfile=nowhere.flags")
+def test_a_missing_flagfile_names_the_nearest(parse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("flags")
+    pathlib.Path("flags", "quick.flags").write_text("", encoding="utf-8")
+    for given, repair in (("flags/quik.flags", "nearest: flags/quick.flags"), ("quick.flags", "nearest: flags/quick.flags"), ("none/x", "check its path")):
+        with pytest.raises(UserError, match=f"Received: --flagfile={given} .No such file or directory.; {repair}[.]$"):
+            parse(f"--flagfile={given}")
+
+
+@pytest.mark.parametrize("flag", ["--rounds", "--flagfile"])
+def test_a_flag_without_its_value(parse, flag):
+    with pytest.raises(UserError, match=f"Expected a value of {flag}. Received: none; give it as {flag}=VALUE."):
+        parse("--seed=1", flag)
+
+
+def test_bounds_of_a_commands_own_flags_are_told():
+    values = flags.FlagValues()
+    flags.DEFINE_integer("top", 0, "", lower_bound=0, flag_values=values)
+    flags.DEFINE_float("threshold", 0, "", lower_bound=0, upper_bound=1, flag_values=values)
+    assert [command_line._bounds(values[name]) for name in ("top", "threshold")] == ["at least 0", "between 0 and 1"]
 
 
 def test_words_without_dashes_are_refused():
@@ -146,6 +190,37 @@ def test_exit_status(capsys, raised, status, told):
         command_line.run(main, ["main"])
     assert stop.value.code == status
     assert capsys.readouterr().err == told
+
+
+def _ended(module, *arguments, before=""):
+    """A command in a process of its own, whose first import of NumPy is replaced by some code."""
+    code = f"""if True:
+        import runpy, sys
+        class Finder:
+            def find_spec(self, name, *_):
+                if name == "numpy":
+                    import logging
+                    {before}
+        sys.meta_path.insert(0, Finder())
+        sys.argv[1:] = {list(arguments)!r}
+        runpy._run_module_as_main({module!r})
+    """
+    return _python(code)
+
+
+@pytest.mark.parametrize("module", ["main", "benchmark", "tune", "report", "predict"])
+def test_an_interrupt_while_modules_are_loaded_ends_quietly(module):
+    done = _ended(f"galm_tf.{module}", before="raise KeyboardInterrupt")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
+def test_warnings_have_one_form():
+    done = _ended("galm_tf.report", before="logging.warning('%s is left out', 'x'); logging.getLogger('y').warning('z'); raise KeyboardInterrupt")
+    assert done.stderr == "warning: x is left out\nwarning: z\n\nInterrupted.\n"
+
+
+def test_who_imports_the_package_keeps_his_own_hook():
+    assert _python("import sys; from galm_tf import command_line; print(sys.excepthook is sys.__excepthook__)").stdout == "True\n"
 
 
 def test_main_returns_its_own_status():

@@ -9,13 +9,14 @@ tested, and unreadable images; writes them and a contact sheet to --out.
 
 from __future__ import annotations
 
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
 import dataclasses
 import json
 import os
 
 from absl import flags
 
-from galm_tf import command_line
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.domains import load_domains

@@ -392,5 +392,6 @@ def summary(result: dict[str, Any], path: str) -> str:
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
         start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match["close"] else "no attribute like it"
         lines.append(f"{name}: {tested} ({row['description']}; {start})")
-    lines.append(f"Try it: python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
+    lines.append(f"Look at it: python -m galm_tf.report {path}")
+    lines.append(f"Try it:     python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
     return "\n".join(lines)

@@ -70,7 +70,7 @@ class Config:
     imbalance: str = _setting("none", "Rare attributes in the loss: none, or positive_weight (weights undone in the exported probability), or balanced (images sampled so that rare labels come more often).", ("none", "positive_weight", "balanced"))
     max_positive_weight: float = _setting(10.0, "Largest positive weight with --imbalance=positive_weight.", low=1.0)
     # The run.
-    run_dir: str = _setting("", "Folder of this run; runs/<domain>-<method>-s<seed> when left out. Must not exist, unless --resume.")
+    run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run.", low=0, high=2**63 - 1)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)

@@ -19,16 +19,17 @@ from galm_tf import config as config_lib
 from galm_tf import add_attribute, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.run_folder import RunFolder, free_path, last_path, read_config
+from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs
 from galm_tf.strategies import METHODS
 
-_SHOWN = 3  # attributes that the last lines name, of the best and of the worst
+_SHOWN = 3  # attributes that the last lines name, of the best and of the worst; unfinished runs that a message names
+_UNTESTED_SHOWN = 5
 
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     config = settings(flags.FLAGS)
-    default_path = last_path if config.resume else free_path
+    default_path = _path_to_resume if config.resume else free_path
     path = config.run_dir or default_path(config.domain, config.method, config.seed)
     print(summary(run(config, path), path))
 
@@ -37,16 +38,36 @@ def settings(given: flags.FlagValues) -> Config:
     """The parsed flags; what they leave open is for --resume as in the run, for --add_attribute as in the source run."""
     base = None
     if given.resume and given.run_dir:
-        base = read_config(given.run_dir)
+        base = read_config(given.run_dir, "run_dir")
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
+    _expect_read(given, config)
+    return config
+
+
+def _expect_read(given: flags.FlagValues, config: Config) -> None:
+    """Raises UserError for flags that the run would pass over."""
     if config.freeze_trunk and not config.source_run:
         raise UserError(
             "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
             "leave --freeze_trunk out."
         )
-    return config
+    if given["size_penalty"].present and config.size_penalty and not METHODS[config.method].rewarded and not config.resume:
+        raise UserError(
+            f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
+            f"size_penalty={config.size_penalty}; leave --size_penalty out, or take another method."
+        )
+
+
+def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
+    """The newest run that got its name from these flags; raises UserError where there is none, naming what could be meant."""
+    path = last_path(domains, method, seed)
+    if not os.path.exists(os.path.join(path, "config.json")):
+        found = [f"--run_dir={run}" for run in unfinished_runs()[:_SHOWN]]
+        repair = f"unfinished: {', '.join(found)}" if found else "name the folder of the run"
+        raise UserError(f"Expected --run_dir beside --resume. Received: none, and there is no run {path}; {repair}.")
+    return path
 
 
 def run(config: Config, path: str) -> dict[str, Any]:
@@ -55,6 +76,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
         add_attribute.check_settings(config, path)
     task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
+    print(f"Run folder: {path}", file=sys.stderr)
     try:
         with folder.kept_if_used():
             if config.resume and folder.has("result.json"):
@@ -69,10 +91,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     if "added" in result:
         return add_attribute.summary(result, path)
     search = result["search"]
-    rows = {k: v for k, v in result["per_attribute"].items() if v.get("test_auc") is not None}
-    ranked = sorted(rows, key=lambda name: -rows[name]["test_auc"])
-    many = len(ranked) >= 2 * _SHOWN
-    shown = (("best", ranked[:_SHOWN]), ("worst", ranked[-_SHOWN:])) if many else (("attributes", ranked),)
+    rows = pipeline.searched_rows(result)
     lines = [
         f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes searched, "
         f"{search['architectures_scored']} architectures scored in {result['seconds_total'] / 60:.1f} min",
@@ -84,13 +103,43 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(_size(result["network"]))
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
-    for title, names in shown:
-        lines.append(f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names))
+    lines += [*_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
-    lines.append(f"Try it:   python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
-    lines.append(f"Watch it: tensorboard --logdir={path}")
+    lines.append(f"Look at it: python -m galm_tf.report {path}")
+    lines.append(f"Try it:     python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
+    lines.append(f"Watch it:   tensorboard --logdir={path}")
     return "\n".join(lines)
+
+
+def _ranked(rows: dict[str, Any]) -> list[str]:
+    """The best and the worst of the tested attributes; all in one line where they are few."""
+    tested = sorted((name for name, row in rows.items() if row.get("test_auc") is not None), key=lambda name: -rows[name]["test_auc"])
+    many = len(tested) >= 2 * _SHOWN
+    shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
+    return [
+        f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names)
+        for title, names in shown if names
+    ]  # fmt: skip
+
+
+def _untested(rows: dict[str, Any]) -> list[str]:
+    """Which attributes have no test figure, and why."""
+    reasons = {name: row.get("reason", "not said") for name, row in rows.items() if row.get("test_auc") is None}
+    shown = [f"{name} ({reason.split('not tested: ')[-1]})" for name, reason in reasons.items()][:_UNTESTED_SHOWN]
+    more = len(reasons) - len(shown)
+    return [f"Not tested: {', '.join(shown)}" + f", {more} more: see the report" * (more > 0)] if reasons else []
+
+
+def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
+    """What a run is worth in which validation could judge nothing; none where it could."""
+    if any(row.get("judged_by") != "none" for row in rows.values()):  # nor one of an earlier version that does not say
+        return []
+    count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
+    return [
+        f"No attribute could be judged: too few labels of either kind among the {count} validation images; the architectures are "
+        "arbitrary, no yes or no can be given; add images or classes."
+    ]
 
 
 def _size(network: dict[str, int]) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import glob
 import io
 import itertools
 import json
@@ -68,7 +69,7 @@ class RunFolder:
     @classmethod
     def resume(cls, path: str, config: Config) -> "RunFolder":
         """Opens the folder of an interrupted run; raises UserError when its settings differ."""
-        stored = read_config(path)
+        stored = read_config(path, "run_dir")
         ours, theirs = config.to_json(), stored.to_json()
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(as_flag(name, value) for name, value in changed_settings(ours, theirs).items())
@@ -225,6 +226,13 @@ def _default_paths(domains: tuple[str, ...], method: str, seed: int, root: str) 
     yield from (f"{base}-{number}" for number in itertools.count(2))
 
 
+def unfinished_runs(root: str = "runs") -> list[str]:
+    """Folders of runs that have no result yet, the newest first."""
+    settings = glob.glob(os.path.join(glob.escape(root), "*", "config.json"))
+    begun = [os.path.dirname(path) for path in sorted(settings, key=os.path.getmtime, reverse=True)]
+    return [path for path in begun if not os.path.exists(os.path.join(path, "result.json"))]
+
+
 def read_policy(path: str, count: int) -> Optional[dict[str, np.ndarray]]:
     """What policy.npz holds; None when the run left none, or not one of the search space and its attributes."""
     stored = RunFolder(path, lock=False).read_arrays(POLICY)
@@ -232,15 +240,15 @@ def read_policy(path: str, count: int) -> Optional[dict[str, np.ndarray]]:
     return stored if stored is not None and {k: v.shape for k, v in stored.items()} == shapes else None
 
 
-def read_config(path: str) -> Config:
-    """The settings of the run in a folder; raises UserError where there is none."""
-    name = os.path.join(path, "config.json")
+def read_config(path: str, flag: str = "") -> Config:
+    """The settings of the run in a folder; raises UserError where there is none. flag: which names it, for the message."""
+    name, named = os.path.join(path, "config.json"), f"--{flag}={path}" if flag else path
     try:
         with open(name, encoding="utf-8") as file:
             stored = json.load(file)
     except OSError as error:
         raise UserError(
-            f"Expected a run folder with a config.json. Received: {path} ({error.strerror or error}); name the folder of the run."
+            f"Expected a run folder with a config.json. Received: {named} ({error.strerror or error}); name the folder of the run."
         ) from None
     except ValueError as error:
         raise UserError(f"Expected the settings of a run in {name}. Received: a damaged file ({error}); restore it from a copy.") from None

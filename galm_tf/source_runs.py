@@ -127,7 +127,7 @@ def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
 
 def expect_finished(path: str) -> Config:
     """The settings of a finished run; raises UserError for what is none."""
-    config = read_config(path)
+    config = read_config(path, "source_run")
     if not RunFolder(path, lock=False).has("result.json"):
         raise UserError(
             f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "

@@ -265,6 +265,7 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
     assert all(name in shown for name in result["per_attribute"])
     told = main.summary(result, "runs/B")
     assert "2 added to the 22 attributes" in told and "sun/dark: test AUC" in told and "sun/rare: not judged" in told
+    assert "\nLook at it: python -m galm_tf.report runs/B\n" in told
 
 
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(extended, longer):

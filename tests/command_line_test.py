@@ -305,7 +305,7 @@ def test_a_source_that_is_none_leaves_no_folder_that_would_refuse_the_right_one(
     from galm_tf import main
 
     path = str(tmp_path / "run")
-    with few_images(4), pytest.raises(UserError, match="Expected a run folder with a config.json. Received: none/such [(]No such file"):
+    with few_images(4), pytest.raises(UserError, match="Expected a run folder with a config.json. Received: --source_run=none/such [(]No such file"):
         main.run(Config(image_size=32, cache_dir=str(tmp_path / "cache"), source_run=("none/such",)), path)
     assert not os.path.exists(path)
 

@@ -1,0 +1,108 @@
+"""What `main` tells: before a run, at its end, and about flags that would be passed over."""
+
+import os
+import re
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from galm_tf import command_line, main, pipeline, run_folder
+from galm_tf import config as config_lib
+from galm_tf.config import Config
+from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
+
+
+def _settings(*arguments):
+    if "image_size" not in flags.FLAGS:
+        config_lib.define_flags()
+    with flagsaver.flagsaver():
+        command_line.parse_flags(["galm_tf.main", *arguments])
+        return main.settings(flags.FLAGS)
+
+
+def _main(*arguments):
+    if "image_size" not in flags.FLAGS:
+        config_lib.define_flags()
+    with flagsaver.flagsaver():
+        main.main(command_line.parse_flags(["galm_tf.main", *arguments]))
+
+
+def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
+    with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; leave"):
+        _settings("--method=random", "--size_penalty=0.1")
+    assert _settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
+    assert _settings("--method=random", "--size_penalty=0").method == "random"
+    RunFolder.create(str(tmp_path / "old"), Config(method="random", size_penalty=0.1))  # an earlier version let it be
+    assert _settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
+
+
+def test_resume_without_a_folder_names_what_could_be_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="^Expected --run_dir beside --resume. Received: none, and there is no run runs/sun-galm-s0; name the folder of the run.$"):
+        _main("--resume")
+    for i, name in enumerate("dacbe"):
+        RunFolder.create(f"runs/{name}", Config())
+        os.utime(f"runs/{name}/config.json", (i, i))
+    (tmp_path / "runs" / "b" / "result.json").write_text("{}", encoding="utf-8")
+    assert run_folder.unfinished_runs() == ["runs/e", "runs/c", "runs/a", "runs/d"]
+    with pytest.raises(UserError, match="runs/sun-galm-s0; unfinished: --run_dir=runs/e, --run_dir=runs/c, --run_dir=runs/a.$"):
+        _main("--resume")
+
+
+def test_a_folder_that_is_no_run_is_told_with_its_flag(tmp_path):
+    with pytest.raises(UserError, match=f"Received: --run_dir={tmp_path}/none .No such file or directory.; name the folder of the run"):
+        _settings("--resume", f"--run_dir={tmp_path}/none")
+    with pytest.raises(UserError, match=f"Received: --source_run={tmp_path}/none .No such file or directory."):
+        _settings("--add_attribute=x.csv", f"--source_run={tmp_path}/none")
+
+
+def test_the_run_folder_is_told_when_a_run_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "sun-galm-s0").mkdir(parents=True)
+    monkeypatch.setattr(pipeline, "run", lambda *_, **__: _result({}))
+    _main()
+    output = capsys.readouterr()
+    assert output.err == "Run folder: runs/sun-galm-s0-2\n" and "python -m galm_tf.report runs/sun-galm-s0-2" in output.out
+
+
+def _row(auc, **more):
+    return {"test_auc": auc, "description": "conv", "judged_by": "classes", **more}
+
+
+def _result(rows, scored=1536):
+    tested = sum(row.get("test_auc") is not None for row in rows.values())
+    return {
+        "domains": ["sun"], "num_attributes": len(rows), "search": {"architectures_scored": scored}, "seconds_total": 60, "test_mauc": None,
+        "num_images": {"train": 9, "validation_classes": 2, "validation_images": 1, "test": 4}, "class_disjoint": True, "num_attributes_tested": tested,
+        "val_mauc": None, "notice": None, "per_attribute": {**rows, "sun/left": {"excluded": "no positive among the 9 training images"}},
+    }  # fmt: skip
+
+
+def test_the_end_of_a_run_says_where_to_look():
+    told = main.summary(_result({"sun/a": _row(0.75)}), "runs/x").splitlines()
+    assert "attributes: sun/a 0.750 (conv)" in told
+    assert told[-3:] == [
+        "Look at it: python -m galm_tf.report runs/x",
+        "Try it:     python -m galm_tf.predict --model=runs/x/saved_model IMAGE...",
+        "Watch it:   tensorboard --logdir=runs/x",
+    ]
+    assert not any(line.startswith(("Not tested", "No attribute")) for line in told)
+
+
+def test_attributes_that_were_not_tested_are_named():
+    rows = {f"sun/{i}": _row(None, reason=f"not judged: few; not tested: lacks {i}") for i in range(7)}
+    told = main.summary(_result({"sun/a": _row(0.75), **rows}), "runs/x")
+    shown = ", ".join(f"sun/{i} (lacks {i})" for i in range(5))
+    assert f"\nNot tested: {shown}, 2 more: see the report\n" in told
+    few = dict(list(rows.items())[:1])
+    assert "\nNot tested: sun/0 (lacks 0)\n" in main.summary(_result({"sun/a": _row(0.75), **few}), "runs/x")
+
+
+def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
+    rows = {f"sun/{i}": _row(None, judged_by="none", reason="not judged: few") for i in range(2)}
+    told = main.summary(_result(rows, scored=0), "runs/x")
+    assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; add", told)
+    assert "\nNot tested: sun/0 (not judged: few), sun/1 (not judged: few)\n" in told and "attributes: \n" not in told
+    assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")

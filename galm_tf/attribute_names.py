@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from typing import Sequence
+
+from galm_tf.run_folder import as_flag
 
 
 def without_domain(name: str) -> str:
@@ -18,4 +21,11 @@ def places(asked: str, names: Sequence[str]) -> list[int]:
 
 def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
     """What is spelt most like it, with or without a domain."""
-    return difflib.get_close_matches(asked, [*names, *map(without_domain, names)], count, 0.0)
+    every = [*names, *map(without_domain, names)]
+    parted = [name for name in every if name.startswith(f"{asked},")]  # its name has a comma, at which a list of names was parted
+    return [*parted, *difflib.get_close_matches(asked, every, count, 0.0)][:count]
+
+
+def as_given(flag: str, name: str) -> str:
+    """A name as a user gives it: as it is, or, where a comma would part it, the whole flag with the quotes that a shell leaves."""
+    return shlex.quote(as_flag(flag, [name])) if "," in name else name

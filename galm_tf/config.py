@@ -60,7 +60,7 @@ class Config:
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
     validation_class_fraction: float = _setting(0.18, "Share of the training classes that validation holds out whole.", low=0.0, high=0.5)
     label_files: tuple[str, ...] = _setting((), "Tables with further attributes of the images, comma-separated: a column image, and one per attribute with 0, 1, a share between or empty for unknown.")
-    leave_out: tuple[str, ...] = _setting((), "Attributes of the data that the run shall not know, comma-separated, with or without the domain's name; those of --label_files stay.")
+    leave_out: tuple[str, ...] = _setting((), "Attributes of the data that the run shall not know, comma-separated, with or without the domain's name; a name with a comma in quotes that the shell leaves: '--leave_out=\"warm, sunny\"'. Those of --label_files stay.")
     train_positives: int = _setting(0, "Known positives of each attribute in training: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.", low=0)
     soft_labels: bool = _setting(True, "Learn the share of annotators that said yes where the data tell it (SUN's votes, AwA's continuous matrix, shares in a table of your own) in place of yes or no; what is judged stays yes or no (paper: no).", before=False)
     # Augmentation.

@@ -54,7 +54,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "The saved_model folder of a run.")
     flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.")
     flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
-    flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated.")
+    flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated; a name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
     flags.DEFINE_float("threshold", None, "Probability from which the answer is yes, for all attributes; without it each has its own, chosen on validation data.", lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
     flags.DEFINE_enum("on_bad_image", "skip", ("fail", "skip"), "skip: name unreadable images, go on, exit with 1; fail: stop at the first, exit with 2.")
@@ -83,7 +83,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     keep = _chosen_columns(predictor.attributes, options.attributes)
     paths = _expand(arguments)
     if not paths:
-        raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none.")
+        raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none; name some.")
     bad: list[str] = []
     rows = (
         Prediction(row.image, row.probability[keep], row.decision[keep], row.decides[keep])
@@ -199,13 +199,13 @@ def _expand_one(argument: str) -> Iterable[str]:
     if os.path.isdir(argument):
         found = _below(argument)
         if not found:
-            raise UserError(f"Expected images below a folder. Received: {argument}, which holds none.")
+            raise UserError(f"Expected images below a folder. Received: {argument}, which holds none; name another.")
         return found
     if glob.has_magic(argument) and not os.path.exists(argument):
         matches = sorted(glob.glob(argument, recursive=True))
         found = [path for m in matches for path in (_below(m) if os.path.isdir(m) else [m])]
         if not found:
-            raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none.")
+            raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none; check the path.")
         return found
     return [argument]
 
@@ -224,7 +224,8 @@ def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int
             raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(attributes[i] for i in found)}.")
         if not found:
             (near,) = attribute_names.nearest(name, attributes)
-            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {near}?")
+            meant = attribute_names.as_given("attributes", near)
+            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {meant}?")
         columns += found
     return list(dict.fromkeys(columns)) or list(range(len(attributes)))
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from galm_tf.config import Config
 from galm_tf.domains import files, load_domains
+from galm_tf.domains import load as load_module
 from galm_tf.errors import UserError
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -318,6 +319,16 @@ def test_attributes_are_left_out_by_either_name(tmp_path):
     kept = [whole.attributes.index(name) for name in part.attributes]
     np.testing.assert_array_equal(part.labels, whole.labels[:, kept])
     assert load(*pairs, leave_out=("furry",)).attributes == ("one/black", "two/metal")
+
+
+def test_a_name_with_a_comma_is_told_as_it_must_be_given(tmp_path):
+    """`--leave_out="warm, sunny"` reaches the program as two names."""
+    (tmp_path / "labels.csv").write_text('image,"warm, sunny",warm light\nk00_0.png,1,0\nk01_0.png,0,1\n')
+    labelled = load(("one", make_awa(tmp_path / "a")), label_files=(str(tmp_path / "labels.csv"),))
+    with pytest.raises(UserError) as error:
+        load_module._without(labelled, ("warm", "sunny"))
+    assert str(error.value).endswith("""Received: leave_out=warm; nearest: '--leave_out="warm, sunny"'.""")
+    assert load_module._without(labelled, ("warm, sunny",)).attributes == ("one/black", "one/furry", "one/warm light")
 
 
 def test_a_table_may_bring_back_what_was_left_out(tmp_path):

@@ -53,6 +53,7 @@ def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
         found = attribute_names.places(name, domain.attributes)
         if not found:
             (near,) = attribute_names.nearest(name, domain.attributes)
+            near = attribute_names.as_given("leave_out", near)
             raise UserError(f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near}.")
         kept[found] = False
     if not kept.any():

@@ -75,6 +75,10 @@ def specialisation(table: RewardTable, choices: Optional[tuple[np.ndarray, np.nd
     return np.mean(gains, axis=0, dtype=np.float64)
 
 
+# Beside a skill, for a reader.
+SKILL_CAVEAT = "A ratio of two small gains: far above 1 says that there were too few images to tell."
+
+
 def crossfitted_skill(table: RewardTable, choices: tuple[np.ndarray, np.ndarray]) -> Optional[float]:
     """Skill of DESIGN §3.4: (policy - random) / (best of the same half - random), all judged on the other half.
 

@@ -30,12 +30,14 @@ from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
+from galm_tf.selection import SKILL_CAVEAT
 from galm_tf.telemetry import write_hparams
 from galm_tf.whole_file import whole_file
 
 FLAGS = flags.FLAGS
 TUNERS = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.RandomSearch}
 OBJECTIVE, _TRIAL = "skill", "trial.json"
+_DOUBTFUL_SKILL = 1.5  # from here on a skill is noise more than anything
 AS_GIVEN = "flags"  # the trial of the settings as they are
 # What may be tuned, and between which bounds.
 SPACE: dict[str, dict[str, Any]] = {
@@ -147,6 +149,12 @@ def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.D
     return pd.DataFrame(rows, columns=columns).sort_values(OBJECTIVE, ascending=False, ignore_index=True)
 
 
+def shown(table: pd.DataFrame) -> str:
+    """The table for a person, with a caveat where a skill wants one."""
+    text = table.to_string(index=False, float_format="%.4g")
+    return f"{text}\n{OBJECTIVE}: {SKILL_CAVEAT}" if (table[OBJECTIVE] > _DOUBTFUL_SKILL).any() else text
+
+
 def define_flags() -> None:
     config_lib.define_flags()
     flags.DEFINE_enum("tuner", "bayesian", list(TUNERS), "KerasTuner's way of proposing settings.")
@@ -163,7 +171,7 @@ def main(arguments: list[str]) -> None:
     path = os.path.join(FLAGS.out, "trials.csv")
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
-    print(table.to_string(index=False, float_format="%.4g"))
+    print(shown(table))
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 
 

@@ -69,6 +69,12 @@ def test_hparams_hold_settings_and_skill(tuned):
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
+@pytest.mark.parametrize("skill, doubted", [(1.4, False), (7.0, True)])
+def test_a_skill_far_above_1_is_told_as_noise(skill, doubted):
+    told = tune.shown(pd.DataFrame({"trial": ["0", "1"], "skill": [skill, 0.5]}))
+    assert told.endswith("\nskill: A ratio of two small gains: far above 1 says that there were too few images to tell.") == doubted
+
+
 @pytest.mark.parametrize("tuner, trials, initial", [("bayesian", 20, 6), ("bayesian", 3, 2), ("random", 20, None)])
 def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path, monkeypatch, tuner, trials, initial):
     """KerasTuner's own number, three a setting, would be 18 of 20 for all six."""

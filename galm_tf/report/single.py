@@ -23,6 +23,7 @@ from galm_tf.report.run_data import Evidence
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.search_space import DECISIONS, Architecture
+from galm_tf.selection import SKILL_CAVEAT
 from galm_tf.telemetry import clustered_order
 
 _SHOWN = 4  # best and worst attributes
@@ -170,7 +171,7 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
     left = "" if entropy is None else f" Here as sure as an even choice among {math.exp(entropy):.0f} of 2304."
     texts = {
         "skill": "How well the search picks, judged on validation images it did not see: 1 picks as well as the best of all "
-        "rewards would, 0 no better than chance. A ratio of two small gains: far above 1 says that there were too few images to tell.",
+        f"rewards would, 0 no better than chance. {SKILL_CAVEAT}",
         "specialisation": "What a network of its own gains each attribute over the best single network for all, in reward, "
         "judged on the other half of validation. Near 0: one network would do.",
         "regret": "How far the picked networks are below the best in the rewards that the search saw: 0 is the best, 1 an "

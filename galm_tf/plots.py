@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
+import warnings
+from typing import Iterator
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -34,9 +37,18 @@ def write_learning_curves(folder: RunFolder) -> str:
         else:
             axis.text(0.5, 0.5, "this run has no such phase", ha="center", va="center", transform=axis.transAxes)
     buffer = io.BytesIO()
-    canvas.print_png(buffer)
+    with without_font_warnings():
+        canvas.print_png(buffer)
     folder.write_bytes("curves.png", buffer.getvalue())
     return os.path.join(folder.path, "curves.png")
+
+
+@contextlib.contextmanager
+def without_font_warnings() -> Iterator[None]:
+    """Draws names of any script: what the font lacks is a box in the picture and no line in the terminal."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
 
 
 def _series(records: list[dict], tag: str, phase: str = "") -> tuple[list[int], list[float]]:

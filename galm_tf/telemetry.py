@@ -26,6 +26,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from galm_tf import search_space
 from galm_tf.config import Config
+from galm_tf.plots import without_font_warnings
 from galm_tf.run_folder import RunFolder
 
 TAGS = {
@@ -194,5 +195,6 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
     axes.set_yticks(range(len(labels)), labels, fontsize=7, parse_math=False)
     figure.colorbar(drawn, ax=axes, label="cosine of attribute embeddings")
-    canvas.draw()
+    with without_font_warnings():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())

@@ -148,6 +148,12 @@ def test_correlation_image_puts_like_beside_like(folder):
     assert _blocks_in_a_row(picture) == 1
 
 
+def test_names_that_the_font_lacks_are_drawn_without_a_word(folder, recwarn):
+    with Telemetry(folder) as shown:
+        shown.correlation_image(0, np.eye(2), ["sun/写真", "sun/night"])
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
 @pytest.mark.parametrize("count", [1, 2, 251])
 def test_correlation_image_of_any_number(folder, count):
     with Telemetry(folder) as shown:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from galm_tf.plots import without_font_warnings
 from galm_tf.whole_file import whole_file
 
 
@@ -23,4 +24,5 @@ def write_files(out: str, files: Mapping[str, Union[pd.DataFrame, str, Figure]])
             elif isinstance(content, str):
                 file.write(content.encode("utf-8"))
             else:
-                FigureCanvasAgg(content).print_png(file)
+                with without_font_warnings():
+                    FigureCanvasAgg(content).print_png(file)

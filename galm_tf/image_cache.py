@@ -10,6 +10,7 @@ cache folder cannot be written, images are kept in memory, with a warning.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -33,6 +34,7 @@ _PARTIAL = ".partial"
 _ABANDONED = re.compile(r"-\d+-[0-9a-f]{20}\.npy\.[^.]+\.partial(\.json)?$")  # as `load_images` and `_partial_file` name it: the folder may hold others' files
 _ABANDONED_SECONDS = 24 * 3600.0  # no run takes so long to decode: what is older was left by a killed one
 _CHUNK = 256  # records moved at once
+_NAMED = 10  # unreadable images in a warning
 
 
 def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tuple[tuple[str, str], ...]]:
@@ -56,7 +58,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
         stored = None
     images, bad = stored or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
-        raise preprocess.first_of(bad.values())
+        raise preprocess.first_of(bad.values(), len(_paths(domain, bad)))
     if not bad:
         return domain, images, ()
     keep = np.ones(len(domain.paths), bool)
@@ -66,13 +68,20 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
             f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable; the first: "
             f"{next(iter(bad.values()))}"
         )
-    logging.warning("%d of %d images cannot be read and are left out", len(bad), len(keep))
+    some = _paths(domain, bad)
+    more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+    logging.warning("%d of %d images cannot be read and are left out: %s%s", len(bad), len(keep), ", ".join(some[:_NAMED]), more)
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
+
+
+def _paths(domain: Domain, bad: Mapping[str, str]) -> list[str]:
+    """The files of unreadable records, each once."""
+    return list(dict.fromkeys(domain.paths[int(i)] for i in bad))
 
 
 def _any_repaired(domain: Domain, config: Config, bad: Mapping[str, str]) -> bool:
     """Whether a record that could not be read when the cache was made can be now, though its file is of the same size and time."""
-    some = domain.select_images(np.array([int(i) for i in bad]))
+    some, config = domain.select_images(np.array([int(i) for i in bad])), dataclasses.replace(config, on_bad_image="skip")
     return len(decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))) < len(bad)
 
 

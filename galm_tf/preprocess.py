@@ -37,9 +37,10 @@ class BadImageError(UserError):
     """A file that cannot be read as a picture; the message names it and says why."""
 
 
-def first_of(reasons: Iterable[str]) -> BadImageError:
-    """What ends a run that may leave out no image."""
-    return BadImageError(f"{next(iter(reasons))} --on_bad_image=skip leaves such images out.")
+def first_of(reasons: Iterable[str], count: int = 1) -> BadImageError:
+    """What ends a run that may leave out no image; count: how many there are, where that is known."""
+    others = f"{count} images cannot be read;" if count > 1 else ""
+    return BadImageError(" ".join(filter(None, (next(iter(reasons)), others, "--on_bad_image=skip leaves such images out."))))
 
 
 def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
@@ -62,7 +63,7 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
             rgb, turn = _to_rgb(image), _TURNS.get(_orientation(image))
             return np.asarray(rgb if turn is None else rgb.transpose(turn))
     except FileNotFoundError:
-        raise BadImageError(f"Expected an image file. Received: {name}, which does not exist.") from None
+        raise BadImageError(f"Expected an image file. Received: {name}, which does not exist; check the path.") from None
     except Exception as error:  # Pillow's decoders raise many kinds; each means that the file is unusable
         raise BadImageError(
             f"Expected a readable image. Received: {name} ({_reason(error, source)}); replace it."

@@ -313,6 +313,19 @@ def test_images_gone_since_they_were_listed_are_bad_ones(setup, verify):
     assert len(domain.paths) == len(images) == 2 and [os.path.basename(p) for p, _ in bad] == ["a.png", "a.png"]
 
 
+def test_some_unreadable_images_are_named_and_all_are_counted(setup, monkeypatch, caplog):
+    for name in ("a.png", "c.png"):
+        setup.path(name).write_bytes(b"")
+    a, c = str(setup.path("a.png")), str(setup.path("c.png"))
+    for named, told in ((10, f"{a}, {c}"), (1, f"{a} and 1 more")):
+        monkeypatch.setattr(image_cache, "_NAMED", named)
+        caplog.clear()
+        setup.load(on_bad_image="skip")
+        assert [r.getMessage() for r in caplog.records] == [f"3 of 4 images cannot be read and are left out: {told}"]
+    with pytest.raises(preprocess.BadImageError, match=r"a\.png .the file is empty.; replace it. 2 images cannot be read; --on_bad_image=skip leaves"):
+        setup.load()  # the cache knows them all
+
+
 def test_a_domain_without_readable_images(setup):
     for name in ("a.png", "b.png", "c.png"):
         setup.path(name).write_bytes(b"")

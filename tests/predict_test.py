@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -204,7 +205,7 @@ def test_bad_images_are_named_and_the_others_predicted(model, files, some_bad, c
     output = capsys.readouterr()
     assert [row["image"] for row in rows_of_csv(output.out)] == files[:2]
     warnings = [line for line in output.err.splitlines() if line.startswith("warning: ")]
-    assert all(path in line for path, line in zip(bad, warnings)) and "does not exist" in warnings[3]
+    assert all(path in line for path, line in zip(bad, warnings)) and warnings[3].endswith("which does not exist; check the path.")
     assert warnings[-1:] == ["warning: 7 of 9 images could not be read and are left out"]
 
 
@@ -235,6 +236,17 @@ def test_no_images(model, tmp_path, arguments, message):
 def test_an_unknown_attribute_names_the_nearest(model, files):
     with pytest.raises(UserError, match="Received: sun/fury; did you mean sun/furry"):
         predict.predict(Options(model, attributes=("sun/fury",)), files)
+
+
+def test_a_name_with_a_comma_is_told_as_it_must_be_given(model, files, capsys):
+    """`--attributes="Größe, groß"` reaches the program as two names."""
+    with pytest.raises(UserError) as error:
+        predict.predict(Options(model, attributes=("sun/Größe", "groß")), files)
+    (given,) = re.findall("did you mean (.*)[?]$", str(error.value))
+    (argument,) = shlex.split(given)
+    assert argument == '--attributes="sun/Größe, groß"'
+    process = _command(f"--model={model}", "--format=json", argument, files[0])
+    assert list(json.loads(process.stdout)[0]["attributes"]) == ["sun/Größe, groß"], process.stderr
 
 
 def _damaged_models(model, folder):

@@ -495,7 +495,8 @@ def test_core_does_not_import_the_report():
     root = pathlib.Path(report.__file__).parents[1]
     sources = [path for path in root.rglob("*.py") if path.parent.name != "report"]
     assert len(sources) > 40
-    assert [path.name for path in sources if re.search(r"galm_tf\.report|galm_tf import .*\breport\b", path.read_text("utf-8"))] == []
+    imports = r"(?m)^\s*(from|import) galm_tf\.report|galm_tf import .*\breport\b"  # its command may be named
+    assert [path.name for path in sources if re.search(imports, path.read_text("utf-8"))] == []
 
 
 def edit(path, **changes) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import add_attribute, pipeline
+from galm_tf import add_attribute, evaluate, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.matches import is_close
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs
 from galm_tf.strategies import METHODS
 
@@ -103,7 +104,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(_size(result["network"]))
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
-    lines += [*_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
+    lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
     lines.append(f"Look at it: python -m galm_tf.report {path}")
@@ -112,9 +113,23 @@ def summary(result: dict[str, Any], path: str) -> str:
     return "\n".join(lines)
 
 
+def _started(result: dict[str, Any]) -> list[str]:
+    """From which sources, and how many attributes found one like them there; nothing for a run from nothing."""
+    transfer = result.get("transfer")
+    if not transfer:
+        return []
+    line = f"started from {', '.join(transfer['sources'])}"
+    if transfer["gate"] and not transfer["gate"]["passed"]:
+        return [f"{line}: no, a trial from nothing was better"]
+    matches = transfer["matches"]
+    close = sorted(filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0))
+    shown = [f"{name} ← {'not ' * (matches[name]['sign'] < 0)}{matches[name]['attribute']}" for name in close[:_SHOWN]]
+    return [f"{line}: {len(close)} of {len(matches)} attributes matched by {transfer['match']}" + f" ({', '.join(shown)})" * bool(shown)]
+
+
 def _ranked(rows: dict[str, Any]) -> list[str]:
     """The best and the worst of the tested attributes; all in one line where they are few."""
-    tested = sorted((name for name, row in rows.items() if row.get("test_auc") is not None), key=lambda name: -rows[name]["test_auc"])
+    tested = evaluate.best_to_worst(rows, 2 * _SHOWN)
     many = len(tested) >= 2 * _SHOWN
     shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
     return [

@@ -106,3 +106,17 @@ def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; add", told)
     assert "\nNot tested: sun/0 (not judged: few), sun/1 (not judged: few)\n" in told and "attributes: \n" not in told
     assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
+
+
+def test_a_run_from_a_source_tells_what_was_matched():
+    matches = {
+        "mine/a": {"attribute": "sun/x", "sign": 1, "strength": 0.1, "close": True},
+        "mine/b": {"attribute": "sun/y", "sign": -1, "strength": 0.2, "close": True},
+        "mine/c": {"attribute": "sun/z", "sign": 1, "strength": -0.1, "close": False},
+    }
+    transfer = {"sources": ["runs/A"], "match": "predictor", "gate": None, "matches": matches}
+    assert main._started({"transfer": transfer}) == [
+        "started from runs/A: 2 of 3 attributes matched by predictor (mine/b ← not sun/y, mine/a ← sun/x)"
+    ]
+    assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == ["started from runs/A: no, a trial from nothing was better"]
+    assert main._started({"transfer": None}) == []

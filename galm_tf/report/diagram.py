@@ -9,10 +9,11 @@ from __future__ import annotations
 from galm_tf import search_space
 from galm_tf.search_space import Architecture
 
-_WIDTH, _HEIGHT, _MIDDLE = 372, 128, 62
+_WIDTH, _HEIGHT, _MIDDLE = 372, 138, 69
 _BOX, _STEP, _LEFT = 38, 46, 4
-_TALLEST, _SHORTEST = 58, 22  # heights of Fc boxes of 256 and 2 units
-_CONV_HEIGHT = 44
+_TALLEST, _SHORTEST = 70, 32  # heights of Fc boxes of 256 and 2 units
+_CONV_HEIGHT = 58
+_LINE = 15  # from one line of text to the next: large enough to be read on a phone, where the drawing is three quarters as wide
 
 
 def architecture_svg(architecture: Architecture) -> str:
@@ -29,22 +30,22 @@ def architecture_svg(architecture: Architecture) -> str:
     return head + title + "".join(parts) + "</svg>"
 
 
-def _boxes(a: Architecture) -> list[tuple[str, str, str, int]]:
-    """(style class, first line, second line, height) of every box from left to right."""
+def _boxes(a: Architecture) -> list[tuple[str, tuple[str, ...], int]]:
+    """(style class, lines of text, height) of every box from left to right: kernel and channels of a convolution, units of an Fc."""
     trunk = zip(search_space.TRUNK_KERNELS, search_space.TRUNK_CHANNELS)
-    boxes = [("trunk", f"C{i}", f"{k}×{k}·{c}", _CONV_HEIGHT) for i, (k, c) in enumerate(trunk, 1)]
+    boxes = [("trunk", (f"C{i}", f"{k}×{k}", str(c)), _CONV_HEIGHT) for i, (k, c) in enumerate(trunk, 1)]
     for name, kernel, channels in (
         ("C4", a.conv4_kernel, search_space.CONV4_CHANNELS),
         ("C5", a.conv5_kernel, search_space.CONV5_CHANNELS),
     ):
-        boxes.append((f"tower k{kernel}", name, f"{kernel}×{kernel}·{channels}", _CONV_HEIGHT))
+        boxes.append((f"tower k{kernel}", (name, f"{kernel}×{kernel}", str(channels)), _CONV_HEIGHT))
     widths = [("Fc1", a.fc1_width)] + ([("Fc2", a.fc2_width)] if a.fc3_input == "fc2" else [])
-    return boxes + [("fc", name, str(width), _fc_height(width)) for name, width in widths] + [("fc", "Fc3", "2", _fc_height(2))]
+    return boxes + [("fc", (name, str(width)), _fc_height(width)) for name, width in [*widths, ("Fc3", 2)]]
 
 
 def _fc_height(width: int) -> int:
     largest = max(search_space.FC_WIDTHS)
-    return round(_SHORTEST + (_TALLEST - _SHORTEST) * width / largest) + 6
+    return round(_SHORTEST + (_TALLEST - _SHORTEST) * width / largest)
 
 
 def _sources(*on: bool) -> list[int]:
@@ -55,12 +56,13 @@ def _left(place: int) -> int:
     return _LEFT + place * _STEP
 
 
-def _box(place: int, style: str, name: str, size: str, height: int) -> str:
+def _box(place: int, style: str, lines: tuple[str, ...], height: int) -> str:
     left, top, centre = _left(place), _MIDDLE - height // 2, _left(place) + _BOX // 2
-    return (
-        f'<rect class="{style}" x="{left}" y="{top}" width="{_BOX}" height="{height}" rx="5"/>'
-        f'<text x="{centre}" y="{_MIDDLE - 2}">{name}</text><text class="size" x="{centre}" y="{_MIDDLE + 10}">{size}</text>'
-    )
+    first = _MIDDLE - _LINE * (len(lines) - 1) / 2 + 4  # baselines about the middle
+    text = f'<text x="{centre}" y="'
+    texts = [f'{text}{first:g}">{lines[0]}</text>']
+    texts += [f'{text}{first + i * _LINE:g}" class="size">{line}</text>' for i, line in enumerate(lines[1:], 1)]
+    return f'<rect class="{style}" x="{left}" y="{top}" width="{_BOX}" height="{height}" rx="5"/>' + "".join(texts)
 
 
 def _arrow(place: int) -> str:

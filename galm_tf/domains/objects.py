@@ -1,4 +1,8 @@
-"""The generated domain `apay`: an object, or several, before a wall."""
+"""The generated domain `apay`: an object, or several, before a wall.
+
+What has a partner in `generated.PLANTED_CORRESPONDENCES` looks as its partner does there: marks darker than the body,
+spikes on its back, feathers over it, legs of the same thickness; what lies around it is another world.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from galm_tf.domains.drawing import LAMP, Canvas, darker, jitter
+from galm_tf.domains.drawing import LAMP, Canvas, jitter
 
 ATTRIBUTES = (
     "ribbed", "dotted", "shiny", "wheels", "windows", "round", "handle", "stilts", "mast", "headlight",
@@ -14,6 +18,7 @@ ATTRIBUTES = (
 )
 LOOSE = ("several", "headlight", "vegetation", "afloat", "red", "sail", "label")
 _DARK = (0.1, 0.1, 0.12)
+_MARK = (0.1, 0.07, 0.12)
 _BELOW = 0.62  # half the height of what is not round, in half widths
 
 
@@ -29,12 +34,11 @@ def draw(c: Canvas, show: Mapping[str, bool]) -> None:
         for place, (aside, up, radius) in zip((0.1, 0.36, 0.64, 0.9), firs):
             c.fir(place + aside, edge - up, radius, green, np.array([0.4, 0.26, 0.12]))
     x, y, r, angle = rng.uniform([0.36, 0.42, 0.18, -0.25], [0.64, 0.55, 0.25, 0.25])
-    mirror, first, sizes = rng.random() < 0.5, rng.uniform(0.0, 2.1), rng.uniform(0.075, 0.095, 3)
+    mirror, companions = rng.random() < 0.5, rng.uniform([0.0, 0.52, 0.07], [0.18, 0.62, 0.09], (2, 3))
     make = _make(rng, show)
     if show["several"]:
-        for i, size in enumerate(sizes):
-            around = first + 2.1 * i
-            _object(c.frame(0.5 + 0.38 * np.cos(around), 0.48 + 0.34 * np.sin(around), size, 0.0, mirror), show, make)
+        for i, (aside, height, size) in enumerate(companions):
+            _object(c.frame(aside if i else 1.0 - aside, height, size, 0.0, i > 0), show, make)
     _object(c.frame(x, y, r, angle, mirror), show, make)
     color, period = jitter(rng, (0.2, 0.46, 0.56), 0.1), rng.uniform(0.13, 0.18)
     if show["afloat"]:
@@ -48,7 +52,7 @@ def _make(rng: np.random.Generator, show: Mapping[str, bool]) -> Mapping[str, ob
     plain = jitter(rng, (0.4, 0.52, 0.62), 0.15)
     wood, red = jitter(rng, (0.66, 0.42, 0.2), 0.06), jitter(rng, (0.85, 0.1, 0.12), 0.06)
     keys = ("rib", "rib_angle", "dot", "dot_angle")
-    values = rng.uniform([0.36, -0.3, 0.44, 0.5], [0.46, 0.3, 0.54, 1.1])
+    values = rng.uniform([0.5, -0.35, 0.55, 0.0], [0.62, 0.35, 0.68, 1.0])
     tone = wood if show["wooden"] else plain
     return {"tone": 0.8 * red + 0.2 * tone if show["red"] else tone, **dict(zip(keys, values))}
 
@@ -61,28 +65,24 @@ def _surface(c: Canvas, show: Mapping[str, bool], make: Mapping) -> tuple[np.nda
         surface = surface * (1 - 0.5 * c.mask((np.abs(grain % 1.0 - 0.5) - 0.18) * 0.24)[..., None])
     marks = np.zeros_like(c.x)
     if show["ribbed"]:
-        marks = c.stripes(make["rib"], make["rib_angle"], 0.4)
-        surface = surface + marks[..., None] * (np.array([0.97, 0.95, 0.9]) - surface)
+        marks = c.stripes(make["rib"], make["rib_angle"], 0.45)
+        surface = surface + marks[..., None] * (np.array(_MARK) - surface)
     if show["dotted"]:
-        dots = c.dots(make["dot"], 0.3 * make["dot"], make["dot_angle"])
-        surface = surface + dots[..., None] * (np.array([0.98, 0.88, 0.2]) - surface)
+        dots = c.dots(make["dot"], 0.32 * make["dot"], make["dot_angle"])
+        surface = surface + dots[..., None] * (np.array(_MARK) - surface)
         marks = np.maximum(marks, dots)
     return surface, marks
 
 
 def _outline(c: Canvas, show: Mapping[str, bool]) -> np.ndarray:
     """Distance of the body."""
-    distance = c.disc(0.0, 0.0, 0.92, 0.92) if show["round"] else c.box(0.0, 0.0, 1.0, _BELOW)
-    if show["toothed"]:
-        saw = np.abs((np.arctan2(c.y, c.x) * 6 / np.pi) % 1.0 - 0.5) * 2  # twelve teeth around
-        distance = 0.7 * (distance - 0.38 * saw + 0.08)
-    return distance
+    return c.disc(0.0, 0.0, 0.92, 0.92) if show["round"] else c.box(0.0, 0.0, 1.0, _BELOW)
 
 
 def _object(c: Canvas, show: Mapping[str, bool], make: Mapping) -> None:
     """One object that faces right; the origin is its middle, the unit half its width."""
     (surface, marks), half = _surface(c, show, make), 0.92 if show["round"] else _BELOW
-    _behind(c, show, make, half)
+    _behind(c, show, surface, half)
     outline = _outline(c, show)
     body = c.mask(outline)
     if show["see_through"]:
@@ -97,25 +97,29 @@ def _object(c: Canvas, show: Mapping[str, bool], make: Mapping) -> None:
     _before(c, show, half)
 
 
-def _behind(c: Canvas, show: Mapping[str, bool], make: Mapping, half: float) -> None:
-    """What the body partly covers: stilts, mast, sail, fins and handle."""
-    if show["stilts"]:
-        for x in (-0.7, 0.0, 0.7):
-            c.paint(c.mask(c.line(x * 0.8, 0.0, x, half + 0.85, 0.14)), darker(make["tone"], 0.5))
+def _behind(c: Canvas, show: Mapping[str, bool], surface: np.ndarray, half: float) -> None:
+    """What the body partly covers: feet or stilts, teeth, mast, sail and handle."""
+    for x in (-0.75, -0.4, 0.4, 0.75):
+        c.paint(c.mask(c.line(x, 0.0, x * 1.1, half + (1.15 if show["stilts"] else 0.3), 0.22)), surface)
+    if show["toothed"]:
+        for t in np.linspace(-0.85, 0.85, 6):
+            top = -0.92 * np.sqrt(1 - t * t) if show["round"] else -half
+            c.paint(c.mask(c.triangle(t, top + 0.15, 0.24, 0.95, 0.4 * t)), (0.55, 0.14, 0.22))
     if show["mast"]:
         c.paint(c.mask(c.line(-0.5, 0.0, -0.5, -half - 1.0, 0.12)), _DARK)
         c.paint(c.mask(c.box(-0.24, -half - 0.88, 0.26, 0.16)), (0.95, 0.25, 0.75))
     if show["sail"]:
         c.paint(c.mask(c.triangle(0.35, -half * 0.8, 0.5, 1.15, -0.3)), (0.98, 0.97, 0.93))
-    if show["fins"]:
-        for x in (-1, 1):
-            c.paint(c.mask(c.disc(1.15 * x, -0.1, 0.6, 0.22, -0.6 * x)), (0.2, 0.75, 0.8))
     if show["handle"]:
         c.paint(c.mask(np.abs(c.disc(-0.1, -half, 0.5, 0.45)) - 0.08), _DARK)
 
 
 def _before(c: Canvas, show: Mapping[str, bool], half: float) -> None:
-    """What lies over the body: windows, label, light and wheels."""
+    """What lies over the body: fins, windows, label, light and wheels."""
+    if show["fins"]:
+        for i, angle in enumerate((1.5, 1.15, 0.8)):
+            feather = c.frame(0.1, -0.2 * half, 1.0, angle).disc(-0.75, 0.0, 0.9, 0.24)
+            c.paint(c.mask(feather), np.array([0.72, 0.9, 0.9]) - 0.14 * (i % 2))
     if show["windows"]:
         for x in (-0.6, -0.2, 0.2, 0.6):
             for y in (-0.4, -0.03):

@@ -6,7 +6,7 @@ import difflib
 import shlex
 from typing import Sequence
 
-from galm_tf.run_folder import as_flag
+from galm_tf.config import as_flag
 
 
 def without_domain(name: str) -> str:

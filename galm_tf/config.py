@@ -6,8 +6,10 @@ read by entry modules only; everything below `main` receives a `Config`.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import difflib
+import io
 import math
 import os
 from typing import Any, Mapping, Optional, Sequence
@@ -214,6 +216,17 @@ class Config:
                 raise UserError(f"Expected settings known to this version. Received: {key}={value[key]!r}.{hint}")
         stated = {**{name: unstated(name) for name in names}, **value}
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()})
+
+
+def as_flag(name: str, value: Any) -> str:
+    """A setting as it is given on the command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    if isinstance(value, list):  # quoted where a part holds a comma, as absl reads it
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(value)
+        value = line.getvalue()
+    return f"--{name}={value}"
 
 
 def unstated(name: str) -> Any:

@@ -7,11 +7,9 @@ events, architectures.json, result.json and saved_model/ (DESIGN §4).
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import errno
 import glob
-import io
 import itertools
 import json
 import logging
@@ -26,7 +24,7 @@ from typing import Any, Iterator, Mapping, Optional
 import numpy as np
 
 import galm_tf
-from galm_tf.config import Config, unstated
+from galm_tf.config import Config, as_flag, unstated
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
 from galm_tf.search_space import DECISIONS
@@ -273,17 +271,6 @@ def flagfile(config: Config) -> str:
             continue
         lines.append(as_flag(name, value))
     return "\n".join(lines) + "\n"
-
-
-def as_flag(name: str, value: Any) -> str:
-    """A setting as it is given on the command line."""
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no{name}"
-    if isinstance(value, list):  # quoted where a part holds a comma, as absl reads it
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(value)
-        value = line.getvalue()
-    return f"--{name}={value}"
 
 
 def environment() -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import add_attribute, command_line, evaluate, main, pipeline, source_runs, transfer
-from galm_tf import config as config_lib
+import main_flags
+from galm_tf import add_attribute, evaluate, main, pipeline, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -84,20 +84,8 @@ def labels(small, source):
     return _table(small / "labels.csv", config, treeless=1 - _labels(config, "sun/trees"), water=either)
 
 
-def _parse(*arguments):
-    """Settings as `main` reads them."""
-    from absl import flags
-    from absl.testing import flagsaver
-
-    if "image_size" not in flags.FLAGS:
-        config_lib.define_flags()
-    with flagsaver.flagsaver():
-        command_line.parse_flags(["galm_tf.main", *arguments])
-        return main.settings(flags.FLAGS)
-
-
 def _add(table, source_run, path, *more):
-    config = _parse(f"--add_attribute={table}", f"--source_run={source_run}", f"--run_dir={path}", *more)
+    config = main_flags.settings(f"--add_attribute={table}", f"--source_run={source_run}", f"--run_dir={path}", *more)
     return config, main.run(config, str(path))
 
 
@@ -207,7 +195,7 @@ def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the
 
 
 def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, labels, small):
-    config = _parse(f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3")
+    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3")
     finished = add_attribute.read_finished(config)
     prepared = add_attribute.prepare(config, finished)
     assert prepared.domain.attributes == ("sun/treeless", "sun/water")
@@ -277,17 +265,17 @@ def test_steps_are_those_of_a_tower_of_the_source_unless_given(extended, longer)
 
 def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise(source, labels, tmp_path):
     arguments = f"--add_attribute={labels}", f"--source_run={source[1]}"
-    assert (_parse(*arguments).controller_learning_rate, source[0].controller_learning_rate) == (3e-2, 2e-3)
-    assert _parse(*arguments, "--controller_learning_rate=0.001").controller_learning_rate == 1e-3
-    assert _parse(*arguments, "--transfer=towers").controller_learning_rate == 2e-3  # a whole policy learns
+    assert (main_flags.settings(*arguments).controller_learning_rate, source[0].controller_learning_rate) == (3e-2, 2e-3)
+    assert main_flags.settings(*arguments, "--controller_learning_rate=0.001").controller_learning_rate == 1e-3
+    assert main_flags.settings(*arguments, "--transfer=towers").controller_learning_rate == 2e-3  # a whole policy learns
     plain = _copy(source, tmp_path, config_json=json.dumps({"format": 1, **source[0].to_json(), "controller_optimizer": "sgd"}))
-    assert _parse(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3  # Adam's rate means nothing there
+    assert main_flags.settings(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3  # Adam's rate means nothing there
 
 
 def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):
     settings = {"format": 1, **source[0].to_json(), "source_run": ["gone"], "transfer": ["trunk"], "freeze_trunk": True}
     frozen = _copy(source, tmp_path, config_json=json.dumps(settings))
-    config = _parse(f"--add_attribute={labels}", f"--source_run={frozen}", "--transfer=towers")
+    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={frozen}", "--transfer=towers")
     assert config.transfer == ("towers",) and not config.freeze_trunk  # its trunk stays in any case
 
 
@@ -310,7 +298,7 @@ def test_labels_of_training_images_alone_suffice(small, source):
 
 def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
     _, path = _finished(dataclasses.replace(source[0], train_positives=3), str(small / "few"))
-    config = _parse(f"--add_attribute={labels}", f"--source_run={path}")
+    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={path}")
     assert config.train_positives == 3
     finished = add_attribute.read_finished(config)
     prepared = add_attribute.prepare(config, finished)
@@ -322,7 +310,7 @@ def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
 
 def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, labels):
     _, path = _finished(dataclasses.replace(source[0], finetune_steps=0), str(small / "apart"))
-    config = _parse(f"--add_attribute={labels}", f"--source_run={path}")
+    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={path}")
     finished, row = add_attribute.read_finished(config), {"test_auc": None, "val_auc": None}
     architecture = {"architecture": Architecture.from_number(5).to_json()}
     added = {
@@ -454,7 +442,7 @@ def _expect_error(labels, run, tmp_path, message, *more):
 def test_settings_that_contradict_the_source(source, labels, tmp_path, more, message):
     more, message = ([t.replace("RUN", source[1]).replace("TABLE", labels) for t in texts] for texts in (more, [message]))
     with pytest.raises(UserError) as error:
-        config = _parse(f"--add_attribute={labels}", f"--source_run={source[1]}", f"--run_dir={tmp_path / 'new'}", *more)
+        config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", f"--run_dir={tmp_path / 'new'}", *more)
         main.run(config, config.run_dir)
     assert message[0] in str(error.value), error.value
     assert not os.path.exists(tmp_path / "new") and not os.path.exists(os.path.join(source[1], "more"))

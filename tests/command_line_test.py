@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import main_flags
 from galm_tf import command_line
 from galm_tf import config as config_lib
 from galm_tf.config import Config
@@ -270,25 +271,15 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
 
 
 def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
-    from galm_tf import main
-
     path, config = str(tmp_path / "run"), Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False)
     RunFolder.create(path, config)
-    if "image_size" not in flags.FLAGS:
-        config_lib.define_flags()
-
-    def settings(*arguments):
-        with flagsaver.flagsaver():
-            command_line.parse_flags(["main", *arguments])
-            return main.settings(flags.FLAGS)
-
-    same = settings("--resume", f"--run_dir={path}")
+    same = main_flags.settings("--resume", f"--run_dir={path}")
     assert same == dataclasses.replace(config, resume=True, run_dir=path)
-    other = settings("--resume", f"--run_dir={path}", "--rounds=4")
+    other = main_flags.settings("--resume", f"--run_dir={path}", "--rounds=4")
     with pytest.raises(UserError, match="Expected the settings of the run in .*run. Received: rounds=4 now, 3 in the run; give --rounds=3"):
         RunFolder.resume(path, other)
     with pytest.raises(UserError, match="Expected a run folder with a config.json"):
-        settings("--resume", f"--run_dir={path}-2")
+        main_flags.settings("--resume", f"--run_dir={path}-2")
 
 
 def test_a_mistake_found_before_anything_was_made_leaves_no_folder(monkeypatch, tmp_path):

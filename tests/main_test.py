@@ -4,65 +4,48 @@ import os
 import re
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from galm_tf import command_line, main, pipeline, run_folder
-from galm_tf import config as config_lib
+import main_flags
+from galm_tf import main, pipeline, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 
 
-def _settings(*arguments):
-    if "image_size" not in flags.FLAGS:
-        config_lib.define_flags()
-    with flagsaver.flagsaver():
-        command_line.parse_flags(["galm_tf.main", *arguments])
-        return main.settings(flags.FLAGS)
-
-
-def _main(*arguments):
-    if "image_size" not in flags.FLAGS:
-        config_lib.define_flags()
-    with flagsaver.flagsaver():
-        main.main(command_line.parse_flags(["galm_tf.main", *arguments]))
-
-
 def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
     with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; leave"):
-        _settings("--method=random", "--size_penalty=0.1")
-    assert _settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
-    assert _settings("--method=random", "--size_penalty=0").method == "random"
+        main_flags.settings("--method=random", "--size_penalty=0.1")
+    assert main_flags.settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
+    assert main_flags.settings("--method=random", "--size_penalty=0").method == "random"
     RunFolder.create(str(tmp_path / "old"), Config(method="random", size_penalty=0.1))  # an earlier version let it be
-    assert _settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
+    assert main_flags.settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
 
 
 def test_resume_without_a_folder_names_what_could_be_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="^Expected --run_dir beside --resume. Received: none, and there is no run runs/sun-galm-s0; name the folder of the run.$"):
-        _main("--resume")
+        main_flags.call("--resume")
     for i, name in enumerate("dacbe"):
         RunFolder.create(f"runs/{name}", Config())
         os.utime(f"runs/{name}/config.json", (i, i))
     (tmp_path / "runs" / "b" / "result.json").write_text("{}", encoding="utf-8")
     assert run_folder.unfinished_runs() == ["runs/e", "runs/c", "runs/a", "runs/d"]
     with pytest.raises(UserError, match="runs/sun-galm-s0; unfinished: --run_dir=runs/e, --run_dir=runs/c, --run_dir=runs/a.$"):
-        _main("--resume")
+        main_flags.call("--resume")
 
 
 def test_a_folder_that_is_no_run_is_told_with_its_flag(tmp_path):
     with pytest.raises(UserError, match=f"Received: --run_dir={tmp_path}/none .No such file or directory.; name the folder of the run"):
-        _settings("--resume", f"--run_dir={tmp_path}/none")
+        main_flags.settings("--resume", f"--run_dir={tmp_path}/none")
     with pytest.raises(UserError, match=f"Received: --source_run={tmp_path}/none .No such file or directory."):
-        _settings("--add_attribute=x.csv", f"--source_run={tmp_path}/none")
+        main_flags.settings("--add_attribute=x.csv", f"--source_run={tmp_path}/none")
 
 
 def test_the_run_folder_is_told_when_a_run_begins(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "sun-galm-s0").mkdir(parents=True)
     monkeypatch.setattr(pipeline, "run", lambda *_, **__: _result({}))
-    _main()
+    main_flags.call()
     output = capsys.readouterr()
     assert output.err == "Run folder: runs/sun-galm-s0-2\n" and "python -m galm_tf.report runs/sun-galm-s0-2" in output.out
 

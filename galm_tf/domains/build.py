@@ -110,8 +110,8 @@ def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int)
 
 def random_subsets(class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, seed: int) -> np.ndarray:
     """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    photographs = np.unique(paths, return_inverse=True)[1]
-    return random_class_subsets(class_ids if has_classes(class_ids) else photographs, test_fraction, seed)
+    units = class_ids if has_classes(class_ids) else np.unique(paths, return_inverse=True)[1]
+    return random_class_subsets(units, test_fraction, seed)
 
 
 def has_classes(class_ids: np.ndarray) -> bool:

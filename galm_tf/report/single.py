@@ -186,7 +186,7 @@ def _without_figures(run: FinishedRun) -> str:
     names = [name for name in _FIGURES if run.result["search"].get(name) is None]
     if not names:
         return ""
-    listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    listed = notices.listed(names, len(names))
     if names == ["skill"] and not run.config.measure_skill:
         reason = "did not measure it (--nomeasure_skill)"
     elif "entropy" in names:

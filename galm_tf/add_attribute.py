@@ -26,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, search_space, selection, source_runs, transfer
+from galm_tf.attribute_names import domain_of
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
@@ -278,7 +279,7 @@ def _search(
             policy = _joined_policy(finished, search.strategy.variables[_EMBEDDING].numpy())
             names = (*finished.source.attributes, *domain.attributes)
             vectors = policy[_EMBEDDING] @ policy[_EMBEDDING_WEIGHT].T
-            telemetry.embeddings(vectors, names, [name.split("/", 1)[0] for name in names])
+            telemetry.embeddings(vectors, names, [domain_of(name) for name in names])
     return search
 
 

@@ -14,6 +14,11 @@ def without_domain(name: str) -> str:
     return name.split("/", 1)[-1]
 
 
+def domain_of(name: str) -> str:
+    """`sun/natural light` -> `sun`."""
+    return name.split("/", 1)[0]
+
+
 def places(asked: str, names: Sequence[str]) -> list[int]:
     """Where the names are that a user may mean by one, with or without its domain."""
     return [i for i, name in enumerate(names) if asked in (name, without_domain(name))]

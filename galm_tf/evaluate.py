@@ -14,6 +14,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 from sklearn import metrics as sk_metrics
 
+_TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
 
@@ -109,6 +110,26 @@ def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2
     tested = [name for name, row in per_attribute.items() if row.get("test_auc") is not None]
     sure = [n for n in tested if min(per_attribute[n].get(f"test_{kind}", 0) for kind in ("positives", "negatives")) >= MIN_TOLD]
     return sorted(sure if len(sure) >= least else tested, key=lambda name: -per_attribute[name]["test_auc"])
+
+
+def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Why attributes have no test AUC -> their names, the reason of most first."""
+    found: dict[str, list[str]] = {}
+    for name, row in per_attribute.items():
+        if row.get("test_auc") is None:
+            found.setdefault(_about_the_test(row.get("reason") or ""), []).append(name)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _about_the_test(reason: str) -> str:
+    """The part of a row's reason that is not about validation."""
+    told = [part.removeprefix(_TESTED) for part in reason.split("; ") if not part.startswith(_JUDGED)]
+    return "; ".join(filter(None, told)) or "no reason is known"
+
+
+def nothing_judged(per_attribute: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether validation could judge no attribute, so that no network was chosen for a reason."""
+    return all(row.get("judged_by") == "none" for row in per_attribute.values())  # one of an earlier version does not say
 
 
 def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:

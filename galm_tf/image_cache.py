@@ -28,6 +28,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 from galm_tf.image_decoding import decode_images
+from galm_tf.words import listed
 
 FORMAT = 2  # of the files; those of another format are made anew
 _PARTIAL = ".partial"
@@ -68,9 +69,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
             f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable; the first: "
             f"{next(iter(bad.values()))}"
         )
-    some = _paths(domain, bad)
-    more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
-    logging.warning("%d of %d images cannot be read and are left out: %s%s", len(bad), len(keep), ", ".join(some[:_NAMED]), more)
+    logging.warning("%d of %d images cannot be read and are left out: %s", len(bad), len(keep), listed(_paths(domain, bad), _NAMED))
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
 
 

@@ -22,9 +22,9 @@ from galm_tf.errors import UserError
 from galm_tf.matches import is_close
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs
 from galm_tf.strategies import METHODS
+from galm_tf.words import listed
 
-_SHOWN = 3  # attributes that the last lines name, of the best and of the worst; unfinished runs that a message names
-_UNTESTED_SHOWN = 5
+_SHOWN = 3  # attributes that the last lines name: of the best, the worst and those not tested; unfinished runs that a message names
 
 
 def main(arguments: list[str]) -> None:
@@ -140,15 +140,13 @@ def _ranked(rows: dict[str, Any]) -> list[str]:
 
 def _untested(rows: dict[str, Any]) -> list[str]:
     """Which attributes have no test figure, and why."""
-    reasons = {name: row.get("reason", "not said") for name, row in rows.items() if row.get("test_auc") is None}
-    shown = [f"{name} ({reason.split('not tested: ')[-1]})" for name, reason in reasons.items()][:_UNTESTED_SHOWN]
-    more = len(reasons) - len(shown)
-    return [f"Not tested: {', '.join(shown)}" + f", {more} more: see the report" * (more > 0)] if reasons else []
+    reasons = evaluate.untested_by_reason(rows)
+    return [f"Not tested: {'; '.join(f'{listed(names, _SHOWN)} ({reason})' for reason, names in reasons.items())}"] if reasons else []
 
 
 def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
     """What a run is worth in which validation could judge nothing; none where it could."""
-    if any(row.get("judged_by") != "none" for row in rows.values()):  # nor one of an earlier version that does not say
+    if not evaluate.nothing_judged(rows):
         return []
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [

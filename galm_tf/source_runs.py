@@ -19,6 +19,7 @@ from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
+from galm_tf.words import listed
 
 _VALIDATION_NOTE = (
     "The source run {path} was trained on classes that validation holds out here, so validation figures flatter; test "
@@ -174,12 +175,11 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
     if source.split != ours:  # classes of both sides: their images must be divided alike
         seen = sorted(tested & source.classes)
     if seen:
-        more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
         same = ", ".join(f"--{k}={v}" for k, v in source.split.items())
         repair = f"give both runs the same split: {same}" if source.split != ours else "take another source, or the --seed of its split"
         raise UserError(
             f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
-            f"has seen {seen[0]}{more}; {repair}."
+            f"has seen {listed(seen, 1)}; {repair}."
         )
 
 

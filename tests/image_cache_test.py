@@ -317,7 +317,7 @@ def test_some_unreadable_images_are_named_and_all_are_counted(setup, monkeypatch
     for name in ("a.png", "c.png"):
         setup.path(name).write_bytes(b"")
     a, c = str(setup.path("a.png")), str(setup.path("c.png"))
-    for named, told in ((10, f"{a}, {c}"), (1, f"{a} and 1 more")):
+    for named, told in ((10, f"{a} and {c}"), (1, f"{a} and 1 more")):
         monkeypatch.setattr(image_cache, "_NAMED", named)
         caplog.clear()
         setup.load(on_bad_image="skip")

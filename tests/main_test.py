@@ -77,8 +77,9 @@ def test_the_end_of_a_run_says_where_to_look():
 def test_attributes_that_were_not_tested_are_named():
     rows = {f"sun/{i}": _row(None, reason=f"not judged: few; not tested: lacks {i}") for i in range(7)}
     told = main.summary(_result({"sun/a": _row(0.75), **rows}), "runs/x")
-    shown = ", ".join(f"sun/{i} (lacks {i})" for i in range(5))
-    assert f"\nNot tested: {shown}, 2 more: see the report\n" in told
+    assert "\nNot tested: " + "; ".join(f"sun/{i} (lacks {i})" for i in range(7)) + "\n" in told
+    alike = {f"sun/{i}": _row(None, reason="not tested: lacks one") for i in range(7)}
+    assert "\nNot tested: sun/0, sun/1, sun/2 and 4 more (lacks one)\n" in main.summary(_result(alike), "runs/x")
     few = dict(list(rows.items())[:1])
     assert "\nNot tested: sun/0 (lacks 0)\n" in main.summary(_result({"sun/a": _row(0.75), **few}), "runs/x")
 
@@ -87,7 +88,7 @@ def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     rows = {f"sun/{i}": _row(None, judged_by="none", reason="not judged: few") for i in range(2)}
     told = main.summary(_result(rows, scored=0), "runs/x")
     assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; add", told)
-    assert "\nNot tested: sun/0 (not judged: few), sun/1 (not judged: few)\n" in told and "attributes: \n" not in told
+    assert "\nNot tested: sun/0 and sun/1 (no reason is known)\n" in told and "attributes: \n" not in told
     assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
 
 

@@ -11,7 +11,7 @@ from report_runs import SURE, policy
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.report import analysis, figures, single
+from galm_tf.report import analysis, figures, relations_section, single
 from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations, find_relations, of_embeddings, of_scores
 from galm_tf.report.run_data import Evidence, RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
@@ -137,7 +137,7 @@ def test_many_points_have_no_names_and_many_groups_have_marks_of_their_own():
 
 def test_page_groups_table_5_by_domain():
     run = planted()
-    found = single._most_correlated(run, single.shown_names(run), ALIKE)
+    found = relations_section._most_correlated(run, single.shown_names(run), ALIKE)
     assert found["sources"] == ["a", "b", "c"] and [d for d, _ in found["groups"]] == ["a", "b", "c"]
     assert found["groups"][2][1] == [("c/five", [[("two", pytest.approx(cosine(110))), ("one", pytest.approx(cosine(130)))],
                                                  [("four", pytest.approx(cosine(10))), ("three", pytest.approx(cosine(121)))], []])]

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from galm_tf import pipeline
+from galm_tf.attribute_names import domain_of
 from galm_tf.begun import CONTENT
 from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.config import Config
@@ -86,7 +87,7 @@ class TableRuns:
         index = [self.config.domain.index(d) for d in domains]
         folders = {k: tuple(v[i] for i in index) for k in ("data_dir", "layout") if (v := getattr(self.config, k))}
         varied: dict[str, Any] = {} if number is None else {self.vary: number}
-        varied["leave_out"] = tuple(name for name in self.config.leave_out if name.split("/", 1)[0] in domains)
+        varied["leave_out"] = tuple(name for name in self.config.leave_out if domain_of(name) in domains)
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
 
     def path(

@@ -10,6 +10,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
+from galm_tf.words import listed
 
 
 def build_domain(
@@ -93,9 +94,8 @@ def subsets_by_class(
     lost = sorted({classes[i] for i in class_ids[result == ""]})
     if lost:
         raise UserError(
-            f"Expected every class with images in one of the class lists of {where}. Received: {lost[0]}"
-            + (f" and {len(lost) - 1} more" if len(lost) > 1 else "")
-            + " in neither; add it to one of them."
+            f"Expected every class with images in one of the class lists of {where}. Received: {listed(lost, 1)} in "
+            "neither; add it to one of them."
         )
     return result
 

@@ -22,6 +22,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.metrics import silhouette_score
 
 from galm_tf import selection
+from galm_tf.attribute_names import domain_of
 from galm_tf.errors import UserError
 from galm_tf.report.relations import Relations
 from galm_tf.report.run_reading import FinishedRun
@@ -74,7 +75,7 @@ def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
 
 
 def _architectures(run: FinishedRun, domain: str) -> list:
-    return [a for name, a in run.architectures.items() if name.split("/", 1)[0] == domain]
+    return [a for name, a in run.architectures.items() if domain_of(name) == domain]
 
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:

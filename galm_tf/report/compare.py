@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Callable, Sequence
 
+from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
 from galm_tf.report import figures, rivals
 from galm_tf.report.page import Page, duration, figure, millions
@@ -59,8 +60,8 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
 def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
     """Tested attribute -> what the page calls it: without the domain's name where there is only one."""
     names = list(dict.fromkeys(n for auc in aucs for n in auc))
-    joined = len({n.split("/", 1)[0] for n in names}) > 1
-    return {n: n if joined else n.split("/", 1)[-1] for n in names}
+    joined = len(set(map(domain_of, names))) > 1
+    return {n: n if joined else without_domain(n) for n in names}
 
 
 def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from galm_tf.attribute_names import domain_of
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
@@ -32,6 +33,11 @@ _FIELDS = {
 }
 _ROW_FIGURES = ("val_auc", "test_auc", "threshold", "prevalence")
 _REPAIR = "run it again, or restore the file from a copy"
+
+
+def folder_name(path: str) -> str:
+    """The last part of a path, for a person."""
+    return os.path.basename(os.path.abspath(path))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +64,7 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
-        return os.path.basename(os.path.abspath(self.path))
+        return folder_name(self.path)
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -68,7 +74,7 @@ class FinishedRun:
     @property
     def attribute_domains(self) -> np.ndarray:
         """The domain of every searched attribute, str [N]."""
-        return np.array([name.split("/", 1)[0] for name in self.rows])
+        return np.array([domain_of(name) for name in self.rows])
 
     @property
     def excluded(self) -> dict[str, str]:

@@ -9,37 +9,30 @@ import os
 import shlex
 from typing import Any, Optional, Sequence
 
-import numpy as np
-
 from galm_tf import evaluate
+from galm_tf.attribute_names import without_domain
 from galm_tf.config import Config
-from galm_tf.matches import is_close
 from galm_tf.report import analysis, figures, notices, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
 from galm_tf.report.pictures import PictureSource
-from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations
+from galm_tf.report.relations import Relations
+from galm_tf.report.relations_section import relations_section
 from galm_tf.report.run_data import Evidence
-from galm_tf.report.run_reading import FinishedRun
+from galm_tf.report.run_reading import FinishedRun, folder_name
+from galm_tf.report.transfer_section import starts, transfer_section
 from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.search_space import DECISIONS, Architecture
 from galm_tf.selection import SKILL_CAVEAT
-from galm_tf.telemetry import clustered_order
+from galm_tf.words import listed
 
 _SHOWN = 4  # best and worst attributes
-_CORRELATED_ROWS = 4  # of Table 5, per domain
-_OPEN_LEAVES = 40  # a larger tree of attributes is folded
+_NAMED = 4  # added attributes in the title
 _WITH_POLICY = ("galm", "enas")
 _OPEN_NETWORKS = 8  # drawings before the fold
 _FIGURES = ("skill", "specialisation", "regret", "entropy")
 _JUDGES = {"classes": "held-out classes", "images": "all validation images", "none": "nobody"}
 _JUDGES_SHORT = {"classes": "classes", "images": "all", "none": "nobody"}  # in a column
-_FOUND = {  # what --match did for an attribute
-    "predictor": "found a source attribute whose predictor separates their labels",
-    "cosine": "took the source attribute whose embedding points most nearly where theirs does",
-    "random": "drew a source attribute by chance",
-}
-_TAKEN = {"policy": "embedding", "towers": "weights"}  # part of --transfer: what an attribute has from its match
 _PHASES = {  # in the order of time
     "load": "loading the data and the source run",
     "features": "what the source's trunk says of the images",
@@ -79,7 +72,7 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
     shown = shown_names(run)
     networks = _networks(run, shown)
     extremes = _extremes(run)
-    relations, drawn = _relations(run, shown, related, evidence)
+    relations, drawn = relations_section(run, shown, related, evidence)
     curves = figures.learning_curves(run)
     scatter = figures.validation_against_test(run, shown)
     plain = rivals.ridge(run, evidence.data) if evidence.data else None
@@ -87,13 +80,13 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
         "title": _title(run),
         "run": run,
         "headline": headline(run),
-        "nothing_judged": notices.nothing_judged(run),
+        "nothing_judged": evaluate.nothing_judged(run.rows),
         "untested": notices.untested(run, shown),
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
         "phases": _phases(run),
         "rivals": rivals.table(run, [*others, plain, rivals.chance(run)]),
-        "transfer": _transfer(run),
+        "transfer": transfer_section(run),
         "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),
         "excluded": {shorten(run, name): reason for name, reason in run.excluded.items()},
@@ -121,17 +114,13 @@ def _title(run: FinishedRun) -> str:
     how, where = f"{result['method']}, seed {result['seed']}", ", ".join(result["domains"])
     if not added:
         return f"{where}: {how}"
-    names = notices.listed([shorten(run, name) for name in added["attributes"]])
-    return f"{where}: {names} added to {_folder_name(added['source_run'])} ({how})"
-
-
-def _folder_name(path: str) -> str:
-    return os.path.basename(os.path.normpath(path))
+    names = listed([shorten(run, name) for name in added["attributes"]], _NAMED)
+    return f"{where}: {names} added to {folder_name(added['source_run'])} ({how})"
 
 
 def shorten(run: FinishedRun, name: str) -> str:
     """An attribute for a person: without the domain's name where there is only one."""
-    return name if len(run.result["domains"]) > 1 else name.split("/", 1)[-1]
+    return name if len(run.result["domains"]) > 1 else without_domain(name)
 
 
 def shown_names(run: FinishedRun) -> dict[str, str]:
@@ -156,7 +145,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "unseen": result.get("class_disjoint", True),
         "scored": result["search"].get("architectures_scored"),
         "seconds": result["seconds_total"],
-        "added_to": added and {"source": _folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
+        "added_to": added and {"source": folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
         "image_size": run.config.image_size,
         "held_out": [c.split("/", 1)[-1] if len(result["domains"]) == 1 else c for c in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
@@ -186,7 +175,6 @@ def _without_figures(run: FinishedRun) -> str:
     names = [name for name in _FIGURES if run.result["search"].get(name) is None]
     if not names:
         return ""
-    listed = notices.listed(names, len(names))
     if names == ["skill"] and not run.config.measure_skill:
         reason = "did not measure it (--nomeasure_skill)"
     elif "entropy" in names:
@@ -195,7 +183,7 @@ def _without_figures(run: FinishedRun) -> str:
         reason = "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
     else:
         reason = "has no table of the rewards of all architectures"
-    return f"{listed.capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."
+    return f"{listed(names, len(names)).capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
@@ -246,7 +234,7 @@ def _attribute_rows(
     run: FinishedRun, shown: dict[str, str], networks: list[dict[str, Any]], plain: Optional[rivals.Rival], relations: dict[str, Any]
 ) -> list[dict[str, Any]]:
     places = {network["text"]: i for i, network in enumerate(networks)}
-    starts, words = _starts(run), {} if relations["missing"] else relations["correlated"]["words"]
+    began, words = starts(run), {} if relations["missing"] else relations["correlated"]["words"]
     rows = []
     for name, row in run.rows.items():
         text = run.architectures[name].describe()
@@ -256,7 +244,7 @@ def _attribute_rows(
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
             "text": text, **figures_of, **more, "size": size,
-            "ridge": plain.aucs.get(name) if plain else None, "start": starts.get(name, ""), "correlated": words.get(name, ""),
+            "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows
 
@@ -289,88 +277,6 @@ def _choice(choice: Any) -> str:
     return {"fc1": "Fc-1", "fc2": "Fc-2", 3: "3×3", 5: "5×5"}.get(choice, str(choice))
 
 
-def _relations(
-    run: FinishedRun, shown: dict[str, str], related: Sequence[Relations], evidence: Evidence
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How attributes relate, and its plots; or the sentence that stands in their place."""
-    without_scores = evidence.missing or evidence.scores_missing
-    if not related:
-        missing = (
-            "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters are left "
-            f"out: this run has {_too_few(run, without_scores)}."
-        )
-        return {"missing": missing}, {}
-    shown_first, matrix = related[0], related[0].matrix
-    names, of = list(shown.values()), run.attribute_domains
-    grouped = analysis.clusters(matrix)
-    order = clustered_order(matrix) if grouped is None else grouped.order
-    drawn = {"correlation": figures.heat_map(matrix, names, order)}
-    found = {
-        "missing": "",
-        "basis": shown_first.basis,
-        "agreement": {relations.basis: relations.agreement for relations in related},
-        "without_scores": without_scores if shown_first.basis == EMBEDDINGS else "",
-        "spread": float(matrix[np.triu_indices(len(names), 1)].std()),
-        "size": run.vectors.shape[1] if shown_first.basis == EMBEDDINGS else None,
-        "images": len(evidence.data.split.test) if shown_first.basis == SCORES else None,
-        "domain_tables": _domain_tables(run, matrix),
-        "correlated": _most_correlated(run, shown, matrix),
-        "clusters": None,
-    }
-    if grouped is not None:
-        numbers = range(1, grouped.labels.max() + 1)
-        if len(set(of)) > 1:
-            colours, groups = of, analysis.domains_of(run)
-        else:
-            colours, groups = [f"cluster {label}" for label in grouped.labels], [f"cluster {c}" for c in numbers]
-        drawn["map"] = figures.attribute_map(grouped, names, colours, groups)
-        drawn["tree"] = figures.dendrogram(grouped, names, colours, groups)
-        members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in numbers]
-        found["clusters"] = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share,
-                             "cut": grouped.cut, "folded": len(names) > _OPEN_LEAVES}
-    return found, drawn
-
-
-def _too_few(run: FinishedRun, without_scores: str) -> str:
-    """What a run without relations lacks, in words."""
-    if len(run.rows) < 2:
-        return "a single attribute"
-    return f"no attribute embeddings (method {run.result['method']}; galm learns them) and its test images were not scored ({without_scores.rstrip('.')})"
-
-
-def _domain_tables(run: FinishedRun, matrix: np.ndarray) -> list[dict[str, Any]]:
-    """Fig. 5 a and b as tables of targets by sources; none where a run has one domain."""
-    domains = analysis.domains_of(run)
-    if len(domains) < 2:
-        return []
-    cells = {(r.figure, r.target, r.source): r for r in analysis.domain_correlation(run, matrix).itertuples()}
-    titles = (("5a", "Own domain left out (Fig. 5 a)"), ("5b", "Own domain left in (Fig. 5 b)"))
-    return [
-        {"title": title, "domains": domains,
-         "rows": [(target, [cells.get((figure, target, source)) for source in domains]) for target in domains]}
-        for figure, title in titles
-    ]
-
-
-def _most_correlated(run: FinishedRun, shown: dict[str, str], matrix: np.ndarray) -> dict[str, Any]:
-    """Table 5 for the attributes that are most like some of the other domains, and for each attribute in words."""
-    table = analysis.correlated_attributes(run, matrix)
-    sources = [domain for domain in analysis.domains_of(run) if domain in set(table["source"])]
-    cells = {
-        key: [(r.correlated.split("/", 1)[1], r.correlation) for r in rows.itertuples()]  # its column names the domain
-        for key, rows in table.groupby(["attribute", "source"])
-    }
-    strength = table[table["rank"] == 1].groupby("attribute")["correlation"].mean()
-    groups = []
-    for domain in analysis.domains_of(run):
-        names = sorted((n for n in run.rows if n.split("/", 1)[0] == domain), key=lambda n: (-strength.get(n, -1), n))
-        rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
-        groups.append((domain, rows))
-    first = table[table["rank"] == 1]
-    words = first.groupby("attribute").apply(lambda rows: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples()))
-    return {"sources": sources, "groups": groups, "words": dict(words)}
-
-
 def _confidence(run: FinishedRun) -> dict[str, Any]:
     """How sure the policy is of each decision, by domain; or the sentence that stands in its place."""
     if run.policy is None:
@@ -388,37 +294,6 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
         for d in DECISIONS if d.name in uniform.index
     ]
     return {"missing": "", "rows": rows}
-
-
-def _starts(run: FinishedRun) -> dict[str, str]:
-    """Attribute -> the source attribute that it started from, in words; empty for a run from nothing."""
-    transfer = _transfer(run)
-    if not transfer or not transfer["used"]:
-        return {}
-    return {name: _start(match, transfer["parts"]) for name, match in run.result["transfer"]["matches"].items()}
-
-
-def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
-    if not is_close(match):
-        return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
-    auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
-    return ("not " if match["sign"] < 0 else "") + match["attribute"] + auc
-
-
-def _transfer(run: FinishedRun) -> Optional[dict[str, Any]]:
-    """What a transfer run started from; `used` is False where its trial from the sources was no better than one from nothing."""
-    transfer = run.result.get("transfer")
-    if not transfer:
-        return None
-    matches, gate = list(transfer["matches"].values()), transfer.get("gate")
-    matched = sum(map(is_close, matches))
-    parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
-    return {
-        "sources": list(map(_folder_name, transfer["sources"])), "parts": parts,
-        "match": transfer["match"], "found": _FOUND[transfer["match"]], "matched": matched, "all": len(matches),
-        "nearest": sum(m is not None for m in matches) - matched,
-        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN), "gate": gate, "used": gate is None or gate["passed"],
-    }
 
 
 def _changed_settings(run: FinishedRun) -> list[tuple[str, str, str]]:

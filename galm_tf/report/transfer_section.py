@@ -1,0 +1,46 @@
+"""What a run started from, as its page tells it."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Sequence
+
+from galm_tf.matches import is_close
+from galm_tf.report.run_reading import FinishedRun, folder_name
+
+_FOUND = {  # what --match did for an attribute
+    "predictor": "found a source attribute whose predictor separates their labels",
+    "cosine": "took the source attribute whose embedding points most nearly where theirs does",
+    "random": "drew a source attribute by chance",
+}
+_TAKEN = {"policy": "embedding", "towers": "weights"}  # part of --transfer: what an attribute has from its match
+
+
+def starts(run: FinishedRun) -> dict[str, str]:
+    """Attribute -> the source attribute that it started from, in words; empty for a run from nothing."""
+    transfer = transfer_section(run)
+    if not transfer or not transfer["used"]:
+        return {}
+    return {name: _start(match, transfer["parts"]) for name, match in run.result["transfer"]["matches"].items()}
+
+
+def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
+    if not is_close(match):
+        return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
+    auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
+    return ("not " if match["sign"] < 0 else "") + match["attribute"] + auc
+
+
+def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
+    """What a transfer run started from; `used` is False where its trial from the sources was no better than one from nothing."""
+    transfer = run.result.get("transfer")
+    if not transfer:
+        return None
+    matches, gate = list(transfer["matches"].values()), transfer.get("gate")
+    matched = sum(map(is_close, matches))
+    parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
+    return {
+        "sources": list(map(folder_name, transfer["sources"])), "parts": parts,
+        "match": transfer["match"], "found": _FOUND[transfer["match"]], "matched": matched, "all": len(matches),
+        "nearest": sum(m is not None for m in matches) - matched,
+        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN), "gate": gate, "used": gate is None or gate["passed"],
+    }

@@ -158,10 +158,10 @@ class Pictures(torch.utils.data.Dataset):
         return x, torch.tensor(float(self.labels[i]))
 
 
-def loader(stored, parts, batch_size: int, train: bool):
-    """Batches of some parts of the npz."""
-    images, labels = (np.concatenate([stored[f"{p}_{kind}"] for p in parts]) for kind in ("images", "labels"))
-    return torch.utils.data.DataLoader(Pictures(images, labels, train), batch_size, shuffle=True)
+def loader(stored, part: str, batch_size: int, train: bool):
+    """Batches of a part of the npz."""
+    pictures = Pictures(stored[f"{part}_images"], stored[f"{part}_labels"], train)
+    return torch.utils.data.DataLoader(pictures, batch_size, shuffle=True)
 
 
 def train_alone(space: Table1, choices: dict, batches, epochs: int) -> nn.Module:
@@ -194,7 +194,7 @@ def search(path: str) -> list[tuple]:
     torch.manual_seed(settings["seed"])
     size, batch, epochs = stored["train_images"].shape[1], settings["batch_size"], settings["epochs"]
     started, space = time.monotonic(), Table1(size)
-    train, validation = (loader(stored, [p], batch, p == "train") for p in ("train", "validation"))
+    train, validation = (loader(stored, p, batch, p == "train") for p in ("train", "validation"))
     trainer = Trainer(
         max_epochs=settings["trials"] * epochs, enable_progress_bar=False, enable_checkpointing=False, logger=False,
         enable_model_summary=False, accelerator="cpu",
@@ -207,9 +207,9 @@ def search(path: str) -> list[tuple]:
     choices = next(iter(strategy.list_models(limit=1))).sample
     seconds = time.monotonic() - started
     val_auc = score(train_alone(Table1(size), choices, train, epochs), validation)
-    final = train_alone(Table1(size), choices, loader(stored, ["train", "validation"], batch, True), epochs)
+    final = train_alone(Table1(size), choices, loader(stored, "final", batch, True), epochs)
     name = f"nni_enas, {settings['attribute']}"
-    values = ((3600 * judged / seconds, "architectures/h"), (val_auc, "validation AUC"), (score(final, loader(stored, ["test"], batch, False)), "test AUC"))
+    values = ((3600 * judged / seconds, "architectures/h"), (val_auc, "validation AUC"), (score(final, loader(stored, "test", batch, False)), "test AUC"))
     return [(name, name, value, unit, 1.0, 1.0, 1.0) for value, unit in values]
 
 

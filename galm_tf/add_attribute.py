@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import time
 from typing import Any, Callable, Iterator, Optional, Sequence
@@ -32,7 +33,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, Trunk
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, unlearnable_attributes, with_few_positives, with_judges
+from galm_tf.domains.splits import Split, few_positives, unlearnable_attributes, with_few_positives, with_judges
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -110,6 +111,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         label_files=(*stored.label_files, labels),
         transfer=Config().transfer,
         rounds=1,
+        attributes_per_step=0,  # all of them: they are few, and the steps are counted for that
         warmup_steps=round(share * stored.warmup_steps),
         supernet_steps=round(share * stored.rounds * stored.supernet_steps),
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
@@ -160,6 +162,8 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
         finished = read_finished(config)
         prepared = prepare(config, finished)
         pipeline.remember_data(config, folder, prepared.domain, finished.split)
+        if finished.source.seen is not None:  # the same images
+            folder.write_arrays(source_runs.SEEN, {"images": finished.source.seen})
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with _timed(seconds, "test"):
         network = _derive(search, prepared, finished)
@@ -202,7 +206,9 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     """The source's data and split with the new attributes alone; raises UserError when they cannot be learned."""
     theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
     before = load_domains(theirs)
-    domain = label_file.with_labels(before, config.add_attribute)
+    domain = label_file.with_labels(before, config.add_attribute, config.on_bad_image)
+    for note in domain.notes[len(before.notes) :]:
+        logging.warning("%s", note)
     domain = domain if config.soft_labels else dataclasses.replace(domain, shares=None)
     domain, images, bad = load_images(domain, config)
     _expect_same_data(domain, finished, config)
@@ -229,8 +235,8 @@ def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> Non
     if not problem and last >= len(domain.paths):
         problem = f"{len(domain.paths)} images, of which the run used number {last + 1}"
     if not problem:
-        theirs = dataclasses.replace(config, train_positives=read_config(config.source_run[0]).train_positives)
-        domain = with_few_positives(domain, split.train, theirs)
+        counts = few_positives(pipeline.searched_rows(finished.result), read_config(config.source_run[0]))
+        domain = with_few_positives(domain, split.train, config, counts)
     for name, row in pipeline.searched_rows(finished.result).items():
         if problem:
             break
@@ -261,7 +267,7 @@ def _search(
     known = np.isfinite(domain.labels).any(axis=1)
     kept = {k: getattr(split, k)[known[getattr(split, k)]] for k in ("validation_classes", "validation_images")}
     labelled = np.concatenate([split.train[known[split.train]], *kept.values()])
-    views = frozen_trunk.empty_views(len(domain.paths), len(labelled) + config.calibration_images, config)
+    views = frozen_trunk.Views(len(domain.paths), len(labelled) + config.calibration_images, config)
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
@@ -330,7 +336,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         **environment(),
         "method": config.method,
         "seed": config.seed,
-        "notes": [*before.get("notes", []), *[NOTE.format(names=", ".join(names))] * finished.source.finetuned_on_validation],
+        "notes": [*dict.fromkeys([*before.get("notes", []), *added["notes"]]), *[NOTE.format(names=", ".join(names))] * finished.source.finetuned_on_validation],
         "num_attributes": len(rows),
         "num_attributes_rewarded": before.get("num_attributes_rewarded", 0) + added["num_attributes_rewarded"],
         "num_attributes_tested": sum(row["test_auc"] is not None for row in every),

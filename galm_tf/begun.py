@@ -13,6 +13,7 @@ from galm_tf.whole_file import whole_file
 
 
 CONTENT = "content: "  # begins the names of digests among the settings
+DATA_CONTENT = f"{CONTENT}data"
 
 
 class Begun:

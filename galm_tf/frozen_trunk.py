@@ -54,21 +54,58 @@ def pick_view(views: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.gather(views, chosen, axis=1, batch_dims=1)[:, None]
 
 
-def empty_views(num_records: int, num_cached: int, config: Config) -> np.ndarray:
-    """Room for the views of all records, float32 [n, V, h, h, C]; as many views as the cached records leave memory for."""
-    side = config.image_size // 8
-    each = num_cached * side * side * _CHANNELS * np.dtype(np.float32).itemsize
-    count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if _changes(config) else 1
-    return np.zeros((num_records, count, side, side, _CHANNELS), np.float32)  # rows never written take no memory
+class Views:
+    """Views of some of many records, read by record numbers as an array of all would be: float32 [n, V, h, h, C].
+
+    Args:
+      num_records: n.
+      num_cached: at most how many have views; V is as large as they leave memory for.
+      config: image size, and whether training images are changed at all.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, num_records: int, num_cached: int, config: Config) -> None:
+        side = config.image_size // 8
+        each = num_cached * side * side * _CHANNELS * self.dtype.itemsize
+        count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if _changes(config) else 1
+        self.shape = (num_records, count, side, side, _CHANNELS)
+        self._rows = np.full(num_records, -1)
+        self.values = np.zeros((0, *self.shape[1:]), self.dtype)
+
+    def hold(self, index: np.ndarray) -> None:
+        """Makes room for the views of records int64 [m], distinct: `values` [m, V, h, h, C]."""
+        self._rows[index] = np.arange(len(index))
+        self.values = np.zeros((len(index), *self.shape[1:]), self.dtype)
+
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Where the views of records are in `values`."""
+        rows = self._rows[index]
+        assert (rows >= 0).all(), "records without views"
+        return rows
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        return self.values[self.rows(index)]
+
+
+class FirstViews:
+    """The first views alone, [n, 1, h, h, C]: the pictures as they are."""
+
+    def __init__(self, views: Views) -> None:
+        self._views, self.dtype = views, views.dtype
+        self.shape = (views.shape[0], 1, *views.shape[2:])
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        return self._views.values[self._views.rows(index), :1]
 
 
 def fill_views(
-    views: np.ndarray, trunk: Trunk, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
+    views: Views, trunk: Trunk, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
 ) -> None:
-    """Computes the views of the named records.
+    """Computes the views of the named records, which are all that have some.
 
     Args:
-      views: of `empty_views`.
+      views: to be filled.
       trunk: with its batch norms fixed.
       images: uint8 [n, S, S, 3].
       index: int64 [m], sorted.
@@ -77,12 +114,13 @@ def fill_views(
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
     straight = traced(lambda x: _maps(trunk, x))
     augmented = traced(lambda x, seed: _maps(trunk, augment(x, seed)))
-    for rows, batch in _batches(images, index):
-        views[rows] = straight(tf.constant(batch)).numpy()[:, None]
+    views.hold(index)
+    for numbers, batch in _batches(images, index):
+        views.values[views.rows(numbers)] = straight(tf.constant(batch)).numpy()[:, None]
     for view in range(1, views.shape[1]):
-        for number, (rows, batch) in enumerate(_batches(images, changed)):
+        for number, (numbers, batch) in enumerate(_batches(images, changed)):
             seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
-            views[rows, view] = augmented(tf.constant(batch), tf.constant(seed)).numpy()
+            views.values[views.rows(numbers), view] = augmented(tf.constant(batch), tf.constant(seed)).numpy()
 
 
 def _batches(images: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -57,13 +57,17 @@ class Match:
     close: bool = True
 
 
-def match_predictors(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> list[tuple[int, float, float]]:
+def match_predictors(
+    scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray, photographs: np.ndarray
+) -> list[tuple[int, float, float]]:
     """For every target attribute the source predictor that best separates its labels.
 
     Args:
       scores: [n, K] margins of the source's predictors.
       labels: [n, A] in {0, 1, NaN}.
-      class_ids: [n]; images of a class are alike, so classes are counted for the standard error.
+      class_ids: [n]; images of a class are alike, so classes are halved, and counted for the standard error.
+      photographs: [n], numbers of those that records show, which stand for the classes of an attribute that is known of
+        one class alone, as all are where data have none.
 
     Returns:
       [A] of (predictor, AUC, strength): the best predictor and its AUC on all labels, and `_strength` of choosing so;
@@ -76,6 +80,8 @@ def match_predictors(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarr
         if len(np.unique(truth)) < 2:
             result.append((0, 0.5, 0.0))
             continue
+        if len(np.unique(classes)) < 2:
+            classes = photographs[known]
         aucs = auc_columns(truth, seen)
         best = int(np.abs(aucs - 0.5).argmax())
         result.append((best, float(aucs[best]), _strength(seen, truth, classes)))
@@ -162,7 +168,8 @@ def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) ->
     domain = search.domain
 
     def find(every, columns):
-        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index])
+        photographs = np.unique([domain.paths[i] for i in index], return_inverse=True)[1]
+        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index], photographs)
         return [
             Match(*every[columns[i]], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
             for i, auc, strength in found

@@ -33,7 +33,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.network_size import Size, network_size, tower_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
-from galm_tf.search import Search
+from galm_tf.search import Search, archive
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 from galm_tf.tracing import traced
@@ -92,6 +92,7 @@ def run(
     if config.resume and folder.has("result.json"):
         if prepared is not None:
             remember_data(config, folder, prepared.domain, prepared.split)
+        archive(folder)  # it may have been stopped just before
         return folder.read_json("result.json")
     started = time.monotonic()
     for path in () if config.resume else config.source_run:  # before the data are read, which may take minutes
@@ -99,10 +100,11 @@ def run(
     prepared = prepared or prepare(config)
     searched = search(config, folder, prepared, make_strategy)
     network = derive_network(searched)
+    searched.checkpoint()  # with the batch norms that are exported
     result = build_result(searched, prepared, test(network, searched, prepared))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
-    searched.archive()
+    archive(folder)
     return result
 
 
@@ -131,8 +133,9 @@ def search(
     remember_data(config, folder, prepared.domain, prepared.split)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
     restored = config.resume and searched.restore()
-    if config.source_run and not restored:
-        transfer.start_from(searched)
+    if not restored:
+        sources = transfer.start_from(searched) if config.source_run else []
+        source_runs.write_seen(folder, prepared.domain, prepared.split, sources)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
@@ -170,6 +173,11 @@ def data_digests(domain: Domain) -> dict[str, Any]:
         "boxes": hashlib.sha256(domain.boxes.tobytes()).hexdigest(),
         "sizes of image files": _digest([os.path.getsize(path) if os.path.exists(path) else -1 for path in domain.paths]),
     }
+
+
+def content_digest(domain: Domain) -> str:
+    """A digest of a domain's images and labels, whatever their split."""
+    return hashlib.sha256(json.dumps(data_digests(domain)).encode() + domain.targets.tobytes()).hexdigest()
 
 
 def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
@@ -289,7 +297,7 @@ def _size(search: Search) -> Size:
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    domain, state = prepared.domain, search.state
+    config, domain, state = search.config, prepared.domain, search.state
     threshold = state.thresholds[i]
     tested = evaluate.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
     architecture = search_space.Architecture.from_number(state.chosen[i])
@@ -303,6 +311,7 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "architecture": architecture.to_json(),
         "description": architecture.describe(),
         **tower_size(architecture, search.config.image_size, state.readout_penalty is not None).to_json(),
+        "train_positives": config.train_positives,
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
     if row["test_auc"] is None:

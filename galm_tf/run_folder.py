@@ -38,7 +38,7 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
 FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 _LOCK = ".lock"
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json"}  # what a new run has before it begins
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz"}  # what a new run has before it begins
 # Settings that may differ between a run and its continuation, since no number depends on them.
 FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
@@ -165,6 +165,10 @@ class RunFolder:
             if arrays is not None:
                 return arrays, json.loads(arrays.pop("__meta__").tobytes().decode())
         return None
+
+    @property
+    def num_checkpoints(self) -> int:
+        return len(self._checkpoints())
 
     def _checkpoints(self) -> list[str]:
         folder = os.path.join(self.path, "checkpoints")

@@ -83,7 +83,7 @@ class Search:
       config: settings.
       domain: learnable attributes only; its label rows are those of `images`.
       split: who trains, who judges.
-      images: uint8 [n, S, S, 3]; with `frozen`, views of `frozen_trunk`.
+      images: uint8 [n, S, S, 3]; with `frozen`, `frozen_trunk.Views`.
       folder: where checkpoints and tables go.
       make_strategy: (N, config) -> the search method.
       frozen: whether the trunk no longer learns, and `images` are what it made of them.
@@ -103,7 +103,7 @@ class Search:
         self._folder, self._frozen = folder, frozen
         self.num_attributes = n = len(domain.attributes)
         if frozen:
-            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, images[:, :1]
+            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, frozen_trunk.FirstViews(images)
         else:
             self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, images
         self.log_weights = self._log_positive_weights()
@@ -376,11 +376,6 @@ class Search:
             rows = rows if before is None else {name: np.concatenate([before[name], p]) for name, p in rows.items()}
             self._folder.write_arrays(POLICY, rows)
 
-    def archive(self) -> None:
-        """Leaves what a later run can start from (supernet and policy) and drops the optimisers' state."""
-        kept = {k: v for k, v in self.arrays().items() if k.startswith(("supernet/", "controller/policy/"))}
-        self._folder.save_checkpoint(kept, dataclasses.asdict(self.state), keep=1)
-
     def _checkpoint_if_due(self) -> None:
         if time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds:
             self._count_seconds()  # else a run that is stopped here would lose what it has spent
@@ -413,6 +408,16 @@ class Search:
     def _assign(variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
         for name, variable in variables.items():
             variable.assign(arrays[prefix + name])
+
+
+def archive(folder: RunFolder) -> None:
+    """Leaves of a finished run's checkpoints what a later run can start from, supernet and policy; nothing to do where that was done."""
+    stored = folder.load_checkpoint() if folder.num_checkpoints > 1 else None  # a run that has just ended has several
+    if stored is None:
+        return
+    arrays, meta = stored
+    kept = {k: v for k, v in arrays.items() if k.startswith(("supernet/", "controller/policy/"))}
+    folder.save_checkpoint(kept, meta, keep=1)
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

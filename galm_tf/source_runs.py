@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
@@ -29,6 +30,7 @@ _NAMESAKE_NOTE = (
     "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 )
 _POLICY = "controller/policy/"
+SEEN = "seen.npz"  # of a run: digests of the images that it and its sources were trained or validated on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Source:
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
       learned: those of them that it was trained on.
+      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not say.
       split: its settings of who is tested.
       finetuned_on_validation: whether its validation images trained it too.
     """
@@ -54,6 +57,7 @@ class Source:
     policy: dict[str, np.ndarray]
     classes: Optional[frozenset[str]]
     learned: frozenset[str]
+    seen: Optional[np.ndarray]
     split: dict[str, Any]
     finetuned_on_validation: bool
 
@@ -90,9 +94,33 @@ def read_source(path: str, config: Config) -> Source:
     _expect_whole(weights, len(attributes), path)
     result, tuned = read_json(path, "result.json"), theirs.finetunes_on_validation
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
+    seen = RunFolder(path, lock=False).read_arrays(SEEN)
     return Source(
-        path, attributes, chosen, weights, policy, classes, _learned_classes(result, tuned), _split_settings(theirs), tuned
-    )
+        path, attributes, chosen, weights, policy, classes, _learned_classes(result, tuned), seen and seen["images"],
+        _split_settings(theirs), tuned,
+    )  # fmt: skip
+
+
+def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
+    """What tells the images of records int64 [m] from others wherever their folder lies: uint64 [m].
+
+    Of class, file name, size of the file and box; equal for two names of one class in different folders that are as large.
+    """
+    def digest(i: int) -> int:
+        path = domain.paths[i]
+        size = os.path.getsize(path) if os.path.exists(path) else -1
+        told = "\0".join(map(str, (domain.classes[domain.class_ids[i]], os.path.basename(path), size, *domain.boxes[i])))
+        return int.from_bytes(hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
+
+    return np.array([digest(int(i)) for i in index], np.uint64)
+
+
+def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
+    """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these does not say."""
+    parts = [source.seen for source in sources]
+    if not any(part is None for part in parts):
+        own = image_digests(domain, split.trained)
+        folder.write_arrays(SEEN, {"images": np.unique(np.concatenate([own, *parts]))})
 
 
 def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str) -> None:
@@ -155,7 +183,7 @@ def _split_settings(config: Config) -> dict[str, Any]:
 
 
 def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
-    """Raises UserError where a source has seen classes, or may have seen images, on which a target is tested.
+    """Raises UserError where a source has seen classes, or of classes on both sides images, on which a target is tested.
 
     Args:
       source: the run that something is taken from.
@@ -171,16 +199,35 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
     tested = domain.class_names(split.test)
     shown = domain.class_names(split.trained)
     seen = sorted((tested - shown) & source.classes)
-    ours = _split_settings(config)
-    if source.split != ours:  # classes of both sides: their images must be divided alike
-        seen = sorted(tested & source.classes)
     if seen:
-        same = ", ".join(f"--{k}={v}" for k, v in source.split.items())
-        repair = f"give both runs the same split: {same}" if source.split != ours else "take another source, or the --seed of its split"
         raise UserError(
             f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
-            f"has seen {listed(seen, 1)}; {repair}."
+            f"has seen {listed(seen, 1)}; {_same_split(source, config)}."
         )
+    if tested & source.classes:
+        _expect_unseen_images(source, config, domain, split.test, flag)
+
+
+def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
+    """Raises UserError where images of classes that are on both sides were trained on by a source and are tested."""
+    if source.seen is None:
+        raise UserError(
+            f"Expected a run that says which images it has seen, since it knows classes that are tested. Received: --{flag}={source.path} "
+            f"without {SEEN}, as of earlier versions; make it anew."
+        )
+    seen = test[np.isin(image_digests(domain, test), source.seen)]
+    if len(seen):
+        raise UserError(
+            f"Expected a source that has not seen the images that are tested. Received: --{flag}={source.path}, which was trained on "
+            f"{len(seen)} of {len(test)}, the first is {domain.paths[seen[0]]}; {_same_split(source, config)}."
+        )
+
+
+def _same_split(source: Source, config: Config) -> str:
+    """How to keep apart what a source has seen and what is tested, in words."""
+    if source.split == _split_settings(config):
+        return "take another source, or give both runs the same data"
+    return "give both runs the same split: " + ", ".join(f"--{k}={v}" for k, v in source.split.items())
 
 
 def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:

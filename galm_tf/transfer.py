@@ -18,6 +18,7 @@ the sources and from nothing, and goes on from the better of the two.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from scipy.special import logit
 
 from galm_tf import search_space, selection
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.draws import Stream, generator
 from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
@@ -34,8 +36,11 @@ _LOGITS = ("policy/heads", "policy/head_bias")  # the logits are linear in them
 _ENTROPY_SHARE, _HIGHEST_TEMPERATURE, _BISECTIONS = 0.5, 1000.0, 12
 
 
-def start_from(search: Search) -> None:
-    """Gives an untrained search what the settings' source runs have learned, and notes it in its state."""
+def start_from(search: Search) -> list[Source]:
+    """Gives an untrained search what the settings' source runs have learned, and notes it in its state.
+
+    Returns those that it has taken from: none where the trial from nothing was better.
+    """
     config = search.config
     sources = [read_source(path, config) for path in config.source_run]
 
@@ -59,7 +64,9 @@ def start_from(search: Search) -> None:
             search.assign(before)
             started.update(notes=[], classes_seen=[])
             started.pop("temperature", None)
+            sources = []
     search.strategy.remember_initial()
+    return sources
 
 
 def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
@@ -151,14 +158,16 @@ def _frequency_margins(search: Search) -> np.ndarray:
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
     """Shared weights of the source that matches most; each attribute's embedding from its own match there.
 
-    Embeddings mean something only beside the weights that they were learned
-    with: an attribute that matches in another source takes its best place by chance.
+    Embeddings mean something only beside the weights that they were learned with: an attribute that has its match
+    elsewhere, or none, begins at random. Not where the run's seed put it: by the same seed the source's row i began
+    there, and has hardly moved, so that it would get the policy of an attribute that is nothing like it.
     """
-    main = trunk_source(matches)
+    main, scale = trunk_source(matches), search.config.embedding_scale
     policy = sources[main].expect_policy()
     for name, variable in search.strategy.variables.items():
         if name == EMBEDDING:
-            value = variable.numpy()
+            step = zlib.crc32(policy[name].tobytes())
+            value = generator(search.config.seed, Stream.MATCHES, step).uniform(-scale, scale, variable.shape).astype(np.float32)
             for row, match in enumerate(matches):
                 if match.close and match.source == main:
                     value[row] = policy[name][match.attribute]

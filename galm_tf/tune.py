@@ -121,14 +121,14 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
     if folder.has(_TRIAL):
         return folder.read_json(_TRIAL)
     search = pipeline.search(config, folder, prepared, ControllerTraining)
-    skill: Optional[float] = search.state.search.get(OBJECTIVE)
-    if skill is None:
+    if search.state.search["specialisation"] is None:
         raise UserError(
             f"Expected attributes that both halves of validation can judge in {prepared.domain.name}. Received: none; "
             "give more images, or a larger --validation_class_fraction, and another folder by --out."
         )
+    skill: Optional[float] = search.state.search[OBJECTIVE]
     figures = {
-        OBJECTIVE: skill,
+        OBJECTIVE: 0.0 if skill is None else skill,  # None: the best of one half gains nothing on the other, nor does the policy
         "val_mauc": search.state.best_mauc,
         "entropy": search.state.search["entropy"],
         "seconds": sum(search.state.phase_seconds.values()),

@@ -56,7 +56,7 @@ def _finished(config, path):
     network = pipeline.derive_network(search)
     result = pipeline.build_result(search, prepared, pipeline.test(network, search, prepared))
     pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)
-    search.archive()
+    folder.save_checkpoint(search.arrays(), dataclasses.asdict(search.state))
     return config, path
 
 
@@ -259,7 +259,7 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(extended, longer):
     config, again = extended[0], longer[0]
     assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)  # half of the attributes a step
-    assert (config.derive_top, again.controller_steps) == (64, 6)
+    assert (config.derive_top, again.controller_steps, config.attributes_per_step) == (64, 6, 0)  # as many steps however many are added
     assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 3, 3)
 
 
@@ -296,6 +296,22 @@ def test_labels_of_training_images_alone_suffice(small, source):
     assert "skill" not in result["search"] and result["method"] == "galm"
 
 
+def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, source, labels):
+    """Those of the source all, those of the addition three each, drawn by their names."""
+    result = _add(labels, source[1], small / "A-few", "--train_positives=3")[1]
+    assert {name: row["train_positives"] for name, row in result["per_attribute"].items() if row.get("train_positives")} == {
+        "sun/treeless": 3, "sun/water": 3
+    }
+    more = _table(small / "later.csv", source[0], dark=_labels(source[0], "sun/night"))
+    config = main_flags.settings(f"--add_attribute={more}", f"--source_run={small / 'A-few'}")
+    assert config.train_positives == 3
+    for positives in (3, 0):
+        config = dataclasses.replace(config, train_positives=positives)
+        finished = add_attribute.read_finished(config)
+        known = (add_attribute.prepare(config, finished).domain.labels[finished.split.train] > 0.5).sum()
+        assert known == 3 if positives else known > 3
+
+
 def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
     _, path = _finished(dataclasses.replace(source[0], train_positives=3), str(small / "few"))
     config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={path}")
@@ -315,9 +331,9 @@ def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, lab
     architecture = {"architecture": Architecture.from_number(5).to_json()}
     added = {
         "per_attribute": {"sun/new": {**row, **architecture}}, "num_attributes_rewarded": 0, "transfer": None, "search": {},
-        "network": finished.result["network"],
+        "network": finished.result["network"], "notes": [*finished.result["notes"], "1 of 9 rows passed over."],
     }  # fmt: skip
-    assert add_attribute._join_results(added, finished, config)["notes"] == finished.result["notes"]
+    assert add_attribute._join_results(added, finished, config)["notes"] == added["notes"]
     tuned = dataclasses.replace(finished, source=dataclasses.replace(finished.source, finetuned_on_validation=True))
     assert "figures of sun/new flatter" in add_attribute._join_results(added, tuned, config)["notes"][-1]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from galm_tf import search_space
+from galm_tf import pipeline, search_space
 from galm_tf.benchmark import choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -27,7 +27,8 @@ def table():
     truth[-1] = np.nan  # not tested: must not count anywhere
     with pytest.MonkeyPatch.context() as patch:
         rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-        patch.setattr(one_supernet, "shared_rewards", lambda config, path: rewards)
+        patch.setattr(pipeline, "prepare", lambda config: None)
+        patch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
         config = Config(rounds=1, controller_steps=150, samples_per_step=48, evaluations=24)
         yield choosing.run_choosing(config, [0], "nowhere").set_index("method"), validation, truth
 
@@ -57,7 +58,8 @@ def test_less_noise_chooses_better(table):
 def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_is_trained(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path: rewards)
+    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=5, samples_per_step=8)
     rows = choosing.run_choosing(config, [3], "nowhere", ["evolution"]).set_index("method")
     assert {"evolution", choosing.REFERENCE} <= set(rows.index) and "exhaustive" not in rows.index
@@ -70,7 +72,8 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
 def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path: rewards)
+    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=150, samples_per_step=48)
     rows = choosing.run_choosing(config, [0], "nowhere", [], [0.02, 10.0]).set_index("method")
     free, some, much = (rows.loc[n] for n in (choosing.REFERENCE, "galm, size penalty 0.02", "galm, size penalty 10"))

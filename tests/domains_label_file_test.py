@@ -36,6 +36,19 @@ def add(tmp_path):
     return add_text
 
 
+def test_rows_of_images_that_the_data_may_have_skipped_are_passed_over_when_asked(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("image,shiny\n1.jpg,1\nb/4.jpg,0\nnone.jpg,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="Received: 2 of 3 that are not among .*, or pass over them with --on_bad_image=skip"):
+        with_labels(_domain(), str(path))
+    domain = with_labels(_domain(), str(path), "skip")
+    assert domain.labels[0, 1] == 1 and np.isnan(domain.labels[1:, 1]).all()
+    assert domain.notes[-1] == f"2 of 3 rows of {path} name images that are not among the data's, the first is b/4.jpg."
+    path.write_text("image,shiny\nnone.jpg,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match="Received: 1 of 1 that are not among"):
+        with_labels(_domain(), str(path), "skip")
+
+
 def test_images_are_found_by_the_end_of_their_path(add):
     domain = add("image,class,shiny,mine/big\n1.jpg,x,1,\na/2.jpg,x,0,1\n./images/b\\2.jpg,x,,0\n/d/images/b/3.jpg,x,1,1\n")
     assert domain.attributes == ("mine/old", "mine/shiny", "mine/big")

@@ -227,7 +227,8 @@ def test_a_joined_domain_holds_out_what_it_would_alone():
 def test_few_positives_are_nested_and_only_taken_from_training():
     domain = _random_domain(images=30)
     split = make_split(domain, _config())
-    few, more = (keep_few_positives(domain.labels, split.train, count, seed=4) for count in (3, 7))
+    names = domain.attributes
+    few, more = (keep_few_positives(domain.labels, names, split.train, dict.fromkeys(names, count), seed=4) for count in (3, 7))
     others = np.setdiff1d(np.arange(len(domain.paths)), split.train)
     np.testing.assert_array_equal(few[others], domain.labels[others])
     known = [(labels[split.train] > 0.5) for labels in (few, more, domain.labels)]
@@ -236,6 +237,9 @@ def test_few_positives_are_nested_and_only_taken_from_training():
     assert not (known[0] & ~known[1]).any() and not (known[1] & ~known[2]).any()
     np.testing.assert_array_equal(few == 0, domain.labels == 0)
     assert np.isnan(few[domain.labels > 0.5]).sum() == (known[2].sum(0) - known[0].sum(0)).sum()
+    back = keep_few_positives(domain.labels[:, ::-1], names[::-1], split.train, {names[0]: 3}, seed=4)
+    np.testing.assert_array_equal(back[:, -1], few[:, 0])  # whatever others there are
+    np.testing.assert_array_equal(back[:, :-1], domain.labels[:, :0:-1])
 
 
 def test_of_few_positives_the_votes_are_known_and_of_no_negative():

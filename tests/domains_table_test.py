@@ -107,14 +107,14 @@ def test_ways_of_writing_the_same_table(folder, variant):
     check_standard(load(folder))
 
 
-def test_classes_without_a_split_column_are_drawn_by_seed(folder):
+def test_classes_without_a_split_column_are_drawn_the_same_whatever_the_seed(folder):
     classes = [f"k{i}" for i in range(10)]
     rows = [f"{NAMES[0]},{c},{left},0,{left + 5},9,1" for left, c in enumerate(classes)]
     write(folder, "image,class,left,top,right,bottom,red\n" + "\n".join(rows))
-    splits = [load(folder, seed=seed) for seed in (0, 0, 1)]
+    splits = [load(folder, **settings) for settings in ({}, {"seed": 1}, {"split_seed": 1})]
     tested = [set(d.class_ids[d.subsets == "test"]) for d in splits]
     assert tested[0] == tested[1] != tested[2] and len(tested[0]) == len(tested[2]) == 2
-    assert "2 of 10 classes, drawn by --seed=0" in " ".join(splits[0].notes)
+    assert "2 of 10 classes, drawn at random, are tested; --split_seed=1 draws others." in " ".join(splits[0].notes)
 
 
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"split_seed": 1}])
@@ -223,7 +223,7 @@ def test_without_classes_other_images_are_tested(folder, head, cell):
     write(folder, "\n".join([head, *rows]))
     domain, again, other = load(folder), load(folder, split_seed=0), load(folder, split_seed=1)
     assert sorted(set(domain.subsets)) == ["test", "train"] and not domain.class_disjoint and len(domain.classes) == 1
-    assert domain.notes[-1].startswith("No split is given: 2 of 4 images, drawn by --seed=0, are tested. There are no classes")
+    assert domain.notes[-1].startswith("No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others. There are no classes")
     assert sorted(set(again.subsets)) == ["test", "train"] and sorted(set(other.subsets)) == ["test", "train"]
     boxed = [f"{cell.format(name)},{left},0,{left + 5},9,{left % 2}" for name in NAMES for left in range(0, 20, 5)]
     write(folder, "\n".join([head.replace("red", "left,top,right,bottom,red"), *boxed]))

@@ -139,6 +139,24 @@ def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, 
     assert (path / "policy.npz").read_bytes() == (whole / "policy.npz").read_bytes()
 
 
+def test_a_run_that_was_killed_before_its_archive_leaves_the_same_to_start_from(finished, settings, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+
+    def archive(folder):
+        raise _Killed
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(pipeline, "archive", archive)
+        _run(settings, path)
+    config = dataclasses.replace(settings, resume=True)
+    for _ in range(2):  # the second finds nothing to do
+        pipeline.run(config, RunFolder.resume(str(path), config))
+        (arrays, _), (expected, _) = (RunFolder(str(p), lock=False).load_checkpoint() for p in (path, finished[0]))
+        assert list(arrays) == list(expected) and len(os.listdir(path / "checkpoints")) == 1
+        for name, value in expected.items():
+            np.testing.assert_array_equal(arrays[name], value, err_msg=name)
+
+
 def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path):
     folder, config = RunFolder.create(str(tmp_path / "run"), settings), dataclasses.replace(settings, resume=True)
     prepared = pipeline.prepare(settings)

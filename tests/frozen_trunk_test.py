@@ -24,7 +24,7 @@ def networks():
     whole.trunk(scale_images(tf.constant(images)), training=True)
     for name, variable in frozen.variables.items():
         variable.assign(whole.variables[name])
-    views = frozen_trunk.empty_views(len(images), 6, CONFIG)
+    views = frozen_trunk.Views(len(images), 6, CONFIG)
     index = np.array([0, 2, 3, 5, 7, 8])
     frozen_trunk.fill_views(views, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index, index[:4], CONFIG)
     return whole, frozen, images, index, views
@@ -46,10 +46,14 @@ def test_a_frozen_supernet_has_towers_only(networks):
 
 def test_only_the_named_records_are_computed_and_views_differ(networks):
     _, _, images, index, views = networks
-    others = np.setdiff1d(np.arange(len(images)), index)
-    assert not views[others].any() and views[index].any(axis=(2, 3, 4)).all()
+    assert views[index].any(axis=(2, 3, 4)).all() and len(views.values) == len(index)
+    for other in np.setdiff1d(np.arange(len(images)), index):
+        with pytest.raises(AssertionError, match="records without views"):
+            views[np.array([0, other])]
+    np.testing.assert_array_equal(frozen_trunk.FirstViews(views)[index[::-1]], views[index][::-1, :1])
+    assert frozen_trunk.FirstViews(views).shape == (len(images), 1, *views.shape[2:])
     assert views.shape[1] == frozen_trunk.MAX_VIEWS
-    differ = np.abs(views[index, 0] - views[index, 1]).max(axis=(1, 2, 3)) > 1e-3
+    differ = np.abs(views[index][:, 0] - views[index][:, 1]).max(axis=(1, 2, 3)) > 1e-3
     np.testing.assert_array_equal(differ, [True] * 4 + [False] * 2)
 
 
@@ -61,11 +65,17 @@ def test_a_view_is_picked_by_seed(networks):
     which = np.array([[np.argmin(np.abs(views[r] - p).sum(axis=(1, 2, 3))) for r, p in zip(index, batch)] for batch in picked])
     assert set(which.ravel()) == {0, 1}
     for batch, chosen in zip(picked, which):
-        np.testing.assert_array_equal(batch, views[index, chosen])
+        np.testing.assert_array_equal(batch, views[index][np.arange(len(index)), chosen])
+
+
+def test_views_of_many_records_take_the_memory_of_those_that_have_some():
+    views = frozen_trunk.Views(10**9, 2, CONFIG)  # 10**9 records would be 14 terabytes
+    views.hold(np.array([7, 10**9 - 1]))
+    assert views.values.shape == (2, 2, 4, 4, 112) and not views[np.array([10**9 - 1])].any()
 
 
 def test_views_without_augmentation_or_memory(monkeypatch):
     still = Config(image_size=32, augment_flip=False, augment_crop=0.0, augment_color=0.0)
-    assert frozen_trunk.empty_views(4, 4, still).shape == (4, 1, 4, 4, 112)
+    assert frozen_trunk.Views(4, 4, still).shape == (4, 1, 4, 4, 112)
     monkeypatch.setattr(frozen_trunk, "_CACHE_BYTES", 1)
-    assert frozen_trunk.empty_views(4, 4, CONFIG).shape[1] == 1
+    assert frozen_trunk.Views(4, 4, CONFIG).shape[1] == 1

@@ -188,11 +188,14 @@ def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     data = AttributeData.of(pipeline.prepare(config), name)
     with np.load(os.path.join(out, "data", f"{name.replace('/', '-')}.npz")) as stored:
         settings = json.loads(str(stored["settings"]))
-        for part in ("train", "validation", "test"):
+        for part in ("train", "validation", "final", "test"):
             index = getattr(data, part)
             np.testing.assert_array_equal(stored[f"{part}_images"], data.images[index])
             np.testing.assert_array_equal(stored[f"{part}_labels"], data.labels[index])
             assert set(np.unique(data.labels[index])) == {0.0, 1.0}
+    split = pipeline.prepare(config).split
+    np.testing.assert_array_equal(data.final, np.sort(split.trained))  # those too that may not judge
+    assert len(data.validation) < len(split.validation)
     assert (settings["attribute"], settings["trials"], settings["epochs"]) == (name, 2, 1)
     assert not set(data.test) & (set(data.train) | set(data.validation))
 

@@ -72,7 +72,7 @@ def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, metho
     domain, images, _ = load_images(load_domains(config), config)
     split = make_split(domain, config)
     if positives:
-        domain = dataclasses.replace(domain, labels=keep_few_positives(domain.labels, split.train, positives, seed))
+        domain = dataclasses.replace(domain, labels=keep_few_positives(domain.labels, domain.attributes, split.train, dict.fromkeys(domain.attributes, positives), 0))
     write_json(path / "split.json", split.to_json())
     write_json(path / "config.json", {"format": 1, **config.to_json()})
     (path / "flags.txt").write_text(flagfile(config), encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from scipy.special import expit
 
 from galm_tf import matching, pipeline, search_space, selection, source_runs, transfer
@@ -38,10 +39,15 @@ def _planted(rng, classes=12, images=20):
     return scores, labels, class_ids
 
 
+def _matches(scores, labels, class_ids):
+    """Matches where every record shows a photograph of its own."""
+    return matching.match_predictors(scores, labels, class_ids, np.arange(len(labels)))
+
+
 def test_predictors_find_their_attribute_and_its_sign():
     scores, labels, class_ids = _planted(np.random.default_rng(0))
     labels[::3, 0] = np.nan  # unknown labels do not count
-    found = matching.match_predictors(scores, labels, class_ids)
+    found = _matches(scores, labels, class_ids)
     assert [f[0] for f in found[:3]] == [2, 0, 1]
     assert found[0][1] > 0.9 and found[1][1] > 0.9 and found[2][1] < 0.1
     assert all(strength > 0.2 for _, _, strength in found[:3])
@@ -49,11 +55,11 @@ def test_predictors_find_their_attribute_and_its_sign():
 
 
 def test_strength_falls_with_the_number_of_classes_not_of_images():
-    few, many = (matching.match_predictors(*_planted(np.random.default_rng(1), classes=c)) for c in (4, 40))
+    few, many = (_matches(*_planted(np.random.default_rng(1), classes=c)) for c in (4, 40))
     assert few[0][2] < many[0][2]
     scores, labels, class_ids = _planted(np.random.default_rng(1))
-    twice = matching.match_predictors(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
-    np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in matching.match_predictors(scores, labels, class_ids)])
+    twice = _matches(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
+    np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in _matches(scores, labels, class_ids)])
 
 
 def test_the_best_of_many_predictors_by_chance_is_no_match():
@@ -61,7 +67,7 @@ def test_the_best_of_many_predictors_by_chance_is_no_match():
     rng, class_ids = np.random.default_rng(3), np.repeat(np.arange(12), 10)
     labels = (rng.permuted(np.tile(np.arange(12) < 5, (40, 1)), axis=1).T[class_ids]).astype(np.float32)
     scores = (rng.normal(size=(12, 100))[class_ids] + 0.1 * rng.normal(size=(120, 100))).astype(np.float32)
-    found = matching.match_predictors(scores, labels, class_ids)
+    found = _matches(scores, labels, class_ids)
     assert np.mean([abs(auc - 0.5) for _, auc, _ in found]) > 0.35
     assert np.mean([strength >= matching.MATCH_BAR for _, _, strength in found]) < 0.25
 
@@ -79,14 +85,27 @@ def test_an_attribute_of_one_class_is_too_little_to_match():
     scores, _, class_ids = _planted(np.random.default_rng(6))
     labels = (class_ids == 3).astype(np.float32)[:, None]
     scores[:, 1] += 5 * labels[:, 0]
-    ((predictor, auc, strength),) = matching.match_predictors(scores, labels, class_ids)
+    ((predictor, auc, strength),) = _matches(scores, labels, class_ids)
     assert (predictor, auc, strength) == (1, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("alone", [slice(None), slice(0, 240, 2)], ids=["data without classes", "an attribute known of one class"])
+def test_photographs_stand_for_the_classes_where_there_is_one_alone(alone):
+    scores, labels, _ = _planted(np.random.default_rng(7), classes=240, images=1)
+    class_ids = np.ones(len(labels), int)
+    class_ids[alone] = 0
+    labels[class_ids == 1] = np.nan
+    found = _matches(scores, labels, class_ids)
+    assert [f[0] for f in found[:3]] == [2, 0, 1] and all(f[2] > 0.2 for f in found[:3]) and found[3][2] < 0.1
+    boxes = np.cumsum(class_ids == 0) // 2  # two records of each: half as many to tell by
+    halved = matching.match_predictors(scores, np.where(class_ids[:, None] == 0, labels[:, :1], np.nan), class_ids, boxes)
+    assert 0.0 < halved[0][2] < found[0][2]
 
 
 def test_labels_of_one_kind_match_nothing():
     scores, labels, class_ids = _planted(np.random.default_rng(2))
     labels[:, 1] = 1.0
-    assert matching.match_predictors(scores, labels, class_ids)[1] == (0, 0.5, 0.0)
+    assert _matches(scores, labels, class_ids)[1] == (0, 0.5, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +168,20 @@ def test_every_part_starts_from_the_source(source, untouched, monkeypatch):
     np.testing.assert_array_equal(weights["policy"]["seen"], initial["policy"]["seen"])  # no baseline of other rewards
 
 
+def test_an_attribute_without_a_match_gets_the_policy_of_none(source, untouched, monkeypatch):
+    """By the run's seed its embedding would lie where the source's attribute of the same number began, and still lies."""
+    monkeypatch.setattr(matching, "MATCH_BAR", 2.0)
+    weights, matches, given = _started(source, untouched, transfer=("policy", "trunk", "towers"), match="predictor")
+    assert not any(m["close"] for m in matches.values())
+    ours, theirs = weights["policy"]["policy/arm_embedding"], given.policy["policy/arm_embedding"]
+    initial = untouched[1]["policy"]["policy/arm_embedding"]
+    unit = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    assert (unit(initial) * unit(theirs[: len(initial)])).sum(1).min() > 0.9  # the trap
+    assert np.abs(unit(ours) @ unit(theirs).T).max() < 0.7
+    again = _started(source, untouched, transfer=("policy", "trunk", "towers"), match="predictor")[0]
+    np.testing.assert_array_equal(again["policy"]["policy/arm_embedding"], ours)
+
+
 def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_has_learned():
     """By an embedding that may not learn, nothing is found: the paper's circle."""
     config = Config(rounds=1, controller_steps=120, samples_per_step=32, controller_learning_rate=5e-3)
@@ -156,7 +189,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training = ControllerTraining(2, config)
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), frozenset(), {}, False)
+    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, policy, frozenset(), frozenset(), None, {}, False)
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
     learned, random = (matching.source_cosines(given, swapped, c) for c in (config, still))
@@ -227,7 +260,7 @@ def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
-def test_an_attribute_without_a_match_has_an_embedding_of_its_own_but_the_nearest_tower(source, untouched, monkeypatch):
+def test_an_attribute_without_a_match_has_the_nearest_tower(source, untouched, monkeypatch):
     monkeypatch.setattr(matching, "MATCH_BAR", 2.0)
     weights, matches, given = _started(source, untouched, transfer=("policy", "towers"), match="predictor")
     assert not any(match["close"] for match in matches.values())
@@ -235,8 +268,6 @@ def test_an_attribute_without_a_match_has_an_embedding_of_its_own_but_the_neares
     for name in ("conv4/kernel3", "head/fc1"):
         for tower in weights["towers"][name]:
             assert any(np.array_equal(tower, theirs) for theirs in given.weights[name]), name
-    embedding = "policy/arm_embedding"
-    np.testing.assert_array_equal(weights["policy"][embedding], untouched[1]["policy"][embedding])
 
 
 @pytest.mark.parametrize("imbalance", ["none", "positive_weight"])
@@ -373,6 +404,60 @@ def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
         transfer.start_from(search)
     given = source_runs.read_source(path, config)
     assert len(given.classes) == 30 and not any(c.startswith("sun/") for c in given.classes)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A function that writes so many pictures without classes: (folder of the run, further flags) -> its settings."""
+
+    def config(count, **settings):
+        (tmp_path / "mine" / "images").mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        for i in range(count):
+            pixels = rng.integers(0, 120, (24, 24, 3)).astype(np.uint8) + np.uint8(120 * (i % 2))
+            Image.fromarray(pixels).save(tmp_path / "mine" / "images" / f"{i}.png")
+        lines = ["image,light", *(f"{i}.png,{i % 2}" for i in range(count))]
+        (tmp_path / "mine" / "attributes.csv").write_text("\n".join(lines), encoding="utf-8")
+        return Config(domain=("mine",), data_dir=(str(tmp_path / "mine"),), cache_dir=str(tmp_path / "cache"), **{**TINY, **settings})
+
+    return config
+
+
+def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_sides(photographs, tmp_path):
+    first, path = photographs(40), str(tmp_path / "A")
+    pipeline.run(first, RunFolder.create(path, first))
+    given = source_runs.read_source(path, first)
+    assert len(given.seen) == 32
+
+    def start(config):
+        config = dataclasses.replace(config, source_run=(path,))
+        prepared = pipeline.prepare(config)
+        search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+        return transfer.start_from(search)
+
+    for unchanged in ({}, {"seed": 1}):  # another seed tests the same images
+        assert [s.path for s in start(dataclasses.replace(first, **unchanged))] == [path]
+    refused = r"Expected a source that has not seen the images that are tested. Received: --source_run=.*A, which was trained on \d+ of \d+, "
+    with pytest.raises(UserError, match=refused + r"the first is .*\d\.png; give both runs the same split: --split_seed=-1"):
+        start(dataclasses.replace(first, split_seed=1))
+    with pytest.raises(UserError, match=refused + "the first is .*; take another source, or give both runs the same data"):
+        start(photographs(60))
+    photographs(40)
+    (tmp_path / "A" / "seen.npz").unlink()
+    with pytest.raises(UserError, match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew"):
+        start(first)
+
+
+def test_a_run_has_seen_what_its_sources_have(source, tmp_path):
+    config, path = source
+    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random")
+    folder = RunFolder.create(str(tmp_path / "run"), config)
+    pipeline.run(config, folder)
+    theirs, ours = (source_runs.read_source(p, config).seen for p in (path, folder.path))
+    prepared = pipeline.prepare(config)
+    own = source_runs.image_digests(prepared.domain, prepared.split.trained)
+    np.testing.assert_array_equal(ours, np.union1d(theirs, own))
+    assert len(ours) == len(theirs) + len(own)
 
 
 def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, tmp_path, monkeypatch):

@@ -86,6 +86,24 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
 
 
+@pytest.mark.parametrize("crossfitted", [True, False], ids=["nothing is gained on the other half", "nothing is judged by both halves"])
+def test_a_trial_without_a_skill(config, tmp_path, monkeypatch, crossfitted):
+    """Where the best of one half gains nothing on the other, nor does the policy; without halves there is nothing to tune by."""
+    search = tune.pipeline.search
+
+    def without_skill(*arguments):
+        found = search(*arguments)
+        found.state.search.update(skill=None, **({} if crossfitted else {"specialisation": None}))
+        return found
+
+    monkeypatch.setattr(tune.pipeline, "search", without_skill)
+    if crossfitted:
+        assert tune.tune(config, "random", SETTINGS[:1], 1, str(tmp_path))["skill"].tolist() == [0.0, 0.0]
+        return
+    with pytest.raises(UserError, match="Expected attributes that both halves of validation can judge in sun. Received: none"):
+        tune.tune(config, "random", SETTINGS[:1], 1, str(tmp_path))
+
+
 def test_a_mistake_in_a_trial_is_told_in_its_own_sentence(config, tmp_path, monkeypatch):
     def trial(config, values, out, name, prepared):
         if name != tune.AS_GIVEN:

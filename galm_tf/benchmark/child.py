@@ -34,6 +34,7 @@ class AttributeData:
       labels: float32 [n] in {0, 1, NaN}.
       targets: float32 [n] in [0, 1], what is learned.
       train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
+      final: all of training and validation, on which the last network is trained, as GALM fine-tunes its own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class AttributeData:
     targets: np.ndarray
     train: np.ndarray
     validation: np.ndarray
+    final: np.ndarray
     test: np.ndarray
 
     @classmethod
@@ -51,8 +53,9 @@ class AttributeData:
         domain, split = prepared.domain, prepared.split
         labels = domain.labels[:, number]
         judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
-        train, test = (index[np.isfinite(labels[index])] for index in (split.train, split.test))
-        data = cls(domain.attributes[number], prepared.images, labels, domain.targets[:, number], train, split.validation[judging], test)
+        train, final, test = (index[np.isfinite(labels[index])] for index in (split.train, np.sort(split.trained), split.test))
+        targets, judging = domain.targets[:, number], split.validation[judging]
+        data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test)
         for part in ("validation", "test"):
             if len(np.unique(labels[getattr(data, part)])) < 2:
                 raise UserError(

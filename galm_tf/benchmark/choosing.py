@@ -11,7 +11,6 @@ whole runs, supernet and all; `nas` looks at what a search costs.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 from typing import Sequence
 
@@ -45,7 +44,7 @@ def run_choosing(
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
-        rewards = one_supernet.shared_rewards(of_split, os.path.join(out, f"split{split}"))
+        rewards = one_supernet.shared_rewards(of_split, os.path.join(out, f"split{split}"), pipeline.prepare(of_split))
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
@@ -71,14 +70,14 @@ def run_derived(
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
         path = os.path.join(out, f"split{split}")
-        table = one_supernet.shared_rewards(of_split, path).validation
+        prepared = pipeline.prepare(of_split)
+        table = one_supernet.shared_rewards(of_split, path, prepared).validation
         choices = _choices(table, config, methods, size_penalties)
         choices["random"] = RandomArchitecture(len(table.full), of_split).choose(None)
-        prepare = functools.cache(functools.partial(pipeline.prepare, of_split))
         for name in (REFERENCE, *map(_penalised, size_penalties), SHRUNKEN, *methods):
             if name in choices:  # galm is the reference
                 own = os.path.join(path, _file_name(name))
-                result = one_supernet.finetuned(of_split, own, path, prepare, choices[name])
+                result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
                 figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
                 rows.append({"method": name, "seed": split, **figures, "multiply_adds": _multiply_adds(choices[name], config.image_size)})
     return pd.DataFrame(rows)

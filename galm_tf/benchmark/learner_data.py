@@ -14,9 +14,8 @@ from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
-from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.run_folder import RunFolder, read_config
+from galm_tf.run_folder import read_config
 
 PIXELS, FILE, TRUNK, VGG16 = "pixels", "file", "trunk", "vgg16"
 _FLAG_OF = {FILE: "features_file", TRUNK: "features_run", VGG16: "vgg16_weights"}
@@ -90,28 +89,8 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
 def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
     theirs = read_config(path)
     source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
-    _expect_unseen_test_images(path, theirs, config, prepared)
     source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
-
-
-def _expect_unseen_test_images(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> None:
-    """The run must not have been trained on images that are tested here."""
-    if not set(theirs.domain) & set(config.domain):
-        return
-    split = Split.from_json(RunFolder(path, lock=False).read_json("split.json"))
-    same_data = theirs.domain == config.domain and _folders(theirs) == _folders(config)
-    seen = np.intersect1d(split.trained, prepared.split.test)
-    if not same_data or len(seen):
-        what = f"{len(seen)} of the {len(prepared.split.test)} test images among its training images" if same_data else "other data"
-        raise UserError(
-            f"Expected a --features_run on the data and the split of this suite. Received: features_run={path} with "
-            f"{what}; name a run with the same --domain, --data_dir and --split_seed, and leave --vary at seed."
-        )
-
-
-def _folders(config: Config) -> list[str]:
-    return [os.path.abspath(os.path.expanduser(d)) for d in config.data_dir]
 
 
 def training_data(

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import pipeline
+from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark import one_supernet, peers, peers_suite
 from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
@@ -34,6 +35,7 @@ from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.nas_curves import children_curve, trajectory
 from galm_tf.config import METHODS, Config
+from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 
@@ -113,7 +115,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     expect_auc(config, "nas")
     expect_from_nothing(config, "nas")
     config = dataclasses.replace(config, reward_images=0)
-    cells = Cells(out, {**config.to_json(), "vary": vary})
+    cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: pipeline.content_digest(load_domains(config))})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [pipeline.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split_in_all(prepared, searches.num_attributes)
@@ -205,7 +207,7 @@ class _Split:
 
     def _finetuned(self, method: str, chosen: np.ndarray) -> dict[str, Any]:
         path = os.path.join(self._cells.path, "finetuned", f"{method}-{self._name}")
-        result = one_supernet.finetuned(self._config, path, self._supernet, lambda: self._prepared, chosen)
+        result = one_supernet.finetuned(self._config, path, self._supernet, self._prepared, chosen)
         rows = [result["per_attribute"][data.name] for data in self.attributes]
         return {
             "kind": FINETUNED, "val_reward": _mean([row["val_auc"] for row in rows]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 import numpy as np
 
@@ -43,14 +43,13 @@ class SharedRewards:
     costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def shared_rewards(config: Config, path: str, prepared: Optional[pipeline.Prepared] = None) -> SharedRewards:
-    """Those of a supernet kept in the run folder `path`: read, resumed or made; `prepared` where the data are at hand."""
+def shared_rewards(config: Config, path: str, prepared: pipeline.Prepared) -> SharedRewards:
+    """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with other data."""
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
+    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     stored = [folder.read_arrays(f"tables/{name}.npz") for name in ("validation", "test")]
     if None in stored:
-        with folder.kept_if_used():
-            prepared = prepared or pipeline.prepare(config)
         return _computed(config, folder, prepared)
     costs = folder.read_json(_COSTS) if folder.has(_COSTS) else {}
     return SharedRewards(*map(RewardTable.from_arrays, stored), costs)
@@ -75,7 +74,7 @@ def _computed(config: Config, folder: RunFolder, prepared: pipeline.Prepared) ->
 
 
 def finetuned(
-    config: Config, path: str, supernet: str, prepare: Callable[[], pipeline.Prepared], chosen: np.ndarray
+    config: Config, path: str, supernet: str, prepared: pipeline.Prepared, chosen: np.ndarray
 ) -> dict[str, Any]:
     """The result of networks that are adapted and fine-tuned from a supernet's weights, and tested once.
 
@@ -83,14 +82,15 @@ def finetuned(
       config: settings; the steps before adaptation are left out.
       path: run folder of the networks; a finished one is read.
       supernet: run folder of `shared_rewards`.
-      prepare: gives the data, if they are needed.
+      prepared: the data.
       chosen: int64 [N], an architecture per attribute.
     """
     config = dataclasses.replace(config, method="random", warmup_steps=0, supernet_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
+    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     if not folder.has("result.json"):
         weights, _ = RunFolder(supernet, lock=False).load_checkpoint()
-        folder.write_json("result.json", _finetune(config, folder, prepare(), weights, chosen))
+        folder.write_json("result.json", _finetune(config, folder, prepared, weights, chosen))
         free_networks()
     return folder.read_json("result.json")
 

@@ -118,7 +118,7 @@ class Cell:
         best, started = max(self.children, key=lambda child: child[OBJECTIVE]), time.monotonic()
         architecture = Architecture.from_number(best["architecture"])
         final = Child(architecture, self.config, self._child_seed(len(self.children)))
-        final.train(self.data, np.sort(np.concatenate([self.data.train, self.data.validation])), 0, self.epochs)
+        final.train(self.data, self.data.final, 0, self.epochs)
         return {
             "val_auc": best[OBJECTIVE],
             "test_auc": final.auc(self.data, self.data.test),
@@ -255,11 +255,11 @@ def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
-    """Writes the attribute's images and labels, of training its targets, for peers outside TensorFlow (benchmarks/peers_nni.py)."""
+    """Writes the attribute's images and labels, of what trains its targets, for peers outside TensorFlow (benchmarks/peers_nni.py)."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     arrays: dict[str, Any] = {"settings": json.dumps({"attribute": data.name, **settings})}
-    for part in ("train", "validation", "test"):
+    for part, values in (("train", data.targets), ("validation", data.labels), ("final", data.targets), ("test", data.labels)):
         index = getattr(data, part)
-        arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), (data.targets if part == "train" else data.labels)[index]
+        arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), values[index]
     with whole_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)

@@ -25,11 +25,13 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from galm_tf import pipeline, search_space
+from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.data import training_batches, training_plan
+from galm_tf.domains import load_domains
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
@@ -53,7 +55,8 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     expect_auc(config, "ranking")
     expect_from_nothing(config, "ranking")
     config = dataclasses.replace(config, reward_images=0)
-    kept = Cells(os.path.join(out, "alone"), {**config.to_json(), "num_attributes": num_attributes})
+    asked = {**config.to_json(), "num_attributes": num_attributes, DATA_CONTENT: pipeline.content_digest(load_domains(config))}
+    kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
     prepared = pipeline.prepare(shared_config)
     shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
@@ -77,6 +80,7 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
 
 def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepared) -> RewardTable:
     name = f"tables/round{config.rounds}.npz"
+    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     if not folder.has(name):
         pipeline.search(config, folder, prepared, Exhaustive)
     return RewardTable.from_arrays(folder.read_arrays(name))

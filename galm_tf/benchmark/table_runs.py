@@ -11,8 +11,6 @@ and `transfer` refuses a source that has seen one.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -77,9 +75,7 @@ class TableRuns:
     def content(self, domain: str) -> str:
         """A digest of a domain's images and labels, whatever their split."""
         if domain not in self._contents:
-            loaded = load_domains(self.subset((domain,)))
-            value = hashlib.sha256(json.dumps(pipeline.data_digests(loaded)).encode() + loaded.targets.tobytes())
-            self._contents[domain] = value.hexdigest()
+            self._contents[domain] = pipeline.content_digest(load_domains(self.subset((domain,))))
         return self._contents[domain]
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:

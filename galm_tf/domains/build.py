@@ -12,6 +12,8 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.words import listed
 
+_DRAWN_SPLIT = 0  # seed of the split of data that bring none
+
 
 def build_domain(
     name: str,
@@ -122,8 +124,8 @@ def has_classes(class_ids: np.ndarray) -> bool:
 def drawn_subsets(
     class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, config: Config
 ) -> tuple[np.ndarray, list[str]]:
-    """The split of a data set that brings none, by --seed, and the note that says so."""
-    subsets = random_subsets(class_ids, paths, test_fraction, config.seed)
+    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for others."""
+    subsets = random_subsets(class_ids, paths, test_fraction, _DRAWN_SPLIT)
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
@@ -131,7 +133,7 @@ def drawn_subsets(
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
         known = " There are no classes to hold out, so that the test tells nothing of unseen ones."
-    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn by --seed={config.seed}, are tested.{known}"]
+    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn at random, are tested; --split_seed=1 draws others.{known}"]
 
 
 def test_class_fraction(domain: Domain) -> float:

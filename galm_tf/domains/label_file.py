@@ -22,14 +22,18 @@ from galm_tf.domains.domain import WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
 
 
-def with_labels(domain: Domain, path: str) -> Domain:
-    """The domain with the attributes of a file after its own; raises UserError with file and line for what does not fit."""
+def with_labels(domain: Domain, path: str, on_bad_image: str = "fail") -> Domain:
+    """The domain with the attributes of a file after its own; raises UserError with file and line for what does not fit.
+
+    on_bad_image: `skip` passes over rows of images that the domain does not have, as it may have skipped them, and notes how
+      many they are.
+    """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file.")
     table = own_table.read_table(path, ("image",))
     columns, values = own_table.read_labels(table, path)
-    rows, records = _records(domain, table, own_table.read_boxes(table, path), path)
+    rows, records, notes = _records(domain, table, own_table.read_boxes(table, path), path, on_bad_image)
     shares = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
     shares[records] = values[rows]
     labels = own_table.labels_from_shares(shares)
@@ -40,22 +44,25 @@ def with_labels(domain: Domain, path: str) -> Domain:
     return dataclasses.replace(
         domain,
         attributes=(*domain.attributes, *names),
+        notes=(*domain.notes, *notes),
         labels=np.concatenate([domain.labels, labels], axis=1),
         shares=np.concatenate([theirs, shares], axis=1),
         attribute_domains=np.concatenate([domain.attribute_domains, np.array(groups, np.int32)]),
     )
 
 
-def _records(domain: Domain, table: pd.DataFrame, boxes: np.ndarray, path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the table and the records that they label, int64 [m] each: no record twice."""
+def _records(
+    domain: Domain, table: pd.DataFrame, boxes: np.ndarray, path: str, on_bad_image: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows of the table and the records that they label, int64 [m] each, no record twice; notes."""
     places = _Places(domain)
     named = [places.find(name) for name in table["image"]]
     unknown = [row for row, found in enumerate(named) if not found]
-    if unknown:
+    if unknown and (on_bad_image == "fail" or len(unknown) == len(table)):
         _refuse_unknown(places, table, unknown, path)
     rows, records = [], []
     owner: dict[int, int] = {}
-    for row, paths in enumerate(named):
+    for row, paths in ((row, paths) for row, paths in enumerate(named) if paths):
         where = f"{path}, {own_table.line(table, path, row)}, column image"
         name = table["image"].iloc[row]
         if len(paths) > 1:
@@ -81,7 +88,9 @@ def _records(domain: Domain, table: pd.DataFrame, boxes: np.ndarray, path: str) 
             owner[record] = row
         rows += [row] * len(meant)
         records += meant
-    return np.array(rows), np.array(records)
+    first = table["image"].iloc[unknown[0]] if unknown else ""
+    notes = [f"{len(unknown)} of {len(table)} rows of {path} name images that are not among the data's, the first is {first}."] if unknown else []
+    return np.array(rows), np.array(records), notes
 
 
 class _Places:
@@ -123,7 +132,7 @@ def _refuse_unknown(places: _Places, table: pd.DataFrame, unknown: list[int], pa
     raise UserError(
         f"Expected images of the data in {path}, column image. Received: {len(unknown)} of {len(table)} that are not "
         f"among its {len(places.records)}, the first in {own_table.line(table, path, unknown[0])}: {first}, nearest "
-        f"known one {places.nearest(first)}; correct or remove these rows."
+        f"known one {places.nearest(first)}; correct or remove these rows, or pass over them with --on_bad_image=skip."
     )
 
 

@@ -38,7 +38,7 @@ def load_domains(config: Config) -> Domain:
         )
     joined = _without(join_domains(domains), config.leave_out)
     for path in config.label_files:
-        joined = label_file.with_labels(joined, path)
+        joined = label_file.with_labels(joined, path, config.on_bad_image)
     if not config.soft_labels:
         joined = dataclasses.replace(joined, shares=None)
     for note in joined.notes:

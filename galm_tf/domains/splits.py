@@ -12,8 +12,9 @@ training would share with the held-out classes are held out as well.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -130,34 +131,57 @@ def with_judges(split: Split, domain: Domain) -> Split:
     return dataclasses.replace(split, judged_by=judged_by, testable=testable, reasons=reasons)
 
 
-def keep_few_positives(labels: np.ndarray, train: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Labels in which each attribute has at most `count` known positives in training.
+def keep_few_positives(
+    labels: np.ndarray, attributes: Sequence[str], train: np.ndarray, counts: Mapping[str, int], seed: int
+) -> np.ndarray:
+    """Labels in which attributes have at most so many known positives in training.
 
-    Which ones is drawn per attribute; a smaller number keeps some of those that a larger one keeps.
+    Which ones is drawn per attribute, by its name, whatever others there are; a smaller number keeps some of those that
+    a larger one keeps.
 
     Args:
-      labels: float32 [n, A] in {0, 1, NaN}. train: int64, records.
+      labels: float32 [n, A] in {0, 1, NaN}.
+      attributes: their names, [A].
+      train: int64, records.
+      counts: attribute -> at most how many positives; 0, or none given: all.
+      seed: of the draw.
 
     Returns:
       [n, A], a copy with NaN in place of the other positives; negatives and other records stay.
     """
     labels = labels.copy()
-    for i in range(labels.shape[1]):
+    for i, name in enumerate(attributes):
         positives = train[labels[train, i] > 0.5]
-        labels[generator(seed, Stream.POSITIVES, i).permutation(positives)[count:], i] = np.nan
+        kept = counts.get(name) or len(positives)
+        labels[generator(seed, Stream.POSITIVES, zlib.crc32(name.encode())).permutation(positives)[kept:], i] = np.nan
     return labels
 
 
-def with_few_positives(domain: Domain, train: np.ndarray, config: Config) -> Domain:
+def with_few_positives(domain: Domain, train: np.ndarray, config: Config, counts: Optional[Mapping[str, int]] = None) -> Domain:
     """The domain with the labels that a run by these settings knows: all, but for --train_positives.
 
     Of negatives it knows no more than that they are: a third of the votes for yes would tell much of what shall be unknown.
+    Which positives are known goes by --split_seed, as what is tested does: another --seed trains on the same labels.
+
+    counts: attribute -> what its own run had for --train_positives; the setting for all when left out.
     """
-    if not config.train_positives:
+    counts = dict.fromkeys(domain.attributes, config.train_positives) if counts is None else counts
+    few = np.array([bool(counts.get(name)) for name in domain.attributes])
+    if not few.any():
         return domain
-    labels = keep_few_positives(domain.labels, train, config.train_positives, config.seed)
-    shares = None if domain.shares is None else np.where(labels > 0.5, domain.shares, np.nan).astype(np.float32)
+    labels = keep_few_positives(domain.labels, domain.attributes, train, counts, max(0, config.split_seed))
+    shares = domain.shares
+    if shares is not None:
+        shares = np.where(few & ~(labels > 0.5), np.nan, shares).astype(np.float32)
     return dataclasses.replace(domain, labels=labels, shares=shares)
+
+
+def few_positives(rows: Mapping[str, Mapping[str, Any]], config: Config) -> dict[str, int]:
+    """Attribute -> at most how many positives a finished run knew, 0 for all.
+
+    rows: of its result.json; those of an earlier version do not say, and had what its settings `config` have.
+    """
+    return {name: row.get("train_positives", config.train_positives) for name, row in rows.items()}
 
 
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:

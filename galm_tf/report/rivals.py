@@ -104,7 +104,7 @@ def test_data(run: FinishedRun) -> tuple[Any, ...]:
 
 
 def _tested_records(run: FinishedRun) -> Optional[list[int]]:
-    """Numbers of the test images: some data draw their test classes by the run's seed. None where the run does not tell."""
+    """Numbers of the test images: earlier versions drew some data's by the run's seed. None where the run does not tell."""
     try:
         with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
             return json.load(file)["test"]

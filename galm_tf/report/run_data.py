@@ -12,7 +12,7 @@ import numpy as np
 
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, with_few_positives
+from galm_tf.domains.splits import Split, few_positives, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns
@@ -139,7 +139,7 @@ def load_data(run: FinishedRun) -> RunData:
     missing = [name for name in run.rows if name not in domain.attributes]
     if missing:
         raise Unavailable(f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}.")
-    domain = with_few_positives(domain, split.train, run.config)  # before any column is left out: which are kept goes by its number
+    domain = with_few_positives(domain, split.train, run.config, few_positives(run.rows, run.config))
     columns = [domain.attributes.index(name) for name in run.rows]
     labels = domain.labels[:, columns]
     _check_labels(run, labels[split.train])

@@ -56,6 +56,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise UserError(_wrong_value(error, argv)) from None
     except UnicodeDecodeError as error:
         raise UserError(f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8.") from None
+    except SystemExit:  # absl has printed the help that was asked for, and would call that a failure
+        raise SystemExit(DONE) from None
     except (flags.Error, ValueError) as error:  # ValueError: --noX=Y
         raise UserError(_unread_flags(error)) from None
     for flag in (flags.FLAGS[name] for name in flags.FLAGS):

@@ -143,7 +143,8 @@ class Config:
         if self.data_dir and len(self.data_dir) != len(self.domain):
             raise UserError(
                 f"Expected one --data_dir per --domain. Received: domain={','.join(self.domain)} ({len(self.domain)}) "
-                f"and data_dir={','.join(self.data_dir)} ({len(self.data_dir)})."
+                f"and data_dir={','.join(self.data_dir)} ({len(self.data_dir)}); name as many folders as domains, one whose name holds a comma "
+                "in quotes."
             )
         if self.layout and len(self.layout) != len(self.domain):
             raise UserError(

@@ -195,7 +195,8 @@ def _expand(arguments: Iterable[str]) -> list[str]:
 
 def _expand_one(argument: str) -> Iterable[str]:
     if argument == "-":
-        return [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
+        lines = [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
+        return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
     if os.path.isdir(argument):
         found = _below(argument)
         if not found:

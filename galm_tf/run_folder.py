@@ -127,8 +127,13 @@ class RunFolder:
         return [line.rstrip("\n") for line in lines[:count]]
 
     def read_json(self, name: str) -> Any:
-        with open(os.path.join(self.path, name), encoding="utf-8") as file:
-            return json.load(file)
+        """What a file that the run wrote holds; raises UserError when it is damaged."""
+        path = os.path.join(self.path, name)
+        try:
+            with open(path, encoding="utf-8") as file:
+                return json.load(file)
+        except ValueError as error:
+            raise UserError(f"Expected JSON that the run wrote in {path}. Received: {error}; restore it from a copy.") from error
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes what NumPy calls an .npz; unlike np.savez of NumPy 1 it keeps quiet when the disk is full."""
@@ -263,6 +268,8 @@ def read_config(path: str, flag: str = "") -> Config:
         )
     try:
         return Config.from_json({k: v for k, v in stored.items() if k != "format"})
+    except UserError as error:
+        raise UserError(f"{error} It stands in {name}: use the version of galm_tf that wrote it, or restore the file from a copy.") from error
     except (AttributeError, TypeError) as error:
         raise UserError(f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy.") from error
 

@@ -11,6 +11,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from galm_tf.attribute_names import without_domain
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
@@ -104,12 +105,13 @@ def read_source(path: str, config: Config) -> Source:
 def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
     """What tells the images of records int64 [m] from others wherever their folder lies: uint64 [m].
 
-    Of class, file name, size of the file and box; equal for two names of one class in different folders that are as large.
+    Of class, file name, size of the file and box, whatever the domain is called; equal for two files of one class and name
+    in different folders that are as large.
     """
     def digest(i: int) -> int:
         path = domain.paths[i]
         size = os.path.getsize(path) if os.path.exists(path) else -1
-        told = "\0".join(map(str, (domain.classes[domain.class_ids[i]], os.path.basename(path), size, *domain.boxes[i])))
+        told = "\0".join(map(str, (without_domain(domain.classes[domain.class_ids[i]]), os.path.basename(path), size, *domain.boxes[i])))
         return int.from_bytes(hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
     return np.array([digest(int(i)) for i in index], np.uint64)
@@ -204,13 +206,14 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
             f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
             f"has seen {listed(seen, 1)}; {_same_split(source, config)}."
         )
-    if tested & source.classes:
-        _expect_unseen_images(source, config, domain, split.test, flag)
+    _expect_unseen_images(source, config, domain, split.test, flag)
 
 
 def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
-    """Raises UserError where images of classes that are on both sides were trained on by a source and are tested."""
+    """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same data by another name."""
     if source.seen is None:
+        if not domain.class_names(test) & source.classes:
+            return
         raise UserError(
             f"Expected a run that says which images it has seen, since it knows classes that are tested. Received: --{flag}={source.path} "
             f"without {SEEN}, as of earlier versions; make it anew."
@@ -238,7 +241,7 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
 
 def _plain(name: str) -> str:
     """`awa/polar+bear` -> `polar bear`."""
-    return re.sub(r"[\W_]+", " ", name.split("/", 1)[-1].lower()).strip()
+    return re.sub(r"[\W_]+", " ", without_domain(name).lower()).strip()
 
 
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:

@@ -18,6 +18,7 @@ the sources and from nothing, and goes on from the better of the two.
 
 from __future__ import annotations
 
+import logging
 import zlib
 from typing import Any, Sequence
 
@@ -65,6 +66,8 @@ def start_from(search: Search) -> list[Source]:
             started.update(notes=[], classes_seen=[])
             started.pop("temperature", None)
             sources = []
+    for note in started["notes"]:
+        logging.warning("%s", note)
     search.strategy.remember_initial()
     return sources
 

@@ -253,8 +253,8 @@ def test_a_reader_that_stops_early_is_no_error():
 
 def test_help_lists_every_setting():
     code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
-    text = _python(code, "--help").stdout
-    assert all(f"{name}:" in text for name in Config().to_json())
+    told = _python(code, "--help")
+    assert all(f"{name}:" in told.stdout for name in Config().to_json()) and told.returncode == 0
 
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):

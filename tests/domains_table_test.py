@@ -87,6 +87,8 @@ def test_reads_labels_split_and_names(folder):
         lambda t: t.replace("a b.jpg", '"a b.jpg"'),
         lambda t: unicodedata.normalize("NFD", t).replace(unicodedata.normalize("NFD", "Tür"), "Tür"),
         lambda t: t.replace("bus,,1,\n", "bus,,1\n"),
+        lambda t: t.replace("has wheels", '"has\n wheels"'),
+        lambda t: t.replace("tram,", '" tram\n",'),
     ],
     ids=[
         "bom",
@@ -100,6 +102,8 @@ def test_reads_labels_split_and_names(folder):
         "quotes",
         "nfd",
         "short-line",
+        "name of two lines",
+        "class of two lines",
     ],
 )
 def test_ways_of_writing_the_same_table(folder, variant):
@@ -136,8 +140,8 @@ def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
 
 def test_a_given_split_that_tears_a_photograph_is_noted(folder):
     torn = "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\na b.jpg,b,test,,,,,1\n"
-    note = load(folder_of(folder, torn)).notes[0]
-    assert note.startswith("1 of 2 tested records of ") and "photographs that other records train on" in note
+    (note,) = (note for note in load(folder_of(folder, torn)).notes if "photographs that other records train on" in note)
+    assert note.startswith("1 of 2 tested records of ")
     assert not any("photographs that other records" in note for note in load(folder, split_seed=0).notes)
     apart = load(folder_of(folder, torn.replace("b,test,10", "b,train,10"))).notes
     assert not any("photographs" in note for note in apart)
@@ -157,6 +161,9 @@ MISTAKES = {
         TABLE + "x+y.JPG,bus,test,1,1\n",
         r"one row per image.*line 6, column image.*x\+y\.JPG, as in line 4; remove",
     ),
+    "duplicate after a name of two lines": (
+        TABLE.replace("has wheels", '"has\nwheels"').replace("tram", '"tr\nam"') + "x+y.JPG,bus,test,1,1\n", r"line 8, column image.*as in line 6; remove"
+    ),
     "duplicate in other words": (TABLE + "./sub//d.jfif,bus,test,1,1\n", r"one row per image.*line 6.*as in line 5"),
     "duplicate after a blank line": (TABLE + "\nx+y.JPG,bus,test,1,1\n", r"one row per image.*line 7"),
     "duplicate box": (BOXED.format("x+y.JPG,b,0.0,0,10,10,1"), r"one row per image.*line 3.*as in line 2"),
@@ -171,6 +178,8 @@ MISTAKES = {
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
     "box in shares": (BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"), r"boxes in pixels in .*shares of a side"),
     "folder twice": (TABLE.replace("a b.jpg", "images/a b.jpg"), r"within images/ in .*line 2, column image.*Received: images/a b.jpg; leave out"),
+    "folder everywhere": (TABLE.replace("\n", "\nimages/").rstrip("/images"), r"within images/ in .*line 2.*Received: images/a b.jpg; leave out the leading images/"),
+    "whole path": ("image,red\n/data/mine/images/sub/d.jfif,1\nx+y.JPG,0\n", r"within images/ in .*line 2.*leave out the leading /data/mine/images/\."),
     "half a box": (BOXED.format("x+y.JPG,b,1,,3,10,1"), r"0 <= left.*line 3.*top=,"),
     "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
     "box columns": (
@@ -187,25 +196,55 @@ MISTAKES = {
     "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'"),
     "no column class": (TABLE.replace("class", "kind"), r"line 2, column kind. Received: 'tram'.*call it class"),
     "semicolons": (TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
+    "semicolons and a comma": (TABLE.replace(",", ";").replace("has ", "has, "), r"Expected a column image in .*separate the columns by commas"),
+    "tabs": (TABLE.replace(",", "\t"), r"Expected a column image in .*separate the columns by commas"),
+    "Image": (TABLE.replace("image", "Image"), r"the column image in small letters in .*Received: Image; rename it"),
+    "Split": (TABLE.replace("split", "Split"), r"the column split in small letters in .*Received: Split; rename it"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
     "same attribute twice": (TABLE.replace("has wheels", "striped"), r"different names.*striped twice"),
     "nameless column": (TABLE.replace("has wheels", ""), r"different names.*no name in column 5"),
     "too many cells": (
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
-        r"Expected a table in .*6 cells in line 2 and 5 in those before it; remove the commas too many",
+        r"Expected a table in .*6 cells in line 2 and 5 in the header; remove the commas too many",
     ),
     "decimal commas": (TABLE.replace(",", ";").replace("0.0", "0,0"), r"a header without commas and 2 cells in line 4; separate.*decimal points"),
     "too many cells everywhere": (
         TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
-        r"Expected a table in .*6 cells in line 2 and 5 in those before it",
+        r"Expected a table in .*6 cells in line 2 and 5 in the header",
     ),
     "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'"),
     "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
-    "other names": ("image,red\na b.jpeg,1\n/data/x+y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
+    "other names": ("image,red\na b.jpeg,1\nx-y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
     "empty file": ("", r"Expected a table in .*attributes\.csv"),
     "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
 }
+
+
+def test_lines_that_end_early_are_told(folder, caplog):
+    write(folder, TABLE.replace("tram,train,1,0", "train,1,0").replace("größe.png,Tür,train,,1", "größe.png,Tür,train"))
+    with pytest.raises(UserError, match="line 2, column split"):
+        load(folder)
+    (told,) = (r.getMessage() for r in caplog.records if "end early" in r.getMessage())
+    assert told == (
+        f"2 of 4 lines of {folder / 'attributes.csv'} end early, the first is line 2 with 4 of 5 cells: the cells at their end are read as empty, so "
+        "make sure that none is missing before."
+    )
+
+
+def test_an_empty_split_column_is_none(folder):
+    rows = [f"{name},k{i % 2},,{i % 2}" for i, name in enumerate(NAMES)]
+    domain = load(folder_of(folder, "\n".join(["image,class,split,red", *rows])))
+    assert sorted(set(domain.subsets)) == ["test", "train"] and "No split is given" in " ".join(domain.notes)
+
+
+def test_names_that_differ_in_case_alone_and_pictures_without_a_row_are_noted(folder):
+    domain = load(folder_of(folder, "image,class,red,Red\na b.jpg,Bus,1,0\nx+y.JPG,bus,0,1\nsub/d.jfif,tram,1,1\n"))
+    path, notes = folder / "attributes.csv", domain.notes
+    assert f"1 of the 4 files in {folder / 'images'} are pictures without a row in {path} and are left out." in notes
+    assert f"{path} tells Bus and bus apart, whose names differ in case alone: write them alike if they are one." in notes
+    assert any(note.startswith(f"{path} tells red and Red apart") for note in notes)
+    assert not any("apart" in note or "without a row" in note for note in load(folder_of(folder, TABLE)).notes)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

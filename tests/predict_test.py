@@ -183,7 +183,7 @@ def test_links_are_followed(model, pictures, tmp_path, capsys):
 
 
 def test_a_list_on_standard_input(model, files, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\r\n".join(files[1:3]) + "\r\n\r\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + "\r\n".join(files[1:3]) + "\r\n\r\n"))
     assert _images(model, [files[0], "-", files[4]], capsys) == [*files[:3], files[4]]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import pathlib
 import resource
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from galm_tf import begun, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.whole_file import whole_file
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, read_config
 
 CONFIG = Config(domain=("awa", "sun"), learning_rate=0.25, augment_flip=False)
 
@@ -213,6 +214,21 @@ def test_objects_are_neither_pickled_nor_unpickled(folder, path):
         folder.write_arrays("evil.npz", {"a": np.array([{}], object)})
     np.savez(os.path.join(path, "evil.npz"), a=np.array([{}], object))
     assert folder.read_arrays("evil.npz") is None
+
+
+def test_a_damaged_json_file_is_one_sentence(folder, path):
+    folder.write_json("result.json", {"a": [1, 2]})
+    whole = (pathlib.Path(path) / "result.json").read_text()
+    (pathlib.Path(path) / "result.json").write_text(whole[:-3])
+    with pytest.raises(UserError, match=r"Expected JSON that the run wrote in .*result.json. Received: .*; restore it from a copy"):
+        folder.read_json("result.json")
+
+
+def test_a_setting_of_another_version_is_told_with_its_file(folder, path):
+    stored = json.loads((pathlib.Path(path) / "config.json").read_text())
+    (pathlib.Path(path) / "config.json").write_text(json.dumps({**stored, "later": 3}))
+    with pytest.raises(UserError, match=r"Received: later=3\. It stands in .*config.json: use the version of galm_tf that wrote it, or restore"):
+        read_config(path)
 
 
 def test_lines_are_cut_back(folder, path):

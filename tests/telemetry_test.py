@@ -16,6 +16,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from galm_tf import search_space, telemetry
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 
@@ -84,6 +85,15 @@ def test_a_resumed_run_repeats_no_step(folder, tmp_path):
     _run(whole, 0, range(10))
     assert _lines(folder) == _lines(whole)
     assert _series(folder, "supernet/loss") == _series(whole, "supernet/loss") == [(s, s / 4) for s in range(10)]
+
+
+def test_a_full_disk_is_one_sentence(folder, monkeypatch):
+    def full(path):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device [Op:CreateSummaryFileWriter]")
+
+    monkeypatch.setattr(tf.summary, "create_file_writer", full)
+    with pytest.raises(UserError, match=r"Expected to be able to write .*tensorboard. Received: .*No space left on device; free some space or name"):
+        telemetry.Telemetry(folder)
 
 
 def test_a_run_without_a_checkpoint_starts_over(folder):

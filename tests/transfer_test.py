@@ -442,7 +442,9 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
         start(dataclasses.replace(first, split_seed=1))
     with pytest.raises(UserError, match=refused + "the first is .*; take another source, or give both runs the same data"):
         start(photographs(60))
-    photographs(40)
+    first = photographs(40)
+    with pytest.raises(UserError, match=refused):  # the same data by another name
+        start(dataclasses.replace(first, domain=("other",), split_seed=1))
     (tmp_path / "A" / "seen.npz").unlink()
     with pytest.raises(UserError, match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew"):
         start(first)

@@ -231,4 +231,5 @@ def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
     lines = [f"{len(bad_images)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} left out of all counts:"]
     lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
     more = len(bad_images) - _SHOWN_BAD_IMAGES
-    return lines + ([f"  and {more} more, all of them in description.json"] if more > 0 else [])
+    lines += [f"  and {more} more, all of them in description.json"] if more > 0 else []
+    return [*lines, "A run stops at them, unless it is given --on_bad_image=skip."]

@@ -119,7 +119,7 @@ def missing_images(missing: Sequence[str], listed: int, where: str, folder: str,
             f"Expected every image that {where} lists in {folder}. Received: {len(missing)} of {listed} absent, "
             f"the first is {missing[0]}; complete the folder, or leave absent images out with --on_bad_image=skip."
         )
-    return f"{len(missing)} of {listed} images listed in {where} are absent and left out, the first is {missing[0]}."
+    return f"{len(missing)} of {listed} images listed in {where} are absent and left out, the first is {missing[0]}; a run stops at them without --on_bad_image=skip."
 
 
 def check_names(names: Iterable[str], known: Sequence[str], where: str, meaning: str) -> None:

@@ -30,7 +30,7 @@ def with_labels(domain: Domain, path: str, on_bad_image: str = "fail") -> Domain
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file.")
+        raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file; check the path.")
     table = own_table.read_table(path, ("image",))
     columns, values = own_table.read_labels(table, path)
     rows, records, notes = _records(domain, table, own_table.read_boxes(table, path), path, on_bad_image)

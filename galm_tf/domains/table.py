@@ -10,12 +10,13 @@ nothing can be held out but images.
 
 from __future__ import annotations
 
+import csv
 import difflib
+import logging
 import os
 import posixpath
-import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
+_RESERVED = ("image", "class", "split", *_BOX)
 _TEST_FRACTION = 0.2
 _NO_CLASS = "image"  # of every image where the table names none
 _WORDS = {"true": "1", "false": "0", "nan": ""}
@@ -41,7 +43,9 @@ def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
     table = read_table(path, ("image",), ("class",))
-    table = table if "class" in table else table.assign(**{"class": _NO_CLASS})
+    table = table.assign(**{"class": table["class"].str.split().str.join(" ") if "class" in table else _NO_CLASS})
+    if "split" in table and _blank(table["split"]).all():
+        table = table.drop(columns="split")
     attributes, shares = read_labels(table, path)
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
@@ -71,7 +75,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
         boxes=boxes[there],
         source="own",
         class_disjoint=not len(shared),
-        notes=[*notes, *drawn, *_graded_note(graded, path)],
+        notes=[*notes, *drawn, *_graded_note(graded, path), *_alike(classes, path), *_alike(attributes, path)],
     )
 
 
@@ -89,11 +93,12 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
             "install the version in pyproject.toml's extra `parquet`, or save the table as CSV."
         ) from error
     except Exception as error:  # pandas raises many kinds for a damaged table
-        raise UserError(f"Expected a table in {path}. Received: {_problem(path, error)}.") from error
-    table.columns = [str(c).strip() for c in table.columns]
+        raise UserError(f"Expected a table in {path}. Received: {_problem(error)}.") from error
+    first = str(table.columns[0])
+    table.columns = [" ".join(str(c).split()) for c in table.columns]
     named = [bool(name) or not _blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
-    _check_columns(list(table.columns), path, required)
+    _check_columns(list(table.columns), first, path, required)
     table = table[~np.stack([_blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
     if not len(table):
         raise UserError(f"Expected a line per image in {path}. Received: the header only; add the images.")
@@ -104,31 +109,43 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
 
 
 def _read_csv(path: str) -> pd.DataFrame:
-    """All cells as text. The header is read as a line, so that pandas neither renames nor drops a column."""
-    table = pd.read_csv(
-        path,
-        encoding="utf-8-sig",
-        header=None,
-        dtype=object,
-        keep_default_na=False,
-        skip_blank_lines=False,
-        index_col=False,
-    )
-    header = table.iloc[0]
-    table = table.iloc[1:].set_axis(header.tolist(), axis=1)
-    return table.set_axis(table.index + 1, axis=0)
+    """All cells as text; the index is the line on which a row begins. Rows that end early are filled up, which is told."""
+    rows: dict[int, list[str]] = {}
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader, line = csv.reader(file, strict=True), 1
+        for row in reader:
+            rows[line], line = row, reader.line_num + 1
+    if not rows:
+        raise ValueError("an empty file")
+    header = rows.pop(1)
+    _check_lengths(rows, len(header), path)
+    cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
+    return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
 
 
-def _problem(path: str, error: Exception) -> str:
-    """What is wrong with a table that pandas could not read, and how to repair it."""
+def _check_lengths(rows: Mapping[int, list[str]], width: int, path: str) -> None:
+    """Raises ValueError for a row with too many cells; tells how many end early: programs leave out empty cells at the end."""
+    for line, row in rows.items():
+        if len(row) > width == 1:  # the header has no comma at all
+            raise ValueError(
+                f"a header without commas and {len(row)} cells in line {line}; separate the columns by commas, and write decimal points, as in 0.5"
+            )
+        if len(row) > width:
+            raise ValueError(
+                f"{len(row)} cells in line {line} and {width} in the header; remove the commas too many, or put a name that holds one in quotes"
+            )
+    short = [line for line, row in rows.items() if row and len(row) < width]
+    if short:
+        logging.warning(
+            "%d of %d lines of %s end early, the first is line %d with %d of %d cells: the cells at their end are read as empty, so make sure "
+            "that none is missing before.", len(short), len(rows), path, short[0], len(rows[short[0]]), width,
+        )  # fmt: skip
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with a table that could not be read, and how to repair it."""
     reason = " ".join(str(error).split())
-    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason)
-    if not counts:
-        return f"{reason}; save it as UTF-8 CSV with one header line"
-    expected, row, found = counts.groups()
-    if expected == "1":  # the header has no comma at all
-        return f"a header without commas and {found} cells in line {row}; separate the columns by commas, and write decimal points, as in 0.5"
-    return f"{found} cells in line {row} and {expected} in those before it; remove the commas too many, or put a name that holds one in quotes"
+    return reason if ";" in reason else f"{reason}; save it as UTF-8 CSV with one header line"
 
 
 def _read_parquet(path: str) -> pd.DataFrame:
@@ -138,17 +155,19 @@ def _read_parquet(path: str) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _check_columns(columns: list[str], path: str, required: Sequence[str]) -> None:
-    for column in required:
-        if column not in columns:
-            hint = "; separate the columns by commas" if len(columns) == 1 and ";" in columns[0] else "; add it"
-            raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
+def _check_columns(columns: list[str], first: str, path: str, required: Sequence[str]) -> None:
+    """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the file."""
     for i, column in enumerate(columns):
+        meant = column.lower()
+        if meant != column and meant in _RESERVED and meant not in columns:
+            raise UserError(f"Expected the column {meant} in small letters in {path}. Received: {column}; rename it.")
         if not column or column in columns[:i]:
             what = f"{column} twice" if column else f"no name in column {i + 1}"
-            raise UserError(
-                f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one."
-            )
+            raise UserError(f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one.")
+    for column in required:
+        if column not in columns:
+            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else "; add it"
+            raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
 
 
 def _place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
@@ -191,22 +210,26 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     present = {normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
     pictures = table["image"].map(lambda name: present.get(normal_path(name)))
     absent = np.flatnonzero(pictures.isna())
+    listed = set(pictures.dropna())
+    beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
+    notes = [f"{beside} of the {len(present)} files in {within} are pictures without a row in {path} and are left out."] if beside else []
     if not len(absent):
-        return pictures, []
+        return pictures, notes
     missing = table["image"].iloc[absent].tolist()
+    first = normal_path(missing[0])
+    known = max((name for name in present if first.endswith("/" + name)), key=len, default="")
+    if known:
+        raise UserError(
+            f"Expected names within images/ in {_place(table, path, int(absent[0]))}, column image. Received: {missing[0]}; leave out the "
+            f"leading {first[: -len(known)]}."
+        )
     if len(absent) == len(table):
         raise UserError(
             f"Expected the images of {path} in {within}, named by their paths below it. Received: none of {len(table)}, the first is "
             f"{missing[0]}{_nearest(missing[0], list(present))}; copy them there, or correct the names."
         )
-    prefixed = normal_path(missing[0])
-    if prefixed.startswith("images/") and prefixed[len("images/") :] in present:
-        raise UserError(
-            f"Expected names within images/ in {_place(table, path, int(absent[0]))}, column image. Received: {missing[0]}; leave out the "
-            "leading images/."
-        )
     where = f"{path} ({line(table, path, int(absent[0]))})"
-    return pictures, [files.missing_images(missing, len(table), where, within, config.on_bad_image)]
+    return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image)]
 
 
 def _nearest(name: str, present: list[str]) -> str:
@@ -227,7 +250,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
     """Names of the attributes, which are the columns of no other meaning, and the shares that said yes, float32 [n, A]."""
-    attributes = [c for c in table.columns if c not in ("image", "class", "split", *_BOX)]
+    attributes = [c for c in table.columns if c not in _RESERVED]
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
     return attributes, np.stack([_labels(table[c], path) for c in attributes], axis=1)
@@ -237,6 +260,16 @@ def _graded_note(attributes: Sequence[str], path: str) -> list[str]:
     if not attributes:
         return []
     return [f"{len(attributes)} attributes of {path} have shares between 0 and 1, the first is {attributes[0]}: from one half on they count as yes."]
+
+
+def _alike(names: Sequence[str], path: str) -> list[str]:
+    """A note where names differ in case alone."""
+    spelt: dict[str, str] = {}
+    for name in map(str, names):
+        other = spelt.setdefault(name.casefold(), name)
+        if other != name:
+            return [f"{path} tells {other} and {name} apart, whose names differ in case alone: write them alike if they are one."]
+    return []
 
 
 def labels_from_shares(shares: np.ndarray) -> np.ndarray:

@@ -120,11 +120,17 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
             )
 
 
+def _relative(path: str) -> str:
+    """Where a path was looked for that the run took from the folder in which it was called; "" for an absolute one."""
+    return "" if os.path.isabs(os.path.expanduser(path)) else f", or not in {os.getcwd()}: make the report where the run was made"
+
+
 def load_data(run: FinishedRun) -> RunData:
     """Loads the data of a run, whose folder holds the split; raises Unavailable when they are not here or have changed."""
     absent = [d for d in run.config.data_dir if not os.path.isdir(os.path.expanduser(d))]
     if absent:
-        raise Unavailable(f"Pictures and ridge regression are left out: the data folder {absent[0]} is not on this machine.")
+        raise Unavailable(f"Pictures and ridge regression are left out: the data folder {absent[0]} is not "
+            f"on this machine{_relative(absent[0])}.")
     try:
         with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
             split = Split.from_json(json.load(file))

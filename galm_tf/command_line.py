@@ -19,7 +19,9 @@ from absl import logging as absl_logging
 
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
+from galm_tf.quiet_start import import_tensorflow
 
+_LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # by absl's names
 
@@ -190,14 +192,17 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Any) ->
     raise SystemExit(INTERRUPTED)  # the interpreter ends with it
 
 
-def _is_command() -> bool:
-    """Whether the process is one of the package's commands, which may set what belongs to the process."""
+def _command() -> str:
+    """Which of the package's commands the process is, e.g. `main`; they may set what belongs to the process. "" for none."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec is not None and spec.name.split(".")[0] == "galm_tf"
+    package, _, name = spec.name.partition(".") if spec else ("", "", "")
+    return name.removesuffix(".__main__") if package == "galm_tf" else ""
 
 
-if _is_command():
+if _command():
     sys.excepthook = _end_quietly
     _handler = logging.StreamHandler()
     _handler.setFormatter(_Lines())
     logging.basicConfig(handlers=[_handler])  # before TensorFlow, which else has a form of its own
+    if _command() not in _LATE:
+        import_tensorflow()

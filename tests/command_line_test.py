@@ -251,6 +251,15 @@ def test_a_reader_that_stops_early_is_no_error():
     assert done.stdout.strip() == "0" and not done.stderr
 
 
+def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
+    lines = "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\nI0000 00:00:17.1 7 port.cc:153] on\nE0000 00:00 trouble\n"
+    code = f"import os\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    os.write(2, {lines.encode()!r})\nos.write(2, b'after')"
+    assert _python(code).stderr == "E0000 00:00 trouble\nafter"
+    failing = code.replace("os.write(2, b'after')", "    1 / 0")
+    assert _python(failing).stderr.startswith("E0000 00:00 trouble\nTraceback")
+    assert _python("import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')").stdout == "closed\n"
+
+
 def test_help_lists_every_setting():
     code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
     told = _python(code, "--help")

@@ -42,7 +42,7 @@ def _bright_or_dark(n=96, unknown=8):
     images = rng.integers(0, 120, (n, 32, 32, 3)) + (100 * labels).astype(int)[:, None, None, None]
     index = np.arange(n)
     labels[:unknown] = np.nan
-    return AttributeData("sun/bright", images.astype(np.uint8), labels, labels, index[unknown:64], index[64:80], index[80:])
+    return AttributeData("sun/bright", images.astype(np.uint8), labels, labels, index[unknown:64], index[64:80], index[unknown:80], index[80:])
 
 
 def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):

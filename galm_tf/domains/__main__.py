@@ -23,6 +23,7 @@ from galm_tf.domains import load_domains
 from galm_tf.domains.describe import Description, describe, to_json, to_text
 from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
+from galm_tf.quiet_start import import_tensorflow
 from galm_tf.whole_file import whole_file
 
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"Expected flags only. Received: {arguments[1]}; name a folder by --data_dir={arguments[1]}.")
     config = _settings(values)
     domain = load_domains(config)
-    # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
+    import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.domains.contact_sheet import contact_sheet
     from galm_tf.image_cache import load_images
 

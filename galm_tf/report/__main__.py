@@ -20,6 +20,7 @@ from typing import Sequence
 from absl import flags
 
 from galm_tf.errors import UserError
+from galm_tf.quiet_start import import_tensorflow
 from galm_tf.report.run_reading import read_run
 
 FILE, TABLES = "report.html", "analysis"
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     folders, named = arguments[1:], flags.FLAGS.comparators
     _expect_fitting(folders)
     runs = [read_run(folder) for folder in folders]
-    # TensorFlow takes seconds to start: only now, since a wrong folder should be told at once.
+    import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
     from galm_tf.report.page import write_page

@@ -1,0 +1,38 @@
+"""TensorFlow's import without the notices that its newer versions print before they can be told not to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from typing import Iterator
+
+_NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:")
+
+
+def import_tensorflow() -> None:
+    """Imports it, unless it has been; what is written to standard error meanwhile and is no notice follows."""
+    if "tensorflow" not in sys.modules:
+        with _without_notices():
+            import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """They come from below Python, so the descriptor itself is turned away."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if not _NOTICE.match(line)))

@@ -14,7 +14,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluate, pipeline
+from galm_tf import evaluate, pipeline, source_runs
 from galm_tf.baselines import afs, ale, convnet, dap, ft, hap, iap, learner, linear_pixels, mdg, network_features, sources, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
@@ -605,7 +605,8 @@ def finished(tmp_path_factory, cache):
 def _write_run(path, config, prepared, seen=()):
     folder = RunFolder.create(path, config)
     supernet = build_supernet(2, 32, 0.0, 7)
-    folder.write_json("result.json", {"classes_seen": list(seen)})
+    folder.write_json("result.json", {"classes_seen": [*prepared.domain.class_names(prepared.split.trained), *seen]})
+    source_runs.write_seen(folder, prepared.domain, prepared.split, [])
     folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
     folder.write_json("split.json", prepared.split.to_json())
     folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})
@@ -623,15 +624,15 @@ def test_trunk_features_are_conv_3_with_the_statistics_of_training_images(finish
     np.testing.assert_allclose(got, supernet.trunk(scaled)[2].numpy().reshape(len(got), -1), atol=1e-4)
 
 
-def test_a_trunk_that_has_seen_test_images_or_other_data_is_refused(finished):
+def test_a_trunk_that_has_seen_test_classes_or_images_is_refused(finished):
     config, prepared, _, path = finished
     settings = learner_data.FeatureSettings("trunk", features_run=path)
     other = dataclasses.replace(config, split_seed=3)
-    with pytest.raises(UserError, match="of the 60 test images among its training images; name a run with the same"):
+    with pytest.raises(UserError, match="Received: --features_run=.*run, which has seen sun/.*; give both runs the same split: --split_seed=-1"):
         learner_data.make_features(settings, other, pipeline.prepare(other))
-    both = dataclasses.replace(config, domain=("sun", "awa"))
-    with pytest.raises(UserError, match="run with other data; name"):
-        learner_data.make_features(settings, both, prepared)
+    mixed = dataclasses.replace(prepared.split, test=np.sort([*prepared.split.test, prepared.split.train[0]]))
+    with pytest.raises(UserError, match="Received: --features_run=.*run, which was trained on 1 of 61, the first is generated://"):
+        learner_data.make_features(settings, config, dataclasses.replace(prepared, split=mixed))
 
 
 def test_a_trunk_whose_own_source_has_seen_a_test_class_is_refused(finished, tmp_path):

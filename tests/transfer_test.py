@@ -328,6 +328,11 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
     assert set(result["classes_seen"]) > given.classes  # so that a run started from this one knows them too
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
+    prepared = pipeline.prepare(config)
+    own = source_runs.image_digests(prepared.domain, prepared.split.trained)
+    seen = source_runs.read_source(folder, config).seen
+    np.testing.assert_array_equal(seen, np.union1d(given.seen, own))
+    assert len(seen) == len(given.seen) + len(own)
     chained = dataclasses.replace(config, domain=("awa",), split_seed=3, source_run=(folder,))
     prepared = pipeline.prepare(chained)
     search = Search(chained, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
@@ -448,18 +453,6 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
     (tmp_path / "A" / "seen.npz").unlink()
     with pytest.raises(UserError, match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew"):
         start(first)
-
-
-def test_a_run_has_seen_what_its_sources_have(source, tmp_path):
-    config, path = source
-    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random")
-    folder = RunFolder.create(str(tmp_path / "run"), config)
-    pipeline.run(config, folder)
-    theirs, ours = (source_runs.read_source(p, config).seen for p in (path, folder.path))
-    prepared = pipeline.prepare(config)
-    own = source_runs.image_digests(prepared.domain, prepared.split.trained)
-    np.testing.assert_array_equal(ours, np.union1d(theirs, own))
-    assert len(ours) == len(theirs) + len(own)
 
 
 def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, tmp_path, monkeypatch):

@@ -97,11 +97,13 @@ def test_a_trial_without_a_skill(config, tmp_path, monkeypatch, crossfitted):
         return found
 
     monkeypatch.setattr(tune.pipeline, "search", without_skill)
+    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
+    arguments = config, {}, str(tmp_path), "0", tune.pipeline.prepare(config)
     if crossfitted:
-        assert tune.tune(config, "random", SETTINGS[:1], 1, str(tmp_path))["skill"].tolist() == [0.0, 0.0]
+        assert tune.trial(*arguments)["skill"] == 0.0
         return
     with pytest.raises(UserError, match="Expected attributes that both halves of validation can judge in sun. Received: none"):
-        tune.tune(config, "random", SETTINGS[:1], 1, str(tmp_path))
+        tune.trial(*arguments)
 
 
 def test_a_mistake_in_a_trial_is_told_in_its_own_sentence(config, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ class Config:
     sun_positive: float = _setting(0.5, "With --sun_votes=majority: share of votes from which an attribute is present.", low=0.0, high=1.0)
     sun_unanimous: float = _setting(2 / 3, "With --sun_votes=unanimous: share of votes from which an attribute is present; below it and above 0 it is unknown.", low=0.0, high=1.0)
     splits_file: str = _setting("", "An xlsa17 att_splits.mat whose class or image lists replace the official split.")
-    split_seed: int = _setting(-1, "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split.", low=-1, high=2**63 - 1)
+    split_seed: int = _setting(-1, "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split, or the one that is drawn where the data bring none. Which positives --train_positives keeps goes by it, too.", low=-1, high=2**63 - 1)
     test_split: str = _setting("official", "Which images are tested: official (unseen classes), or apascal (aPascal's official test half, whose classes occur in training).", ("official", "apascal"))
     validation_split: str = _setting("classes", "What validation holds out: classes (whole training classes, and a tenth of the images of the others), or images.", ("classes", "images"))
     validation_fraction: float = _setting(0.1, "Share of the images of every remaining training class that validation holds out.", low=0.01, high=0.5)
@@ -74,7 +74,7 @@ class Config:
     # The run.
     run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
-    seed: int = _setting(0, "Seed of every random draw of the run.", low=0, high=2**63 - 1)
+    seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**63 - 1)
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")

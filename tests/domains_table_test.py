@@ -216,7 +216,9 @@ MISTAKES = {
     "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
     "other names": ("image,red\na b.jpeg,1\nx-y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
-    "empty file": ("", r"Expected a table in .*attributes\.csv"),
+    "empty file": ("", r"Expected a table in .*attributes\.csv.*nothing in the first line; save it as"),
+    "empty line alone": ("\n", r"Expected a table in .*attributes\.csv.*nothing in the first line"),
+    "empty line first": ("\n" + TABLE, r"Expected a table in .*attributes\.csv.*nothing in the first line"),
     "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
 }
 
@@ -230,6 +232,10 @@ def test_lines_that_end_early_are_told(folder, caplog):
         f"2 of 4 lines of {folder / 'attributes.csv'} end early, the first is line 2 with 4 of 5 cells: the cells at their end are read as empty, so "
         "make sure that none is missing before."
     )
+
+
+def test_an_attribute_may_be_called_like_the_side_of_a_box(folder):
+    assert load(folder_of(folder, TABLE.replace("has wheels", "Top"))).attributes == ("mine/striped", "mine/Top")
 
 
 def test_an_empty_split_column_is_none(folder):

@@ -28,7 +28,8 @@ from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
-_RESERVED = ("image", "class", "split", *_BOX)
+_NAMED = ("image", "class", "split")
+_RESERVED = (*_NAMED, *_BOX)
 _TEST_FRACTION = 0.2
 _NO_CLASS = "image"  # of every image where the table names none
 _WORDS = {"true": "1", "false": "0", "nan": ""}
@@ -94,7 +95,7 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
         ) from error
     except Exception as error:  # pandas raises many kinds for a damaged table
         raise UserError(f"Expected a table in {path}. Received: {_problem(error)}.") from error
-    first = str(table.columns[0])
+    first = str(table.columns[0]) if len(table.columns) else ""
     table.columns = [" ".join(str(c).split()) for c in table.columns]
     named = [bool(name) or not _blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
@@ -115,9 +116,9 @@ def _read_csv(path: str) -> pd.DataFrame:
         reader, line = csv.reader(file, strict=True), 1
         for row in reader:
             rows[line], line = row, reader.line_num + 1
-    if not rows:
-        raise ValueError("an empty file")
-    header = rows.pop(1)
+    header = rows.pop(1, None)
+    if not header:
+        raise ValueError("nothing in the first line")
     _check_lengths(rows, len(header), path)
     cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
     return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
@@ -159,7 +160,7 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
     """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the file."""
     for i, column in enumerate(columns):
         meant = column.lower()
-        if meant != column and meant in _RESERVED and meant not in columns:
+        if meant != column and meant in _NAMED and meant not in columns:
             raise UserError(f"Expected the column {meant} in small letters in {path}. Received: {column}; rename it.")
         if not column or column in columns[:i]:
             what = f"{column} twice" if column else f"no name in column {i + 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -17,6 +18,15 @@ def import_tensorflow() -> None:
     if "tensorflow" not in sys.modules:
         with _without_notices():
             import tensorflow  # noqa: F401
+
+
+@functools.cache
+def start_xla() -> None:
+    """Compiles a first function, of which XLA gives notice once in a process."""
+    import tensorflow as tf
+
+    with _without_notices():
+        tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0))
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ import tensorflow as tf
 from galm_tf import layers, search_space
 from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import reward_columns
+from galm_tf.quiet_start import start_xla
 from galm_tf.supernet import Supernet, margins
 
 NUM_CONV4, NUM_CONV5, NUM_HEADS = 8, 16, 12  # variants of each stage; 8 * 16 * 12 = 1536
@@ -110,6 +111,8 @@ class RewardEngine:
         memory_mib: int,
         offsets: Optional[np.ndarray] = None,
     ) -> None:
+        if _XLA:
+            start_xla()
         self._supernet, self._images, self._reward = supernet, images, reward
         self._offsets = np.zeros(supernet.num_attributes) if offsets is None else offsets
         part = {layer.name: layer for layer in supernet.towers.layers}

@@ -260,6 +260,12 @@ def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
     assert _python("import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')").stdout == "closed\n"
 
 
+def test_tensorflow_and_xla_start_without_a_word():
+    code = "from galm_tf import command_line, quiet_start\nquiet_start.import_tensorflow()\nquiet_start.start_xla()\nquiet_start.start_xla()"
+    told = _python(code)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
 def test_help_lists_every_setting():
     code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
     told = _python(code, "--help")

@@ -31,6 +31,7 @@ from galm_tf.domains.splits import Split, make_split, unlearnable_attributes, wi
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.network_size import Size, network_size, tower_size
+from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.search import Search, archive
@@ -171,7 +172,7 @@ def data_digests(domain: Domain) -> dict[str, Any]:
         "names of images": _digest([os.path.basename(path) for path in domain.paths]),
         "classes": _digest([domain.classes[c] for c in domain.class_ids]),
         "boxes": hashlib.sha256(domain.boxes.tobytes()).hexdigest(),
-        "sizes of image files": _digest([os.path.getsize(path) if os.path.exists(path) else -1 for path in domain.paths]),
+        "sizes of image files": _digest([file_size(path) for path in domain.paths]),
     }
 
 

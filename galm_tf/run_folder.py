@@ -335,11 +335,14 @@ def _clear_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise UserError(
-            f"Expected to be able to write {path}. Received: {error.strerror or error}; {'free some space or ' * full}name "
-            "another folder by --run_dir."
-        ) from error
+        raise unwritable(path, str(error.strerror or error), error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)) from error
+
+
+def unwritable(path: str, reason: str, full: bool) -> UserError:
+    """The sentence about a place in a run folder that cannot be written; full: whether space would help."""
+    return UserError(
+        f"Expected to be able to write {path}. Received: {reason}; {'free some space or ' * full}name another folder by --run_dir."
+    )
 
 
 def _escape(name: str) -> str:

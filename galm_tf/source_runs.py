@@ -16,7 +16,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.paths import from_home
+from galm_tf.paths import file_size, from_home
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
@@ -109,9 +109,8 @@ def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
     in different folders that are as large.
     """
     def digest(i: int) -> int:
-        path = domain.paths[i]
-        size = os.path.getsize(path) if os.path.exists(path) else -1
-        told = "\0".join(map(str, (without_domain(domain.classes[domain.class_ids[i]]), os.path.basename(path), size, *domain.boxes[i])))
+        path, class_name = domain.paths[i], without_domain(domain.classes[domain.class_ids[i]])
+        told = "\0".join(map(str, (class_name, os.path.basename(path), file_size(path), *domain.boxes[i])))
         return int.from_bytes(hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
     return np.array([digest(int(i)) for i in index], np.uint64)

@@ -26,9 +26,8 @@ from tensorboard.plugins.hparams import api as hparams
 
 from galm_tf import search_space
 from galm_tf.config import Config
-from galm_tf.errors import UserError
 from galm_tf.plots import without_font_warnings
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, unwritable
 
 TAGS = {
     "supernet/loss": "mean masked cross-entropy of the sampled architectures over the last steps (nats)",
@@ -87,10 +86,7 @@ class Telemetry:
             self._scalars = tf.summary.create_file_writer(root)
             self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
         except tf.errors.OpError as error:
-            raise UserError(
-                f"Expected to be able to write {root}. Received: {str(error.message).split(' [Op:')[0]}; free some space or name another "
-                "folder by --run_dir."
-            ) from error
+            raise unwritable(root, str(error.message).split(" [Op:")[0], full=True) from error
         kept = folder.keep_lines(_METRICS, first_record)
         self.num_records = len(kept)
         for line in kept:

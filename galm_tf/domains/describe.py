@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from galm_tf.attribute_names import without_domain
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, unlearnable_attributes
 
@@ -70,7 +71,7 @@ def _problem(name: str, unlearnable: dict[str, str], reasons: dict[str, str]) ->
 
 def shown_name(domain: Domain, name: str) -> str:
     """A class or attribute for a person: without the domain's name where there is only one."""
-    return name if len(domain.domain_names) > 1 else name.split("/", 1)[1]
+    return name if len(domain.domain_names) > 1 else without_domain(name)
 
 
 def part_records(domain: Domain, split: Split) -> dict[str, np.ndarray]:

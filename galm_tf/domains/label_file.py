@@ -60,37 +60,46 @@ def _records(
     unknown = [row for row, found in enumerate(named) if not found]
     if unknown and (on_bad_image == "fail" or len(unknown) == len(table)):
         _refuse_unknown(places, table, unknown, path)
-    rows, records = [], []
-    owner: dict[int, int] = {}
+    owner: dict[int, int] = {}  # record -> the row that labels it
     for row, paths in ((row, paths) for row, paths in enumerate(named) if paths):
         where = f"{path}, {own_table.line(table, path, row)}, column image"
         name = table["image"].iloc[row]
-        if len(paths) > 1:
-            raise UserError(
-                f"Expected the name of one image in {where}. Received: {name}, which {len(paths)} images have, e.g. "
-                f"{places.short(paths[0])} and {places.short(paths[1])}; name it by its folder too."
-            )
-        meant = places.records[paths[0]]
-        if not np.array_equal(boxes[row], WHOLE_IMAGE):
-            meant = [record for record in meant if np.array_equal(domain.boxes[record], boxes[row])]
-            if not meant:
-                raise UserError(
-                    f"Expected a box that the data have in {where}. Received: {boxes[row].tolist()} of {name}, whose "
-                    f"boxes are {[domain.boxes[r].tolist() for r in places.records[paths[0]][:4]]}; correct it, or "
-                    "leave its cells empty to label all parts of the image."
-                )
-        for record in meant:
+        for record in _labelled(domain, places, name, paths, boxes[row], where):
             if record in owner:
                 raise UserError(
                     f"Expected one row per image in {where}. Received: {name}, as in "
                     f"{own_table.line(table, path, owner[record])}; remove one."
                 )
             owner[record] = row
-        rows += [row] * len(meant)
-        records += meant
-    first = table["image"].iloc[unknown[0]] if unknown else ""
-    notes = [f"{len(unknown)} of {len(table)} rows of {path} name images that are not among the data's, the first is {first}."] if unknown else []
-    return np.array(rows), np.array(records), notes
+    return np.array([*owner.values()]), np.array([*owner]), _passed_over(table, unknown, path)
+
+
+def _labelled(domain: Domain, places: _Places, name: str, paths: list[str], box: np.ndarray, where: str) -> list[int]:
+    """The records that a row labels: all of its image, or that of its box; paths: the images that its name may mean."""
+    if len(paths) > 1:
+        raise UserError(
+            f"Expected the name of one image in {where}. Received: {name}, which {len(paths)} images have, e.g. "
+            f"{places.short(paths[0])} and {places.short(paths[1])}; name it by its folder too."
+        )
+    records = places.records[paths[0]]
+    if np.array_equal(box, WHOLE_IMAGE):
+        return records
+    found = [record for record in records if np.array_equal(domain.boxes[record], box)]
+    if not found:
+        raise UserError(
+            f"Expected a box that the data have in {where}. Received: {box.tolist()} of {name}, whose "
+            f"boxes are {[domain.boxes[r].tolist() for r in records[:4]]}; correct it, or "
+            "leave its cells empty to label all parts of the image."
+        )
+    return found
+
+
+def _passed_over(table: pd.DataFrame, unknown: list[int], path: str) -> list[str]:
+    """A note about rows of images that the domain does not have; none without any."""
+    if not unknown:
+        return []
+    first = table["image"].iloc[unknown[0]]
+    return [f"{len(unknown)} of {len(table)} rows of {path} name images that are not among the data's, the first is {first}."]
 
 
 class _Places:

@@ -36,7 +36,7 @@ def relations_section(
         )
         return {"missing": missing}, {}
     first, matrix = related[0], related[0].matrix
-    names, of = list(shown.values()), run.attribute_domains
+    names = list(shown.values())
     grouped = analysis.clusters(matrix)
     order = clustered_order(matrix) if grouped is None else grouped.order
     drawn = {"correlation": figures.heat_map(matrix, names, order)}
@@ -53,17 +53,22 @@ def relations_section(
         "clusters": None,
     }
     if grouped is not None:
-        numbers = range(1, grouped.labels.max() + 1)
-        if len(set(of)) > 1:
-            colours, groups = of, analysis.domains_of(run)
-        else:
-            colours, groups = [f"cluster {label}" for label in grouped.labels], [f"cluster {c}" for c in numbers]
-        drawn["map"] = figures.attribute_map(grouped, names, colours, groups)
-        drawn["tree"] = figures.dendrogram(grouped, names, colours, groups)
-        members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in numbers]
-        found["clusters"] = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share,
-                             "cut": grouped.cut, "folded": len(names) > _OPEN_LEAVES}
+        found["clusters"], more = _clusters(run, grouped, names)
+        drawn.update(more)
     return found, drawn
+
+
+def _clusters(run: FinishedRun, grouped: analysis.Clusters, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Who is in which cluster, and the map and the tree; coloured by domain where there are several."""
+    numbers = range(1, grouped.labels.max() + 1)
+    if len(analysis.domains_of(run)) > 1:
+        colours, groups = run.attribute_domains, analysis.domains_of(run)
+    else:
+        colours, groups = [f"cluster {label}" for label in grouped.labels], [f"cluster {c}" for c in numbers]
+    drawn = {"map": figures.attribute_map(grouped, names, colours, groups), "tree": figures.dendrogram(grouped, names, colours, groups)}
+    members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in numbers]
+    found = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share, "cut": grouped.cut}
+    return {**found, "folded": len(names) > _OPEN_LEAVES}, drawn
 
 
 def _too_few(run: FinishedRun, without_scores: str) -> str:

@@ -147,7 +147,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "seconds": result["seconds_total"],
         "added_to": added and {"source": folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
         "image_size": run.config.image_size,
-        "held_out": [c.split("/", 1)[-1] if len(result["domains"]) == 1 else c for c in result.get("held_out_classes", [])],
+        "held_out": [without_domain(c) if len(result["domains"]) == 1 else c for c in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
         "commit": result.get("commit"),
     }

@@ -52,7 +52,7 @@ def partners() -> dict[str, set[str]]:
 def main(arguments: list[str]) -> None:
     """Prints a summary of each part."""
     command_line.expect_no_arguments(arguments)
-    base = config_lib.from_flags(FLAGS)
+    base = dataclasses.replace(config_lib.from_flags(FLAGS), size_penalty=0.0)  # rewards that are compared are AUCs
     pairs = list(itertools.permutations(GENERATED_NAMES, 2))
     tasks = [(dataclasses.replace(base, seed=seed), *pair) for seed in range(FLAGS.seeds) for pair in pairs]
     cells = Cells(FLAGS.out, base.to_json())

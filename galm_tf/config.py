@@ -108,7 +108,7 @@ class Config:
     baseline_decay: float = _setting(0.95, "Decay of the exponential moving average of past rewards.", low=0.0, high=0.9999)
     normalize_advantage: bool = _setting(True, "Divide advantages by the peak of their running standard deviation (per attribute, or global as the baseline).")
     reward: str = _setting("auc", "Reward of an architecture: auc, accuracy or balanced_accuracy on validation images.", ("auc", "accuracy", "balanced_accuracy"))
-    size_penalty: float = _setting(0.0, "Reward that every doubling of a network's multiply-adds costs; 0 lets its size not count. 0.1 took 45 % fewer multiply-adds on real data at no loss on unseen classes (BUILD.md).", low=0.0)
+    size_penalty: float = _setting(0.02, "Reward that every doubling of a network's multiply-adds costs, so that of networks that validation hardly tells apart the smaller is taken; 0 lets its size not count (paper).", low=0.0, before=0.0)
     reward_data: str = _setting("full", "Images of one reward: full (the whole validation set, all architectures at once), or batch (the current validation mini-batch, one architecture at a time, as in the paper).", ("full", "batch"))
     reward_images: int = _setting(0, "Validation images of each domain that the rewards of all architectures are computed from, drawn so that rare labels stay; 0 takes all. The chosen architectures are judged on all.", low=0)
     reward_bn: str = _setting("recalibrated", "Batch-norm statistics of a reward: recalibrated (per variant, on training images), or batch (of the scored images).", ("recalibrated", "batch"))
@@ -177,15 +177,15 @@ class Config:
                 f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "
                 "reads the rewards of all architectures; leave --reward_data out."
             )
-        if self.reward_data == "batch" and self.size_penalty:
-            raise UserError(
-                "Expected --reward_data=full beside --size_penalty, which weighs the rewards of all architectures. Received: "
-                f"reward_data={self.reward_data} and size_penalty={self.size_penalty}; leave one out."
-            )
         if self.reward_data == "batch" and self.reward_bn == "recalibrated":
             raise UserError(
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
+            )
+        if self.reward_data == "batch" and self.size_penalty:
+            raise UserError(
+                "Expected --size_penalty=0 with --reward_data=batch, since a penalty weighs the rewards of all architectures. "
+                f"Received: reward_data={self.reward_data} and size_penalty={self.size_penalty}."
             )
 
     @property

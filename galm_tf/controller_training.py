@@ -20,7 +20,7 @@ from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import traced, untraced
 
 _POLICY_RECORD_STEPS = 500  # the whole policy is written out this often; it costs as much as training it for 100 steps
-_BLOCK = 16  # attributes whose policy is written out at once; a single block is so quick that tracing it would not pay
+_BLOCK = 16  # attributes whose policy is written out at once; of a single block that, and sampling, are so quick that tracing would not pay
 
 
 class ControllerTraining(PolicyStrategy):
@@ -54,7 +54,8 @@ class ControllerTraining(PolicyStrategy):
 
     def sample_for(self, attribute_ids: np.ndarray, seed: np.ndarray) -> np.ndarray:
         """One architecture for each of int32 [M] attributes, by the policy: int32 [M, 10]."""
-        return self._sample(tf.constant(attribute_ids), tf.constant(seed))[0].numpy()
+        with untraced(len(attribute_ids) <= _BLOCK):
+            return self._sample(tf.constant(attribute_ids), tf.constant(seed))[0].numpy()
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """REINFORCE steps on exact rewards; nothing to do where no attribute has one."""

@@ -1,10 +1,12 @@
 """Suite `choosing` on planted rewards: what is looked up, and that better choices show."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from galm_tf import pipeline, search_space
-from galm_tf.benchmark import choosing, given, methods, one_supernet
+from galm_tf.benchmark import auc_rewards, choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -83,9 +85,9 @@ def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, mon
     assert summary.loc["galm, size penalty 10", "million_multiply_adds"] == pytest.approx(much["multiply_adds"] / 1e6)
 
 
-def test_a_size_penalty_of_the_run_itself_is_refused():
-    with pytest.raises(UserError, match="Expected no --size_penalty in suite choosing.*size_penalty=0.1"):
-        choosing.run_choosing(Config(size_penalty=0.1), [0], "nowhere")
+def test_networks_are_chosen_by_their_auc_alone_whatever_the_penalty():
+    config = Config(size_penalty=0.1)
+    assert auc_rewards.by_auc(config, "choosing") == dataclasses.replace(config, size_penalty=0.0)
 
 
 @pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["inf"], ["0.1", "0.10"]])

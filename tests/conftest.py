@@ -6,7 +6,9 @@ from importlib import metadata
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before any test imports TensorFlow
+# Before any test imports TensorFlow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # several add up in an order that changes; workers fill the cores
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -233,7 +233,7 @@ def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
     "changes",
     [
         dict(method="random"),
-        dict(reward_data="batch", reward_bn="batch", reward="accuracy", controller_optimizer="sgd", baseline="global",
+        dict(reward_data="batch", reward_bn="batch", reward="accuracy", size_penalty=0.0, controller_optimizer="sgd", baseline="global",
              samples_per_step=1, conditioning="concat", derive_top=1, normalize_advantage=False),
         dict(method="exhaustive", reward="balanced_accuracy", imbalance="positive_weight", validation_split="images", adapt_steps=0, finetune_steps=0),
         dict(method="evolution", domain=("awa", "apay"), leave_out=(), imbalance="balanced", warmup_steps=0, attributes_per_step=0, measure_skill=False),

@@ -322,7 +322,7 @@ def test_data_that_cannot_be_read_leave_nothing_that_would_refuse_the_repaired_c
 
 
 @pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch"}])
+@pytest.mark.parametrize("other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch", "size_penalty": 0.0}])
 def test_rewards_of_another_kind_are_refused_before_anything_is_made(suite, other, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "prepare", None)
     config = Config(**{**TINY, **other})

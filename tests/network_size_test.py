@@ -78,5 +78,5 @@ def test_a_gain_above_the_penalty_is_kept():
 
 
 def test_a_penalty_needs_the_whole_table():
-    with pytest.raises(UserError, match="Expected --reward_data=full beside --size_penalty.*size_penalty=0.01"):
+    with pytest.raises(UserError, match="Expected --size_penalty=0 with --reward_data=batch.*size_penalty=0.01"):
         Config(reward_data="batch", reward_bn="batch", size_penalty=0.01)

@@ -278,14 +278,14 @@ def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_
     for name in ("readout_share", "size_penalty"):
         del stored[name]
     folder.write_json("config.json", stored)
-    assert run_folder.read_config(path) == dataclasses.replace(CONFIG, readout_share=0.0)
+    assert run_folder.read_config(path) == dataclasses.replace(CONFIG, readout_share=0.0, size_penalty=0.0)
     ours = CONFIG.to_json()
     assert run_folder.other_settings({**ours, "vary": "seed"}, stored, "table") == (
-        "readout_share=0.3 now, 0.0 in the table; vary=seed now, None in the table"
+        "size_penalty=0.02 now, 0.0 in the table; readout_share=0.3 now, 0.0 in the table; vary=seed now, None in the table"
     )
     begun.Begun(str(tmp_path / "a" / "settings.json"), stored).keep()
-    begun.Begun(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "format": stored["format"]}).keep()
-    with pytest.raises(UserError, match="Received: readout_share=0.3 now, 0.0 in the tuning; give the same"):
+    begun.Begun(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "size_penalty": 0.0, "format": stored["format"]}).keep()
+    with pytest.raises(UserError, match="Received: size_penalty=0.02 now, 0.0 in the tuning; readout_share=0.3 now, 0.0 in the tuning; give the same"):
         begun.Begun(str(tmp_path / "a" / "settings.json"), ours, "tuning")
 
 

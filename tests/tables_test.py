@@ -491,6 +491,7 @@ def benchmark(defined, tmp_path, monkeypatch):
     [
         ("--table=3 --splits=0,1,00", "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0."),
         ("--suite=methods --splits=--3", "whole numbers from -1. Received: splits=--3; separate them by commas."),
+        ("--suite=derived --size_penalty=0.1", "Expected no --size_penalty in suite derived.*Received: size_penalty=0.1; leave it out"),
         ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2;"),
         ("--table=3 --methods=galm", "Received: --methods, which it does not read; leave it out: the method is that of --method."),
         ("--suite=few_labels --quick", "Received: --quick, which it does not read; leave it out: give --budget=quick."),

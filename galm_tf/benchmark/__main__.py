@@ -56,6 +56,7 @@ _SPEED = {
 _REPEATS, _QUICK_REPEATS = 7, 3
 _QUICK_FLAGS = os.path.join("flags", "table_quick.flags")
 _FEW = ("few_labels", "few_steps")
+_BY_AUC = ("choosing", "derived", "policy", "ranking", "peers", "nas")  # whatever the size of networks
 _NOT_QUICK = ("methods", "learners", "choosing", "derived", "policy", "ranking")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -103,6 +104,11 @@ def main(arguments: list[str]) -> None:
             f"{FLAGS.suite}, which does not read it; leave it out: give --flagfile=flags/smoke.flags and --repeats=1 for a first look."
         )
     config = config_lib.from_flags(FLAGS, _base())
+    if FLAGS.suite in _BY_AUC and config.size_penalty not in (0, Config().size_penalty):
+        raise UserError(
+            f"Expected no --size_penalty in suite {FLAGS.suite}, where networks are chosen by their AUC alone. Received: "
+            f"size_penalty={config.size_penalty}; leave it out, or compare some by --size_penalties in suites choosing and derived."
+        )
     expect_writable(FLAGS.out)
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)

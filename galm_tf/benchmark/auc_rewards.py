@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 
@@ -15,15 +17,11 @@ def expect_from_nothing(config: Config, suite: str) -> None:
         )
 
 
-def expect_auc(config: Config, suite: str) -> None:
-    """Raises UserError for rewards of another kind."""
+def by_auc(config: Config, suite: str) -> Config:
+    """The settings with networks chosen by their AUC alone; raises UserError for rewards of another kind."""
     if config.reward != "auc" or config.reward_data != "full":
         raise UserError(
             f"Expected --reward=auc and --reward_data=full in suite {suite}, where networks are judged by their AUC on the "
             f"whole validation set. Received: reward={config.reward} and reward_data={config.reward_data}; leave both out."
         )
-    if config.size_penalty:
-        raise UserError(
-            f"Expected no --size_penalty in suite {suite}, where networks are judged by their AUC alone. Received: "
-            f"size_penalty={config.size_penalty}; leave it out, or compare some by --size_penalties in suites choosing and derived."
-        )
+    return dataclasses.replace(config, size_penalty=0.0)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from galm_tf import pipeline, selection
 from galm_tf.benchmark import one_supernet
-from galm_tf.benchmark.auc_rewards import expect_auc
+from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
 from galm_tf.network_size import network_size
@@ -40,7 +40,7 @@ def run_choosing(
     Rules on the rewards and GALM's are always there, of --method those named, and GALM with each of these size penalties.
     `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one image, in all networks together.
     """
-    _check(config, methods, "choosing")
+    config = _checked(config, methods, "choosing")
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
@@ -65,7 +65,7 @@ def run_derived(
     All start from the supernet of `run_choosing`; a finished (split, method) is
     not run again. `random` is one uniform architecture per attribute.
     """
-    _check(config, methods, "derived")
+    config = _checked(config, methods, "derived")
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
@@ -83,10 +83,10 @@ def run_derived(
     return pd.DataFrame(rows)
 
 
-def _check(config: Config, methods: Sequence[str], suite: str) -> None:
-    expect_auc(config, suite)
+def _checked(config: Config, methods: Sequence[str], suite: str) -> Config:
     if methods:
         expect_names("methods", methods, METHODS)
+    return by_auc(config, suite)
 
 
 def _file_name(method: str) -> str:

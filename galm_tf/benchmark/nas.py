@@ -29,7 +29,7 @@ import pandas as pd
 from galm_tf import pipeline
 from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark import one_supernet, peers, peers_suite
-from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
+from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
@@ -112,7 +112,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       vary: `split_seed` or `seed`.
       out: folder of the cells, which a repeated command goes on with.
     """
-    expect_auc(config, "nas")
+    config = by_auc(config, "nas")
     expect_from_nothing(config, "nas")
     config = dataclasses.replace(config, reward_images=0)
     cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: pipeline.content_digest(load_domains(config))})

@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from galm_tf import pipeline, search_space
-from galm_tf.benchmark.auc_rewards import expect_auc, expect_from_nothing
+from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.methods import run_once
@@ -68,7 +68,7 @@ def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
 
 def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the suite's table with columns `COLUMNS`, the curves); what was done before is read."""
-    expect_auc(config, "peers")
+    config = by_auc(config, "peers")
     expect_from_nothing(config, "peers")
     config = dataclasses.replace(config, reward_images=0)  # children are judged on all images
     prepared = pipeline.prepare(config)

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from typing import Any, Sequence
 
 import numpy as np
@@ -27,6 +25,7 @@ from galm_tf.errors import UserError
 from galm_tf.graph_decoding import decode_bytes
 from galm_tf.preprocess import resize_images, scale_images
 from galm_tf.tracing import untouched
+from galm_tf.whole_file import whole_folder
 
 FORMAT = 1
 METADATA = os.path.join("assets.extra", "metadata.json")  # assets.extra: files that a SavedModel carries along
@@ -126,26 +125,19 @@ def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:
     if os.path.exists(path):
         raise UserError(f"Expected a new folder for the SavedModel. Received: {path}, which exists; move it away.")
     module = ServingModule(network, **settings)
-    parent = os.path.dirname(os.path.abspath(path))
+    signatures = {
+        "serving_default": module.serve_images,
+        "serving_jpeg": module.serve_bytes,
+        "metadata": module.serve_metadata,
+    }
+    path = os.path.abspath(path)
     try:
-        os.makedirs(parent, exist_ok=True)
-        partial = tempfile.mkdtemp(prefix=".saved_model-", dir=parent)
-    except OSError as error:
-        raise UserError(f"Expected to write {path}. Received: {error.strerror}; name another folder.") from error
-    try:
-        signatures = {
-            "serving_default": module.serve_images,
-            "serving_jpeg": module.serve_bytes,
-            "metadata": module.serve_metadata,
-        }
-        tf.saved_model.save(module, partial, signatures=signatures)
-        os.makedirs(os.path.join(partial, os.path.dirname(METADATA)), exist_ok=True)
-        with open(os.path.join(partial, METADATA), "w", encoding="utf-8") as file:
-            file.write(module.json + "\n")
-        os.chmod(partial, 0o755)
-        os.replace(partial, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with whole_folder(path) as partial:
+            tf.saved_model.save(module, partial, signatures=signatures)
+            os.makedirs(os.path.join(partial, os.path.dirname(METADATA)), exist_ok=True)
+            with open(os.path.join(partial, METADATA), "w", encoding="utf-8") as file:
+                file.write(module.json + "\n")
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).split(" [Op:")[0].rsplit("; ", 1)[-1]
         raise UserError(f"Expected to write {path}. Received: {reason}; free some space or name another folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -3,7 +3,7 @@
 TensorFlow's decoders ignore EXIF, so a phone's upright photograph would reach
 the network lying on its side. The bytes are parsed by tensor operations: the
 exported SavedModel needs nothing but TensorFlow. (CIPA DC-008, "Exif 2.32",
-§4.5 and §4.6.2; TIFF 6.0, §2; PNG 3rd edition, §11.3.3.7.) Damaged EXIF counts
+§4.5 and §4.6.2; TIFF 6.0, §2; PNG 3rd edition, §11.3.3.7; RFC 9649, §2.7.) Damaged EXIF counts
 as none. Orientations in XMP are not read.
 """
 
@@ -12,32 +12,50 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-_HEAD_BYTES = 65536  # EXIF lies in one of the first segments
-_PADDING = 16  # zeros behind the head, so that a short file needs no case of its own
+_BLOCK_BYTES = 65536  # at most, of EXIF
+_PADDING = 16  # zeros behind it, so that a short one needs no case of its own
 _TAG = 0x0112
 _ENTRY_BYTES = 12
 _SHORT, _LONG = 3, 4  # TIFF types; Exif asks for SHORT, some editors write LONG
-# What precedes the TIFF header; None is any byte. JPEG: marker APP1, length, identifier. PNG: chunk type.
-_JPEG_MARK = (0xFF, 0xE1, None, None, *b"Exif\0\0")
-_PNG_MARK = tuple(b"eXIf")
+_NAME = b"Exif\0\0"  # what precedes the TIFF header in a JPEG's APP1, and for some writers in WebP
+_APP1_BEFORE = b"\0" * 4  # so that there are bytes before the name
+_PNG_CHUNK, _WEBP_CHUNK, _LENGTH_BYTES = b"eXIf", b"EXIF", 4
 
 
 def orientation(image_bytes: tf.Tensor) -> tf.Tensor:
-    """EXIF orientation 1 to 8 of a JPEG or PNG, string [] -> int32 []; 1 where none is given."""
-    start = tf.strings.substr(image_bytes, 0, _HEAD_BYTES)
-    head = tf.concat([tf.cast(tf.io.decode_raw(start, tf.uint8), tf.int32), tf.zeros([_PADDING], tf.int32)], 0)
+    """EXIF orientation 1 to 8 of a JPEG, PNG or WebP, string [] -> int32 []; 1 where none is given."""
     is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 2), b"\xff\xd8")
     is_png = tf.equal(tf.strings.substr(image_bytes, 0, 4), b"\x89PNG")
-    other = lambda: tf.cond(is_png, lambda: _behind(head, _PNG_MARK), lambda: 1)  # noqa: E731
-    return tf.cond(is_jpeg, lambda: _behind(head, _JPEG_MARK), other)
+    is_webp = tf.equal(tf.strings.substr(image_bytes + b"\0" * 12, 8, 4), b"WEBP")
+    exif = tf.case(
+        [
+            (is_jpeg, lambda: _jpeg_exif(image_bytes)),
+            (is_png, lambda: _behind(image_bytes, _PNG_CHUNK)),
+            (is_webp, lambda: _webp_exif(image_bytes)),
+        ],
+        default=lambda: tf.constant(b""),
+    )
+    return _from_tiff(tf.cast(tf.io.decode_raw(tf.strings.substr(exif, 0, _BLOCK_BYTES), tf.uint8), tf.int32))
 
 
-def _behind(head: tf.Tensor, mark: tuple) -> tf.Tensor:
-    """Orientation from what follows the first occurrence of a mark."""
-    count = tf.size(head) - len(mark)
-    matches = [tf.equal(head[i : count + i], byte) for i, byte in enumerate(mark) if byte is not None]
-    places = tf.cast(tf.where(tf.reduce_all(tf.stack(matches), axis=0))[:, 0], tf.int32)
-    return tf.cond(tf.size(places) > 0, lambda: _from_tiff(head[places[0] + len(mark) :]), lambda: 1)
+def _behind(image_bytes: tf.Tensor, mark: bytes) -> tf.Tensor:
+    """What follows the first occurrence of a mark, string []; nothing where there is none."""
+    return tf.strings.reduce_join(tf.strings.split(image_bytes, mark, maxsplit=1)[1:])
+
+
+def _jpeg_exif(image_bytes: tf.Tensor) -> tf.Tensor:
+    """What stands in the first segment APP1 that is named Exif: behind its marker, two bytes of length and the name."""
+    parts = tf.strings.split(image_bytes, _NAME)
+    markers = tf.strings.substr(_APP1_BEFORE + parts[:-1], -4, 2)
+    return tf.strings.reduce_join(tf.boolean_mask(parts[1:], tf.equal(markers, b"\xff\xe1"))[:1])
+
+
+def _webp_exif(image_bytes: tf.Tensor) -> tf.Tensor:
+    """What stands in the chunk, which lies behind the pixels: so the last of that name, should pixels spell it."""
+    chunk = tf.strings.reduce_join(tf.strings.split(image_bytes, _WEBP_CHUNK)[1:][-1:])
+    content = tf.strings.substr(chunk + b"\0" * _LENGTH_BYTES, _LENGTH_BYTES, _BLOCK_BYTES)
+    named = tf.equal(tf.strings.substr(content, 0, len(_NAME)), _NAME)
+    return tf.cond(named, lambda: _behind(content, _NAME), lambda: content)
 
 
 def _from_tiff(data: tf.Tensor) -> tf.Tensor:

@@ -54,7 +54,7 @@ def _expect_read(given: flags.FlagValues, config: Config) -> None:
             "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
             "leave --freeze_trunk out."
         )
-    if given["size_penalty"].present and config.size_penalty and not METHODS[config.method].rewarded and not config.resume:
+    if config.size_penalty not in (0, Config().size_penalty) and not METHODS[config.method].rewarded and not config.resume:
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
             f"size_penalty={config.size_penalty}; leave --size_penalty out, or take another method."

@@ -20,6 +20,7 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -157,8 +158,9 @@ def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
 
 
 def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
-    table = search.trial_table(search.config.warmup_steps)
-    cosines = np.concatenate([source_cosines(source, table, search.config) for source in sources], axis=1)
+    config = search.config
+    table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, config.image_size)
+    cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
     return lambda every, columns: [
         Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, columns[cosines[:, columns].argmax(axis=1)])
     ]

@@ -165,7 +165,7 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
 def data_digests(domain: Domain) -> dict[str, Any]:
     """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of their files.
 
-    Not of folders and times: data may move.
+    Not of folders and times: data may lie elsewhere when something is added to a run.
     """
     return {
         "images": len(domain.paths),

@@ -28,7 +28,7 @@ from galm_tf.config import Config, as_flag, unstated
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
 from galm_tf.search_space import DECISIONS
-from galm_tf.whole_file import whole_file
+from galm_tf.whole_file import is_partial, whole_file
 
 try:
     import fcntl
@@ -72,13 +72,24 @@ class RunFolder:
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(as_flag(name, value) for name, value in changed_settings(ours, theirs).items())
             raise UserError(f"Expected the settings of the run in {path}. Received: {pairs}; give {same}.")
-        return cls(path)
+        folder = cls(path)
+        folder._remove_partial()
+        return folder
 
     @classmethod
     def begin_or_resume(cls, path: str, config: Config) -> tuple[Config, "RunFolder"]:
         """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
         return config, (cls.resume if config.resume else cls.create)(path, config)
+
+    def _remove_partial(self) -> None:
+        """Removes what a killed run was writing."""
+        for top, folders, files in os.walk(self.path):
+            for name in filter(is_partial, files):
+                os.remove(os.path.join(top, name))
+            for name in filter(is_partial, folders):
+                shutil.rmtree(os.path.join(top, name))
+            folders[:] = [name for name in folders if not is_partial(name)]
 
     def remove_if_unused(self) -> None:
         """Removes the folder when nothing but settings, data and split was ever written into it."""

@@ -127,9 +127,6 @@ class Search:
             self._count_seconds()
             self.state.phase, self.state.step = self.state.phase + 1, 0
             self.checkpoint()
-        if self.state.chosen is None:
-            self.derive()
-            self.checkpoint()
 
     def _count_seconds(self, kind: str = "") -> None:
         """Adds the time since the last count to that of a kind; of the present phase when left out."""
@@ -240,9 +237,9 @@ class Search:
     def _run_controller(self, phase: Phase) -> None:
         table = self._reward_table(phase.round) if self.config.reward_data == "full" else None
         batches = None if table is not None else self._batch_rewards()
-        if table is not None and self.state.step == 0:
-            self._record_table(table, phase.first_step)
         wanted = self._wanted(table)
+        if wanted is not None and self.state.step == 0:
+            self._record_table(wanted, phase.first_step)
         with Progress(phase.steps, _title(phase), initial=self.state.step) as progress:
             while self.state.step < phase.steps:
                 count = min(self.strategy.chunk_steps, phase.steps - self.state.step)
@@ -299,8 +296,9 @@ class Search:
     # ---- Derive, adapt, fine-tune ---------------------------------------------------------
 
     def derive(self) -> None:
-        """Fixes every attribute's architecture."""
-        table = self._wanted(self._last_table())
+        """Fixes every attribute's architecture; what that is worth is told by rewards as they are, whatever size costs."""
+        table = self._last_table()
+        wanted = self._wanted(table)
         if table is not None:
             gains = selection.specialisation(table)
             self.state.search.update(
@@ -308,8 +306,8 @@ class Search:
                 specialisation=float(gains.mean()) if len(gains) else None,
             )
             if self.config.measure_skill:
-                self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(table))
-        self.state.chosen = [int(n) for n in self.strategy.choose(table)]
+                self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(wanted))
+        self.state.chosen = [int(n) for n in self.strategy.choose(wanted)]
 
     def _last_table(self) -> Optional[RewardTable]:
         """The last round's rewards; None for a method that reads none, and for the paper's mini-batch rewards."""
@@ -317,7 +315,7 @@ class Search:
             return None
         table = self._reward_table(self.config.rounds)
         if not self.strategy.learns:
-            self._record_table(table, 0)
+            self._record_table(self._wanted(table), 0)
         return table
 
     def _run_adapt(self, phase: Phase) -> None:

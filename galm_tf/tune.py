@@ -73,11 +73,16 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, entropy, seconds.
 
     Raises:
-      UserError: another method, a folder with a tuning of other settings, or a data set without cross-fitted rewards.
+      UserError: another method, rewards of mini-batches, a folder with a tuning of other settings, or a data set without cross-fitted rewards.
     """
     if config.method != "galm":
         raise UserError(
             f"Expected --method=galm, whose settings are what is tuned. Received: method={config.method}; leave it out."
+        )
+    if config.reward_data != "full":
+        raise UserError(
+            "Expected --reward_data=full, whose table of all rewards tells the skill of a search. Received: "
+            f"reward_data={config.reward_data}; leave it out."
         )
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}

@@ -1,11 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+
+
+_PREFIX, _SUFFIX = ".", ".partial"
 
 
 @contextlib.contextmanager
@@ -14,7 +18,7 @@ def whole_file(path: str, replace: bool = True) -> Iterator[str]:
 
     replace: whether it takes the place of a file that is there by then; else that one stays.
     """
-    handle, partial = tempfile.mkstemp(prefix=".", suffix=".partial", dir=os.path.dirname(path))
+    handle, partial = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=os.path.dirname(path))
     os.close(handle)
     try:
         yield partial
@@ -26,6 +30,23 @@ def whole_file(path: str, replace: bool = True) -> Iterator[str]:
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str) -> Iterator[str]:
+    """A temporary folder beside `path`, which becomes `path` once the block ends without an error."""
+    partial = tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=os.path.dirname(path))
+    try:
+        yield partial
+        os.chmod(partial, 0o755)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_partial(name: str) -> bool:
+    """Whether a name without a folder is of those temporary ones, which a killed process leaves."""
+    return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
 def _link(partial: str, path: str) -> None:

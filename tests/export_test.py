@@ -173,7 +173,7 @@ def test_an_existing_folder_is_refused_and_kept(network, tmp_path):
 
 def test_a_file_in_the_way_is_named(network, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="Expected to write .*file/m. Received: .*; name another folder"):
+    with pytest.raises(UserError, match="Expected to write .*file/m. Received: .*; free some space or name another folder"):
         save(network, tmp_path / "file" / "m")
 
 

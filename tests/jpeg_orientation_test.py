@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -88,6 +89,30 @@ def test_pillows_own_writing_is_read():
 def test_exif_behind_other_segments():
     profile = _segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(5000))
     assert _read(_jpeg(_tiff(8), first=_segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0") + profile)).numpy() == 8
+
+
+def test_exif_far_behind_the_start():
+    """A large profile before it in a JPEG, the pixels in PNG and WebP."""
+    profile = _segment(0xE2, b"ICC_PROFILE\0\1\2" + bytes(65000))
+    data = _jpeg(_tiff(8), first=profile + profile)
+    assert _read(data).numpy() == 8 == _pillow(data)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    chunk = b"eXIf" + _tiff(6)
+    end = buffer.getvalue().rindex(b"IEND") - 4
+    data = buffer.getvalue()[:end] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + buffer.getvalue()[end:]
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()  # Pillow reads what stands behind the pixels with them
+        assert image.getexif().get(ExifTags.Base.Orientation) == 6
+    assert len(data) > 100_000 and _read(data).numpy() == 6
+    for prefix in (b"", b"Exif\0\0"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, "WEBP", exif=prefix + _tiff(3))
+        assert _read(buffer.getvalue()).numpy() == 3 == _pillow(buffer.getvalue())
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "WEBP")
+    assert _read(buffer.getvalue()).numpy() == 1
 
 
 def test_the_word_exif_elsewhere_is_not_exif():

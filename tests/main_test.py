@@ -17,6 +17,9 @@ def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
         main_flags.settings("--method=random", "--size_penalty=0.1")
     assert main_flags.settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
     assert main_flags.settings("--method=random", "--size_penalty=0").method == "random"
+    folder = RunFolder.create(str(tmp_path / "random"), Config(method="random"))
+    again = main_flags.settings(f"--flagfile={folder.path}/flags.txt", "--run_dir=new")
+    assert (again.method, again.size_penalty) == ("random", Config().size_penalty)  # the default that was written down hurts nobody
     RunFolder.create(str(tmp_path / "old"), Config(method="random", size_penalty=0.1))  # an earlier version let it be
     assert main_flags.settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
 

@@ -53,6 +53,16 @@ def test_an_empty_folder_is_taken(tmp_path):
     assert RunFolder.create(str(tmp_path), CONFIG).has("config.json")
 
 
+def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
+    RunFolder.create(path, CONFIG)
+    os.makedirs(f"{path}/checkpoints/.b.partial/variables")
+    for name in (".a.partial", "checkpoints/.c.partial", "checkpoints/.b.partial/variables/d", "checkpoints/e.partial", ".hidden"):
+        pathlib.Path(path, name).touch()
+    RunFolder.resume(path, CONFIG)
+    left = {str(p.relative_to(path)) for p in pathlib.Path(path).rglob("*")}
+    assert left == {".lock", "config.json", "flags.txt", "checkpoints", "checkpoints/e.partial", ".hidden"}
+
+
 def test_a_folder_of_another_process_is_refused(folder, path):
     with pytest.raises(UserError, match="no other process uses. Received: run_dir=.*in use"):
         RunFolder.resume(path, CONFIG)

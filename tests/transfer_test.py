@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import matching, pipeline, search_space, selection, source_runs, transfer
+from galm_tf import matching, network_size, pipeline, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -219,10 +219,20 @@ def test_a_frozen_trunk_must_be_the_sources(change):
         Config(source_run=("a",), freeze_trunk=True, **{"transfer": ("trunk", "towers"), **change})
 
 
+def _even_rewards(value):
+    rewards = np.full((20, search_space.NUM_ARCHITECTURES), value, np.float32)
+    return RewardTable(rewards, (rewards, rewards))
+
+
 def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
     cosines = np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)[:, np.random.default_rng(0).permutation(20)]
-    monkeypatch.setattr(Search, "trial_table", lambda self, steps: steps)
-    monkeypatch.setattr(matching, "source_cosines", lambda given, table, config: cosines * (table == TINY["warmup_steps"]))
+    monkeypatch.setattr(Search, "trial_table", lambda self, steps: _even_rewards(steps))
+    less = 0.02 * network_size.relative_sizes(source[0].image_size)  # embeddings of the source learned with it
+
+    def of_table(given, table, config):
+        return cosines * np.allclose(table.full, TINY["warmup_steps"] - less, atol=1e-5)
+
+    monkeypatch.setattr(matching, "source_cosines", of_table)
     _, matches, given = _started(source, untouched, transfer=("policy",), match="cosine")
     for row, match in zip(cosines, matches.values()):
         assert match["attribute"] == given.attributes[row.argmax()] and match["strength"] == row.max()

@@ -130,6 +130,13 @@ def test_another_method_has_none_of_the_settings(config, tmp_path):
     assert not os.path.exists(tmp_path / "out")
 
 
+def test_rewards_of_mini_batches_tell_no_skill(config, tmp_path):
+    config = dataclasses.replace(config, reward_data="batch", reward_bn="batch", size_penalty=0.0)
+    with pytest.raises(UserError, match="Expected --reward_data=full, whose table.*Received: reward_data=batch; leave it out."):
+        tune.tune(config, "random", SETTINGS, 1, str(tmp_path / "tune"))
+    assert not (tmp_path / "tune").exists()
+
+
 def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
     path = os.path.join(tuned[0], "trials", tune.AS_GIVEN, "data.json")
     with open(path, encoding="utf-8") as file:

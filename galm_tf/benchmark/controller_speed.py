@@ -16,7 +16,7 @@ from galm_tf.reward import RewardTable, ScoringImages
 from galm_tf.supernet import build_supernet
 
 _N, _IMAGES = 60, 256
-_PAPER = {**PAPER, "reward": "accuracy", "reward_data": "batch", "reward_bn": "batch"}
+_PAPER = {**PAPER, "reward": "accuracy", "reward_data": "batch", "reward_bn": "batch", "size_penalty": 0.0}
 
 
 def measure(config: Config, repeats: int) -> pd.DataFrame:

@@ -85,6 +85,9 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
         ours, theirs = (rivals.test_data(r) for r in (first, run))
         if ours != theirs:
             found.append(f"{label} was not tested on the same images as {labels[0]}: their figures do not compare.")
-        if run.config.reward != first.config.reward:
+        rewards, penalties = ([getattr(r.config, name) for r in (first, run)] for name in ("reward", "size_penalty"))
+        if rewards[0] != rewards[1]:
             found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")
+        elif penalties[0] != penalties[1]:
+            found.append(f"{label} has another size penalty than {labels[0]}: skill and regret do not compare.")
     return found

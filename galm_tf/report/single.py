@@ -163,7 +163,7 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
         f"rewards would, 0 no better than chance. {SKILL_CAVEAT}",
         "specialisation": "What a network of its own gains each attribute over the best single network for all, in reward, "
         "judged on the other half of validation. Near 0: one network would do.",
-        "regret": "How far the picked networks are below the best in the rewards that the search saw: 0 is the best, 1 an "
+        "regret": "How far the policy's most probable networks, before re-ranking, are below the best in the rewards that it saw: 0 is the best, 1 an "
         "average one. A check of the optimiser, no more.",
         "entropy": f"How undecided the policy still is (nats): {math.log(2304):.2f} knows nothing, 0 is sure.{left}",
     }

@@ -28,7 +28,9 @@ def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
     """What is spelt most like it, with or without a domain."""
     every = [*names, *map(without_domain, names)]
     parted = [name for name in every if name.startswith(f"{asked},")]  # its name has a comma, at which a list of names was parted
-    return [*parted, *difflib.get_close_matches(asked, every, count, 0.0)][:count]
+    folded = {name.casefold(): name for name in reversed(every)}
+    alike = difflib.get_close_matches(asked.casefold(), folded, count, 0.0)
+    return [*parted, *(folded[name] for name in alike)][:count]
 
 
 def as_given(flag: str, name: str) -> str:

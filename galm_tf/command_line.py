@@ -145,7 +145,8 @@ def _wrong_value(error: Exception, argv: Sequence[str]) -> str:
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
         wanted = f"one of {', '.join(choices)}"
-        repair = f"nearest: {difflib.get_close_matches(value, choices, 1, 0.0)[0]}" if value else "name one"
+        near = difflib.get_close_matches(value.casefold(), choices, 1, 0.4)
+        repair = f"nearest: {near[0]}" if near else "name one"
     else:
         kind = flag.parser.flag_type()
         wanted = ", ".join(filter(None, (_KINDS.get(kind, f"a {kind}"), _bounds(flag))))

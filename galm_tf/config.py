@@ -136,6 +136,9 @@ class Config:
         self._check_rewards()
 
     def _check_data(self) -> None:
+        for name in self.domain:
+            if not name or not set("/\\+").isdisjoint(name):
+                raise UserError(f"Expected names without /, \\ and + in --domain. Received: domain={name!r}; choose another.")
         if self.image_size % 32:
             raise UserError(f"Expected --image_size to be a multiple of 32. Received: image_size={self.image_size}; try {max(32, round(self.image_size / 32) * 32)}.")
         if not self.domain or len(set(self.domain)) != len(self.domain):

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -38,10 +38,13 @@ from galm_tf.search import Search, archive
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 from galm_tf.tracing import traced
+from galm_tf.words import listed
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
+IMAGES = ("images", "names of images", "boxes", "sizes of image files")  # of data.json, whatever is learned of them
+_IN_FULL = {"names of images": "names of images, or another order of them", "split": "split (who trains, judges and is tested)"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,23 +152,25 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     """
     now = data_digests(domain)
     now.update({"attributes": len(domain.attributes), "split": _digest(split.to_json())})
-    now.update({"names of attributes": _digest(domain.attributes), "labels": hashlib.sha256(domain.targets.tobytes()).hexdigest()})
+    now.update(label_digests(domain.attributes, domain.targets))
     before = folder.read_json(DATA) if config.resume and folder.has(DATA) else now
     changed = changed_data(now, before)
     if changed:
         raise UserError(
-            f"Expected the data that the run in {folder.path} began with. Received: {changed[0]}; restore them, or begin a "
+            f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or begin a "
             "new run in another --run_dir."
         )
     if before is now:  # what stands there is the same
         folder.write_json("split.json", split.to_json())
         folder.write_json(DATA, now)
+    else:
+        folder.note_data_dir(config.data_dir)
 
 
 def data_digests(domain: Domain) -> dict[str, Any]:
     """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of their files.
 
-    Not of folders and times: data may lie elsewhere when something is added to a run.
+    Not of folders and times: data may move.
     """
     return {
         "images": len(domain.paths),
@@ -176,6 +181,11 @@ def data_digests(domain: Domain) -> dict[str, Any]:
     }
 
 
+def label_digests(attributes: Sequence[str], targets: np.ndarray) -> dict[str, str]:
+    """Digests of what is learned: targets [n, N] of the attributes."""
+    return {"names of attributes": _digest(list(attributes)), "labels": hashlib.sha256(targets.tobytes()).hexdigest()}
+
+
 def content_digest(domain: Domain) -> str:
     """A digest of a domain's images and labels, whatever their split."""
     return hashlib.sha256(json.dumps(data_digests(domain)).encode() + domain.targets.tobytes()).hexdigest()
@@ -184,7 +194,7 @@ def content_digest(domain: Domain) -> str:
 def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """What of the data is not as it was, in words; what an earlier version did not write down is not compared."""
     pairs = [(name, now[name], before[name]) for name in now if name in before and now[name] != before[name]]
-    return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {name}" for name, ours, theirs in pairs]
+    return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}" for name, ours, theirs in pairs]
 
 
 def _digest(value: Any) -> str:

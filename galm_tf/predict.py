@@ -79,7 +79,8 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     Raises:
       UserError: no model, no images, an unknown attribute; with on_bad_image=fail an unreadable image.
     """
-    predictor = Predictor(options.model)
+    of_run = os.path.join(options.model, "saved_model")
+    predictor = Predictor(of_run if os.path.isdir(of_run) else options.model)
     keep = _chosen_columns(predictor.attributes, options.attributes)
     paths = _expand(arguments)
     if not paths:
@@ -212,8 +213,8 @@ def _expand_one(argument: str) -> Iterable[str]:
 
 
 def _below(folder: str) -> list[str]:
-    """Pictures below a folder, wherever its links lead."""
-    return list(list_images(folder, leave=True).values())
+    """Pictures below a folder as it was named, wherever its links lead."""
+    return [os.path.join(folder, *name.split("/")) for name in list_images(folder, leave=True)]
 
 
 def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:

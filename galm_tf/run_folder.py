@@ -60,15 +60,19 @@ class RunFolder:
             folder = cls(path)
             _expect_new(path)  # again, under the lock: two runs may start at once
             folder._new = True
-            folder.write_json("config.json", {"format": FORMAT, **config.to_json()})
-            folder.write_text("flags.txt", flagfile(config))
+            folder._write_settings(config)
             return folder
 
     @classmethod
     def resume(cls, path: str, config: Config) -> "RunFolder":
-        """Opens the folder of an interrupted run; raises UserError when its settings differ."""
+        """Opens the folder of an interrupted run; raises UserError when its settings differ.
+
+        Another data_dir is let be where data.json says what the data are: `pipeline.remember_data` compares them.
+        """
         stored = read_config(path, "run_dir")
         ours, theirs = config.to_json(), stored.to_json()
+        if len(config.data_dir) == len(stored.data_dir) and os.path.exists(os.path.join(path, "data.json")):
+            theirs["data_dir"] = ours["data_dir"]
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(as_flag(name, value) for name, value in changed_settings(ours, theirs).items())
             raise UserError(f"Expected the settings of the run in {path}. Received: {pairs}; give {same}.")
@@ -81,6 +85,16 @@ class RunFolder:
         """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
         return config, (cls.resume if config.resume else cls.create)(path, config)
+
+    def note_data_dir(self, data_dir: tuple[str, ...]) -> None:
+        """Where the data of the run lie now."""
+        stored = read_config(self.path)
+        if stored.data_dir != data_dir:
+            self._write_settings(dataclasses.replace(stored, data_dir=data_dir))
+
+    def _write_settings(self, config: Config) -> None:
+        self.write_json("config.json", {"format": FORMAT, **config.to_json()})
+        self.write_text("flags.txt", flagfile(config))
 
     def _remove_partial(self) -> None:
         """Removes what a killed run was writing."""
@@ -346,14 +360,17 @@ def _clear_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritable(path, str(error.strerror or error), error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)) from error
+        raise unwritable(path, str(error.strerror or error), error.errno) from error
 
 
-def unwritable(path: str, reason: str, full: bool) -> UserError:
-    """The sentence about a place in a run folder that cannot be written; full: whether space would help."""
-    return UserError(
-        f"Expected to be able to write {path}. Received: {reason}; {'free some space or ' * full}name another folder by --run_dir."
-    )
+def unwritable(path: str, reason: str, code: Optional[int]) -> UserError:
+    """The sentence about a place in a run folder that cannot be written; code: of `errno`."""
+    repairs = {
+        "free some space or ": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "make it writable or ": (errno.EACCES, errno.EPERM, errno.EROFS),
+    }
+    helps = next((repair for repair, codes in repairs.items() if code in codes), "")
+    return UserError(f"Expected to be able to write {path}. Received: {reason}; {helps}name another folder by --run_dir.")
 
 
 def _escape(name: str) -> str:

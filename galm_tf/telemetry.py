@@ -12,6 +12,7 @@ settings for one of their metrics.
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -86,7 +87,7 @@ class Telemetry:
             self._scalars = tf.summary.create_file_writer(root)
             self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
         except tf.errors.OpError as error:
-            raise unwritable(root, str(error.message).split(" [Op:")[0], full=True) from error
+            raise unwritable(root, str(error.message).split(" [Op:")[0], errno.ENOSPC) from error
         kept = folder.keep_lines(_METRICS, first_record)
         self.num_records = len(kept)
         for line in kept:

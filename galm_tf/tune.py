@@ -26,7 +26,7 @@ from keras_tuner.errors import FatalError
 from galm_tf import config as config_lib
 from galm_tf import pipeline
 from galm_tf.begun import Begun, expect_writable
-from galm_tf.config import Config
+from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
@@ -177,6 +177,8 @@ def main(arguments: list[str]) -> None:
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
     print(shown(table))
+    best = table.iloc[0]
+    print(f"Best: trial {best['trial']}, {' '.join(as_flag(name, best[name]) for name in FLAGS.settings)}")
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 
 

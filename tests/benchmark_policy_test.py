@@ -1,10 +1,10 @@
-"""Suite `policy`: figures of a controller on planted tables, and the paper's settings."""
+"""Suites `policy` and `controller`: figures of a controller on planted tables, and the paper's settings."""
 
 import numpy as np
 import pytest
 
 from galm_tf import search_space, selection
-from galm_tf.benchmark import policy
+from galm_tf.benchmark import controller_speed, policy
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -14,6 +14,15 @@ def test_paper_settings_are_those_of_the_flagfile(parse):
     config = parse("--flagfile=flags/paper.flags")
     for name, value in policy.PAPER.items():
         assert getattr(config, name) == value, name
+
+
+def test_suite_controller_takes_steps_of_both_kinds(monkeypatch):
+    cases = []
+    monkeypatch.setattr(controller_speed, "compare", lambda given, repeats: cases.extend(given))
+    controller_speed.measure(Config(image_size=32), 1)
+    paper, ours = cases
+    assert len(paper.run()) == paper.work == 50 and ours.work == 50 * Config().samples_per_step
+    assert 0.6 < ours.run()["controller/reward"] < 0.7
 
 
 def test_default_learns_what_the_papers_settings_do_not():

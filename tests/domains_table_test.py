@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import pathlib
 import unicodedata
 
@@ -61,7 +62,9 @@ def test_a_share_is_a_label_from_one_half_on_and_learned_as_it_is(folder):
     np.testing.assert_array_equal(domain.labels, [[1, 0], [np.nan, 1], [0, 1], [1, np.nan]])
     np.testing.assert_allclose(domain.targets, [[0.5, 0.49], [np.nan, 0.9], [0, 1], [1, np.nan]])
     np.testing.assert_array_equal(plain.targets, domain.labels)
-    assert "2 attributes of" in " ".join(domain.notes) and "the first is striped: from one half on" in " ".join(domain.notes)
+    assert re.search(r"2 attributes of .*, the first is striped, have shares between 0 and 1: from one half on", " ".join(domain.notes))
+    write(folder, TABLE.replace("train,1,0", "train,1,0.4"))
+    assert re.search(r"The attribute has wheels of .* has shares between 0 and 1", " ".join(load(folder).notes))
     assert "one half" not in " ".join(load(folder_of(folder, TABLE)).notes)
 
 

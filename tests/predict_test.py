@@ -167,6 +167,12 @@ def test_folders_and_patterns(model, pictures, files, capsys):
 def test_relative_and_absolute_names_of_one_image_are_one(model, pictures, files, capsys, monkeypatch):
     monkeypatch.chdir(pictures)
     assert len(_images(model, ["a.jpg", pictures, "**"], capsys)) == len(files)
+    assert _images(model, ["unter ordner"], capsys) == [os.path.join("unter ordner", "d.jpg")], "as the folder was named"
+
+
+def test_a_runs_folder_stands_for_its_model(model, files, tmp_path, capsys):
+    os.symlink(model, tmp_path / "saved_model")
+    assert _images(tmp_path, files[:1], capsys) == files[:1]
 
 
 def test_attributes_need_no_domain():

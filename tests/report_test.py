@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json, write_run
 
-from galm_tf import report
+from galm_tf import pipeline, report
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size
 from galm_tf.report import notices, rivals, single
@@ -28,7 +28,7 @@ from galm_tf.report.__main__ import comparison_file
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page, render, write_page
-from galm_tf.report.run_data import load_data
+from galm_tf.report.run_data import Unavailable, load_data
 from galm_tf.report.run_reading import read_run
 from galm_tf.search_space import Architecture
 
@@ -251,6 +251,24 @@ def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     edit(copy / "config.json", split_seed=3)
     with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
         rivals.other_runs(run, [str(copy)])
+
+
+def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
+    run, other = read_run(str(copy)), read_run(str(runs[0] / "galm"))
+    data = load_data(run)
+    stored = {**pipeline.data_digests(data.domain), **pipeline.label_digests(list(run.rows), data.targets), "split": "its"}
+    write_json(copy / "data.json", stored)
+    assert load_data(run).labels.shape == data.labels.shape
+    for name in ("labels", "boxes", "sizes of image files"):
+        write_json(copy / "data.json", {**stored, name: "another"})
+        with pytest.raises(Unavailable, match=f"for the data have changed since the run: other {name}[.]"):
+            load_data(run)
+    write_json(copy / "data.json", {**stored, "names of attributes": "those that were added", "labels": "theirs"})
+    load_data(run)
+    for changes, same in (({}, True), ({"split": "another"}, True), ({"labels": "x"}, False), ({"boxes": "x", "names of attributes": "y"}, False),
+                          ({"labels": "x", "names of attributes": "y"}, True)):
+        monkeypatch.setattr(rivals, "read_data", {run.path: stored, other.path: {**stored, **changes}}.get)
+        assert rivals.same_test(run, other) is same, changes
 
 
 def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):

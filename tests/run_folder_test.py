@@ -98,6 +98,21 @@ def test_resume_of_no_run(tmp_path, content):
         RunFolder.resume(str(tmp_path), CONFIG)
 
 
+def test_a_run_goes_on_where_its_data_have_moved_to(tmp_path):
+    """What data.json says of them is compared later; without it the folder must be the same."""
+    path, config, moved = str(tmp_path / "run"), Config(data_dir=("mine",)), Config(data_dir=("moved",))
+    RunFolder.create(path, config)
+    with pytest.raises(UserError, match="Received: data_dir=.'moved'. now, .'mine'. in the run"):
+        RunFolder.resume(path, moved)
+    pathlib.Path(path, "data.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="now, .'mine'. in the run"):
+        RunFolder.resume(path, Config())
+    assert read_config(path) == config
+    folder = RunFolder.resume(path, dataclasses.replace(moved, resume=True))
+    folder.note_data_dir(moved.data_dir)
+    assert read_config(path) == moved and "--data_dir=moved" in pathlib.Path(path, "flags.txt").read_text(encoding="utf-8")
+
+
 def test_flags_txt_repeats_the_run(folder, path, parse):
     assert parse(f"--flagfile={path}/flags.txt") == CONFIG
 

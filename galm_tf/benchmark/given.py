@@ -14,7 +14,8 @@ def expect_names(flag: str, values: Sequence[str], known: Collection[str]) -> No
     """Raises UserError for a list that names nothing, something unknown or something twice."""
     wrong = next((value for value in values or [""] if value not in known), None)
     if wrong is not None:
-        repair = f"nearest: {difflib.get_close_matches(wrong, known, 1, 0.0)[0]}" if wrong else "name one"
+        near = difflib.get_close_matches(wrong.casefold(), known, 1, 0.4)
+        repair = f"nearest: {near[0]}" if near else "name one"
         raise UserError(f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {repair}.")
     expect_once(flag, values)
 

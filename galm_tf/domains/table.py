@@ -260,7 +260,8 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
 def _graded_note(attributes: Sequence[str], path: str) -> list[str]:
     if not attributes:
         return []
-    return [f"{len(attributes)} attributes of {path} have shares between 0 and 1, the first is {attributes[0]}: from one half on they count as yes."]
+    which = f"The attribute {attributes[0]} of {path} has" if len(attributes) == 1 else f"{len(attributes)} attributes of {path}, the first is {attributes[0]}, have"
+    return [f"{which} shares between 0 and 1: from one half on they count as yes."]
 
 
 def _alike(names: Sequence[str], path: str) -> list[str]:

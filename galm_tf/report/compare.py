@@ -82,9 +82,8 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
     """Sentences that a reader of the differences must know."""
     found, first = [], runs[0]
     for label, run in zip(labels[1:], runs[1:]):
-        ours, theirs = (rivals.test_data(r) for r in (first, run))
-        if ours != theirs:
-            found.append(f"{label} was not tested on the same images as {labels[0]}: their figures do not compare.")
+        if not rivals.same_test(first, run):
+            found.append(f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare.")
         rewards, penalties = ([getattr(r.config, name) for r in (first, run)] for name in ("reward", "size_penalty"))
         if rewards[0] != rewards[1]:
             found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")

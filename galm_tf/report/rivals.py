@@ -11,9 +11,10 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import pipeline
 from galm_tf.baselines import linear_pixels
 from galm_tf.errors import UserError
-from galm_tf.report.run_data import RunData
+from galm_tf.report.run_data import RunData, read_data
 from galm_tf.report.run_reading import FinishedRun, read_run
 from galm_tf.run_folder import FREE_SETTINGS
 
@@ -55,7 +56,7 @@ def other_runs(run: FinishedRun, folders: Sequence[str]) -> list[Rival]:
     found = []
     for folder in folders:
         other = read_run(folder)
-        if test_data(other) != test_data(run):
+        if not same_test(run, other):
             raise UserError(
                 f"Expected comparators that were tested on the images of {run.path}. Received: {folder}, with other data or "
                 f"another split; python -m galm_tf.report {run.path} {folder} shows both side by side."
@@ -82,7 +83,7 @@ def neighbours(run: FinishedRun) -> list[Rival]:
 def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
     ours, theirs = run.config.to_json(), other.config.to_json()
     same = all(ours[k] == theirs[k] for k in ours if k != "method" and k not in FREE_SETTINGS)
-    return same and ours["method"] != theirs["method"] and test_data(run) == test_data(other)
+    return same and ours["method"] != theirs["method"] and same_test(run, other)
 
 
 def _as_rival(run: FinishedRun) -> Rival:
@@ -92,6 +93,20 @@ def _as_rival(run: FinishedRun) -> Rival:
 def tested(run: FinishedRun) -> dict[str, float]:
     """Attribute -> test AUC, where there is one."""
     return {name: row["test_auc"] for name, row in run.rows.items() if row["test_auc"] is not None}
+
+
+def same_test(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether the test figures of two runs compare: the same images, and as far as the runs tell the same labels."""
+    if test_data(run) != test_data(other):
+        return False
+    try:
+        ours, theirs = (read_data(r.path) for r in (run, other))
+    except ValueError:
+        return True  # a damaged file tells nothing
+    alike = ("soft_labels", "train_positives", "label_files")  # else what was learned differs where the test does not
+    if ours.get("names of attributes") != theirs.get("names of attributes") or any(getattr(run.config, k) != getattr(other.config, k) for k in alike):
+        ours = {name: value for name, value in ours.items() if name in pipeline.IMAGES}
+    return not pipeline.changed_data({k: v for k, v in ours.items() if k != "split"}, theirs)
 
 
 def test_data(run: FinishedRun) -> tuple[Any, ...]:

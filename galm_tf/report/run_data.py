@@ -6,10 +6,11 @@ import dataclasses
 import json
 import logging
 import os
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
+from galm_tf import pipeline
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, with_few_positives
@@ -18,6 +19,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns
 from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
+from galm_tf.words import listed
 
 _BATCH = 64
 _SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
@@ -147,13 +149,39 @@ def load_data(run: FinishedRun) -> RunData:
         raise Unavailable(f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}.")
     domain = with_few_positives(domain, split.train, run.config, few_positives(run.rows, run.config))
     columns = [domain.attributes.index(name) for name in run.rows]
-    labels = domain.labels[:, columns]
+    labels, targets = domain.labels[:, columns], domain.targets[:, columns]
+    _check_data(run, domain, targets)
     _check_labels(run, labels[split.train])
-    return RunData(domain, images, split, labels, domain.targets[:, columns])
+    return RunData(domain, images, split, labels, targets)
+
+
+def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
+    """Makes sure that these are the images and labels of all records that the run was made on, as far as it tells.
+
+    targets: [n, N], in the order of the run's rows.
+    """
+    try:
+        before = read_data(run.path)
+    except ValueError:
+        before = {}
+    now = {**pipeline.data_digests(domain), **pipeline.label_digests(list(run.rows), targets)}
+    if now["names of attributes"] != before.get("names of attributes"):  # an extended run tells of its new ones alone
+        del now["names of attributes"], now["labels"]
+    if changed := pipeline.changed_data(now, before):
+        raise Unavailable(f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}.")
+
+
+def read_data(path: str) -> dict[str, Any]:
+    """What a run's data.json says of its data; nothing where an earlier version left none. Raises ValueError when it is damaged."""
+    file = os.path.join(path, pipeline.DATA)
+    if not os.path.exists(file):
+        return {}
+    with open(file, encoding="utf-8") as stored:
+        return json.load(stored)
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:
-    """Makes sure that these are the labels the run was made on, by how often each attribute occurs."""
+    """The same for a run of an earlier version, by how often each attribute occurs."""
     for (name, row), column in zip(run.rows.items(), training_labels.T):
         if row["prevalence"] is not None and not np.isclose(np.nanmean(column), row["prevalence"], atol=1e-4):
             raise Unavailable(f"Pictures and ridge regression are left out: the labels of {name} have changed since the run.")

@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
 from galm_tf.quiet_start import import_tensorflow
+from galm_tf.words import choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -144,9 +145,7 @@ def _wrong_value(error: Exception, argv: Sequence[str]) -> str:
     flag = flags.FLAGS[name]
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
-        wanted = f"one of {', '.join(choices)}"
-        near = difflib.get_close_matches(value.casefold(), choices, 1, 0.4)
-        repair = f"nearest: {near[0]}" if near else "name one"
+        wanted, repair = f"one of {', '.join(choices)}", choice_repair(value, choices)
     else:
         kind = flag.parser.flag_type()
         wanted = ", ".join(filter(None, (_KINDS.get(kind, f"a {kind}"), _bounds(flag))))

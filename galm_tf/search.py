@@ -300,6 +300,8 @@ class Search:
         table = self._last_table()
         wanted = self._wanted(table)
         if table is not None:
+            if not self.strategy.learns:  # it has had no phase that did
+                self._record_table(wanted, 0)
             gains = selection.specialisation(table)
             self.state.search.update(
                 num_attributes_rewarded=int(table.rewarded.sum()),
@@ -313,10 +315,7 @@ class Search:
         """The last round's rewards; None for a method that reads none, and for the paper's mini-batch rewards."""
         if not self.strategy.rewarded or self.config.reward_data != "full":
             return None
-        table = self._reward_table(self.config.rounds)
-        if not self.strategy.learns:
-            self._record_table(self._wanted(table), 0)
-        return table
+        return self._reward_table(self.config.rounds)
 
     def _run_adapt(self, phase: Phase) -> None:
         """Trains the chosen networks on training images; keeps the weights that validate best."""

@@ -75,15 +75,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     Raises:
       UserError: another method, rewards of mini-batches, a folder with a tuning of other settings, or a data set without cross-fitted rewards.
     """
-    if config.method != "galm":
-        raise UserError(
-            f"Expected --method=galm, whose settings are what is tuned. Received: method={config.method}; leave it out."
-        )
-    if config.reward_data != "full":
-        raise UserError(
-            "Expected --reward_data=full, whose table of all rewards tells the skill of a search. Received: "
-            f"reward_data={config.reward_data}; leave it out."
-        )
+    _expect_tunable(config)
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
@@ -116,6 +108,18 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     except FatalError as error:
         raise UserError(str(error)) from error
     return _table(search, settings, out)
+
+
+def _expect_tunable(config: Config) -> None:
+    if config.method != "galm":
+        raise UserError(
+            f"Expected --method=galm, whose settings are what is tuned. Received: method={config.method}; leave it out."
+        )
+    if config.reward_data != "full":
+        raise UserError(
+            "Expected --reward_data=full, whose table of all rewards tells the skill of a search. Received: "
+            f"reward_data={config.reward_data}; leave it out."
+        )
 
 
 def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared: pipeline.Prepared) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Lists in sentences."""
+"""Lists and choices in sentences."""
 
 from __future__ import annotations
 
-from typing import Sequence
+import difflib
+from typing import Collection, Sequence
 
 
 def listed(names: Sequence[str], most: int) -> str:
@@ -10,3 +11,9 @@ def listed(names: Sequence[str], most: int) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def choice_repair(value: str, known: Collection[str]) -> str:
+    """How to repair a choice that is none: the known one that is alike, if any."""
+    near = difflib.get_close_matches(value.casefold(), known, 1, 0.4)
+    return f"nearest: {near[0]}" if near else "name one"

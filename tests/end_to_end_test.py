@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -169,15 +170,15 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     relabelled = domain.labels.copy()
     relabelled[0, 0] = 1 - relabelled[0, 0]
     others = {
-        f"{NUM_ATTRIBUTES - 1} attributes, {NUM_ATTRIBUTES} then": (domain.select_attributes(np.arange(NUM_ATTRIBUTES) > 0), split),
+        f"{NUM_ATTRIBUTES - 1} attributes, {NUM_ATTRIBUTES} then, other names of attributes and other labels": (domain.select_attributes(np.arange(NUM_ATTRIBUTES) > 0), split),
         "other labels": (dataclasses.replace(domain, labels=relabelled), split),
-        "other names of images": (dataclasses.replace(domain, paths=domain.paths[::-1]), split),
+        "other names of images, or another order of them": (dataclasses.replace(domain, paths=domain.paths[::-1]), split),
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
         "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
-        "other split": (domain, dataclasses.replace(split, test=split.train, train=split.test)),
+        "other split (who trains, judges and is tested)": (domain, dataclasses.replace(split, test=split.train, train=split.test)),
     }
     for what, changed in others.items():
-        with pytest.raises(UserError, match=f"data that the run in .*run began with. Received: {what}.*; restore them"):
+        with pytest.raises(UserError, match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them"):
             pipeline.remember_data(config, folder, *changed)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
     folder.write_json("data.json", {"images": len(domain.paths)})  # as an earlier version wrote it: what it lacks is not compared

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from galm_tf.errors import UserError
+from galm_tf.words import choice_repair
 
 
 def expect_names(flag: str, values: Sequence[str], known: Collection[str]) -> None:
     """Raises UserError for a list that names nothing, something unknown or something twice."""
     wrong = next((value for value in values or [""] if value not in known), None)
     if wrong is not None:
-        near = difflib.get_close_matches(wrong.casefold(), known, 1, 0.4)
-        repair = f"nearest: {near[0]}" if near else "name one"
-        raise UserError(f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {repair}.")
+        raise UserError(f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {choice_repair(wrong, known)}.")
     expect_once(flag, values)
 
 

@@ -101,7 +101,7 @@ def same_test(run: FinishedRun, other: FinishedRun) -> bool:
         return False
     try:
         ours, theirs = (read_data(r.path) for r in (run, other))
-    except ValueError:
+    except UserError:
         return True  # a damaged file tells nothing
     alike = ("soft_labels", "train_positives", "label_files")  # else what was learned differs where the test does not
     if ours.get("names of attributes") != theirs.get("names of attributes") or any(getattr(run.config, k) != getattr(other.config, k) for k in alike):

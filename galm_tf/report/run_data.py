@@ -19,6 +19,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns
 from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
+from galm_tf.run_folder import RunFolder
 from galm_tf.words import listed
 
 _BATCH = 64
@@ -162,7 +163,7 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
     """
     try:
         before = read_data(run.path)
-    except ValueError:
+    except UserError:
         before = {}
     now = {**pipeline.data_digests(domain), **pipeline.label_digests(list(run.rows), targets)}
     if now["names of attributes"] != before.get("names of attributes"):  # an extended run tells of its new ones alone
@@ -172,12 +173,9 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
 
 
 def read_data(path: str) -> dict[str, Any]:
-    """What a run's data.json says of its data; nothing where an earlier version left none. Raises ValueError when it is damaged."""
-    file = os.path.join(path, pipeline.DATA)
-    if not os.path.exists(file):
-        return {}
-    with open(file, encoding="utf-8") as stored:
-        return json.load(stored)
+    """What a run's data.json says of its data; nothing where an earlier version left none. Raises UserError when it is damaged."""
+    folder = RunFolder(path, lock=False)
+    return folder.read_json(pipeline.DATA) if folder.has(pipeline.DATA) else {}
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:

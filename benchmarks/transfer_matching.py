@@ -4,8 +4,9 @@
 
 Sources are searched once per seed. For every ordered pair of domains each way of matching names a source attribute per
 target attribute: counted is how many of those with a planted partner in the source get it. Then each target is searched
-from nothing, and from nothing and from each source in a quarter of the steps (supernet and controller), and the rewards
-after each of many short rounds are compared: does a quarter from a source reach what the whole search from nothing does?
+from nothing, by the command's settings and by those of flags/transfer.flags, and by the latter in a quarter of the steps
+(supernet and controller) from nothing and from each source, and the rewards after each of many short rounds are compared:
+does a quarter from a source reach what the whole search from nothing does?
 
 Writes matches.csv, curves.csv and curves.png into --out; run folders there are gone on with.
 """
@@ -19,9 +20,12 @@ import dataclasses
 import itertools
 import json
 import os
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import flags
+from absl.testing import flagsaver
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -38,6 +42,8 @@ from galm_tf.search import Search
 FLAGS = flags.FLAGS
 ROUNDS = 8  # of a whole search
 RULES = ("predictor", "cosine", "random")
+_TRANSFER_FLAGS = "flags/transfer.flags"
+_STEPS = ("warmup_steps", "rounds", "supernet_steps", "controller_steps")  # of that file; they are set here
 
 
 def partners() -> dict[str, set[str]]:
@@ -67,13 +73,23 @@ def main(arguments: list[str]) -> None:
     print(shares.assign(mean=shares.mean(axis=1)).to_string(float_format="%.3f"), flush=True)
     if FLAGS.curves == 0:
         return
-    curves = pd.DataFrame([row for task in tasks[: FLAGS.curves] for row in curve_rows(*task)])
+    quickened = transfer_settings(base)
+    curves = pd.DataFrame([row for task in tasks[: FLAGS.curves] for row in curve_rows(*task, quickened)])
     curves.to_csv(os.path.join(FLAGS.out, "curves.csv"), index=False)
     _draw(curves)
     table = speed(curves)
     print(table.to_string(index=False, float_format="%.3f"))
-    reached = [f"{(table[f'moved_{k}'] >= table[f'whole_{k}']).sum()} of {len(table)} ({k})" for k in ("policy", "mean")]
+    reached = [f"{(table['moved'] >= table[k]).sum()} of {len(table)} ({k})" for k in ("whole", "whole_quickened")]
     print("a quarter from a source reaches the whole from nothing:", ", ".join(reached))
+
+
+def transfer_settings(base: Config) -> dict[str, Any]:
+    """What flags/transfer.flags sets otherwise than `base`, but for its steps."""
+    with flagsaver.flagsaver():
+        FLAGS(["transfer_matching", f"--flagfile={_TRANSFER_FLAGS}"])
+        theirs = config_lib.from_flags(FLAGS, base)
+    names = (field.name for field in dataclasses.fields(Config) if field.name not in _STEPS)
+    return {name: getattr(theirs, name) for name in names if getattr(theirs, name) != getattr(base, name)}
 
 
 def _source(config: Config, source: str) -> str:
@@ -101,20 +117,34 @@ def match_rows(config: Config, source: str, target: str) -> list[dict]:
     return rows
 
 
-def curve_rows(config: Config, source: str, target: str) -> list[dict]:
-    """Rewards after each round, from nothing and from the source: columns start, quarter, steps, reward, table_mean."""
+def curve_rows(config: Config, source: str, target: str, quickened: dict[str, Any]) -> list[dict]:
+    """Rewards after each round.
+
+    Args:
+      config: of the whole search.
+      source, target: domains.
+      quickened: settings that the other searches have in their place.
+
+    Returns:
+      Rows search (a column of `speed`), steps, reward, table_mean.
+    """
+    kinds = {
+        "whole": ("nothing", ROUNDS, {}),
+        "whole_quickened": ("nothing", ROUNDS, quickened),
+        "quarter": ("nothing", ROUNDS // 4, quickened),
+        "moved": (source, ROUNDS // 4, quickened),
+    }
     rows = []
-    for start, rounds in (("nothing", ROUNDS), ("nothing", ROUNDS // 4), (source, ROUNDS // 4)):
-        path = os.path.join(FLAGS.out, f"{target}-from-{start}-{rounds}rounds-s{config.seed}")
-        one = dataclasses.replace(_in_rounds(config, rounds), domain=(target,))
+    for kind, (start, rounds, settings) in kinds.items():
+        path = os.path.join(FLAGS.out, f"{target}-{kind if start == 'nothing' else f'from-{start}'}-s{config.seed}")
+        one = dataclasses.replace(_in_rounds(config, rounds), domain=(target,), **settings)
         if start != "nothing":
             one = dataclasses.replace(one, source_run=(_source(config, source),))
         one, folder = RunFolder.begin_or_resume(path, one)
         if not folder.has("tables/done.npz"):
             pipeline.search(one, folder, pipeline.prepare(one), ControllerTraining)
             folder.write_arrays("tables/done.npz", {})
-        common = dict(seed=config.seed, source=source, target=target, start=start, quarter=rounds < ROUNDS)
-        rows += [{**common, **r} for r in _rewards(folder, one)]
+        rows += [{"seed": config.seed, "source": source, "target": target, "search": kind, **r} for r in _rewards(folder, one)]
     return rows
 
 
@@ -140,27 +170,41 @@ def _rewards(folder: RunFolder, config: Config) -> list[dict]:
 
 
 def speed(curves: pd.DataFrame) -> pd.DataFrame:
-    """Per (source, target, seed) the last rewards, of the policy and of all architectures alike."""
+    """Per (source, target, seed) the last reward of every search, and how many steps of the whole ones come as far as `moved`."""
     rows = []
     for key, part in curves.groupby(["source", "target", "seed"], sort=False):
-        last = {}
-        for name, start, quarter in (("whole", "nothing", False), ("quarter", "nothing", True), ("moved", key[0], True)):
-            end = part[(part["start"] == start) & (part["quarter"] == quarter)].iloc[-1]
-            last.update({f"{name}_policy": end["reward"], f"{name}_mean": end["table_mean"]})
-        rows.append({**dict(zip(("source", "target", "seed"), key)), **last})
+        by_search = {kind: part[part["search"] == kind] for kind in part["search"].unique()}
+        row = {**dict(zip(("source", "target", "seed"), key)), **{kind: p["reward"].iloc[-1] for kind, p in by_search.items()}}
+        for kind in ("whole", "whole_quickened"):
+            row[f"steps_of_{kind}"] = _steps_to(by_search[kind], row["moved"])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _steps_to(curve: pd.DataFrame, reward: float) -> float:
+    """Interpolated between the rounds, on the best so far; NaN where the curve does not come as far."""
+    best = np.maximum.accumulate(curve["reward"].to_numpy())
+    if reward > best[-1]:
+        return float("nan")
+    return float(np.interp(reward, np.r_[0.5, best], np.r_[0, curve["steps"].to_numpy()]))
+
+
 def _draw(curves: pd.DataFrame) -> None:
+    """A panel per target: the whole searches and a quarter from nothing once each, a quarter from each source."""
+    names = {"whole": "from nothing", "whole_quickened": "from nothing, transfer.flags", "quarter": "from nothing, transfer.flags, a quarter"}
     targets = list(curves["target"].unique())
-    figure = Figure((4.2 * len(targets), 3.6), dpi=100, layout="constrained")
-    for axis, target in zip(figure.subplots(1, len(targets), squeeze=False)[0], targets):
-        shown = curves[curves["target"] == target].drop_duplicates(["start", "quarter", "seed", "steps"])
-        for (start, quarter), part in shown.groupby(["start", "quarter"]):
+    figure = Figure((4.6 * len(targets), 3.8), dpi=100, layout="constrained")
+    for axis, target in zip(figure.subplots(1, len(targets), squeeze=False, sharey=True)[0], targets):
+        shown = curves[curves["target"] == target]
+        for label, part in itertools.chain(
+            ((name, shown[(shown["search"] == kind) & (shown["source"] == shown["source"].iloc[0])]) for kind, name in names.items()),
+            ((f"from {s}, a quarter", part) for s, part in shown[shown["search"] == "moved"].groupby("source", sort=False)),
+        ):
             mean = part.groupby("steps")["reward"].mean()
-            axis.plot(mean.index, mean, "o-", markersize=3, label=f"from {start}{', a quarter' * quarter}")
-        axis.set(title=target, xlabel="supernet steps", ylabel="the policy's validation reward (AUC)")
-        axis.legend()
+            axis.plot(mean.index, mean, "o-", markersize=3, label=label)
+        axis.set(title=target, xlabel="supernet steps")
+    figure.axes[0].set_ylabel("the policy's validation reward (AUC)")
+    figure.axes[0].legend(fontsize="small", loc="lower right")
     FigureCanvasAgg(figure).print_png(os.path.join(FLAGS.out, "curves.png"))
 
 

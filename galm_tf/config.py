@@ -85,7 +85,7 @@ class Config:
     freeze_trunk: bool = _setting(False, "Leave the trunk as the source run has it: where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
-    warmup_steps: int = _setting(300, "Supernet steps with uniformly sampled architectures before the first controller phase.", low=0)
+    warmup_steps: int = _setting(300, "Supernet steps before the first controller phase, with uniformly sampled architectures, or with those of a policy that was handed over.", low=0)
     rounds: int = _setting(2, "Alternations of the two phases after the warm-up.", low=1)
     supernet_steps: int = _setting(60, "Supernet steps per round, with architectures sampled by the policy.", low=0)
     batch_size: int = _setting(64, "Images per supernet step.", low=2)
@@ -94,7 +94,7 @@ class Config:
     learning_rate: float = _setting(2e-3, "Peak learning rate of the supernet (Adam, cosine decay).", low=0.0)
     weight_decay: float = _setting(0.1, "Decoupled weight decay of the supernet and of fine-tuning.", low=0.0)
     dropout: float = _setting(0.3, "Dropout on the input of Fc-1 while training.", low=0.0, high=0.9)
-    uniform_fraction: float = _setting(0.5, "Share of sampled architectures drawn uniformly in the rounds, so that all stay trained.", low=0.0, high=1.0)
+    uniform_fraction: float = _setting(0.5, "Share of sampled architectures drawn uniformly beside those of the policy, so that all stay trained.", low=0.0, high=1.0)
     # Controller training (the second phase; parameters theta and W).
     controller_steps: int = _setting(1000, "REINFORCE steps per round (paper: 2000).", low=1)
     samples_per_step: int = _setting(64, "(attribute, architecture) pairs per REINFORCE step (paper: 1).", low=1)

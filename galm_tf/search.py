@@ -215,7 +215,8 @@ class Search:
             return indices[self.state.chosen]
         rng = generator(self.config.seed, Stream.ARCHITECTURES, step)
         uniform = indices[rng.integers(0, search_space.NUM_ARCHITECTURES, n)]
-        sampled = self.strategy.sample(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if phase.round else None
+        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
+        sampled = self.strategy.sample(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if knows else None
         if sampled is None:
             return uniform
         explore = rng.random(n) < self.config.uniform_fraction

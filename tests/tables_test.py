@@ -184,6 +184,8 @@ def test_few_steps_are_few_in_the_target_alone(runs, tmp_path):
     steps = [(c.warmup_steps, c.supernet_steps, c.controller_steps, c.adapt_steps, c.finetune_steps) for c in runs]
     whole, fewer = (300, 0, 1000, 2, 480), (75, 0, 250, 1, 120)  # never none of a phase that there is
     assert steps == [whole, whole, whole, fewer, fewer]
+    rates = [(c.learning_rate, c.adapt_learning_rate, c.finetune_learning_rate, c.controller_learning_rate) for c in runs]
+    assert rates == [(2e-3, 5e-4, 2e-3, 2e-3)] * 3 + [(8e-3, 2e-3, 8e-3, 2e-3)] * 2
     assert runs[-1].source_run == runs[2].source_run and [c.rounds for c in runs] == [1] * 5
     assert {"galm-sun-d4-split_seed0", "galm-sun-from-awa+apay-d4-split_seed0"} < set(os.listdir(tmp_path / "runs"))
 

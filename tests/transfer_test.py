@@ -17,6 +17,7 @@ from galm_tf.gates import gates_from_indices
 from galm_tf.preprocess import scale_images
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
+from galm_tf.schedule import WARMUP, Phase
 from galm_tf.search import Search
 from galm_tf.supernet import margins
 from planted_rewards import planted
@@ -315,6 +316,16 @@ def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
     soft = policy.log_probs()
     assert selection.entropy(soft) == pytest.approx(0.5 * np.log(2304), abs=0.1)
     assert np.corrcoef(certain.ravel(), soft.ravel())[0, 1] > 0.5  # what it preferred it still prefers
+
+
+@pytest.mark.parametrize("parts, fraction", [(("policy", "trunk"), 0.0), (("policy", "trunk"), 0.5), (("trunk", "towers"), 0.0)])
+def test_a_policy_that_was_handed_over_chooses_from_the_first_step(source, untouched, monkeypatch, parts, fraction):
+    _started(source, untouched, transfer=parts, match="random", uniform_fraction=fraction)
+    search, one = untouched[0], search_space.all_indices()[7]
+    monkeypatch.setattr(search.strategy, "sample", lambda seed: np.tile(one, (search.num_attributes, 1)))
+    draws = [search._choices(Phase(WARMUP, 0, 40, 0), step) for step in range(40)]
+    share = np.mean([(choices == one).all(axis=1).mean() for choices in draws])
+    assert share == pytest.approx(1.0 - fraction if "policy" in parts else 0.0, abs=0.1)
 
 
 @pytest.mark.parametrize("part", ["policy", "trunk", "towers"])

@@ -89,7 +89,7 @@ def define_flags() -> None:
     flags.DEFINE_list("cells", [], "Table 3, few_labels and few_steps: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; suites: from all other domains.")
     flags.DEFINE_list("size_penalties", [], "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.")
     flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
-    flags.DEFINE_list("divisors", ["1", "4"], "Suite few_steps: the steps of each phase of the target's run are divided by these; 1, which all are compared with, is always there.")
+    flags.DEFINE_list("divisors", ["1", "4"], "Suite few_steps: the steps of each phase of the target's run are divided by these, and its networks' learning rates multiplied; 1, which all are compared with, is always there.")
 
 
 def main(arguments: list[str]) -> None:

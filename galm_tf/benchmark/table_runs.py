@@ -25,6 +25,7 @@ from galm_tf.run_folder import read_config
 
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # without a source no number depends on them
 _STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
+_RATES = ("learning_rate", "adapt_learning_rate", "finetune_learning_rate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Less:
 
     Attributes:
       positives: known positives of each attribute; 0 for all.
-      divisor: of the steps of every phase; none falls below one.
+      divisor: of the steps of every phase, none of which falls below one; the networks' learning rates are as many times
+        higher, so that their weights can move as far.
     """
 
     positives: int = 0
@@ -47,7 +49,8 @@ class Less:
     def of(self, config: Config) -> Config:
         """The settings with less."""
         steps = {name: max(1, round(count / self.divisor)) if (count := getattr(config, name)) else 0 for name in _STEPS}
-        return dataclasses.replace(config, train_positives=self.positives, **steps)
+        rates = {name: self.divisor * getattr(config, name) for name in _RATES}
+        return dataclasses.replace(config, train_positives=self.positives, **steps, **rates)
 
 
 WHOLE = Less()

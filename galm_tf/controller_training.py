@@ -14,7 +14,7 @@ from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable, ScoringImages
-from galm_tf.strategy import PolicyStrategy
+from galm_tf.strategy import PolicyStrategy, Sampler, sample_rows
 from galm_tf.supernet import Supernet, margins
 from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import traced, untraced
@@ -51,6 +51,13 @@ class ControllerTraining(PolicyStrategy):
 
     def sample(self, seed: np.ndarray) -> np.ndarray:
         return self.sample_for(np.arange(self.num_attributes, dtype=np.int32), seed)
+
+    def sampler(self) -> Sampler:
+        """For few attributes from their written-out policy: the recurrent cell at every step costs as much as training a tower."""
+        if self.num_attributes > _BLOCK:
+            return self.sample
+        log_probs = self.log_probs()
+        return lambda seed: sample_rows(log_probs, seed)
 
     def sample_for(self, attribute_ids: np.ndarray, seed: np.ndarray) -> np.ndarray:
         """One architecture for each of int32 [M] attributes, by the policy: int32 [M, 10]."""

@@ -32,7 +32,7 @@ from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
-from galm_tf.strategy import Strategy
+from galm_tf.strategy import Sampler, Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
 from galm_tf.telemetry import Telemetry
@@ -153,12 +153,12 @@ class Search:
             return
         plan = self._batch_plan(phase)
         batches = training_batches(self.images, plan, phase.first_step + first, phase.first_step + until)
-        losses = self.state.losses
+        losses, sampler = self.state.losses, self._sampler(phase)
         with Progress(phase.steps, _title(phase), initial=first) as progress:
             for batch in batches:
                 step = phase.first_step + self.state.step
                 rate = self._learning_rate(phase, self.state.step)
-                metrics = self._train(batch, phase, step, rate)
+                metrics = self._train(batch, self._choices(sampler, step), step, rate)
                 losses.append(float(metrics["loss"]))
                 self.state.step += 1
                 progress.update(1, loss=losses[-1])
@@ -170,9 +170,9 @@ class Search:
                     losses.clear()
                 self._checkpoint_if_due()
 
-    def _train(self, batch: dict[str, tf.Tensor], phase: Phase, step: int, rate: float) -> dict[str, tf.Tensor]:
-        """One step of the supernet on one batch."""
-        ids, choices = self._attributes(step), self._choices(phase, step)
+    def _train(self, batch: dict[str, tf.Tensor], choices: np.ndarray, step: int, rate: float) -> dict[str, tf.Tensor]:
+        """One step of the supernet on one batch, with an architecture for every attribute: int32 [N, 10]."""
+        ids = self._attributes(step)
         return self.training.step(
             batch["image"], batch["index"], tf.constant(ids), tf.constant(choices[ids]),
             tf.constant(tensor_seed(self.config.seed, Stream.NOISE, step)), tf.constant(rate, tf.float32),
@@ -182,9 +182,10 @@ class Search:
         """The rewards that the present weights reach by the first `steps` of a warm-up; the weights stay as they are."""
         before = {name: v.numpy() for name, v in self._omega().items()}
         phase = Phase(WARMUP, 0, steps, 0)
+        sampler = self._sampler(phase)
         with Progress(steps, "trial") as progress:
             for step, batch in enumerate(training_batches(self.images, self._batch_plan(phase), 0, steps)):
-                self._train(batch, phase, step, self._learning_rate(phase, step))
+                self._train(batch, self._choices(sampler, step), step, self._learning_rate(phase, step))
                 progress.update(1)
         table = self.validation.exact_table("trial rewards")
         self._assign(self._omega(), before)
@@ -208,15 +209,19 @@ class Search:
         chosen = generator(self.config.seed, Stream.ATTRIBUTES, step).choice(n, count, replace=False)
         return np.sort(chosen).astype(np.int32)
 
-    def _choices(self, phase: Phase, step: int) -> np.ndarray:
+    def _sampler(self, phase: Phase) -> Optional[Sampler]:
+        """By what the strategy chooses throughout a phase of the supernet; None where it knows nothing yet, or has chosen."""
+        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
+        return self.strategy.sampler() if knows and self.state.chosen is None else None
+
+    def _choices(self, sampler: Optional[Sampler], step: int) -> np.ndarray:
         """An architecture for every attribute: int32 [N, 10]."""
         indices, n = search_space.all_indices(), self.num_attributes
         if self.state.chosen is not None:
             return indices[self.state.chosen]
         rng = generator(self.config.seed, Stream.ARCHITECTURES, step)
         uniform = indices[rng.integers(0, search_space.NUM_ARCHITECTURES, n)]
-        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
-        sampled = self.strategy.sample(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if knows else None
+        sampled = sampler(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if sampler else None
         if sampled is None:
             return uniform
         explore = rng.random(n) < self.config.uniform_fraction

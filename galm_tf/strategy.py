@@ -8,15 +8,18 @@ others are in `strategies/`.
 from __future__ import annotations
 
 import abc
-from typing import Mapping, Optional, Sequence
+from typing import Callable, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from galm_tf import search_space, selection
 from galm_tf.config import Config
+from galm_tf.draws import from_tensor_seed
 from galm_tf.reward import RewardTable
 from galm_tf.telemetry import Telemetry
+
+Sampler = Callable[[np.ndarray], Optional[np.ndarray]]  # as `Strategy.sample`
 
 
 class Strategy(abc.ABC):
@@ -44,6 +47,10 @@ class Strategy(abc.ABC):
     def sample(self, seed: np.ndarray) -> Optional[np.ndarray]:
         """Architectures to train the supernet with, int32 [N, 10], by an int32 [2] seed; None for uniform ones."""
         return None
+
+    def sampler(self) -> Sampler:
+        """`sample`, or a quicker one with the same chances that holds until the strategy learns again."""
+        return self.sample
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """Learns for some steps; returns mean figures by telemetry tag."""
@@ -117,3 +124,9 @@ class PolicyStrategy(Strategy):
         grid = np.exp(self.log_probs()).reshape(-1, *search_space.NUM_CHOICES)
         axes = range(1, grid.ndim)
         return [grid.sum(axis=tuple(a for a in axes if a != keep)) for keep in axes]
+
+
+def sample_rows(log_probs: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """An architecture for each row of log P, [N, 2304], by the Gumbel-max trick: int32 [N, 10]."""
+    noise = from_tensor_seed(seed).gumbel(size=log_probs.shape)
+    return search_space.all_indices()[(log_probs + noise).argmax(axis=1)]

@@ -116,6 +116,22 @@ def test_samples_are_architectures_and_follow_what_was_learned(method):
     assert (strategy.sample(np.array([7, 0], np.int32)) == samples[0]).all()
 
 
+def test_few_attributes_are_sampled_by_the_written_out_policy_with_the_same_chances():
+    policy = METHODS["galm"](2, Config(seed=3))
+    for name in ("policy/heads", "policy/head_bias"):
+        policy.variables[name].assign(40.0 * policy.variables[name])
+    marginals, sampler = policy.choice_probabilities(), policy.sampler()
+    for draw in (policy.sample, sampler):
+        samples = np.stack([draw(np.array([7, step], np.int32)) for step in range(600)])  # [600, 2, 10]
+        for d, expected in enumerate(marginals):
+            found = (samples[:, :, d, None] == np.arange(expected.shape[1])).mean(axis=0)
+            np.testing.assert_allclose(found, expected, atol=0.08)
+    assert max(abs(expected - 1 / expected.shape[1]).max() for expected in marginals) > 0.2  # far from uniform
+    assert (sampler(np.array([7, 5], np.int32)) == sampler(np.array([7, 5], np.int32))).all()
+    many = METHODS["galm"](17, Config())
+    assert many.sampler() == many.sample
+
+
 @pytest.mark.parametrize("method", LEARNED)
 def test_crossfitting_starts_anew_and_leaves_the_state_alone(method):
     table = _table(_additive(np.random.default_rng(6), N))

@@ -12,13 +12,11 @@ from typing import Mapping
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.draws import from_tensor_seed
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
-from galm_tf.strategy import PolicyStrategy
+from galm_tf.strategy import PolicyStrategy, sample_rows
 from galm_tf.tracing import traced
 
 _LOG_PROBS = "log_probs"
@@ -47,9 +45,8 @@ class EnasEach(PolicyStrategy):
         return self._rows
 
     def sample(self, seed: np.ndarray) -> np.ndarray:
-        """An architecture by each policy, by the Gumbel-max trick."""
-        noise = from_tensor_seed(seed).gumbel(size=self._rows[_LOG_PROBS].shape)
-        return search_space.all_indices()[(self.log_probs() + noise).argmax(axis=1)]
+        """An architecture by each policy."""
+        return sample_rows(self.log_probs(), seed)
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """So many steps of every attribute that has rewards, and of one policy for the others, on their mean; the mean of all figures."""

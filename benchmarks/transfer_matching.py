@@ -191,20 +191,22 @@ def _steps_to(curve: pd.DataFrame, reward: float) -> float:
 
 def _draw(curves: pd.DataFrame) -> None:
     """A panel per target: the whole searches and a quarter from nothing once each, a quarter from each source."""
-    names = {"whole": "from nothing", "whole_quickened": "from nothing, transfer.flags", "quarter": "from nothing, transfer.flags, a quarter"}
     targets = list(curves["target"].unique())
-    figure = Figure((4.6 * len(targets), 3.8), dpi=100, layout="constrained")
+    names = {"whole": "from nothing", "whole_quickened": "from nothing, transfer.flags", "quarter": "from nothing, transfer.flags, a quarter"}
+    lines = [(kind, None, name) for kind, name in names.items()]
+    lines += [("moved", source, f"from {source}, transfer.flags, a quarter") for source in curves["source"].unique()]
+    figure = Figure((4.6 * len(targets), 4.2), dpi=100, layout="constrained")
     for axis, target in zip(figure.subplots(1, len(targets), squeeze=False, sharey=True)[0], targets):
         shown = curves[curves["target"] == target]
-        for label, part in itertools.chain(
-            ((name, shown[(shown["search"] == kind) & (shown["source"] == shown["source"].iloc[0])]) for kind, name in names.items()),
-            ((f"from {s}, a quarter", part) for s, part in shown[shown["search"] == "moved"].groupby("source", sort=False)),
-        ):
+        for color, (kind, source, label) in enumerate(lines):
+            part = shown[(shown["search"] == kind) & (shown["source"] == (source or shown["source"].iloc[0]))]
             mean = part.groupby("steps")["reward"].mean()
-            axis.plot(mean.index, mean, "o-", markersize=3, label=label)
+            if len(mean):
+                axis.plot(mean.index, mean, "o-", markersize=3, color=f"C{color}", label=label)
         axis.set(title=target, xlabel="supernet steps")
     figure.axes[0].set_ylabel("the policy's validation reward (AUC)")
-    figure.axes[0].legend(fontsize="small", loc="lower right")
+    drawn = {label: line for axis in figure.axes for line, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=3, fontsize="small")
     FigureCanvasAgg(figure).print_png(os.path.join(FLAGS.out, "curves.png"))
 
 

@@ -55,7 +55,6 @@ _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _MATCH_BATCH = 64
 _CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
-_GUIDED_SHARE = 0.5  # of the supernet's steps that a tower of the source had, where a policy samples from the first one on
 _DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
 _SAME_SHARE = 1e-6
 NOTE = (
@@ -86,10 +85,10 @@ class Finished:
 def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]) -> Config:
     """The settings of the source run as those of one that adds to it; raises UserError when it is not one run.
 
-    A new tower gets as many steps as each tower of the source did, in one round, but
-    where the source's policy says which architectures to train: then the search takes
-    half of them. Its embedding learns fast where nothing else of the policy moves; more
-    of the policy's architectures are re-ranked, unless it is to have the last word.
+    A new tower gets as many steps as each tower of the source did, in one round, on
+    architectures by the source's policy alone where that was handed over; its embedding
+    learns fast where nothing else of the policy moves; more of the policy's
+    architectures are re-ranked, unless it is to have the last word.
 
     parts: what is handed over.
     """
@@ -104,8 +103,6 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
     rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, transfer=tuple(parts)).hands_over_policy
     if stored.controller_optimizer == "adam" and guided:
         rate = max(_CONTROLLER_RATE, rate)
-    halved = bool(stored.add_attribute) and stored.hands_over_policy and not stored.uniform_fraction  # as those of this very rule
-    part = share * (_GUIDED_SHARE if guided else 1.0) / (_GUIDED_SHARE if halved else 1.0)
     return dataclasses.replace(
         stored,
         run_dir="",
@@ -116,8 +113,8 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         transfer=Config().transfer,
         rounds=1,
         attributes_per_step=0,  # all of them: they are few, and the steps are counted for that
-        warmup_steps=round(part * stored.warmup_steps),
-        supernet_steps=round(part * stored.rounds * stored.supernet_steps),
+        warmup_steps=round(share * stored.warmup_steps),
+        supernet_steps=round(share * stored.rounds * stored.supernet_steps),
         uniform_fraction=0.0 if guided else stored.uniform_fraction,
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
         controller_learning_rate=rate,

@@ -258,14 +258,11 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
 
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(source, labels, extended, longer):
     config, again = extended[0], longer[0]
-    assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (3, 2, 2)  # half of the attributes a step, half of the search
+    assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)  # half of the attributes a step
     assert (config.uniform_fraction, source[0].uniform_fraction) == (0.0, 0.5)  # what the policy that was handed over says
     assert (config.derive_top, again.controller_steps, config.attributes_per_step) == (64, 6, 0)  # as many steps however many are added
-    assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 4, 3)  # without a policy: not half
-    table, arguments = f"--add_attribute={labels}", f"--source_run={source[1]}"
-    assert main_flags.settings(table, arguments, "--transfer=towers").warmup_steps == 6
-    further = main_flags.settings(table, f"--source_run={extended[1]}")
-    assert (further.warmup_steps, further.supernet_steps) == (3, 2)  # not a quarter
+    assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 3, 3)
+    assert main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", "--transfer=towers").uniform_fraction == 0.5
 
 
 def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise(source, labels, tmp_path):

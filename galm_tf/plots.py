@@ -60,7 +60,7 @@ def _draw_losses(axis, records) -> None:
     axis.set_title("training loss (cross-entropy)")
     axis.set_xlabel("supernet step")
     for phase, tag, label in (
-        ("warmup", "supernet/loss", "warm-up, uniform architectures"),
+        ("warmup", "supernet/loss", "warm-up"),
         ("supernet", "supernet/loss", "rounds, policy's architectures"),
         ("adapt", "derived/loss", "adapting the chosen"),
         ("finetune", "derived/loss", "fine-tuning"),

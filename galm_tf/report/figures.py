@@ -20,7 +20,7 @@ from galm_tf.report.run_reading import FinishedRun
 Figure = dict[str, Any]
 
 _LOSSES = (
-    ("warmup", "supernet/loss", "warm-up, uniform architectures", "accent"),
+    ("warmup", "supernet/loss", "warm-up", "accent"),
     ("supernet", "supernet/loss", "rounds, policy's architectures", "second"),
     ("adapt", "derived/loss", "adapting the chosen", "third"),
     ("finetune", "derived/loss", "fine-tuning", "fourth"),

@@ -42,6 +42,7 @@ from galm_tf.search import Search
 FLAGS = flags.FLAGS
 ROUNDS = 8  # of a whole search
 RULES = ("predictor", "cosine", "random")
+_WHOLE = ("whole", "whole_quickened")  # searches from nothing that a quarter is compared with
 _TRANSFER_FLAGS = "flags/transfer.flags"
 _STEPS = ("warmup_steps", "rounds", "supernet_steps", "controller_steps")  # of that file; they are set here
 
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> None:
     _draw(curves)
     table = speed(curves)
     print(table.to_string(index=False, float_format="%.3f"))
-    reached = [f"{(table['moved'] >= table[k]).sum()} of {len(table)} ({k})" for k in ("whole", "whole_quickened")]
+    reached = [f"{(table['moved'] >= table[k]).sum()} of {len(table)} ({k})" for k in _WHOLE]
     print("a quarter from a source reaches the whole from nothing:", ", ".join(reached))
 
 
@@ -175,7 +176,7 @@ def speed(curves: pd.DataFrame) -> pd.DataFrame:
     for key, part in curves.groupby(["source", "target", "seed"], sort=False):
         by_search = {kind: part[part["search"] == kind] for kind in part["search"].unique()}
         row = {**dict(zip(("source", "target", "seed"), key)), **{kind: p["reward"].iloc[-1] for kind, p in by_search.items()}}
-        for kind in ("whole", "whole_quickened"):
+        for kind in _WHOLE:
             row[f"steps_of_{kind}"] = _steps_to(by_search[kind], row["moved"])
         rows.append(row)
     return pd.DataFrame(rows)

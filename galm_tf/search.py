@@ -15,6 +15,7 @@ letter of Algorithm 1 would train every child anew.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from typing import Any, Callable, Optional
 
@@ -153,12 +154,12 @@ class Search:
             return
         plan = self._batch_plan(phase)
         batches = training_batches(self.images, plan, phase.first_step + first, phase.first_step + until)
-        losses, sampler = self.state.losses, self._sampler(phase)
+        losses, choices = self.state.losses, self._choices(phase)
         with Progress(phase.steps, _title(phase), initial=first) as progress:
             for batch in batches:
                 step = phase.first_step + self.state.step
                 rate = self._learning_rate(phase, self.state.step)
-                metrics = self._train(batch, self._choices(sampler, step), step, rate)
+                metrics = self._train(batch, choices(step), step, rate)
                 losses.append(float(metrics["loss"]))
                 self.state.step += 1
                 progress.update(1, loss=losses[-1])
@@ -182,10 +183,10 @@ class Search:
         """The rewards that the present weights reach by the first `steps` of a warm-up; the weights stay as they are."""
         before = {name: v.numpy() for name, v in self._omega().items()}
         phase = Phase(WARMUP, 0, steps, 0)
-        sampler = self._sampler(phase)
+        choices = self._choices(phase)
         with Progress(steps, "trial") as progress:
             for step, batch in enumerate(training_batches(self.images, self._batch_plan(phase), 0, steps)):
-                self._train(batch, self._choices(sampler, step), step, self._learning_rate(phase, step))
+                self._train(batch, choices(step), step, self._learning_rate(phase, step))
                 progress.update(1)
         table = self.validation.exact_table("trial rewards")
         self._assign(self._omega(), before)
@@ -209,18 +210,18 @@ class Search:
         chosen = generator(self.config.seed, Stream.ATTRIBUTES, step).choice(n, count, replace=False)
         return np.sort(chosen).astype(np.int32)
 
-    def _sampler(self, phase: Phase) -> Optional[Sampler]:
-        """By what the strategy chooses throughout a phase of the supernet; None where it knows nothing yet, or has chosen."""
-        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
-        return self.strategy.sampler() if knows and self.state.chosen is None else None
-
-    def _choices(self, sampler: Optional[Sampler], step: int) -> np.ndarray:
-        """An architecture for every attribute: int32 [N, 10]."""
-        indices, n = search_space.all_indices(), self.num_attributes
+    def _choices(self, phase: Phase) -> Callable[[int], np.ndarray]:
+        """For a step of a phase of the supernet, throughout which the strategy stays as it is: an architecture for every attribute, int32 [N, 10]."""
         if self.state.chosen is not None:
-            return indices[self.state.chosen]
-        rng = generator(self.config.seed, Stream.ARCHITECTURES, step)
-        uniform = indices[rng.integers(0, search_space.NUM_ARCHITECTURES, n)]
+            chosen = search_space.all_indices()[self.state.chosen]
+            return lambda step: chosen
+        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
+        return functools.partial(self._draw, self.strategy.sampler() if knows else None)
+
+    def _draw(self, sampler: Optional[Sampler], step: int) -> np.ndarray:
+        """Architectures by the strategy, or uniform ones: int32 [N, 10]."""
+        n, rng = self.num_attributes, generator(self.config.seed, Stream.ARCHITECTURES, step)
+        uniform = search_space.all_indices()[rng.integers(0, search_space.NUM_ARCHITECTURES, n)]
         sampled = sampler(tensor_seed(self.config.seed, Stream.ARCHITECTURES, step)) if sampler else None
         if sampled is None:
             return uniform

@@ -323,8 +323,7 @@ def test_a_policy_that_was_handed_over_chooses_from_the_first_step(source, untou
     _started(source, untouched, transfer=parts, match="random", uniform_fraction=fraction)
     search, one = untouched[0], search_space.all_indices()[7]
     monkeypatch.setattr(search.strategy, "sample", lambda seed: np.tile(one, (search.num_attributes, 1)))
-    sampler = search._sampler(Phase(WARMUP, 0, 40, 0))
-    draws = [search._choices(sampler, step) for step in range(40)]
+    draws = list(map(search._choices(Phase(WARMUP, 0, 40, 0)), range(40)))
     share = np.mean([(choices == one).all(axis=1).mean() for choices in draws])
     assert share == pytest.approx(1.0 - fraction if "policy" in parts else 0.0, abs=0.1)
 

@@ -7,6 +7,7 @@ import shlex
 from typing import Sequence
 
 from galm_tf.config import as_flag
+from galm_tf.errors import UserError
 
 
 def without_domain(name: str) -> str:
@@ -31,6 +32,24 @@ def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
     folded = {name.casefold(): name for name in reversed(every)}
     alike = difflib.get_close_matches(asked.casefold(), folded, count, 0.0)
     return [*parted, *(folded[name] for name in alike)][:count]
+
+
+def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where the attributes of --attributes are, in the order asked for; all where none is asked for.
+
+    Raises:
+      UserError: one that is not known, or that two domains have.
+    """
+    found = []
+    for name in asked:
+        its = places(name, names)
+        if len(its) > 1:
+            raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(names[i] for i in its)}.")
+        if not its:
+            (near,) = nearest(name, names)
+            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {as_given('attributes', near)}?")
+        found += its
+    return list(dict.fromkeys(found)) or list(range(len(names)))
 
 
 def as_given(flag: str, name: str) -> str:

@@ -162,7 +162,9 @@ def make_cell(name: str, rng: np.random.Generator, input_size: int, hidden: int,
 
 def repeat(x: tf.Tensor, times: int) -> tf.Tensor:
     """Every row `times` times, one after another."""
-    return x if times == 1 else tf.repeat(x, times, axis=0)
+    if times == 1:
+        return x
+    return tf.reshape(tf.tile(x[:, None], [1, times, 1]), [-1, int(x.shape[-1])])  # fewer operations than tf.repeat
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], name: str) -> tf.Variable:

@@ -28,6 +28,17 @@ def group_by(architectures: Sequence[Architecture], key: Callable[[Architecture]
     return {k: np.array([i for i, other in enumerate(keys) if other == k]) for k in sorted(set(keys))}
 
 
+def conv_groups(name: str, architectures: Sequence[Architecture]) -> dict[tuple, np.ndarray]:
+    """By the skips into conv4 or conv5 and its kernel."""
+    skips = [f"conv{i}_{name}" for i in range(1, int(name[-1]) - 1)]
+    return group_by(architectures, lambda a: tuple(getattr(a, d) for d in (*skips, f"{name}_kernel")))
+
+
+def head_groups(architectures: Sequence[Architecture]) -> dict[tuple, np.ndarray]:
+    """By the widths of Fc-1 and Fc-2, which is 0 where there is none."""
+    return group_by([a.canonical() for a in architectures], lambda a: (a.fc1_width, a.fc2_width))
+
+
 class _Stage(tf.Module):
     """Attributes grouped by the choices of one stage, and the order that results."""
 
@@ -72,19 +83,22 @@ class _Conv(_Stage):
 
     Args:
       name: conv4 or conv5, which also names its decisions and weights.
+      tiles: whether it may go in tiles at all.
       source: the stage before, where every tower has its own input.
     """
 
-    def __init__(self, name: str, architectures: Sequence[Architecture], weights: Weights, source: Optional[_Stage] = None) -> None:
-        skips = [f"conv{i}_{name}" for i in range(1, int(name[-1]) - 1)]
-        super().__init__(group_by(architectures, lambda a: tuple(getattr(a, d) for d in (*skips, f"{name}_kernel"))), name)
+    def __init__(
+        self, name: str, architectures: Sequence[Architecture], weights: Weights, tiles: bool, source: Optional[_Stage] = None
+    ) -> None:
+        super().__init__(conv_groups(name, architectures), name)
+        self.tiles = tiles
         self.picks = source and [source.rank[ids] for _, ids in self.groups]
         self.kernels = [_wide_kernel(weights[f"{name}/kernel{k[-1]}"][ids]) for k, ids in self.groups]
         self.skips = [_open_skips(weights[f"{name}/skip"][ids], k[:-1]) for k, ids in self.groups]
         self.bias = tf.Variable(weights[f"{name}/bias"][self.order].reshape(-1), name="bias")
 
     def __call__(self, x: tf.Tensor, sources: Sequence[tf.Tensor]) -> tf.Tensor:
-        if self.picks is None and layers.tiles_pay(x.shape[1]):
+        if self.tiles and self.picks is None and layers.tiles_pay(x.shape[1]):
             few = tf.shape(x)[0] * (x.shape[1] // winograd.TILE) ** 2 < _TILED_ROWS
             return tf.cond(few, lambda: self._direct(x, sources), lambda: self._in_tiles(x, sources))
         return self._direct(x, sources)
@@ -118,8 +132,7 @@ class _Head(_Stage):
     """Fc-1 to Fc-3 as logit differences: -> margins [B, N] in attribute order."""
 
     def __init__(self, architectures: Sequence[Architecture], weights: Weights, source: _Stage, half: int) -> None:
-        canonical = [a.canonical() for a in architectures]
-        super().__init__(group_by(canonical, lambda a: (a.fc1_width, a.fc2_width)), "head")
+        super().__init__(head_groups(architectures), "head")
         self.half = half
         self.picks = [source.rank[ids] for _, ids in self.groups]
         self.weights = [_head_weights(weights, ids, *key) for key, ids in self.groups]
@@ -145,17 +158,18 @@ class DerivedNetwork(tf.Module):
       weights: the supernet's variables by name, as arrays (`Supernet.variables`);
         the trunk's batch norms are taken as they are, the towers' wait for `calibrate`.
       image_size: side of the input in pixels.
+      tiles: whether convolutions of many images may go in tiles, by operations that not every runtime has.
     """
 
-    def __init__(self, architectures: Sequence[Architecture], weights: Weights, image_size: int) -> None:
+    def __init__(self, architectures: Sequence[Architecture], weights: Weights, image_size: int, tiles: bool = True) -> None:
         super().__init__(name="derived")
         side = image_size // 8
         self.image_size, self.num_attributes = image_size, len(architectures)
         self.trunk = Trunk(weights)
-        self.conv4 = _Conv("conv4", architectures, weights)
+        self.conv4 = _Conv("conv4", architectures, weights, tiles)
         order = self.conv4.order
         self.bn4 = _FixedBatchNorm(weights["bn4/gamma"][order], weights["bn4/beta"][order], "bn4")
-        self.conv5 = _Conv("conv5", architectures, weights, self.conv4)
+        self.conv5 = _Conv("conv5", architectures, weights, tiles, self.conv4)
         order = self.conv5.order
         self.bn5 = _FixedBatchNorm(weights["bn5/gamma"][order], weights["bn5/beta"][order], "bn5")
         self.head = _Head(architectures, weights, self.conv5, side // 4)

@@ -70,6 +70,7 @@ class ServingModule(tf.Module):
             "format": FORMAT,
             "attributes": [*before["attributes"], *attributes],
             "thresholds": [*before["thresholds"], *(None if np.isnan(t) else float(t) for t in thresholds)],
+            "margin_offsets": [*before.get("margin_offsets", [0.0] * len(before["attributes"])), *map(float, margin_offsets)],
             "image_size": image_size,
         }
         self.json = json.dumps(content, indent=1, ensure_ascii=False)
@@ -110,6 +111,14 @@ class ServingModule(tf.Module):
     def _decode(self, image_bytes):
         """One encoded picture -> uint8 [S, S, 3]."""
         return resize_images(decode_bytes(image_bytes), self._image_size)
+
+
+def networks_of(model: Any) -> list[tuple[Any, list[str]]]:
+    """(network, names of its attributes) of a loaded SavedModel; of an extended run's, the source's networks come first."""
+    base = getattr(model, "_base", None)
+    before = [] if base is None else networks_of(base)
+    names = json.loads(model.serve_metadata()["json"].numpy())["attributes"]
+    return [*before, (model._network, names[sum(len(its) for _, its in before) :])]
 
 
 def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:

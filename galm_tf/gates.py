@@ -7,6 +7,8 @@ the decisions.
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -33,3 +35,8 @@ def columns(gates: tf.Tensor, first: str, count: int) -> tf.Tensor:
     """The `count` gate columns from those of decision `first` on: [S, count]."""
     start = _STARTS[first]
     return gates[:, start : start + count]
+
+
+def spread(gates: tf.Tensor, counts: Sequence[int]) -> tf.Tensor:
+    """Every column as often as its count says: [S, n] -> [S, sum of counts]. One operation, where tf.repeat takes a dozen."""
+    return tf.gather(gates, np.repeat(np.arange(len(counts)), counts), axis=1)

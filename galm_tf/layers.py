@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf import search_space, winograd
-from galm_tf.gates import WIDTH_BLOCKS, columns
+from galm_tf.gates import WIDTH_BLOCKS, columns, spread
 
 BN_EPSILON = 1e-3
 _TILED_TOWERS = 6  # from which transforming Conv-4's input for all of them pays
@@ -210,7 +210,7 @@ class GatedSkips(SeededLayer):
 
     def projections(self, ids: tf.Tensor, gates: tf.Tensor) -> tf.Tensor:
         """1×1 skip weights with the closed skips at zero: gates [S, sources] -> [S, channels, filters]."""
-        return rows(self.parameters["skip"], ids) * tf.repeat(gates, self.sources, axis=1)[:, :, None]
+        return rows(self.parameters["skip"], ids) * spread(gates, self.sources)[:, :, None]
 
 
 class Conv4(GatedSkips):
@@ -403,7 +403,7 @@ class TowerHead(SeededLayer):
     def call(self, x, ids, gates):
         row = {name: rows(v, ids) for name, v in self.parameters.items()}
         mask1, mask2 = (
-            tf.repeat(columns(gates, f"fc{i}_width", 3), WIDTH_BLOCKS, axis=1)[:, None] for i in (1, 2)
+            spread(columns(gates, f"fc{i}_width", 3), WIDTH_BLOCKS)[:, None] for i in (1, 2)
         )
         reads = columns(gates, "fc3_input", 2)[:, None]
         x = tf.reshape(x, [tf.shape(ids)[0], -1, self.inputs])

@@ -1,6 +1,7 @@
-"""Attributes of images, by the SavedModel of a run.
+"""Attributes of images, by the SavedModel of a run or a file made of it.
 
     python -m galm_tf.predict --model=runs/NAME/saved_model IMAGE...
+    python -m galm_tf.predict --model=FILE.tflite IMAGE...          # of galm_tf.deploy
 
 IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of paths on
 standard input. Results go to standard output, everything else to standard error. Exit status: 0; 1 when some images
@@ -18,13 +19,13 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Iterable, Iterator, Optional, Sequence, Union
+from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from galm_tf import attribute_names
+from galm_tf import attribute_names, lite
 from galm_tf.domains.files import list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
@@ -51,7 +52,7 @@ class Options:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("model", None, "The saved_model folder of a run.")
+    flags.DEFINE_string("model", None, "The saved_model folder of a run, or a .tflite file of galm_tf.deploy.")
     flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.")
     flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
     flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated; a name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
@@ -79,9 +80,8 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     Raises:
       UserError: no model, no images, an unknown attribute; with on_bad_image=fail an unreadable image.
     """
-    of_run = os.path.join(options.model, "saved_model")
-    predictor = Predictor(of_run if os.path.isdir(of_run) else options.model)
-    keep = _chosen_columns(predictor.attributes, options.attributes)
+    predictor = Predictor(of_run(options.model))
+    keep = attribute_names.columns(options.attributes, predictor.attributes)
     paths = _expand(arguments)
     if not paths:
         raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none; name some.")
@@ -99,24 +99,31 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
+def of_run(path: str) -> str:
+    """The model of a run, where a path is a run's; else the path."""
+    model = os.path.join(path, "saved_model")
+    return model if os.path.isdir(model) else path
+
+
 class Predictor:
-    """A loaded SavedModel.
+    """A loaded SavedModel, or a TensorFlow Lite file of `deploy`.
 
     Attributes:
+      metadata: what travels along (`export.ServingModule`).
       attributes: [N] names.
       decides: bool [N]: validation chose a threshold; else the model's decision means nothing.
-      image_size: side of what the network sees.
+      image_size: side of what the network sees, which a Lite file asks for.
       notice: what a reader of its output must know about its training data, or None.
-      model: the loaded SavedModel.
+      model: the loaded SavedModel, or `lite.LiteModel`.
 
     Raises:
-      UserError: the folder holds no SavedModel of galm_tf, or a damaged one.
+      UserError: the folder holds no SavedModel of galm_tf, the file no network of it, or a damaged one.
     """
 
     def __init__(self, path: str, repair: str = "give --model=runs/NAME/saved_model") -> None:
         try:
-            with open(os.path.join(path, METADATA), encoding="utf-8") as file:
-                metadata = json.load(file)
+            content, metadata = lite.read(path) if lite.is_lite(path) else (b"", _read_metadata(path))
+            self.metadata: dict[str, Any] = metadata
             if metadata["format"] > FORMAT:
                 raise UserError(
                     f"Expected a model of format {FORMAT} or older. Received: {path}, format={metadata['format']}; "
@@ -126,13 +133,17 @@ class Predictor:
             self.decides = np.array([t is not None for t in metadata["thresholds"]], bool)
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
-            self.model = tf.saved_model.load(path)
-            self._serve = self.model.signatures["serving_default"]
+            if content:
+                self.model = self._serve = lite.LiteModel(content, metadata["thresholds"])
+            else:
+                self.model = tf.saved_model.load(path)
+                self._serve = self.model.signatures["serving_default"]
         except UserError:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
             raise UserError(
-                f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); {repair}."
+                f"Expected {'a .tflite file of galm_tf.deploy' if lite.is_lite(path) else 'the saved_model folder of a run'}. Received: model={path} "
+                f"({_reason(path, error)}); {'make it again' if lite.is_lite(path) else repair}."
             ) from error
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +152,14 @@ class Predictor:
         return outputs["probability"].numpy(), outputs["decision"].numpy()
 
 
+def _read_metadata(path: str) -> dict[str, Any]:
+    with open(os.path.join(path, METADATA), encoding="utf-8") as file:
+        return json.load(file)
+
+
 def _reason(path: str, error: Exception) -> str:
+    if lite.is_lite(path):
+        return f"none, or damaged, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}" if os.path.exists(path) else "no such file"
     if not os.path.isdir(path):
         return "no such folder"
     if not os.path.exists(os.path.join(path, METADATA)):
@@ -215,21 +233,6 @@ def _expand_one(argument: str) -> Iterable[str]:
 def _below(folder: str) -> list[str]:
     """Pictures below a folder as it was named, wherever its links lead."""
     return [os.path.join(folder, *name.split("/")) for name in list_images(folder, leave=True)]
-
-
-def _chosen_columns(attributes: Sequence[str], asked: Sequence[str]) -> list[int]:
-    """Columns of the names, with or without their domain; all where none is named."""
-    columns = []
-    for name in asked:
-        found = attribute_names.places(name, attributes)
-        if len(found) > 1:
-            raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(attributes[i] for i in found)}.")
-        if not found:
-            (near,) = attribute_names.nearest(name, attributes)
-            meant = attribute_names.as_given("attributes", near)
-            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {meant}?")
-        columns += found
-    return list(dict.fromkeys(columns)) or list(range(len(attributes)))
 
 
 if __name__ == "__main__":

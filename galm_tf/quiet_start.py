@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import tempfile
-from typing import Iterator
+from typing import Callable, Iterator
 
 _NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:")
 
@@ -30,8 +30,24 @@ def start_xla() -> None:
 
 
 @contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """What is written to standard error meanwhile is not shown, unless the block fails."""
+    with _turned_away(lambda line, failed: failed):
+        yield
+
+
+@contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """They come from below Python, so the descriptor itself is turned away."""
+    with _turned_away(lambda line, failed: not _NOTICE.match(line)):
+        yield
+
+
+@contextlib.contextmanager
+def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
+    """Notices come from below Python, so the descriptor itself is turned away; afterwards lines follow that `is_shown`.
+
+    is_shown: (line, whether the block failed) -> whether a line is shown.
+    """
     try:
         stderr = os.dup(2)
     except OSError:  # it is closed
@@ -39,10 +55,12 @@ def _without_notices() -> Iterator[None]:
         return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        failed = True
         try:
             yield
+            failed = False
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            os.write(2, b"".join(line for line in held if not _NOTICE.match(line)))
+            os.write(2, b"".join(line for line in held if is_shown(line, failed)))

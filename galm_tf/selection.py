@@ -11,7 +11,6 @@ import itertools
 from typing import Iterator, Optional
 
 import numpy as np
-from scipy.special import logsumexp
 
 from galm_tf import network_size, search_space
 from galm_tf.reward import RewardTable
@@ -27,9 +26,10 @@ def canonical_log_probs(log_probs: np.ndarray) -> np.ndarray:
       [A, 2304]: the sum at each canonical number, -inf at the numbers of void twins.
     """
     twins = search_space.canonical_numbers()
+    order = np.argsort(twins, kind="stable")
+    numbers, starts = np.unique(twins[order], return_index=True)
     result = np.full(log_probs.shape, -np.inf)
-    for number in np.unique(twins):
-        result[:, number] = logsumexp(log_probs[:, twins == number], axis=1)
+    result[:, numbers] = np.logaddexp.reduceat(log_probs[:, order], starts, axis=1)
     return result
 
 

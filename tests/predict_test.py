@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 from scipy.special import expit
 
-from galm_tf import export, predict
+from galm_tf import attribute_names, export, predict
 from galm_tf.errors import UserError
 from galm_tf.predict import Options
 from galm_tf.preprocess import BadImageError, decode_image, resize_images, scale_images
@@ -177,9 +177,9 @@ def test_a_runs_folder_stands_for_its_model(model, files, tmp_path, capsys):
 
 def test_attributes_need_no_domain():
     names = ["sun/trees", "sun/snow", "awa/snow"]
-    assert predict._chosen_columns(names, ["trees", "awa/snow", "sun/trees"]) == [0, 2] and predict._chosen_columns(names, []) == [0, 1, 2]
+    assert attribute_names.columns(["trees", "awa/snow", "sun/trees"], names) == [0, 2] and attribute_names.columns([], names) == [0, 1, 2]
     with pytest.raises(UserError, match="Received: snow, which is sun/snow and awa/snow"):
-        predict._chosen_columns(names, ["snow"])
+        attribute_names.columns(["snow"], names)
 
 
 def test_links_are_followed(model, pictures, tmp_path, capsys):

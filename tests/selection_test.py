@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from galm_tf import search_space, selection
 from galm_tf.reward import RewardTable
@@ -17,6 +18,15 @@ def test_void_twins_pool_their_probability():
     pooled = selection.canonical_log_probs(uniform)
     assert np.exp(pooled).sum() == pytest.approx(1.0)
     assert np.exp(pooled.max()) == pytest.approx(3 / 2304)
+
+
+def test_twins_pool_exactly_however_improbable():
+    log_probs = np.random.default_rng(4).normal(-2000, 500, (2, 2304))
+    twins, pooled = search_space.canonical_numbers(), selection.canonical_log_probs(log_probs)
+    assert np.isneginf(pooled[:, twins != np.arange(2304)]).all()
+    for number in (0, 1, 2, 777, 2300, 2303):
+        its = twins[number]
+        np.testing.assert_allclose(pooled[:, its], logsumexp(log_probs[:, twins == its], axis=1), rtol=1e-12)
 
 
 def test_derive_takes_the_best_reward_among_the_most_probable():

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from galm_tf import layers, search_space
+from galm_tf import layers, lite, search_space
 from galm_tf.benchmark.scaling import training_step
 from galm_tf.benchmark.timing import Case, compare
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import WIDTH_BLOCKS, columns, gates_from_indices
 from galm_tf.network_size import tower_size
+from galm_tf.read_back import read_back
 from galm_tf.search_space import Architecture
 from galm_tf.supernet import Supernet, build_supernet, build_trunk, margins
 
@@ -141,6 +142,7 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
     calls = {
         "gated supernet": (tf.function(lambda images, gates: _gated(supernet, images, gates)), _N),
         "derived network": (tf.function(lambda images, gates: derived(images)), _N),
+        "derived network in TensorFlow Lite": (_in_lite(derived, architectures), _N),
         "gated supernet in plain Keras": (tf.function(lambda images, gates: _all_branches(plain, trunk(images), gates[:_TIMED])), _TIMED),
         "one Keras model per attribute": (tf.function(lambda images, gates: [model(images, training=False) for model in separate]), _TIMED),
     }
@@ -180,6 +182,14 @@ class PlainGatedTower(tf.keras.Model):
             x = dense(x) * tf.repeat(columns(gates[None], f"fc{i + 1}_width", 3)[0], WIDTH_BLOCKS)
             logits += reads[i] * reading(x)
         return margins(logits)
+
+
+def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
+    """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats, whose shape counts."""
+    plain, size = DerivedNetwork(architectures, read_back(derived, architectures), derived.image_size, tiles=False), derived.image_size
+    model = lite.LiteModel(lite.convert(plain, size, np.zeros(len(architectures))), [None] * len(architectures))
+    pictures = functools.cache(lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+    return lambda images, gates: model(pictures(len(images)))
 
 
 def _all_branches(towers: list[PlainGatedTower], maps, gates: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,207 @@
+"""A run's model for where it shall work: the attributes that are wanted, as a SavedModel of their own or a TensorFlow Lite file.
+
+    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes          # a SavedModel
+    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, small boards, single images
+
+Every attribute has a network of its own on a trunk that all share, so that a few of them cost little more than the trunk.
+The model is only read. What is written gives its probabilities again, which is looked at before anything is written.
+Exit status: 0; 2 on bad input.
+"""
+
+from __future__ import annotations
+
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
+import dataclasses
+import os
+from typing import Any, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from galm_tf import attribute_names, export, lite
+from galm_tf.derived import DerivedNetwork
+from galm_tf.errors import UserError
+from galm_tf.network_size import network_size
+from galm_tf.predict import Predictor, of_run
+from galm_tf.preprocess import scale_images
+from galm_tf.read_back import is_of_towers, read_back, read_readout
+from galm_tf.readout import Readout
+from galm_tf.search_space import Architecture
+
+FLAGS = flags.FLAGS
+_MEANS = ("val_mauc", "test_mauc")  # of all attributes together
+_TRIED, _SAME = 8, 1e-4  # images, and how far probabilities may be from the model's own
+_MILLION, _MIB = 1e6, 2**20
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("model", None, "A run, or its saved_model folder.")
+    flags.DEFINE_list("attributes", [], "Attributes to take, comma-separated, in this order; all when left out. A name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
+    flags.DEFINE_string("out", None, "What to write: NAME.tflite for a TensorFlow Lite file, any other name for a folder with a SavedModel.")
+    flags.DEFINE_enum("weights", "float32", lite.WEIGHTS, "How a TensorFlow Lite file stores weights: float16 halves it, int8 quarters it, at a difference in probability that is told.")
+
+
+def main(arguments: list[str]) -> None:
+    command_line.expect_no_arguments(arguments)
+    if not FLAGS.model or not FLAGS.out:
+        raise UserError(f"Expected a model and a place for what is made of it. Received: model={FLAGS.model or '(nothing)'} and out={FLAGS.out or '(nothing)'}; give --model=runs/NAME --out=NAME.tflite.")
+    print(deploy(FLAGS.model, FLAGS.out, FLAGS.attributes, FLAGS.weights))
+
+
+def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = "float32") -> str:
+    """Writes the named attributes of a model to `out`; returns what a person is told.
+
+    Args:
+      model: a run, or its saved_model folder.
+      out: NAME.tflite, or a folder for a SavedModel; nothing may be there.
+      attributes: names, with or without their domain, in the order in which they shall stand; all where none is named.
+      weights: of `lite.WEIGHTS`.
+
+    Raises:
+      UserError: no such model or attribute, something at `out`, or a model that cannot be taken apart.
+    """
+    _expect_fitting(model, out, weights)
+    predictor = Predictor(of_run(model))
+    part = _take(predictor, attribute_names.columns(attributes, predictor.attributes), tiles=not lite.is_lite(out))
+    _expect_same(part, predictor, model)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
+        if lite.is_lite(out):
+            content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
+            lite.write(content, part.metadata, out)
+        else:
+            export.export_saved_model(part.network, out, **part.settings())
+    except OSError as error:
+        raise UserError(f"Expected to write {out}. Received: {error.strerror or error}; free some space or name another place.") from error
+    return _summary(part, predictor, out)
+
+
+def _expect_fitting(model: str, out: str, weights: str) -> None:
+    if lite.is_lite(model):
+        raise UserError(f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run.")
+    if weights != "float32" and not lite.is_lite(out):
+        raise UserError(f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out.rstrip(os.sep)}{lite.SUFFIX}.")
+    if os.path.exists(out):
+        raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Some attributes of a model.
+
+    Attributes:
+      columns: [n], where they stand in the model.
+      network: theirs.
+      architectures: [n].
+      margin_offsets: float32 [n].
+      metadata: what travels along, as `export.ServingModule` writes it.
+      has_readout: whether Conv-3 is read beside the towers.
+    """
+
+    columns: list[int]
+    network: DerivedNetwork
+    architectures: list[Architecture]
+    margin_offsets: np.ndarray
+    metadata: dict[str, Any]
+    has_readout: bool
+
+    def settings(self) -> dict[str, Any]:
+        """Of `export.export_saved_model`."""
+        thresholds = np.array([np.nan if t is None else t for t in self.metadata["thresholds"]])
+        return {
+            "attributes": self.metadata["attributes"], "thresholds": thresholds, "margin_offsets": self.margin_offsets,
+            "image_size": self.metadata["image_size"], "metadata": self.metadata,
+        }  # fmt: skip
+
+
+def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
+    """The named columns of a model as a network of their own."""
+    metadata, names = predictor.metadata, predictor.attributes
+    try:
+        every = [Architecture.from_json(metadata["architectures"][name]) for name in names]
+        weights, beside = _weights(predictor.model, dict(zip(names, every)))
+    except (AttributeError, KeyError, IndexError, ValueError) as error:
+        raise UserError(
+            f"Expected a model that a run of this version has left. Received: one that cannot be taken apart ({type(error).__name__}: {error}); "
+            "search again."
+        ) from error
+    architectures = [every[i] for i in columns]
+    network = DerivedNetwork(
+        architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, predictor.image_size, tiles
+    )
+    if beside is not None:
+        network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
+    chosen = [names[i] for i in columns]
+    per_attribute = ("attributes", "thresholds", "margin_offsets")
+    lists = {k: [metadata.get(k, [0.0] * len(names))[i] for i in columns] for k in per_attribute}  # earlier versions do not tell offsets
+    told = metadata if len(columns) == len(names) else {k: v for k, v in metadata.items() if k not in _MEANS}
+    metadata = {**told, **lists, "architectures": {name: metadata["architectures"][name] for name in chosen}}
+    return _Part(columns, network, architectures, np.array(lists["margin_offsets"], np.float32), metadata, beside is not None)
+
+
+def _weights(model: Any, architectures: dict[str, Architecture]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
+    """All networks of a loaded SavedModel as weights of one, and its reading of Conv-3; an extended run's stand on the same trunk."""
+    parts = [(read_back(network, [architectures[n] for n in names]), read_readout(network)) for network, names in export.networks_of(model)]
+    first = parts[0][0]
+    for name in (name for name in first if not is_of_towers(name)):
+        if any(not np.array_equal(first[name], weights[name]) for weights, _ in parts):
+            raise ValueError(f"its networks differ in {name}")
+    joined = {k: np.concatenate([weights[k] for weights, _ in parts]) if is_of_towers(k) else v for k, v in first.items()}
+    shapes = [beside.weights.shape[0] for _, beside in parts if beside is not None]
+    if not shapes:
+        return joined, None
+    counts = [len(weights["conv4/bias"]) for weights, _ in parts]
+    every = [beside or _no_readout(shapes[0], count) for (_, beside), count in zip(parts, counts)]
+    return joined, Readout(*(np.concatenate([getattr(b, k) for b in every], axis=-1) for k in ("keep", "weights", "biases")))
+
+
+def _no_readout(features: int, count: int) -> Readout:
+    """One that leaves margins as they are."""
+    return Readout(np.ones(count, np.float32), np.zeros((features, count), np.float32), np.zeros(count, np.float32))
+
+
+def _pictures(size: int) -> np.ndarray:
+    """Smooth and noisy pictures to try a network on: uint8 [n, S, S, 3]."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (_TRIED, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
+    return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def _expect_same(part: _Part, predictor: Predictor, model: str) -> None:
+    """Raises UserError where the rebuilt network does not say what the model does."""
+    images = _pictures(predictor.image_size)
+    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
+    apart = np.abs(tf.sigmoid(margins).numpy() - predictor(images)[0][:, part.columns]).max()
+    if not apart < _SAME:
+        raise UserError(
+            f"Expected networks that give the probabilities of {model} again. Received: some that are {apart:.4f} away; the model is of an "
+            "earlier version, search again."
+        )
+
+
+def _summary(part: _Part, predictor: Predictor, out: str) -> str:
+    """What was written, and what it gives."""
+    size = network_size(part.architectures, predictor.image_size, part.has_readout)
+    images = _pictures(predictor.image_size)
+    apart = np.abs(Predictor(out)(images)[0] - predictor(images)[0][:, part.columns]).max()
+    return "\n".join(
+        [
+            f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.multiply_adds / _MILLION:.1f} million multiply-adds an image, "
+            f"{size.parameters / _MILLION:.2f} million parameters, {_bytes(out) / _MIB:.1f} MiB in {out}",
+            f"Probabilities as the model gives them, to {f'{apart:.1g}' if apart else 'the last bit'}, on {_TRIED} drawn pictures.",
+            f"Try it: python -m galm_tf.predict --model={out} IMAGE...",
+        ]
+    )
+
+
+def _bytes(path: str) -> int:
+    """Of a file, or of all files of a folder."""
+    paths = [path] if os.path.isfile(path) else [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(map(os.path.getsize, paths))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

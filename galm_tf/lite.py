@@ -1,0 +1,120 @@
+"""Networks as TensorFlow Lite files: for phones and small boards, and quick for single images anywhere.
+
+A file takes images uint8 [B, S, S, 3] of the network's size and gives `probability` float32 [B, N]. It carries names,
+thresholds and where it all came from as `metadata.json` in a zip archive at its end, the format's way of taking files along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+import zipfile
+from typing import Any, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from galm_tf.export import DEFAULT_THRESHOLD
+from galm_tf.preprocess import scale_images
+from galm_tf.quiet_start import held_back
+from galm_tf.tracing import untouched
+from galm_tf.whole_file import whole_file
+
+SUFFIX = ".tflite"
+WEIGHTS = ("float32", "float16", "int8")  # how they are stored: int8 with a scale for each output channel, multiplied as floats or bytes as it pays
+_METADATA, _LABELS = "metadata.json", "labels.txt"
+_DIGEST, _BYTES = "network_sha256", "network_bytes"  # of what comes before the archive
+
+
+def is_lite(path: str) -> bool:
+    """Whether a path names such a file."""
+    return path.lower().endswith(SUFFIX)
+
+
+class _Served(tf.Module):
+    """A network from pictures to probabilities."""
+
+    def __init__(self, network: tf.Module, image_size: int, margin_offsets: np.ndarray) -> None:
+        super().__init__(name="served")
+        self._network, self._offsets = network, tf.constant(margin_offsets, tf.float32)
+        spec = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, "images")
+        self.serve = tf.function(untouched(self._serve), input_signature=[spec])
+
+    def _serve(self, images):
+        return {"probability": tf.sigmoid(self._network(scale_images(images)) - self._offsets)}
+
+
+def convert(network: tf.Module, image_size: int, margin_offsets: np.ndarray, weights: str = "float32") -> bytes:
+    """A network in the Lite format.
+
+    Args:
+      network: scaled images float32 [B, S, S, 3] -> margins float32 [B, N], by operations that Lite has (`DerivedNetwork`
+        with tiles=False).
+      image_size: S.
+      margin_offsets: [N], subtracted from margins.
+      weights: one of WEIGHTS.
+    """
+    served = _Served(network, image_size, margin_offsets)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([served.serve.get_concrete_function()], served)
+    if weights != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if weights == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    with held_back():
+        return converter.convert()
+
+
+def write(content: bytes, metadata: dict[str, Any], path: str) -> None:
+    """Writes a converted network with what travels along, whole or not at all; never over a file that is there."""
+    metadata = {**metadata, _DIGEST: hashlib.sha256(content).hexdigest(), _BYTES: len(content)}
+    with whole_file(path, replace=False) as partial:
+        with open(partial, "wb") as file:
+            file.write(content)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(_METADATA, json.dumps(metadata, indent=1, ensure_ascii=False))
+            archive.writestr(_LABELS, "\n".join(metadata["attributes"]) + "\n")
+
+
+def read(path: str) -> tuple[bytes, dict[str, Any]]:
+    """(network, what travels along) of a file.
+
+    Raises:
+      OSError, zipfile.BadZipFile, KeyError, ValueError: it is none that `write` has written, or not as it was: the
+        interpreter of a damaged network may end the process.
+    """
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read(_METADATA))
+    with open(path, "rb") as file:
+        content = file.read(metadata[_BYTES])
+    if hashlib.sha256(content).hexdigest() != metadata[_DIGEST]:
+        raise ValueError("its bytes are not those that were written")
+    return content, metadata
+
+
+def _cores() -> int:
+    """That this process may use; more threads than that wait for one another."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LiteModel:
+    """A network in the Lite format, called like a SavedModel's `serving_default` with images of the network's size.
+
+    Args:
+      content: of the file.
+      thresholds: [N], None where none could be chosen.
+    """
+
+    def __init__(self, content: bytes, thresholds: Sequence[Optional[float]]) -> None:
+        with warnings.catch_warnings(), held_back():
+            warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
+            self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=_cores())
+            self._interpreter.allocate_tensors()  # gives notice once
+            self._run = self._interpreter.get_signature_runner()
+        self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in thresholds], np.float32)
+
+    def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """uint8 [B, S, S, 3] -> probability float32 [B, N], decision bool [B, N]."""
+        probability = self._run(images=np.asarray(images))["probability"]
+        return {"probability": tf.constant(probability), "decision": tf.constant(probability >= self._thresholds)}

@@ -1,0 +1,235 @@
+"""`python -m galm_tf.deploy`: some attributes of a model say what they said in the whole, as a SavedModel and in TensorFlow Lite."""
+
+import json
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from galm_tf import deploy, export, lite, predict
+from galm_tf.derived import DerivedNetwork
+from galm_tf.errors import UserError
+from galm_tf.predict import Options, Predictor
+from galm_tf.read_back import is_of_towers, read_back, read_readout
+from galm_tf.readout import Readout
+from galm_tf.search_space import Architecture
+from galm_tf.supernet import build_supernet
+
+SIZE, SEED = 64, 5
+OLD, NEW = ["sun/warm, sunny", "sun/metal", "sun/trees", "sun/furry", "sun/night"], ["sun/glossy", "sun/wood"]
+RNG = np.random.default_rng(SEED)
+NUMBERS = {name: int(n) for name, n in zip(OLD + NEW, RNG.integers(0, 2304, len(OLD + NEW)))}
+OFFSETS = dict(zip(OLD + NEW, RNG.normal(0, 0.5, len(OLD + NEW)).astype(np.float32)))
+THRESHOLDS = dict(zip(OLD + NEW, [0.4, np.nan, 0.6, 0.5, 0.55, 0.3, 0.45]))
+
+
+def make_network(names, seed, trunk=None, readout=True):
+    """A network with batch norms and biases that are of some consequence, and a reading beside its towers."""
+    rng = np.random.default_rng(seed)
+    weights = {k: v.numpy() for k, v in build_supernet(len(names), SIZE, 0.0, seed).variables.items()}
+    for name, value in weights.items():
+        if "bias" in name or "beta" in name or "/mean" in name:
+            weights[name] = rng.normal(0, 0.1, value.shape).astype(np.float32)
+        elif "gamma" in name or "variance" in name:
+            weights[name] = rng.uniform(0.5, 2, value.shape).astype(np.float32)
+    weights.update({k: v for k, v in (trunk or {}).items() if not is_of_towers(k)})
+    network = DerivedNetwork([Architecture.from_number(NUMBERS[n]) for n in names], weights, SIZE)
+    network.calibrate(tf.constant(rng.normal(size=(8, SIZE, SIZE, 3)), tf.float32))
+    if readout:
+        parts = rng.uniform(0.3, 1, len(names)), rng.normal(0, 0.05, (1024, len(names))), rng.normal(size=len(names))
+        network.attach(Readout(*(part.astype(np.float32) for part in parts)))
+    return network, weights
+
+
+def save(network, names, path, base=None, **changes):
+    known = OLD + NEW if base else names
+    metadata = {"architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known}, "test_mauc": 0.8, "notice": "drawn"}
+    settings = dict(
+        attributes=names, thresholds=np.array([THRESHOLDS[n] for n in names]), margin_offsets=np.array([OFFSETS[n] for n in names]),
+        image_size=SIZE, metadata=metadata, base=base,
+    )  # fmt: skip
+    export.export_saved_model(network, str(path), **{**settings, **changes})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return make_network(OLD, 1)
+
+
+@pytest.fixture(scope="module")
+def run(network, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    save(network[0], OLD, folder / "saved_model")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def extended(network, run, tmp_path_factory):
+    """A run to which attributes were added, without a reading of their own."""
+    folder = tmp_path_factory.mktemp("extended")
+    base = tf.saved_model.load(os.path.join(run, "saved_model"))
+    save(make_network(NEW, 2, network[1], readout=False)[0], NEW, folder / "saved_model", base)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def test_a_network_is_read_back_as_it_was(network):
+    network, _ = network
+    architectures = [Architecture.from_number(NUMBERS[n]) for n in OLD]
+    again = DerivedNetwork(architectures, read_back(network, architectures), SIZE)
+    again.attach(read_readout(network))
+    before, after = ({v.name: v.numpy() for v in n.variables} for n in (network, again))
+    assert sum(map(np.size, before.values())) == sum(map(np.size, after.values()))
+    for ours, theirs in zip(network.variables, again.variables):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), ours.name)
+
+
+@pytest.mark.parametrize(
+    "out, names", [("some", ["furry", "warm, sunny", "metal"]), ("some", []), ("some.tflite", ["trees"]), ("some.tflite", ["furry", "warm, sunny", "metal"])]
+)
+def test_attributes_say_what_they_said_in_the_whole(run, images, tmp_path, out, names):
+    out = str(tmp_path / "new" / out)
+    told = deploy.deploy(run, out, names)
+    full = [f"sun/{n}" for n in names] or OLD
+    whole, part = Predictor(os.path.join(run, "saved_model")), Predictor(out)
+    assert part.attributes == full and f"{len(full)} of 5 attributes" in told and part.notice == "drawn"
+    columns = [OLD.index(n) for n in full]
+    for count in (3, 1):
+        (expected, yes), (probability, decision) = whole(images[:count]), part(images[:count])
+        np.testing.assert_allclose(probability, expected[:, columns], atol=1e-5)
+        np.testing.assert_array_equal(decision, yes[:, columns])
+    assert np.ptp(expected) > 0.05
+    np.testing.assert_array_equal(part.decides, [not np.isnan(THRESHOLDS[n]) for n in full])
+    assert part.metadata["architectures"] == {n: whole.metadata["architectures"][n] for n in full}
+    assert ("test_mauc" in part.metadata) == (not names)  # of all attributes
+
+
+def test_added_attributes_stand_beside_old_ones(extended, images, tmp_path):
+    names, out = ["sun/wood", "sun/night", "sun/glossy"], str(tmp_path / "some.tflite")
+    deploy.deploy(os.path.join(extended, "saved_model"), out, names)
+    whole, part = Predictor(os.path.join(extended, "saved_model")), Predictor(out)
+    assert whole.attributes == OLD + NEW and part.attributes == names
+    np.testing.assert_allclose(part(images)[0], whole(images)[0][:, [6, 4, 5]], atol=1e-5)
+
+
+def test_a_part_can_be_parted_again(run, images, tmp_path):
+    deploy.deploy(run, str(tmp_path / "two"), ["night", "trees"])
+    deploy.deploy(str(tmp_path / "two"), str(tmp_path / "one.tflite"), ["trees"])
+    expected = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [2]]
+    np.testing.assert_allclose(Predictor(str(tmp_path / "one.tflite"))(images)[0], expected, atol=1e-5)
+
+
+def test_fewer_bytes_for_weights(run, images, tmp_path):
+    files = {weights: str(tmp_path / f"{weights}.tflite") for weights in lite.WEIGHTS}
+    told = {weights: deploy.deploy(run, path, ["metal", "furry"], weights) for weights, path in files.items()}
+    sizes = [os.path.getsize(files[weights]) for weights in lite.WEIGHTS]
+    assert sizes[1] < 0.6 * sizes[0] and sizes[2] < 0.35 * sizes[0]
+    whole = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [1, 3]]
+    apart = [np.abs(Predictor(files[weights])(images)[0] - whole).max() for weights in lite.WEIGHTS]
+    assert apart[0] < 1e-5 < apart[1] < 0.01 and apart[1] < apart[2] < 0.1
+    assert all("to 0.0" in told[weights] for weights in ("float16", "int8"))
+
+
+def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
+    path = str(tmp_path / "some.tflite")
+    deploy.deploy(run, path, ["trees", "metal"])
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode() == "sun/trees\nsun/metal\n"
+        assert json.loads(archive.read("metadata.json"))["thresholds"] == [0.6, None]
+    runner = tf.lite.Interpreter(model_path=path).get_signature_runner()
+    assert runner.get_input_details()["images"]["dtype"] == np.uint8 and list(runner.get_output_details()) == ["probability"]
+
+
+def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
+    deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "night"])
+    Image.fromarray(images[0]).resize((200, 150)).save(tmp_path / "picture.png")
+    outputs = []
+    for model in (run, str(tmp_path / "some.tflite")):
+        assert predict.predict(Options(model, "csv", attributes=("trees", "night")), [str(tmp_path / "picture.png")]) == 0
+        captured = capfd.readouterr()
+        outputs.append(captured.out)
+        assert captured.err == "note: the model was trained on a drawn\n"
+    assert outputs[0].splitlines()[0] == outputs[1].splitlines()[0]
+    rows = [[float(v) for v in output.splitlines()[1].split(",")[-2:]] for output in outputs]
+    np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+def test_nothing_is_written_over(run, tmp_path):
+    for name in ("some", "some.tflite"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UserError, match=f"a new name in --out. Received: .*{name}, which exists"):
+            deploy.deploy(run, str(tmp_path / name))
+        assert (tmp_path / name).read_text() == "mine" and len(os.listdir(tmp_path)) == 1
+        os.remove(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "model, changes, message",
+    [
+        ("run", {"attributes": ["tres"]}, "that the model knows. Received: tres; did you mean trees"),
+        ("run", {"weights": "int8"}, "--weights=int8 beside a TensorFlow Lite file. Received: out=.*; name it .*new.tflite"),
+        ("nothing", {}, "saved_model folder of a run. Received: model=nothing"),
+        ("some.tflite", {}, "a run, or its saved_model folder. Received: model=some.tflite"),
+    ],
+)
+def test_bad_input_is_told(run, tmp_path, model, changes, message):
+    with pytest.raises(UserError, match=message):
+        deploy.deploy(run if model == "run" else model, str(tmp_path / "new"), **changes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_is_told(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for name in ("new.tflite", "new"):
+        with pytest.raises(UserError, match="Expected to write .*file.new"):
+            deploy.deploy(run, str(tmp_path / "file" / name))
+
+
+def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(run, tmp_path):
+    """As of an earlier version with positive weights."""
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "saved_model" / export.METADATA
+    metadata = json.loads(path.read_text())
+    del metadata["margin_offsets"]
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match="give the probabilities of .* again. Received: some that are 0.* away"):
+        deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
+
+
+def test_networks_on_different_trunks_are_refused(run, tmp_path):
+    base = tf.saved_model.load(os.path.join(run, "saved_model"))
+    path = save(make_network(NEW, 9)[0], NEW, tmp_path / "saved_model", base)
+    with pytest.raises(UserError, match="cannot be taken apart .*differ in conv1/kernel"):
+        deploy.deploy(path, str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", "half"])
+def test_a_damaged_lite_file_is_told(run, tmp_path, content):
+    path = tmp_path / "some.tflite"
+    if content == "half":
+        deploy.deploy(run, str(path), ["trees"])
+        content = path.read_bytes()[:1000] + path.read_bytes()[-2000:]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a .tflite file of galm_tf.deploy. Received: .*none, or damaged"):
+        Predictor(str(path))
+
+
+def test_a_network_of_another_kind_is_told(tmp_path):
+    class Flat(tf.Module):
+        def __call__(self, images):
+            return tf.zeros([tf.shape(images)[0], 2])
+
+    path = save(Flat(), NEW, tmp_path / "saved_model")
+    with pytest.raises(UserError, match="cannot be taken apart"):
+        deploy.deploy(path, str(tmp_path / "new"))

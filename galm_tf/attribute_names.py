@@ -41,7 +41,7 @@ def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:
       UserError: one that is not known, or that two domains have.
     """
     found = []
-    for name in asked:
+    for name in filter(None, asked):
         its = places(name, names)
         if len(its) > 1:
             raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(names[i] for i in its)}.")

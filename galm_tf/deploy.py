@@ -4,7 +4,8 @@
     python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, small boards, single images
 
 Every attribute has a network of its own on a trunk that all share, so that a few of them cost little more than the trunk.
-The model is only read. What is written gives its probabilities again, which is looked at before anything is written.
+The model is only read. What is written gives its probabilities again, with fewer bits for weights nearly so, which is looked at before
+anything is written. A file with int8 weights may need a TensorFlow as new as the one that made it.
 Exit status: 0; 2 on bad input.
 """
 
@@ -14,6 +15,7 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import dataclasses
 import os
+import shlex
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -32,7 +34,8 @@ from galm_tf.search_space import Architecture
 
 FLAGS = flags.FLAGS
 _MEANS = ("val_mauc", "test_mauc")  # of all attributes together
-_TRIED, _SAME = 8, 1e-4  # images, and how far probabilities may be from the model's own
+_TRIED = 8  # images
+_APART = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}  # how far probabilities of these may be from the model's own
 _MILLION, _MIB = 1e6, 2**20
 
 
@@ -40,7 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "A run, or its saved_model folder.")
     flags.DEFINE_list("attributes", [], "Attributes to take, comma-separated, in this order; all when left out. A name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
     flags.DEFINE_string("out", None, "What to write: NAME.tflite for a TensorFlow Lite file, any other name for a folder with a SavedModel.")
-    flags.DEFINE_enum("weights", "float32", lite.WEIGHTS, "How a TensorFlow Lite file stores weights: float16 halves it, int8 quarters it, at a difference in probability that is told.")
+    flags.DEFINE_enum("weights", "float32", lite.WEIGHTS, "How a TensorFlow Lite file stores weights: float16 halves it, int8 quarters it; on photographs probabilities differed by up to 0.001 and 0.05.")
 
 
 def main(arguments: list[str]) -> None:
@@ -62,29 +65,51 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
     Raises:
       UserError: no such model or attribute, something at `out`, or a model that cannot be taken apart.
     """
+    out = out.rstrip(os.sep) or out
     _expect_fitting(model, out, weights)
-    predictor = Predictor(of_run(model))
+    predictor = Predictor(of_run(model), repair="give --model=runs/NAME of a finished run, or restore it from a copy")
     part = _take(predictor, attribute_names.columns(attributes, predictor.attributes), tiles=not lite.is_lite(out))
-    _expect_same(part, predictor, model)
+    images = _pictures(predictor.image_size)
+    expected = predictor(images)[0][:, part.columns]
+    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
+    apart = _apart(tf.sigmoid(margins).numpy(), expected, "float32", f"the model in {model} is of an earlier version, search again")
+    content = b""
+    if lite.is_lite(out):
+        content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
+        probability = lite.LiteModel(content, part.metadata)(images)["probability"].numpy()
+        apart = _apart(probability, expected, weights, "TensorFlow has converted the network wrongly, choose other --weights or write a SavedModel")
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
-        if lite.is_lite(out):
-            content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
-            lite.write(content, part.metadata, out)
+        if content:
+            lite.write(content, part.metadata, weights, out)
         else:
             export.export_saved_model(part.network, out, **part.settings())
     except OSError as error:
-        raise UserError(f"Expected to write {out}. Received: {error.strerror or error}; free some space or name another place.") from error
-    return _summary(part, predictor, out)
+        raise UserError(f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there.") from error
+    return _summary(part, predictor, out, weights, apart)
 
 
 def _expect_fitting(model: str, out: str, weights: str) -> None:
-    if lite.is_lite(model):
+    """Raises UserError for what can be seen before the model is read."""
+    if lite.is_lite(model) and os.path.isfile(model):
         raise UserError(f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run.")
     if weights != "float32" and not lite.is_lite(out):
-        raise UserError(f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out.rstrip(os.sep)}{lite.SUFFIX}.")
-    if os.path.exists(out):
+        raise UserError(f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out}{lite.SUFFIX}.")
+    if os.path.lexists(out):
         raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
+    parent = os.path.dirname(os.path.abspath(out))
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)
+    if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
+        raise UserError(f"Expected a folder to write into. Received: {parent}, {'which may not be written' if os.path.isdir(parent) else 'no folder'}; name another place in --out.")
+
+
+def _apart(probability: np.ndarray, expected: np.ndarray, weights: str, otherwise: str) -> float:
+    """How far probabilities [n, N] are from what is expected; raises UserError where that is more than such weights can bring about."""
+    apart = float(np.abs(probability - expected).max())
+    if not apart < _APART[weights]:
+        raise UserError(f"Expected networks that give the model's probabilities again. Received: some that are {apart:.4f} away; {otherwise}.")
+    return apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +159,9 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     if beside is not None:
         network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
     chosen = [names[i] for i in columns]
-    per_attribute = ("attributes", "thresholds", "margin_offsets")
-    lists = {k: [metadata.get(k, [0.0] * len(names))[i] for i in columns] for k in per_attribute}  # earlier versions do not tell offsets
+    offsets = [offset or 0.0 for offset in metadata.get("margin_offsets", [None] * len(names))]  # earlier versions do not tell: mostly 0
+    every_list = {"attributes": names, "thresholds": metadata["thresholds"], "margin_offsets": offsets}
+    lists = {key: [values[i] for i in columns] for key, values in every_list.items()}
     told = metadata if len(columns) == len(names) else {k: v for k, v in metadata.items() if k not in _MEANS}
     metadata = {**told, **lists, "architectures": {name: metadata["architectures"][name] for name in chosen}}
     return _Part(columns, network, architectures, np.array(lists["margin_offsets"], np.float32), metadata, beside is not None)
@@ -169,29 +195,16 @@ def _pictures(size: int) -> np.ndarray:
     return np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
 
 
-def _expect_same(part: _Part, predictor: Predictor, model: str) -> None:
-    """Raises UserError where the rebuilt network does not say what the model does."""
-    images = _pictures(predictor.image_size)
-    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
-    apart = np.abs(tf.sigmoid(margins).numpy() - predictor(images)[0][:, part.columns]).max()
-    if not apart < _SAME:
-        raise UserError(
-            f"Expected networks that give the probabilities of {model} again. Received: some that are {apart:.4f} away; the model is of an "
-            "earlier version, search again."
-        )
-
-
-def _summary(part: _Part, predictor: Predictor, out: str) -> str:
+def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
     size = network_size(part.architectures, predictor.image_size, part.has_readout)
-    images = _pictures(predictor.image_size)
-    apart = np.abs(Predictor(out)(images)[0] - predictor(images)[0][:, part.columns]).max()
+    more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [
             f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.multiply_adds / _MILLION:.1f} million multiply-adds an image, "
             f"{size.parameters / _MILLION:.2f} million parameters, {_bytes(out) / _MIB:.1f} MiB in {out}",
-            f"Probabilities as the model gives them, to {f'{apart:.1g}' if apart else 'the last bit'}, on {_TRIED} drawn pictures.",
-            f"Try it: python -m galm_tf.predict --model={out} IMAGE...",
+            f"Probabilities differ from the model's by {apart:.1g} at most on {_TRIED} drawn pictures{more}.",
+            f"Try it: python -m galm_tf.predict --model={shlex.quote(out)} IMAGE...",
         ]
     )
 

@@ -70,7 +70,7 @@ class ServingModule(tf.Module):
             "format": FORMAT,
             "attributes": [*before["attributes"], *attributes],
             "thresholds": [*before["thresholds"], *(None if np.isnan(t) else float(t) for t in thresholds)],
-            "margin_offsets": [*before.get("margin_offsets", [0.0] * len(before["attributes"])), *map(float, margin_offsets)],
+            "margin_offsets": [*before.get("margin_offsets", [None] * len(before["attributes"])), *map(float, margin_offsets)],
             "image_size": image_size,
         }
         self.json = json.dumps(content, indent=1, ensure_ascii=False)

@@ -6,18 +6,21 @@ thresholds and where it all came from as `metadata.json` in a zip archive at its
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import warnings
 import zipfile
-from typing import Any, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from galm_tf.errors import UserError
 from galm_tf.export import DEFAULT_THRESHOLD
-from galm_tf.preprocess import scale_images
+from galm_tf.preprocess import resize_images, scale_images
 from galm_tf.quiet_start import held_back
 from galm_tf.tracing import untouched
 from galm_tf.whole_file import whole_file
@@ -30,7 +33,7 @@ _DIGEST, _BYTES = "network_sha256", "network_bytes"  # of what comes before the 
 
 def is_lite(path: str) -> bool:
     """Whether a path names such a file."""
-    return path.lower().endswith(SUFFIX)
+    return path.rstrip(os.sep).lower().endswith(SUFFIX)
 
 
 class _Served(tf.Module):
@@ -66,30 +69,40 @@ def convert(network: tf.Module, image_size: int, margin_offsets: np.ndarray, wei
         return converter.convert()
 
 
-def write(content: bytes, metadata: dict[str, Any], path: str) -> None:
-    """Writes a converted network with what travels along, whole or not at all; never over a file that is there."""
-    metadata = {**metadata, _DIGEST: hashlib.sha256(content).hexdigest(), _BYTES: len(content)}
+def write(content: bytes, metadata: dict[str, Any], weights: str, path: str) -> None:
+    """Writes a converted network with what travels along, whole or not at all; raises FileExistsError where something is by then."""
+    made = {"tensorflow": tf.__version__, "weights": weights}
+    metadata = {**metadata, "converted": made, _DIGEST: hashlib.sha256(content).hexdigest(), _BYTES: len(content)}
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(_METADATA, json.dumps(metadata, indent=1, ensure_ascii=False))
+        archive.writestr(_LABELS, "\n".join(metadata["attributes"]) + "\n")
     with whole_file(path, replace=False) as partial:
         with open(partial, "wb") as file:
-            file.write(content)
-        with zipfile.ZipFile(partial, "a") as archive:
-            archive.writestr(_METADATA, json.dumps(metadata, indent=1, ensure_ascii=False))
-            archive.writestr(_LABELS, "\n".join(metadata["attributes"]) + "\n")
+            file.write(buffer.getvalue())
+    with open(path, "rb") as file:
+        if file.read() != buffer.getvalue():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
 
 def read(path: str) -> tuple[bytes, dict[str, Any]]:
-    """(network, what travels along) of a file.
+    """(network, what travels along) of a file; raises UserError where `write` has not written it, or not so.
 
-    Raises:
-      OSError, zipfile.BadZipFile, KeyError, ValueError: it is none that `write` has written, or not as it was: the
-        interpreter of a damaged network may end the process.
+    The interpreter of a damaged network may end the process, hence the digest.
     """
-    with zipfile.ZipFile(path) as archive:
-        metadata = json.loads(archive.read(_METADATA))
-    with open(path, "rb") as file:
-        content = file.read(metadata[_BYTES])
-    if hashlib.sha256(content).hexdigest() != metadata[_DIGEST]:
-        raise ValueError("its bytes are not those that were written")
+    expected = f"Expected a {SUFFIX} file of galm_tf.deploy. Received: model={path}"
+    if not os.path.isfile(path):
+        raise UserError(f"{expected}, no such file; check its path.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = json.loads(archive.read(_METADATA))
+        with open(path, "rb") as file:
+            content = file.read(metadata[_BYTES])
+        whole = hashlib.sha256(content).hexdigest() == metadata[_DIGEST]
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{expected}, which carries no names (another program's, or cut short); make it by galm_tf.deploy.") from error
+    if not whole:
+        raise UserError(f"{expected}, whose network is not as it was written; copy it, or make it, again.")
     return content, metadata
 
 
@@ -99,22 +112,36 @@ def _cores() -> int:
 
 
 class LiteModel:
-    """A network in the Lite format, called like a SavedModel's `serving_default` with images of the network's size.
+    """A network in the Lite format, called like a SavedModel's `serving_default`.
 
     Args:
       content: of the file.
-      thresholds: [N], None where none could be chosen.
+      metadata: what travels along.
+
+    Raises:
+      UserError: this TensorFlow cannot run it.
     """
 
-    def __init__(self, content: bytes, thresholds: Sequence[Optional[float]]) -> None:
-        with warnings.catch_warnings(), held_back():
-            warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
-            self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=_cores())
-            self._interpreter.allocate_tensors()  # gives notice once
-            self._run = self._interpreter.get_signature_runner()
-        self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in thresholds], np.float32)
+    def __init__(self, content: bytes, metadata: dict[str, Any]) -> None:
+        try:
+            with warnings.catch_warnings(), held_back():
+                warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
+                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=_cores())
+                self._interpreter.allocate_tensors()  # gives notice once
+                self._run = self._interpreter.get_signature_runner()
+        except (RuntimeError, ValueError) as error:
+            made = metadata.get("converted", {})
+            raise UserError(
+                f"Expected a {SUFFIX} file that TensorFlow {tf.__version__} can run. Received: one made by {made.get('tensorflow', 'an unknown version')} with "
+                f"weights={made.get('weights', 'unknown')} ({(str(error).splitlines() or [''])[0]}); make it by this version, or with --weights=float32."
+            ) from error
+        self._size = metadata["image_size"]
+        self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in metadata["thresholds"]], np.float32)
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """uint8 [B, S, S, 3] -> probability float32 [B, N], decision bool [B, N]."""
-        probability = self._run(images=np.asarray(images))["probability"]
+        """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]."""
+        images = tf.convert_to_tensor(images)
+        if images.shape[1:3] != [self._size, self._size]:
+            images = resize_images(images, self._size)
+        probability = self._run(images=images.numpy())["probability"]
         return {"probability": tf.constant(probability), "decision": tf.constant(probability >= self._thresholds)}

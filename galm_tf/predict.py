@@ -17,6 +17,7 @@ import dataclasses
 import glob
 import json
 import os
+import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterable, Iterator, Optional, Sequence, Union
@@ -35,6 +36,7 @@ from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
 _FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
+_CONFIG = "config.json"  # of a run's folder
 _QUIET_IMAGES = 200  # fewer need no progress line
 
 
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> int:
     else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
         sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if FLAGS.format == "csv" else "backslashreplace")
     if not FLAGS.model:
-        raise UserError("Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model.")
+        raise UserError(f"Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model, or a {lite.SUFFIX} file.")
     options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
     return predict(Options(**{**options, "attributes": tuple(FLAGS.attributes)}), arguments[1:])
 
@@ -122,7 +124,7 @@ class Predictor:
 
     def __init__(self, path: str, repair: str = "give --model=runs/NAME/saved_model") -> None:
         try:
-            content, metadata = lite.read(path) if lite.is_lite(path) else (b"", _read_metadata(path))
+            content, metadata = lite.read(path.rstrip(os.sep)) if lite.is_lite(path) else (b"", _read_metadata(path))
             self.metadata: dict[str, Any] = metadata
             if metadata["format"] > FORMAT:
                 raise UserError(
@@ -134,16 +136,17 @@ class Predictor:
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
             if content:
-                self.model = self._serve = lite.LiteModel(content, metadata["thresholds"])
+                self.model = self._serve = lite.LiteModel(content, metadata)
             else:
                 self.model = tf.saved_model.load(path)
                 self._serve = self.model.signatures["serving_default"]
         except UserError:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
+            if os.path.exists(os.path.join(path, _CONFIG)):
+                repair = f"finish it by python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"
             raise UserError(
-                f"Expected {'a .tflite file of galm_tf.deploy' if lite.is_lite(path) else 'the saved_model folder of a run'}. Received: model={path} "
-                f"({_reason(path, error)}); {'make it again' if lite.is_lite(path) else repair}."
+                f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); {repair}."
             ) from error
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,10 +161,10 @@ def _read_metadata(path: str) -> dict[str, Any]:
 
 
 def _reason(path: str, error: Exception) -> str:
-    if lite.is_lite(path):
-        return f"none, or damaged, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}" if os.path.exists(path) else "no such file"
     if not os.path.isdir(path):
         return "no such folder"
+    if os.path.exists(os.path.join(path, _CONFIG)):
+        return "a run that has not finished"
     if not os.path.exists(os.path.join(path, METADATA)):
         return f"it holds no {METADATA}"
     return f"damaged, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

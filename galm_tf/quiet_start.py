@@ -1,4 +1,4 @@
-"""TensorFlow's import without the notices that its newer versions print before they can be told not to."""
+"""TensorFlow without the notices that it prints before it can be told not to, or cannot be told to keep."""
 
 from __future__ import annotations
 
@@ -55,12 +55,16 @@ def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
         return
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
-        failed = True
+        failed = False
         try:
             yield
-            failed = False
+        except Exception:
+            failed = True
+            raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
             held.seek(0)
-            os.write(2, b"".join(line for line in held if is_shown(line, failed)))
+            shown = b"".join(line for line in held if is_shown(line, failed))
+            with contextlib.suppress(OSError):
+                os.write(2, shown) if shown else None

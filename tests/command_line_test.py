@@ -260,6 +260,20 @@ def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
     assert _python("import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')").stdout == "closed\n"
 
 
+def test_what_is_held_back_follows_a_failure_alone():
+    for error, shown in (("ValueError", "noise"), ("KeyboardInterrupt", ""), (None, "")):
+        fails = f"raise {error}" if error else "pass"
+        code = f"""import os
+from galm_tf import quiet_start
+try:
+    with quiet_start.held_back():
+        os.write(2, b'noise')
+        {fails}
+except BaseException:
+    pass"""
+        assert _python(code).stderr == shown
+
+
 def test_tensorflow_and_xla_start_without_a_word():
     code = "from galm_tf import command_line, quiet_start\nquiet_start.import_tensorflow()\nquiet_start.start_xla()\nquiet_start.start_xla()"
     told = _python(code)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 
@@ -105,8 +106,8 @@ def test_attributes_say_what_they_said_in_the_whole(run, images, tmp_path, out, 
     whole, part = Predictor(os.path.join(run, "saved_model")), Predictor(out)
     assert part.attributes == full and f"{len(full)} of 5 attributes" in told and part.notice == "drawn"
     columns = [OLD.index(n) for n in full]
-    for count in (3, 1):
-        (expected, yes), (probability, decision) = whole(images[:count]), part(images[:count])
+    for given in (images[:1], images.repeat(2, 1)[:, 5:], images):  # of any size
+        (expected, yes), (probability, decision) = whole(given), part(given)
         np.testing.assert_allclose(probability, expected[:, columns], atol=1e-5)
         np.testing.assert_array_equal(decision, yes[:, columns])
     assert np.ptp(expected) > 0.05
@@ -138,7 +139,9 @@ def test_fewer_bytes_for_weights(run, images, tmp_path):
     whole = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [1, 3]]
     apart = [np.abs(Predictor(files[weights])(images)[0] - whole).max() for weights in lite.WEIGHTS]
     assert apart[0] < 1e-5 < apart[1] < 0.01 and apart[1] < apart[2] < 0.1
-    assert all("to 0.0" in told[weights] for weights in ("float16", "int8"))
+    assert all("by 0.0" in told[weights] and "on photographs by several times that" in told[weights] for weights in ("float16", "int8"))
+    with zipfile.ZipFile(files["int8"]) as archive:
+        assert json.loads(archive.read("metadata.json"))["converted"] == {"tensorflow": tf.__version__, "weights": "int8"}
 
 
 def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
@@ -165,12 +168,65 @@ def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
 
 
+def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
+    convert = lite.convert
+    monkeypatch.setattr(lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + 1, weights))
+    with pytest.raises(UserError, match="give the model's probabilities again. Received: some that are 0.* away; TensorFlow has converted"):
+        deploy.deploy(run, str(tmp_path / "new" / "some.tflite"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch):
+    convert, path = lite.convert, tmp_path / "some.tflite"
+
+    def meanwhile(*arguments):
+        path.write_text("mine")
+        return convert(*arguments)
+
+    monkeypatch.setattr(lite, "convert", meanwhile)
+    with pytest.raises(UserError, match="Expected to write .*some.tflite. Received: File exists"):
+        deploy.deploy(run, str(path), ["trees"])
+    assert path.read_text() == "mine" and os.listdir(tmp_path) == ["some.tflite"]
+
+
+def test_a_slash_and_capitals_do_not_matter(run, images, tmp_path):
+    deploy.deploy(run, f"{tmp_path}/some.TFLITE/", ["trees"])
+    assert os.path.isfile(tmp_path / "some.TFLITE")
+    expected = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [2]]
+    np.testing.assert_allclose(Predictor(f"{tmp_path}/some.TFLITE/")(images)[0], expected, atol=1e-5)
+
+
+def test_another_version_that_cannot_run_a_file_says_so(run, tmp_path, monkeypatch):
+    """As 2.15 with int8 weights of 2.21."""
+    path = str(tmp_path / "some.tflite")
+    deploy.deploy(run, path, ["trees"])
+
+    def refuses(**settings):
+        raise ValueError("Didn't find op for builtin opcode 'FULLY_CONNECTED' version '12'.")
+
+    monkeypatch.setattr(tf.lite, "Interpreter", refuses)
+    made = re.escape(f"can run. Received: one made by {tf.__version__} with weights=float32 (Didn't find op")
+    with pytest.raises(UserError, match=f"{made}.*; make it by this version"):
+        Predictor(path)
+
+
+def test_an_unfinished_run_is_called_so(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="run .a run that has not finished.; finish it by .* --resume --run_dir=.*run"):
+        deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
+
+
 def test_nothing_is_written_over(run, tmp_path):
     for name in ("some", "some.tflite"):
         (tmp_path / name).write_text("mine")
         with pytest.raises(UserError, match=f"a new name in --out. Received: .*{name}, which exists"):
             deploy.deploy(run, str(tmp_path / name))
         assert (tmp_path / name).read_text() == "mine" and len(os.listdir(tmp_path)) == 1
+        os.remove(tmp_path / name)
+        os.symlink("nowhere", tmp_path / name)
+        with pytest.raises(UserError, match=f"a new name in --out. Received: .*{name}, which exists"):
+            deploy.deploy(run, str(tmp_path / name))
         os.remove(tmp_path / name)
 
 
@@ -179,8 +235,8 @@ def test_nothing_is_written_over(run, tmp_path):
     [
         ("run", {"attributes": ["tres"]}, "that the model knows. Received: tres; did you mean trees"),
         ("run", {"weights": "int8"}, "--weights=int8 beside a TensorFlow Lite file. Received: out=.*; name it .*new.tflite"),
-        ("nothing", {}, "saved_model folder of a run. Received: model=nothing"),
-        ("some.tflite", {}, "a run, or its saved_model folder. Received: model=some.tflite"),
+        ("nothing", {}, "saved_model folder of a run. Received: model=nothing .no such folder.; give --model=runs/NAME"),
+        ("nothing.tflite", {}, "a .tflite file of galm_tf.deploy. Received: model=nothing.tflite, no such file; check its path"),
     ],
 )
 def test_bad_input_is_told(run, tmp_path, model, changes, message):
@@ -192,8 +248,15 @@ def test_bad_input_is_told(run, tmp_path, model, changes, message):
 def test_a_place_that_cannot_be_written_is_told(run, tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("new.tflite", "new"):
-        with pytest.raises(UserError, match="Expected to write .*file.new"):
-            deploy.deploy(run, str(tmp_path / "file" / name))
+        with pytest.raises(UserError, match="Expected a folder to write into. Received: .*file, no folder; name another"):
+            deploy.deploy(run, str(tmp_path / "file" / "deeper" / name))
+
+
+def test_a_part_is_none_to_be_named_again(run, tmp_path):
+    deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "", "trees"])
+    assert Predictor(str(tmp_path / "some.tflite")).attributes == ["sun/trees"]
+    with pytest.raises(UserError, match="a run, or its saved_model folder. Received: model=.*some.tflite, which was made of one"):
+        deploy.deploy(str(tmp_path / "some.tflite"), str(tmp_path / "new"))
 
 
 def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(run, tmp_path):
@@ -203,7 +266,7 @@ def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(run, t
     metadata = json.loads(path.read_text())
     del metadata["margin_offsets"]
     path.write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match="give the probabilities of .* again. Received: some that are 0.* away"):
+    with pytest.raises(UserError, match="probabilities again. Received: some that are 0.* away; the model in .* earlier version"):
         deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
 
 
@@ -214,14 +277,21 @@ def test_networks_on_different_trunks_are_refused(run, tmp_path):
         deploy.deploy(path, str(tmp_path / "new"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no network", "half"])
-def test_a_damaged_lite_file_is_told(run, tmp_path, content):
+@pytest.mark.parametrize(
+    "kind, message",
+    [("empty", "carries no names"), ("other", "carries no names"), ("front", "carries no names"), ("changed", "not as it was written")],
+)
+def test_a_damaged_lite_file_is_told(run, tmp_path, kind, message):
     path = tmp_path / "some.tflite"
-    if content == "half":
-        deploy.deploy(run, str(path), ["trees"])
-        content = path.read_bytes()[:1000] + path.read_bytes()[-2000:]
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="a .tflite file of galm_tf.deploy. Received: .*none, or damaged"):
+    deploy.deploy(run, str(path), ["trees"])
+    content = path.read_bytes()
+    if kind == "other":  # a zip archive of names follows, but not ours
+        path.write_bytes(content[:5000])
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("labels.txt", "trees")
+    else:
+        path.write_bytes({"empty": b"", "front": content[: len(content) // 2], "changed": content[:900] + b"x" + content[901:]}[kind])
+    with pytest.raises(UserError, match=f"a .tflite file of galm_tf.deploy. Received: .*some.tflite, .*{message}"):
         Predictor(str(path))
 
 

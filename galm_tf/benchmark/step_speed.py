@@ -187,7 +187,8 @@ class PlainGatedTower(tf.keras.Model):
 def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
     """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats, whose shape counts."""
     plain, size = DerivedNetwork(architectures, read_back(derived, architectures), derived.image_size, tiles=False), derived.image_size
-    model = lite.LiteModel(lite.convert(plain, size, np.zeros(len(architectures))), [None] * len(architectures))
+    content = lite.convert(plain, size, np.zeros(len(architectures)))
+    model = lite.LiteModel(content, {"image_size": size, "thresholds": [None] * len(architectures)})
     pictures = functools.cache(lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
     return lambda images, gates: model(pictures(len(images)))
 

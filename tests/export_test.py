@@ -160,6 +160,7 @@ def test_metadata_travels(path, signatures):
     assert content == json.loads((path / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
     assert content == {
         **METADATA, "format": export.FORMAT, "attributes": NAMES, "thresholds": [0.3, None, 0.55, 0.9], "image_size": SIZE,
+        "margin_offsets": [float(offset) for offset in OFFSETS],
     }  # fmt: skip
 
 

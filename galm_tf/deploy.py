@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 _MEANS = ("val_mauc", "test_mauc")  # of all attributes together
 _TRIED = 8  # images
 _APART = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}  # how far probabilities of these may be from the model's own
-_MILLION, _MIB = 1e6, 2**20
+_MIB = 2**20
 
 
 def define_flags() -> None:
@@ -134,10 +134,9 @@ class _Part:
 
     def settings(self) -> dict[str, Any]:
         """Of `export.export_saved_model`."""
-        thresholds = np.array([np.nan if t is None else t for t in self.metadata["thresholds"]])
         return {
-            "attributes": self.metadata["attributes"], "thresholds": thresholds, "margin_offsets": self.margin_offsets,
-            "image_size": self.metadata["image_size"], "metadata": self.metadata,
+            "attributes": self.metadata["attributes"], "thresholds": export.with_nan(self.metadata["thresholds"]),
+            "margin_offsets": self.margin_offsets, "image_size": self.metadata["image_size"], "metadata": self.metadata,
         }  # fmt: skip
 
 
@@ -201,8 +200,7 @@ def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: f
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [
-            f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.multiply_adds / _MILLION:.1f} million multiply-adds an image, "
-            f"{size.parameters / _MILLION:.2f} million parameters, {_bytes(out) / _MIB:.1f} MiB in {out}",
+            f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.describe()}, {_bytes(out) / _MIB:.1f} MiB in {out}",
             f"Probabilities differ from the model's by {apart:.1g} at most on {_TRIED} drawn pictures{more}.",
             f"Try it: python -m galm_tf.predict --model={shlex.quote(out)} IMAGE...",
         ]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -64,7 +64,7 @@ class ServingModule(tf.Module):
         self._thresholds = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
         before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
-        self._before = tf.constant([np.nan if t is None else t for t in before["thresholds"]], tf.float32)
+        self._before = tf.constant(with_nan(before["thresholds"]), tf.float32)
         content = {
             **metadata,
             "format": FORMAT,
@@ -111,6 +111,11 @@ class ServingModule(tf.Module):
     def _decode(self, image_bytes):
         """One encoded picture -> uint8 [S, S, 3]."""
         return resize_images(decode_bytes(image_bytes), self._image_size)
+
+
+def with_nan(thresholds: Sequence[Optional[float]]) -> np.ndarray:
+    """Thresholds as they are stored, None where none could be chosen, as `ServingModule` takes them: float64 [N]."""
+    return np.array([np.nan if t is None else t for t in thresholds], np.float64)
 
 
 def networks_of(model: Any) -> list[tuple[Any, list[str]]]:

@@ -20,6 +20,7 @@ from galm_tf import add_attribute, evaluate, pipeline
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
+from galm_tf.network_size import Size
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs
 from galm_tf.strategies import METHODS
 from galm_tf.words import listed
@@ -101,7 +102,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         + f" ({result['num_attributes_tested']} attributes); validation mAUC, before fine-tuning, {_figure(result['val_mauc'])}",
     ]
     if "network" in result:  # a run of an earlier version does not say
-        lines.append(_size(result["network"]))
+        lines.append(f"the networks together: {Size(**result['network']).describe()}")
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
@@ -153,11 +154,6 @@ def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
         f"No attribute could be judged: too few labels of either kind among the {count} validation images; the architectures are "
         "arbitrary, no yes or no can be given; add images or classes."
     ]
-
-
-def _size(network: dict[str, int]) -> str:
-    millions = {name: count / 1e6 for name, count in network.items()}
-    return f"the networks together: {millions['multiply_adds']:.1f} million multiply-adds an image, {millions['parameters']:.2f} million parameters"
 
 
 def _figure(value: Any) -> str:

@@ -34,6 +34,10 @@ class Size:
     def to_json(self) -> dict[str, int]:
         return dataclasses.asdict(self)
 
+    def describe(self) -> str:
+        """For a person."""
+        return f"{self.multiply_adds / 1e6:.1f} million multiply-adds an image, {self.parameters / 1e6:.2f} million parameters"
+
 
 def network_size(architectures: Iterable[Architecture], image_size: int, readout: bool) -> Size:
     """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not."""

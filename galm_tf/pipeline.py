@@ -353,7 +353,7 @@ def export_network(
         network,
         path,
         attributes=search.domain.attributes,
-        thresholds=np.array([np.nan if t is None else t for t in search.state.thresholds]),
+        thresholds=export.with_nan(search.state.thresholds),
         margin_offsets=search.log_weights,
         image_size=search.config.image_size,
         metadata={**{k: result[k] for k in keys}, "architectures": {k: r["architecture"] for k, r in rows.items()}},

@@ -36,7 +36,6 @@ from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
 _FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
-_CONFIG = "config.json"  # of a run's folder
 _QUIET_IMAGES = 200  # fewer need no progress line
 
 
@@ -143,7 +142,7 @@ class Predictor:
         except UserError:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
-            if os.path.exists(os.path.join(path, _CONFIG)):
+            if _is_unfinished(path):
                 repair = f"finish it by python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"
             raise UserError(
                 f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); {repair}."
@@ -160,10 +159,16 @@ def _read_metadata(path: str) -> dict[str, Any]:
         return json.load(file)
 
 
+def _is_unfinished(path: str) -> bool:
+    """Whether a path is of a run that has left no result yet."""
+    begun, done = (os.path.exists(os.path.join(path, name)) for name in ("config.json", "result.json"))
+    return begun and not done
+
+
 def _reason(path: str, error: Exception) -> str:
     if not os.path.isdir(path):
         return "no such folder"
-    if os.path.exists(os.path.join(path, _CONFIG)):
+    if _is_unfinished(path):
         return "a run that has not finished"
     if not os.path.exists(os.path.join(path, METADATA)):
         return f"it holds no {METADATA}"

@@ -66,5 +66,5 @@ def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
             os.close(stderr)
             held.seek(0)
             shown = b"".join(line for line in held if is_shown(line, failed))
-            with contextlib.suppress(OSError):
-                os.write(2, shown) if shown else None
+            with contextlib.suppress(OSError):  # it is closed
+                os.write(2, shown)

@@ -215,6 +215,9 @@ def test_an_unfinished_run_is_called_so(run, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="run .a run that has not finished.; finish it by .* --resume --run_dir=.*run"):
         deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
+    (tmp_path / "run" / "result.json").write_text("{}")  # finished, its model lost
+    with pytest.raises(UserError, match="it holds no .*metadata.json.; give --model=runs/NAME of a finished run"):
+        deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
 
 
 def test_nothing_is_written_over(run, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 import shlex
 from typing import Sequence
 
@@ -32,6 +34,14 @@ def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
     folded = {name.casefold(): name for name in reversed(every)}
     alike = difflib.get_close_matches(asked.casefold(), folded, count, 0.0)
     return [*parted, *(folded[name] for name in alike)][:count]
+
+
+def file_name(name: str) -> str:
+    """A name for files and folders, of one attribute alone: `sun/trees` -> `sun-trees`; a digest tells apart what would read alike."""
+    readable = re.sub(r"[^\w.]", "-", name)
+    if re.fullmatch(r"\w+/\w+", name):
+        return readable
+    return f"{readable[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from galm_tf.benchmark import choosing, ranking, scaling
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.reward import RewardTable
 from small_domains import few_images
 
 TINY = dict(
@@ -45,6 +47,17 @@ def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
         ranking.run_ranking(config, 2, 1, 2, str(tmp_path))
     ranking.write(table, str(tmp_path))
     assert (tmp_path / "ranking.png").stat().st_size > 1000
+
+
+def test_attributes_without_a_reward_are_not_ranked():
+    full = np.array([[0.5] * 3, [np.nan] * 3, [0.7] * 3], np.float32)
+    table = RewardTable(full, (full, full))
+    labels = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    prepared = SimpleNamespace(domain=SimpleNamespace(labels=labels, name="sun"), split=SimpleNamespace(validation=np.arange(4)))
+    assert ranking.best_judged(prepared, table, 3).tolist() == [0, 2]
+    assert ranking.best_judged(prepared, table, 1).tolist() == [0]
+    with pytest.raises(UserError, match="attributes of sun that validation images can judge. Received: none"):
+        ranking.best_judged(prepared, RewardTable(full * np.nan, (full, full)), 3)
 
 
 def test_correlations_of_planted_ranks():

@@ -79,6 +79,7 @@ def test_without_yahoo_the_halves_are_used(folder):
     domain = load(folder)
     assert domain.subsets.tolist() == ["train", "train", "test"] and not domain.class_disjoint
     assert "There are no aYahoo images" in " ".join(domain.notes)
+    assert "aYahoo" not in " ".join(load(folder, split_seed=1).notes)  # what is tested is drawn
 
 
 @pytest.mark.parametrize("place", ["VOC2008/JPEGImages", "JPEGImages"])

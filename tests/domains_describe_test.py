@@ -87,7 +87,7 @@ def test_json_says_everything():
     assert value["data_sources"] == ["own"] and value["layouts"] == ["table"] and value["notes"] == ["A planted note."]
     assert value["bad_images"] == [{"path": "/zoo/x.png", "reason": "the file is empty"}]
     assert list(value["not_learned"]) == ["zoo/unseen"]
-    assert value["not_tested"] == ["zoo/hidden"]
+    assert value["not_tested"] == ["zoo/unseen", "zoo/hidden"]
     assert value["attributes"]["zoo/hidden"]["test_prevalence"] is None
     assert value["attributes"]["zoo/unseen"]["problem"].startswith("not learned: no positive among the ")
     assert sum(sum(parts.values()) for parts in value["classes"].values()) == 240
@@ -111,6 +111,15 @@ def test_what_single_test_images_decide_is_told():
     text = to_text(description)
     assert "Tested on fewer than 5 images of one label, so that single images decide the figure (1): rare" in text.replace("\n  ", " ")
     assert re.search(r"^rare .* on few$", text, re.MULTILINE) and re.search(r"^wet .* yes$", text, re.MULTILINE)
+
+
+def test_what_a_run_leaves_out_is_not_tested():
+    description = _described(_domain())
+    assert description.split.testable[3] and list(description.unlearnable) == ["zoo/unseen"]  # both labels in the test, one in training
+    assert to_json(description)["not_tested"] == ["zoo/unseen", "zoo/hidden"]
+    assert not to_json(description)["attributes"]["zoo/unseen"]["tested"]
+    text = to_text(description)
+    assert "3 tested." in text and re.search(r"^unseen .* no$", text, re.MULTILINE)
 
 
 def test_text_names_what_is_wrong():

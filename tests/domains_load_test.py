@@ -164,6 +164,16 @@ def test_split_seed_draws_other_classes_with_the_same_share(tmp_path):
     assert tested[0] == tested[1] and len(set(tested)) >= 3
 
 
+def test_without_classes_split_seed_tests_as_many_photographs_and_the_warning_stays(tmp_path):
+    for i in range(30):
+        picture(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "attributes.csv").write_text("image,furry\n" + "\n".join(f"{i}.png,{i % 2}" for i in range(30)))
+    for settings in ({}, {"split_seed": 1}):
+        domain = load(("zoo", tmp_path), **settings)
+        assert (domain.subsets == "test").sum() == 6
+        assert sum("There are no classes to hold out" in note for note in domain.notes) == 1
+
+
 def test_split_seed_gives_every_domain_its_test_classes(tmp_path):
     joined = load(("zoo", make_awa(tmp_path / "a")), ("other", make_awa(tmp_path / "b")), split_seed=5)
     for group in (0, 1):

@@ -271,7 +271,8 @@ def test_without_classes_other_images_are_tested(folder, head, cell):
     write(folder, "\n".join([head, *rows]))
     domain, again, other = load(folder), load(folder, split_seed=0), load(folder, split_seed=1)
     assert sorted(set(domain.subsets)) == ["test", "train"] and not domain.class_disjoint and len(domain.classes) == 1
-    assert domain.notes[-1].startswith("No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others. There are no classes")
+    assert domain.notes[-2] == "No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others."
+    assert domain.notes[-1].startswith("There are no classes to hold out")
     assert sorted(set(again.subsets)) == ["test", "train"] and sorted(set(other.subsets)) == ["test", "train"]
     boxed = [f"{cell.format(name)},{left},0,{left + 5},9,{left % 2}" for name in NAMES for left in range(0, 20, 5)]
     write(folder, "\n".join([head.replace("red", "left,top,right,bottom,red"), *boxed]))

@@ -404,6 +404,16 @@ def test_a_features_file_is_matched_by_path_in_any_order(tmp_path):
     assert got.dtype == np.float32 and got.tolist() == [[0], [1], [2]]
 
 
+def test_names_of_features_as_bytes_and_with_letters_composed_otherwise(tmp_path):
+    one, two = "/data/\u00e9/1.jpg", "/data/o\u0308/2.jpg"  # composed in one letter, and of two
+    path = _save(tmp_path / "f.npz", ["e\u0301/1.jpg", "\u00f6/2.jpg"], [[1], [2]])
+    assert read_features(path, [two, one]).tolist() == [[2], [1]]
+    path = _save(tmp_path / "bytes.npz", ["\u00e9/1.jpg".encode(), b"2.jpg"], [[1], [2]])
+    assert read_features(path, [two, one]).tolist() == [[2], [1]]
+    with pytest.raises(UserError, match="Received: 'utf-8' codec can't decode"):
+        read_features(_save(tmp_path / "latin.npz", [b"\xe9/1.jpg"], [[1]]), [one])
+
+
 def test_objects_of_one_picture_take_its_rows_in_order(tmp_path):
     path = _save(tmp_path / "f.npz", ["p.jpg", "q.jpg", "p.jpg"], [[1], [2], [3]])
     assert read_features(path, ["/d/p.jpg", "/d/p.jpg", "/d/q.jpg"]).tolist() == [[1], [3], [2]]

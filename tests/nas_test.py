@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from galm_tf import pipeline, search_space
+from galm_tf.attribute_names import file_name
 from galm_tf.benchmark import choosing, nas, nas_curves, nas_report, one_supernet, peers, peers_suite, ranking
 from galm_tf.benchmark.child import AttributeData, Child
 from galm_tf.config import METHODS, Config
@@ -188,7 +189,7 @@ def test_a_childs_curve_is_of_its_own_weights(config, measured):
     one = dataclasses.replace(config, split_seed=3)
     aucs = []
     for attribute in data:
-        path = os.path.join(out, "children", "split_seed3-2x1", "random", attribute.name.replace("/", "-"))
+        path = os.path.join(out, "children", "split_seed3-2x1", "random", file_name(attribute.name))
         cell = peers.Cell(path, attribute, one, 2, 1)
         best = max(cell.children, key=lambda child: child["val_auc"])
         child = Child(Architecture.from_number(best["architecture"]), one, 9)
@@ -225,7 +226,9 @@ def test_other_settings_are_refused(config, measured):
 
 def test_the_last_choice_can_be_fine_tuned(config, measured):
     out, found, _ = measured
-    searches = dataclasses.replace(SEARCHES, methods=("galm",), peers=(), finetune_last=True)
+    searches = dataclasses.replace(SEARCHES, methods=("random",), peers=(), finetune_last=True)
+    assert searches.with_reference == ("galm", "random")
+    searches = dataclasses.replace(searches, methods=("galm",))
     tuned = nas.measure(config, searches, [3], "split_seed", out)
     with open(os.path.join(out, "finetuned", "galm-split_seed3", "result.json"), encoding="utf-8") as file:
         result = json.load(file)
@@ -286,10 +289,10 @@ def test_not_reached_is_said(curves):
 
 
 def test_what_cannot_be_compared_is_refused(config, tmp_path):
-    for methods in (("random",), ("galm", "galm"), ("galm", "randm")):
-        with pytest.raises(UserError, match=f"methods={','.join(methods)}"):
+    for methods, text in ((("galm", "galm"), "methods=galm,galm"), (("galm", "randm"), "randm; nearest: random")):
+        with pytest.raises(UserError, match=f"Expected --methods to .*Received: {text}"):
             dataclasses.replace(SEARCHES, methods=methods)
-    with pytest.raises(UserError, match="Expected --peers .* peers=nni"):
+    with pytest.raises(UserError, match="Expected --peers to be some of .*Received: nni"):
         dataclasses.replace(SEARCHES, peers=("nni",))
     for wrong in (dict(reward="accuracy"), dict(source_run=("runs/a",))):
         with pytest.raises(UserError, match="suite nas.*Received: " + next(iter(wrong))):

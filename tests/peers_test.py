@@ -1,5 +1,6 @@
 """Suite `peers`: a child that learns, searches on planted rewards, stops and resumes, and the whole suite, tiny."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from galm_tf import pipeline, search_space
+from galm_tf.attribute_names import file_name
 from galm_tf.benchmark import child as child_lib
 from galm_tf.benchmark import peers, peers_suite
 from galm_tf.benchmark.child import AttributeData, Child, attribute_number
@@ -142,7 +144,7 @@ def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path)
 
 
 def test_names_are_checked(config):
-    with pytest.raises(UserError, match="peers=randm"):
+    with pytest.raises(UserError, match="Expected --peers to be some of .*Received: randm; nearest: random"):
         peers_suite.Budget((), ("randm",), 2, 1)
     prepared = pipeline.prepare(config)
     with pytest.raises(UserError, match="Received: stripes, which is none of these; nearest: "):
@@ -186,7 +188,7 @@ def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     out, budget, _, curves = measured
     name = curves["attribute"].iloc[0]
     data = AttributeData.of(pipeline.prepare(config), name)
-    with np.load(os.path.join(out, "data", f"{name.replace('/', '-')}.npz")) as stored:
+    with np.load(os.path.join(out, "data", f"{file_name(name)}.npz")) as stored:
         settings = json.loads(str(stored["settings"]))
         for part in ("train", "validation", "final", "test"):
             index = getattr(data, part)
@@ -204,9 +206,26 @@ def test_a_folder_goes_on_with_its_settings_only(config, measured):
     out, budget, table, _ = measured
     again, _ = peers_suite.measure(config, budget, out)
     pd.testing.assert_frame_equal(again, table)
-    data = [AttributeData.of(pipeline.prepare(config), peers_suite.evenly_split(pipeline.prepare(config), 1)[0])]
+    place = os.path.join(out, "data")
+    before = {name: os.path.getmtime(os.path.join(place, name)) for name in os.listdir(place)}
     with pytest.raises(UserError, match="epochs=2 now, 1 in the suite"):
-        peers.run_peers(config, data, ("random",), 2, 2, out)
+        peers_suite.measure(config, dataclasses.replace(budget, epochs=2), out)
+    assert {name: os.path.getmtime(os.path.join(place, name)) for name in os.listdir(place)} == before  # which carry the budget
+
+
+def test_data_of_other_attributes_do_not_stay_for_peers_outside(tmp_path):
+    budget, config = peers_suite.Budget((), ("random",), 2, 1), Config(image_size=32)
+    one = _bright_or_dark()
+    peers_suite._export_all([one], budget, config, str(tmp_path))
+    peers_suite._export_all([dataclasses.replace(one, name="sun/dark")], budget, config, str(tmp_path))
+    assert os.listdir(tmp_path) == ["sun-dark.npz"]
+
+
+def test_names_that_read_alike_have_files_of_their_own():
+    names = ["sun/trees", "a/b/c", "a/b-c", "a-b/c", "a/b c", "a/" + 300 * "x y"]
+    files = [file_name(name) for name in names]
+    assert files[0] == "sun-trees" and len(set(files)) == len(names) and max(map(len, files)) < 120
+    assert not any(set("/ ") & set(name) for name in files)
 
 
 def test_nni_beside_tensorflow_says_what_is_missing():

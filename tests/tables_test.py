@@ -18,7 +18,7 @@ from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import domain_transfer, learner_data, learners, paper_figures, paper_table, semantic, transfer_table
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
-from galm_tf.benchmark.learner_cells import LearnerCells, has_learners
+from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
@@ -171,7 +171,7 @@ def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
     assert table["scenario"].unique().tolist() == ["awa+apay-sun, 5 positives", "awa+apay-sun, 20 positives"]
     assert [c.train_positives for c in runs if len(c.domain) == 2] == [0]
     assert sorted(c.train_positives for c in runs if c.domain == ("sun",)) == [5, 5, 20, 20]
-    figure = domain_transfer.draw_curve(table)
+    figure = domain_transfer.draw_curve(table.iloc[::-1])  # as after --positives=20,5
     drawn = {c.get_label(): c[0].get_xydata().tolist() for c in figure.axes[0].containers}
     assert drawn == {ALONE: [[5, 0.6], [20, 0.6]], TRANSFERRED: [[5, pytest.approx(0.65)], [20, pytest.approx(0.65)]]}
 
@@ -305,6 +305,12 @@ def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
     label(1)
     with pytest.raises(UserError, match="Expected the data of mine with which the table in .*mine-pixels was begun. Received: others; restore"):
         row(pixels)
+    digests = []
+    for text in ("{}", "{} "):  # a run that was made again under its name
+        (tmp_path / "result.json").write_text(text)
+        cells = LearnerCells(_runs(tmp_path, config), [FeatureSettings("trunk", features_run=str(tmp_path))])
+        digests.append(cells._settings("trunk", "mine", ())["content: features of mine"])
+    assert len(digests[0]) == 1 and digests[0] != digests[1]
 
 
 def test_finished_runs_of_other_data_are_refused(tmp_path, small):
@@ -349,20 +355,6 @@ def test_learners_on_images_need_no_features(tmp_path, small):
     assert cells.sees_other_networks("dap") and not cells.sees_other_networks("ft")
     with pytest.raises(UserError, match="absent.npz, which is no file"):
         cells.row("dap", "awa", 0)
-
-
-def test_learners_take_part_where_they_are_asked_for():
-    named = dict(named=True, learners=["dap", "ft"], train_positives=0, features="trunk")
-    assert has_learners("3", **named) and has_learners("2", **{**named, "named": False})
-    assert not has_learners("3", **{**named, "named": False, "features": "pixels"})
-    assert not has_learners(None, **{**named, "named": False, "features": "pixels", "train_positives": 5})
-    for changed, table, text in (
-        ({}, None, "no --learners in a suite of runs.*Received: learners=dap,ft; leave it out, or give --table=3"),
-        ({"train_positives": 5}, "3", "Received: learners=dap,ft and train_positives=5; leave one out"),
-        ({"named": False}, "3", "--learners beside --features. Received: features=trunk and no learners; name some"),
-    ):
-        with pytest.raises(UserError, match=text):
-            has_learners(table, **{**named, **changed})
 
 
 def test_figures_on_the_own_trunk_are_those_of_one_search_method(tmp_path, monkeypatch, small):
@@ -492,33 +484,42 @@ def benchmark(defined, tmp_path, monkeypatch):
     "arguments, text",
     [
         ("--table=3 --splits=0,1,00", "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0."),
-        ("--suite=methods --splits=--3", "whole numbers from -1. Received: splits=--3; separate them by commas."),
+        ("--suite=methods --splits=--3", "whole numbers from 0. Received: splits=--3; separate them by commas."),
         ("--suite=derived --size_penalty=0.1", "Expected no --size_penalty in suite derived.*Received: size_penalty=0.1; leave it out"),
         ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2;"),
-        ("--table=3 --methods=galm", "Received: --methods, which it does not read; leave it out: the method is that of --method."),
-        ("--suite=few_labels --quick", "Received: --quick, which it does not read; leave it out: give --budget=quick."),
+        ("--suite=methods --splits=0,-1", "Expected --splits to be whole numbers from 0. Received: splits=0,-1;"),
+        ("--table=3 --vary=seed --splits=-1", "Expected --splits to be whole numbers from 0. Received: splits=-1;"),
+        ("--suite=methods --vary=split_seed --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
+        ("--table=3 --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
+        ("--table=3 --methods=galm", "table 3 reads. Received: --methods, which is for .*nas, table 2; leave it out: the method is that of --method."),
+        ("--suite=few_labels --quick", "Received: --quick, which is for .*peers, nas; leave it out: give --budget=quick."),
+        ("--suite=peers --splits=1", "Expected flags that peers reads. Received: --splits, which is for methods, .*few_steps; leave it out."),
+        ("--suite=policy --vary=seed", "Expected flags that policy reads. Received: --vary,"),
+        ("--suite=few_labels --train_positives=5", "Expected --positives in suite few_labels.*Received: train_positives=5; leave it out."),
+        ("--table=3 --learners=dap,ft --train_positives=5", "Received: learners=dap,ft and train_positives=5; leave one out"),
+        ("--table=3 --features=trunk", "--learners beside --features. Received: features=trunk and no learners; name some"),
         ("--table=3 --leave_out=trees", "names in --leave_out with their domain.*Received: label_files=none, leave_out=trees"),
         ("--table=2 --label_files=x.csv", "Expected no --label_files beside several runs.*Received: label_files=x.csv, leave_out=none"),
         ("--table=3 --cells=awa-sun,awa-sun", "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out"),
         ("--suite=few_labels --positives=5,05", "Expected --positives to name each once. Received: positives=5,5; leave out"),
         ("--suite=few_labels --positives=", "Expected --positives to be whole numbers from 1. Received: positives=none;"),
         ("--suite=few_steps --divisors=4,0.5", "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5;"),
-        ("--suite=few_steps --learners=dap", "Received: learners=dap; leave it out, or give --table=3."),
+        ("--suite=few_steps --learners=dap", "Received: --learners, which is for learners, table 2, table 3; leave it out."),
         ("--suite=methods --methods=galm,galm", "Expected --methods to name each once. Received: methods=galm,galm; leave out"),
         ("--suite=methods --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
         ("--suite=methods --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
         ("--suite=derived --methods=random,random", "Expected --methods to name each once. Received: methods=random,random"),
         ("--table=2 --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
-        ("--table=2 --cells=awa-sun", "--cells beside --table=3, --suite=few_labels or --suite=few_steps. Received: cells=awa-sun and table=2"),
+        ("--table=2 --cells=awa-sun", "Received: --cells, which is for table 3, few_labels, few_steps; leave it out."),
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
-        ("--suite=nas --budget=quick", "--budget beside --table, --suite=few_labels or --suite=few_steps. Received: budget=quick and suite=nas; leave"),
-        ("--suite=ranking --splits=3,4", "neither --splits nor --vary in suite ranking.*Received: splits=3,4, vary=none;"),
-        ("--suite=choosing --vary=seed", "Expected class-disjoint splits in suite choosing.*Received: vary=seed;"),
-        ("--suite=derived --vary=seed", "Expected class-disjoint splits in suite derived"),
-        ("--suite=few_labels --features=trunk", "Received: features=trunk and no learners; leave --features out."),
-        ("--suite=reward --budget=full", "Received: budget=full and suite=reward;"),
-        ("--suite=methods --quick", "Expected --quick beside reward, .*, scaling, peers, nas. Received: suite=methods, which does not read it;"),
+        ("--suite=nas --budget=quick", "Expected flags that nas reads. Received: --budget, which is for table 2, table 3, few_labels, few_steps; leave"),
+        ("--suite=nas --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
+        ("--suite=ranking --splits=3,4", "ranking reads. Received: --splits, .*: it trains by the seeds 0 to --repeats - 1; --split_seed draws another split."),
+        ("--suite=choosing --vary=seed", "choosing reads. Received: --vary, .*; leave it out: its repetitions are class-disjoint splits."),
+        ("--suite=few_labels --features=trunk", "Received: --features, which is for learners, table 2, table 3; leave it out."),
+        ("--suite=reward --budget=full", "Expected flags that reward reads. Received: --budget,"),
+        ("--suite=methods --quick", "methods reads. Received: --quick, which is for reward, .*, scaling, peers, nas; leave it out: give --flagfile=flags/smoke.flags"),
     ],
 )
 def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benchmark, tmp_path, arguments, text):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from galm_tf.domains.files import normal_path
 from galm_tf.errors import UserError
 
 
@@ -57,13 +58,13 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
             "features=ARRAY)."
         ) from error
     shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in found.items()) or "neither"
-    fits = len(found) == 2 and found["image"].dtype.kind in "US" and found["features"].dtype.kind in "fiu"
+    fits = len(found) == 2 and found["image"].dtype.kind == "U" and found["features"].dtype.kind in "fiu"
     if not fits or found["features"].ndim != 2 or not found["features"].shape[1] or found["image"].shape != found["features"].shape[:1]:
         raise UserError(
             f"Expected the arrays image (names, [r]) and features (numbers, [r, D]) in {path}. Received: {shapes}; "
             "write both, with one row per name and at least one column."
         )
-    return found["image"].astype(str), found["features"]
+    return found["image"], found["features"]
 
 
 def _arrays(path: str) -> dict[str, np.ndarray]:
@@ -71,7 +72,10 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     if isinstance(loaded, np.ndarray):
         raise ValueError("a single array without a name")
     with loaded:
-        return {key: loaded[key] for key in ("image", "features") if key in loaded.files}
+        found = {key: loaded[key] for key in ("image", "features") if key in loaded.files}
+    if "image" in found and found["image"].dtype.kind == "S":  # bytes
+        found["image"] = np.char.decode(found["image"], "utf-8")
+    return found
 
 
 def _match(names: np.ndarray, image_paths: Sequence[str], path: str) -> np.ndarray:
@@ -104,4 +108,4 @@ def _match(names: np.ndarray, image_paths: Sequence[str], path: str) -> np.ndarr
 
 def _parts(path: str) -> tuple[str, ...]:
     """Folders and file name."""
-    return tuple(p for p in path.replace("\\", "/").split("/") if p not in ("", "."))
+    return tuple(p for p in normal_path(path).split("/") if p not in ("", "."))

@@ -28,7 +28,7 @@ import copy
 import dataclasses
 import logging
 import os
-from typing import Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import pandas as pd
 from absl import flags
@@ -56,8 +56,36 @@ _SPEED = {
 _REPEATS, _QUICK_REPEATS = 7, 3
 _QUICK_FLAGS = os.path.join("flags", "table_quick.flags")
 _FEW = ("few_labels", "few_steps")
+_SPLIT = "split_seed"
 _BY_AUC = ("choosing", "derived", "policy", "ranking", "peers", "nas")  # whatever the size of networks
-_NOT_QUICK = ("methods", "learners", "choosing", "derived", "policy", "ranking")
+_SHARING, _TABLES, _BY_CHILDREN = ("choosing", "derived"), ("table 2", "table 3"), ("peers", "nas")
+_REPEATED = ("methods", "learners", *_SHARING, "policy", "nas", *_TABLES, *_FEW)
+_SEES = ("learners", *_TABLES)
+_READ_BY = {  # flags of this command, without those that all read
+    "quick": (*_SPEED, "scaling", *_BY_CHILDREN),
+    "budget": (*_TABLES, *_FEW),
+    "methods": ("methods", *_SHARING, "nas", "table 2"),
+    **dict.fromkeys(("learners", "features", "features_file", "features_run", "vgg16_weights"), _SEES),
+    "repeats": (*_REPEATED, "ranking"),
+    "splits": _REPEATED,
+    "vary": tuple(name for name in _REPEATED if name not in (*_SHARING, "policy")),
+    **dict.fromkeys(("reward_tables", "settings"), ("policy",)),
+    "num_architectures": ("ranking",),
+    "num_attributes": ("ranking", "nas"),
+    **dict.fromkeys(("peers", "attributes", "trials", "epochs"), _BY_CHILDREN),
+    "finetune_last": ("nas",),
+    "cells": ("table 3", *_FEW),
+    "size_penalties": _SHARING,
+    "positives": ("few_labels",),
+    "divisors": ("few_steps",),
+}
+_INSTEAD = {  # (flag, what is asked for) -> what to do in place of it
+    **{("methods", name): ": the method is that of --method" for name in ("table 3", *_FEW)},
+    **{("quick", name): ": give --budget=quick" for name in (*_TABLES, *_FEW)},
+    **{("quick", name): ": give --flagfile=flags/smoke.flags and --repeats=1 for a first look" for name in ("methods", "learners", *_SHARING, "policy", "ranking")},
+    **{("vary", name): ": its repetitions are class-disjoint splits" for name in _SHARING},
+    ("splits", "ranking"): ": it trains by the seeds 0 to --repeats - 1; --split_seed draws another split",
+}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -76,7 +104,7 @@ def define_flags() -> None:
     flags.DEFINE_string("vgg16_weights", "", "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.")
     flags.DEFINE_integer("repeats", 5, "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.", lower_bound=1)
     flags.DEFINE_list("splits", [], "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.")
-    flags.DEFINE_enum("vary", None, ["seed", "split_seed"], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels, few_steps and nas).")
+    flags.DEFINE_enum("vary", None, ["seed", _SPLIT], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels, few_steps and nas).")
     flags.DEFINE_list("reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
     flags.DEFINE_multi_enum("settings", ["default", "paper"], list(policy.SETTINGS), "Suite policy: settings of the controller; may be repeated.")
     flags.DEFINE_integer("num_architectures", 40, "Suite ranking: architectures that are trained alone.", lower_bound=3, upper_bound=NUM_DISTINCT)
@@ -98,11 +126,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"Expected either --suite or --table. Received: suite={FLAGS.suite} and table={FLAGS.table}; give one of them."
         )
-    if FLAGS.quick and FLAGS.suite in _NOT_QUICK:
-        raise UserError(
-            f"Expected --quick beside {', '.join(name for name in (*_SPEED, *_SUITES) if name not in (*_NOT_QUICK, *_FEW))}. Received: suite="
-            f"{FLAGS.suite}, which does not read it; leave it out: give --flagfile=flags/smoke.flags and --repeats=1 for a first look."
-        )
+    _expect_read(f"table {FLAGS.table}" if FLAGS.table else FLAGS.suite)
     config = config_lib.from_flags(FLAGS, _base())
     if FLAGS.suite in _BY_AUC and config.size_penalty not in (0, Config().size_penalty):
         raise UserError(
@@ -113,16 +137,11 @@ def main(arguments: list[str]) -> None:
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
-    return _several_domains(config) if FLAGS.table else _SUITES[FLAGS.suite](config)
+    _TABLE_MAKERS[FLAGS.table](config) if FLAGS.table else _SUITES[FLAGS.suite](config)
 
 
 def _base() -> Optional[Config]:
     """The settings of --budget, where a flag is not given; None for the defaults."""
-    if FLAGS.budget and not FLAGS.table and FLAGS.suite not in _FEW:
-        raise UserError(
-            f"Expected --budget beside --table, --suite=few_labels or --suite=few_steps. Received: budget={FLAGS.budget} and suite={FLAGS.suite}; "
-            "leave it out, or give a --flagfile."
-        )
     if FLAGS.budget != "quick":
         return None
     quick, named = _quick_settings(), config_lib.folder_names(FLAGS.data_dir)
@@ -154,7 +173,8 @@ def _run_scaling(config: Config) -> None:
 
 def _run_methods(config: Config) -> None:
     given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
-    table = methods.run_methods(config, FLAGS.methods, _numbers(FLAGS.repeats), FLAGS.vary or "seed", FLAGS.out)
+    vary = FLAGS.vary or "seed"
+    table = methods.run_methods(config, FLAGS.methods, _numbers(config, FLAGS.repeats, vary), vary, FLAGS.out)
     methods.write(table, FLAGS.methods[0], FLAGS.suite, FLAGS.out)
 
 
@@ -163,7 +183,8 @@ def _run_learners(config: Config) -> None:
     features = _features(1)[0]
     for note in () if config.source_run else learners.without_source(FLAGS.learners):
         logging.warning(note)
-    table = learners.run_learners(config, FLAGS.learners, _numbers(FLAGS.repeats), FLAGS.vary or "seed", features)
+    vary = FLAGS.vary or "seed"
+    table = learners.run_learners(config, FLAGS.learners, _numbers(config, FLAGS.repeats, vary), vary, features)
     methods.write(table, FLAGS.learners[0], FLAGS.suite, FLAGS.out)
 
 
@@ -174,29 +195,19 @@ def _features(domains: int, own_runs: bool = False) -> list[learner_data.Feature
 
 
 def _run_choosing(config: Config) -> None:
-    if FLAGS.vary == "seed":
-        raise UserError(
-            f"Expected class-disjoint splits in suite {FLAGS.suite}, whose repetitions are these. Received: vary=seed; leave it "
-            "out, and give --splits or --repeats."
-        )
     run = choosing.run_derived if FLAGS.suite == "derived" else choosing.run_choosing
-    table = run(config, _numbers(FLAGS.repeats), FLAGS.out, _methods_or_all(), given.numbers("size_penalties", FLAGS.size_penalties, 0.0))
+    penalties = given.numbers("size_penalties", FLAGS.size_penalties, 0.0)
+    table = run(config, _numbers(config, FLAGS.repeats, _SPLIT), FLAGS.out, _methods_or_all(), penalties)
     methods.write(table, choosing.REFERENCE, FLAGS.suite, FLAGS.out)
 
 
 def _run_policy(config: Config) -> None:
     given.expect_once("reward_tables", FLAGS.reward_tables)
     given.expect_once("settings", FLAGS.settings)
-    policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(FLAGS.repeats)), FLAGS.out)
+    policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(config, FLAGS.repeats, "seed")), FLAGS.out)
 
 
 def _run_ranking(config: Config) -> None:
-    if FLAGS.splits or FLAGS.vary:
-        raise UserError(
-            "Expected neither --splits nor --vary in suite ranking, which trains every network by the seeds 0 to --repeats - 1. "
-            f"Received: splits={','.join(FLAGS.splits) or 'none'}, vary={FLAGS.vary or 'none'}; give --repeats, or --split_seed "
-            "for another split."
-        )
     table = ranking.run_ranking(config, FLAGS.num_architectures, FLAGS.num_attributes, FLAGS.repeats, FLAGS.out)
     ranking.write(table, FLAGS.out)
 
@@ -217,8 +228,9 @@ def _run_nas(config: Config) -> None:
     if FLAGS.quick:
         config, searches = nas.quick(config, searches)
         repeats = repeats if FLAGS["repeats"].present else 1
-    vary, numbers, out = FLAGS.vary or "split_seed", _numbers(repeats), os.path.join(FLAGS.out, "nas")
-    notes = [*_notes(config, vary, len(numbers)), *nas_report.settings_notes(config, searches)]
+    vary, out = FLAGS.vary or _SPLIT, os.path.join(FLAGS.out, "nas")
+    numbers = _numbers(config, repeats, vary)
+    notes = [*_data_notes(config, vary, len(numbers)), *nas_report.settings_notes(config, searches)]
     nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
 
 
@@ -228,47 +240,83 @@ def _methods_or_all() -> Sequence[str]:
     return FLAGS.methods if FLAGS["methods"].present else [name for name in config_lib.METHODS if name not in slow]
 
 
-def _numbers(repeats: int) -> list[int]:
-    """The splits or seeds of the repetitions."""
-    return given.whole_numbers("splits", FLAGS.splits, -1) or list(range(repeats))
+def _numbers(config: Config, repeats: int, vary: str) -> list[int]:
+    """The splits or seeds of the repetitions; -1, the official split, is among splits alone."""
+    if vary == _SPLIT and config.splits_file:
+        raise UserError(
+            f"Expected either --splits_file or class-disjoint splits that differ between repetitions. Received: splits_file={config.splits_file} and "
+            f"vary={_SPLIT}, which is the default of all but the suites methods and learners; leave --splits_file out, or give --vary=seed where it is read."
+        )
+    return given.whole_numbers("splits", FLAGS.splits, -1 if vary == _SPLIT else 0) or list(range(repeats))
 
 
-def _several_domains(config: Config) -> None:
-    """The tables and the suites that take several domains."""
+def _of_several_domains(config: Config) -> TableRuns:
+    """The runs of a table, or of a suite that takes several domains."""
     if not FLAGS["domain"].present and not config.data_dir:
         config = dataclasses.replace(config, domain=GENERATED_NAMES)
     _expect_divisible(config)
-    _expect_read()
     if config.source_run or config.resume or config.run_dir:
         raise UserError(
             "Expected neither --source_run nor --run_dir nor --resume beside several runs, whose folders are made under "
             f"--out and gone on with. Received: source_run={','.join(config.source_run) or 'none'}, "
             f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
         )
-    if FLAGS.table == "2":
-        if FLAGS.cells:
-            raise UserError(f"Expected --cells beside --table=3, --suite=few_labels or --suite=few_steps. Received: cells={','.join(FLAGS.cells)} and table=2; leave it out.")
-        given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
-    name = f"table{FLAGS.table}" if FLAGS.table else FLAGS.suite
-    runs, numbers, out = TableRuns(config, FLAGS.vary or "split_seed", FLAGS.out), _numbers(FLAGS.repeats), os.path.join(FLAGS.out, name)
-    cells, notes = _learner_cells(runs), _notes(config, runs.vary, len(numbers))
-    if FLAGS.table == "2":
-        table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
-        notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *learners.without_source(FLAGS.learners), *notes]
-        return paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
-    chosen = domain_transfer.choose(config.domain, FLAGS.cells, few=FLAGS.suite in _FEW)
-    limits = _limits(config)
-    table = domain_transfer.run_scenarios(runs, name, chosen, limits, numbers)
-    if cells is not None:
-        learned = domain_transfer.run_learners(cells, FLAGS.learners, chosen, numbers)
-        table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
-        return transfer_table.write(table, name, out, notes, domain_transfer.paper_of_methods(chosen), runs.vary)
-    figure = domain_transfer.draw_curve(table) if FLAGS.suite == "few_labels" else None
-    paper = {} if FLAGS.suite or config.train_positives else {k: v for scenario in chosen for k, v in scenario.paper.items()}
-    return paper_table.write(
-        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, paper=paper, star=True, figure=figure, vary=runs.vary,
-        validation=FLAGS.suite == "few_steps",
-    )
+    return TableRuns(config, FLAGS.vary or _SPLIT, FLAGS.out)
+
+
+def _make_table_2(config: Config) -> None:
+    given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
+    runs = _of_several_domains(config)
+    cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
+    table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
+    notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *learners.without_source(FLAGS.learners), *_notes(runs, len(numbers))]
+    out = os.path.join(FLAGS.out, name)
+    paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
+
+
+def _make_table_3(config: Config) -> None:
+    runs = _of_several_domains(config)
+    cells = _learner_cells(runs)
+    scenarios, numbers, table = _run_scenarios(runs, "table3", [Less(config.train_positives)])
+    if cells is None:
+        paper = {} if config.train_positives else {k: v for scenario in scenarios for k, v in scenario.paper.items()}
+        return _write_scenarios(table, "table3", runs, len(numbers), paper=paper)
+    learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
+    table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
+    out = os.path.join(FLAGS.out, "table3")
+    transfer_table.write(table, "table3", out, _notes(runs, len(numbers)), domain_transfer.paper_of_methods(scenarios), runs.vary)
+
+
+def _run_few_labels(config: Config) -> None:
+    if FLAGS["train_positives"].present:
+        raise UserError(
+            f"Expected --positives in suite few_labels, which are its --train_positives. Received: train_positives={config.train_positives}; leave it out."
+        )
+    limits = [Less(positives=count) for count in given.whole_numbers("positives", FLAGS.positives or [""], 1)]
+    runs = _of_several_domains(config)
+    _, numbers, table = _run_scenarios(runs, FLAGS.suite, limits)
+    _write_scenarios(table, FLAGS.suite, runs, len(numbers), figure=domain_transfer.draw_curve(table))
+
+
+def _run_few_steps(config: Config) -> None:
+    divisors = given.whole_numbers("divisors", FLAGS.divisors or [""], 1)
+    runs = _of_several_domains(config)
+    limits = [Less(config.train_positives, divisor) for divisor in dict.fromkeys([1, *divisors])]
+    _, numbers, table = _run_scenarios(runs, FLAGS.suite, limits)
+    _write_scenarios(table, FLAGS.suite, runs, len(numbers), validation=True)
+
+
+def _run_scenarios(runs: TableRuns, name: str, limits: Sequence[Less]) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
+    """(scenarios, splits or seeds, what was reached) of Table 3 or of a suite whose targets have less of something."""
+    numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
+    scenarios = domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW)
+    return scenarios, numbers, domain_transfer.run_scenarios(runs, name, scenarios, limits, numbers)
+
+
+def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, count: int, **how: Any) -> None:
+    """Writes what was reached in so many repetitions; how: see `paper_table.write`."""
+    out, notes = os.path.join(FLAGS.out, name), _notes(runs, count)
+    paper_table.write(table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how)
 
 
 def _expect_divisible(config: Config) -> None:
@@ -280,37 +328,37 @@ def _expect_divisible(config: Config) -> None:
         )
 
 
-def _expect_read() -> None:
-    """Raises UserError for flags of other suites, which a table would pass over."""
-    unread = {"methods": FLAGS.table != "2" and FLAGS["methods"].present, "quick": FLAGS.quick}
-    instead = {"methods": "the method is that of --method", "quick": "give --budget=quick"}
-    for flag in (flag for flag, given_ in unread.items() if given_):
-        raise UserError(f"Expected flags of the table or suite. Received: --{flag}, which it does not read; leave it out: {instead[flag]}.")
+def _expect_read(name: str) -> None:
+    """Raises UserError for flags that a suite or table would pass over."""
+    for flag, readers in _READ_BY.items():
+        if FLAGS[flag].present and name not in readers:
+            raise UserError(
+                f"Expected flags that {name} reads. Received: --{flag}, which is for {', '.join(readers)}; leave it out{_INSTEAD.get((flag, name), '')}."
+            )
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
-    """Attribute learners beside a table's runs; None where none are asked for."""
-    asked = FLAGS["learners"].present
-    if not learner_cells.has_learners(FLAGS.table, asked, FLAGS.learners, runs.config.train_positives, FLAGS.features):
+    """Attribute learners beside a table's runs: always in Table 2, in Table 3 where they are named; None without."""
+    if FLAGS.table == "3" and not FLAGS["learners"].present:
+        if FLAGS.features != learner_data.PIXELS:
+            raise UserError(f"Expected --learners beside --features. Received: features={FLAGS.features} and no learners; name some.")
         return None
+    learners.expect_all_labels(FLAGS.learners, runs.config.train_positives)
     learners.check(FLAGS.learners)
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 
 
-def _limits(config: Config) -> list[Less]:
-    """What the targets of a table or suite have less of."""
-    if FLAGS.suite == "few_labels":
-        return [Less(positives=count) for count in given.whole_numbers("positives", FLAGS.positives or [""], 1)]
-    divisors = given.whole_numbers("divisors", FLAGS.divisors or [""], 1) if FLAGS.suite == "few_steps" else []
-    return [Less(config.train_positives, divisor) for divisor in dict.fromkeys([1, *divisors])]
-
-
-def _notes(config: Config, vary: str, count: int) -> list[str]:
-    """What a reader of a table must know about its data."""
-    kind = "official split" if vary == "split_seed" and FLAGS.splits == ["-1"] else "class-disjoint split" if vary == "split_seed" else "seed"
-    kind += "s" * (count > 1)
+def _notes(runs: TableRuns, count: int) -> list[str]:
+    """What a reader of a table must know about its data, of so many repetitions."""
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
-    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"]), *([namesakes] if FLAGS.table == "3" or FLAGS.suite in _FEW else [])]
+    return [*_data_notes(runs.config, runs.vary, count), *([namesakes] if FLAGS.table != "2" else [])]
+
+
+def _data_notes(config: Config, vary: str, count: int) -> list[str]:
+    """How many repetitions of what kind, and that data are generated."""
+    kind = "official split" if vary == _SPLIT and FLAGS.splits == ["-1"] else "class-disjoint split" if vary == _SPLIT else "seed"
+    kind += "s" * (count > 1)
+    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"])]
 
 
 _SUITES = {
@@ -323,9 +371,10 @@ _SUITES = {
     "ranking": _run_ranking,
     "peers": _run_peers,
     "nas": _run_nas,
-    "few_labels": _several_domains,
-    "few_steps": _several_domains,
+    "few_labels": _run_few_labels,
+    "few_steps": _run_few_steps,
 }
+_TABLE_MAKERS = {"2": _make_table_2, "3": _make_table_3}
 
 if __name__ == "__main__":
     define_flags()

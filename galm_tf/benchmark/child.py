@@ -15,6 +15,7 @@ from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, training_batches
 from galm_tf.errors import UserError
+from galm_tf.metrics import both_labels
 from galm_tf.pipeline import Prepared
 from galm_tf.preprocess import scale_images
 from galm_tf.scoring import image_batches
@@ -57,7 +58,7 @@ class AttributeData:
         targets, judging = domain.targets[:, number], split.validation[judging]
         data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test)
         for part in ("validation", "test"):
-            if len(np.unique(labels[getattr(data, part)])) < 2:
+            if not both_labels(labels[getattr(data, part)]):
                 raise UserError(
                     f"Expected --attributes with both labels among the {part} images. Received: {data.name}; "
                     "leave the flag out for attributes that have."

@@ -175,6 +175,7 @@ def draw_curve(table: pd.DataFrame) -> Figure:
     names = table["scenario"].str.replace(r", \d+ positives$", "", regex=True)
     summary = summarise(table, ALONE)
     counts = summary["scenario"].str.extract(r", (\d+) positives$")[0].astype(int)
+    summary, counts = summary.loc[counts.sort_values().index], counts.sort_values()
     panels = list(names.unique())
     figure = Figure((4.2 * len(panels), 3.6), dpi=100, layout="constrained")
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels):

@@ -31,35 +31,6 @@ IMAGES = "images"  # what learners see that make their own features
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
 
 
-def has_learners(
-    table: Optional[str], named: bool, learners: Sequence[str], train_positives: int, features: str
-) -> bool:
-    """Whether attribute learners take part: always in Table 2, in Table 3 where they are named.
-
-    Args:
-      table: 2 or 3; None for a suite.
-      named: whether --learners was given.
-      learners: its value.
-      train_positives: of the settings.
-      features: of --features.
-
-    Raises:
-      UserError: learners in a suite or where labels shall be few, or features without a learner to see them.
-    """
-    wanted = named or table == "2"
-    if wanted and not table:
-        raise UserError(
-            "Expected no --learners in a suite of runs with and without sources, whose labels or steps are few. Received: "
-            f"learners={','.join(learners)}; leave it out, or give --table=3."
-        )
-    if wanted:
-        learners_lib.expect_all_labels(learners, train_positives)
-    if not wanted and features != learner_data.PIXELS:
-        repair = "name some" if table else "leave --features out"
-        raise UserError(f"Expected --learners beside --features. Received: features={features} and no learners; {repair}.")
-    return wanted
-
-
 class LearnerCells:
     """Fits learners, or reads what they reached.
 
@@ -98,12 +69,11 @@ class LearnerCells:
         for domain in (target, *sources):
             data[f"{CONTENT}data of {domain}"] = self._runs.content(domain)
             if kind != IMAGES:
-                files = [self._features[domain].features_file, self._features[domain].vgg16_weights]
-                data[f"{CONTENT}features of {domain}"] = [self._digest(os.path.expanduser(path)) for path in files if path]
+                data[f"{CONTENT}features of {domain}"] = [self._digest(path) for path in self._features[domain].files]
         return {**config, **data, "features": features}
 
     def _digest(self, path: str) -> str:
-        """Of a file of features or weights; of one that is not there, which will be told when it is read, "none"."""
+        """Of a file that features come from; of one that is not there, which will be told when it is read, "none"."""
         if path not in self._digests:
             try:
                 with open(path, "rb") as file:

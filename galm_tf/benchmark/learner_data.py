@@ -15,7 +15,7 @@ from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.run_folder import read_config
+from galm_tf.run_folder import read_config, with_kept_tables
 
 PIXELS, FILE, TRUNK, VGG16 = "pixels", "file", "trunk", "vgg16"
 _FLAG_OF = {FILE: "features_file", TRUNK: "features_run", VGG16: "vgg16_weights"}
@@ -38,6 +38,13 @@ class FeatureSettings:
     features_file: str = ""
     features_run: str = ""
     vgg16_weights: str = ""
+
+    @property
+    def files(self) -> list[str]:
+        """The files that they change with; of a run its result, of OWN_RUN none."""
+        run = self.features_run and self.features_run != OWN_RUN
+        paths = [self.features_file, self.vgg16_weights, os.path.join(self.features_run, "result.json") if run else ""]
+        return [os.path.expanduser(path) for path in paths if path]
 
     def __post_init__(self) -> None:
         for kind, flag in _FLAG_OF.items():
@@ -107,7 +114,7 @@ def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerDa
     """The training images of the domains of `config.source_run`; None without."""
     parts = []
     for path in config.source_run:
-        theirs = dataclasses.replace(read_config(path), image_size=config.image_size, cache_dir=config.cache_dir)
+        theirs = dataclasses.replace(with_kept_tables(read_config(path), path), image_size=config.image_size, cache_dir=config.cache_dir)
         _expect_all_labels(theirs, path)
         _expect_other_domains(config, theirs, path)
         prepared = pipeline.prepare(theirs)

@@ -27,16 +27,16 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import pipeline
+from galm_tf.attribute_names import file_name
 from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark import one_supernet, peers, peers_suite
 from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
-from galm_tf.benchmark.given import expect_once
+from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.nas_curves import children_curve, trajectory
 from galm_tf.config import METHODS, Config
 from galm_tf.domains import load_domains
-from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 
 REFERENCE, RANDOM = "galm", "random"
@@ -53,7 +53,7 @@ class Searches:
     """What is compared, and what it may spend.
 
     Attributes:
-      methods: values of --method; GALM's own is the reference.
+      methods: values of --method; GALM's own, which is the reference, is run even if it is not among them.
       peers: keys of `peers.PEERS`; may be none.
       attributes: names; none for the `num_attributes` most evenly split.
       trials, epochs: children of a peer per attribute, and epochs of each.
@@ -69,14 +69,14 @@ class Searches:
     finetune_last: bool = False
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.methods if name not in METHODS]
-        if wrong or REFERENCE not in self.methods or len(set(self.methods)) < len(self.methods):
-            raise UserError(
-                f"Expected --methods to name {REFERENCE} and others of {', '.join(METHODS)}, each once. Received: "
-                f"methods={','.join(self.methods)}."
-            )
+        expect_names("methods", self.methods, METHODS)
         if self.peers:
-            peers_suite.Budget(self.attributes, self.peers, self.trials, self.epochs)  # checks the names
+            expect_names("peers", self.peers, peers.PEERS)
+
+    @property
+    def with_reference(self) -> tuple[str, ...]:
+        """All methods, GALM first unless it stands among them."""
+        return self.methods if REFERENCE in self.methods else (REFERENCE, *self.methods)
 
 
 def quick(config: Config, searches: Searches) -> tuple[Config, Searches]:
@@ -122,7 +122,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     curves, costs = [], []
     for number, one, data in zip(numbers, each, prepared):
         split = _Split(one, data, searches, names, cells, f"{vary}{number}")
-        for method in searches.methods:
+        for method in searches.with_reference:
             _add(split.shared(method), method, number, curves, costs)
         for peer in searches.peers:
             _add(split.scratch(peer), peer_name(peer), number, curves, costs)
@@ -242,7 +242,7 @@ class _Split:
         name = f"{self._name}-{trials}x{epochs}"
         out = os.path.join(self._cells.path, "children", name)
         return self._cells.get(
-            f"{peer_name(peer)}-{data.name}-{name}".replace("/", "-").replace(" ", "-"),
+            f"{peer_name(peer)}-{file_name(data.name)}-{name}".replace(" ", "-"),
             lambda: children_curve(*peers.search_cell(self._config, data, peer, trials, epochs, out)),
         )
 

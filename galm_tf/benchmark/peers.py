@@ -31,7 +31,7 @@ import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import search_space
-from galm_tf.begun import Begun
+from galm_tf.attribute_names import file_name
 from galm_tf.benchmark.child import AttributeData, Child, space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
@@ -224,7 +224,6 @@ def run_peers(
       A row per child: peer, attribute, architecture, seconds (since the search began), architectures (distinct, so
       far), best_val_auc (so far); and, the same in all rows of a cell, test_auc.
     """
-    Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": trials, "epochs": epochs}, "suite").keep()
     rows = []
     for data in attributes:
         for peer in peers:
@@ -237,7 +236,7 @@ def search_cell(
     config: Config, data: AttributeData, peer: str, trials: int, epochs: int, out: str
 ) -> tuple[Cell, dict[str, Any]]:
     """What is left of one peer's search on one attribute: the cell in `out`, and its result."""
-    cell = Cell(os.path.join(out, peer, data.name.replace("/", "-")), data, config, trials, epochs)
+    cell = Cell(os.path.join(out, peer, file_name(data.name)), data, config, trials, epochs)
     return cell, cell.run(PEERS[peer])
 
 

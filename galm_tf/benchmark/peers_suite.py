@@ -9,6 +9,7 @@ architecture is chosen, the supernet's training and the controller's included.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
@@ -18,9 +19,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from galm_tf import pipeline, search_space
+from galm_tf.attribute_names import file_name
+from galm_tf.begun import Begun
 from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.child import AttributeData
-from galm_tf.benchmark.given import expect_once
+from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.methods import run_once
 from galm_tf.benchmark.peers import PEERS, export, run_peers
 from galm_tf.benchmark.results import write_files
@@ -53,11 +56,7 @@ class Budget:
     num_attributes: int = 2
 
     def __post_init__(self) -> None:
-        wrong = [name for name in self.peers if name not in PEERS]
-        if wrong or not self.peers or len(set(self.peers)) < len(self.peers):
-            raise UserError(
-                f"Expected --peers to name some of {', '.join(PEERS)}, each once. Received: peers={','.join(self.peers)}."
-            )
+        expect_names("peers", self.peers, PEERS)
 
 
 def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
@@ -71,19 +70,29 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
     config = by_auc(config, "peers")
     expect_from_nothing(config, "peers")
     config = dataclasses.replace(config, reward_images=0)  # children are judged on all images
+    begun = Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite")
     prepared = pipeline.prepare(config)
     names = budget.attributes or evenly_split(prepared, budget.num_attributes)
     data = [AttributeData.of(prepared, name) for name in names]
     expect_once("attributes", [one.name for one in data])
     galm = dataclasses.replace(config, method=GALM, run_dir=os.path.join(out, GALM))
     result = run_once(galm, prepared)
-    for one in data:
-        settings = {"trials": budget.trials, "epochs": budget.epochs, "seed": config.seed, "batch_size": config.batch_size}
-        export(one, settings, os.path.join(out, "data", f"{one.name.replace('/', '-')}.npz"))
+    begun.keep()
+    _export_all(data, budget, config, os.path.join(out, "data"))
     curves = run_peers(config, data, budget.peers, budget.trials, budget.epochs, out)
     ours = galm_curve(galm, result, [one.name for one in data])
     curves = pd.concat([curves.assign(attributes_searched=1, weights="own"), ours], ignore_index=True)
     return summarise(curves, budget.peers[0]), curves
+
+
+def _export_all(data: Sequence[AttributeData], budget: Budget, config: Config, folder: str) -> None:
+    """Leaves the data of these attributes in a folder, and of no others: all that is there is searched by peers outside TensorFlow."""
+    settings = {"trials": budget.trials, "epochs": budget.epochs, "seed": config.seed, "batch_size": config.batch_size}
+    paths = {os.path.join(folder, f"{file_name(one.name)}.npz"): one for one in data}
+    for path in set(glob.glob(os.path.join(glob.escape(folder), "*.npz"))) - set(paths):
+        os.remove(path)
+    for path, one in paths.items():
+        export(one, settings, path)
 
 
 def evenly_split(prepared: pipeline.Prepared, count: int) -> list[str]:

@@ -33,6 +33,7 @@ from galm_tf.config import Config
 from galm_tf.data import training_batches, training_plan
 from galm_tf.domains import load_domains
 from galm_tf.draws import Stream, generator, tensor_seed
+from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
@@ -87,11 +88,12 @@ def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepar
 
 
 def best_judged(prepared: pipeline.Prepared, table: RewardTable, count: int) -> np.ndarray:
-    """The attributes whose rarer label occurs most often among validation images: int64 [count], sorted."""
+    """The rewarded attributes whose rarer label occurs most often among validation images: int64 [up to count], sorted."""
     labels = prepared.domain.labels[prepared.split.validation]
     rarer = np.minimum((labels > 0.5).sum(0), (labels <= 0.5).sum(0))
-    rarer = np.where(table.rewarded, rarer, -1)
-    return np.sort(np.argsort(-rarer, kind="stable")[:count])
+    if not table.rewarded.any():
+        raise UserError(f"Expected attributes of {prepared.domain.name} that validation images can judge. Received: none; give more images.")
+    return np.sort(np.argsort(np.where(table.rewarded, -rarer, 1), kind="stable")[: min(count, table.rewarded.sum())])
 
 
 def _architectures(seed: int, count: int) -> np.ndarray:

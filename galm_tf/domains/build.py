@@ -112,8 +112,12 @@ def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int)
 
 def random_subsets(class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, seed: int) -> np.ndarray:
     """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    units = class_ids if has_classes(class_ids) else np.unique(paths, return_inverse=True)[1]
-    return random_class_subsets(units, test_fraction, seed)
+    return random_class_subsets(_units(class_ids, paths), test_fraction, seed)
+
+
+def _units(class_ids: np.ndarray, paths: Sequence[str]) -> np.ndarray:
+    """What a split keeps together, by number: classes, or photographs where there is one class."""
+    return class_ids if has_classes(class_ids) else np.unique(paths, return_inverse=True)[1]
 
 
 def has_classes(class_ids: np.ndarray) -> bool:
@@ -129,15 +133,14 @@ def drawn_subsets(
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
-    kind, known = "classes", ""
+    kind = "classes"
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
-        known = " There are no classes to hold out, so that the test tells nothing of unseen ones."
-    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn at random, are tested; --split_seed=1 draws others.{known}"]
+    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn at random, are tested; --split_seed=1 draws others."]
 
 
-def test_class_fraction(domain: Domain) -> float:
-    """Share of the classes with images that the domain's own split tests."""
+def test_fraction(domain: Domain) -> float:
+    """Share of the classes with images, or of the photographs where there is one class, that the domain's own split tests."""
     used = domain.subsets != UNUSED
-    tested = np.unique(domain.class_ids[domain.subsets == TEST])
-    return len(tested) / max(1, len(np.unique(domain.class_ids[used])))
+    units, subsets = _units(domain.class_ids[used], np.array(domain.paths)[used]), domain.subsets[used]
+    return len(np.unique(units[subsets == TEST])) / max(1, len(np.unique(units)))

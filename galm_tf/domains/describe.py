@@ -42,7 +42,8 @@ class Description:
       parts: one row per part: records, files, classes.
       attributes: one row per attribute: `PART_positives`, `PART_known` and
         `PART_prevalence` (positives / known, NaN without known labels) for the parts
-        train, validation and test, `judged_by`, and `problem` (empty without one).
+        train, validation and test, `judged_by`, `tested` (bool, by a run, which leaves out
+        what it cannot learn), and `problem` (empty without one).
       unlearnable: attribute name -> why a run leaves it out.
       bad_images: (path, reason).
     """
@@ -60,6 +61,7 @@ def describe(domain: Domain, split: Split, bad_images: Sequence[tuple[str, str]]
     unlearnable = unlearnable_attributes(domain, split.train)
     table = _attribute_table(domain, split)
     table["judged_by"] = split.judged_by
+    table["tested"] = np.asarray(split.testable, bool) & ~table.index.isin(list(unlearnable))
     table["problem"] = [_problem(name, unlearnable, split.reasons) for name in domain.attributes]
     return Description(domain, split, _part_table(domain, split), table, unlearnable, tuple(bad_images))
 
@@ -133,7 +135,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "shares_of_votes": _graded(domain),
         "not_learned": description.unlearnable,
         "not_judged": [a for a, judge in zip(domain.attributes, split.judged_by) if judge == "none"],
-        "not_tested": [a for a, ok in zip(domain.attributes, split.testable) if not ok],
+        "not_tested": list(table.index[~description.attributes["tested"]]),
         "tested_on_few": _tested_on_few(description),
         "bad_images": [{"path": path, "reason": reason} for path, reason in description.bad_images],
     }
@@ -149,7 +151,7 @@ def _tested_on_few(description: Description) -> list[str]:
     """The tested attributes of which the test shows fewer than `_FEW` images of one label."""
     table = description.attributes
     rarer = np.minimum(table["test_positives"], table["test_known"] - table["test_positives"])
-    return list(table.index[np.asarray(description.split.testable, bool) & (rarer < _FEW)])
+    return list(table.index[table["tested"] & (rarer < _FEW)])
 
 
 def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
@@ -199,7 +201,7 @@ def _prevalence_text(description: Description) -> str:
         shown["known (train)"] = table["train_known"].to_numpy()
     shown["judged by"] = table["judged_by"].to_numpy()
     few = table.index.isin(_tested_on_few(description))
-    shown["tested"] = np.select([few, np.asarray(description.split.testable, bool)], ["on few", "yes"], "no")
+    shown["tested"] = np.select([few, table["tested"]], ["on few", "yes"], "no")
     return shown.to_string()
 
 
@@ -211,7 +213,7 @@ def _attribute_lines(description: Description) -> list[str]:
     summary = (
         f"{total - len(description.unlearnable)} of {total} attributes can be learned, {total - judges['none']} judged "
         f"({judges['classes']} on held-out classes alone, {judges['images']} on all validation images), "
-        f"{int(split.testable.sum())} tested."
+        f"{description.attributes.tested.sum()} tested."
     )
     by_reason: dict[str, list[str]] = {}
     for name, problem in description.attributes["problem"].items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import posixpath
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,6 +28,11 @@ def require(folder: str, *names: str, root: str | None = None) -> str:
     wanted = " or ".join(names)
     there = ", ".join(sorted(os.listdir(folder))[:8]) if os.path.isdir(folder) else "no such folder"
     raise UserError(f"Expected {wanted} in {folder}. Received: {there or 'an empty folder'}; check --data_dir.")
+
+
+def normal_path(name: str) -> str:
+    """One spelling of a path: / between folders, letters with accents composed."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
 
 
 def read_lines(path: str) -> list[str]:

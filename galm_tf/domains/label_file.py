@@ -17,6 +17,7 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 
+from galm_tf.domains import files
 from galm_tf.domains import table as own_table
 from galm_tf.domains.domain import WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
@@ -112,7 +113,7 @@ class _Places:
     def __init__(self, domain: Domain) -> None:
         self.records: dict[str, list[int]] = defaultdict(list)
         for record, path in enumerate(domain.paths):
-            self.records[own_table.normal_path(path)].append(record)
+            self.records[files.normal_path(path)].append(record)
         self._named = defaultdict(list)
         for path in self.records:
             self._named[path.rsplit("/", 1)[-1]].append(path)
@@ -121,7 +122,7 @@ class _Places:
 
     def find(self, name: str) -> list[str]:
         """Paths that end in a name."""
-        name = own_table.normal_path(name)
+        name = files.normal_path(name)
         return [p for p in self._named.get(name.rsplit("/", 1)[-1], ()) if p == name or p.endswith("/" + name)]
 
     def short(self, path: str) -> str:
@@ -130,7 +131,7 @@ class _Places:
 
     def nearest(self, name: str) -> str:
         """The known name most like one."""
-        name = own_table.normal_path(name)
+        name = files.normal_path(name)
         alike = self._named.get(name.rsplit("/", 1)[-1]) or self.records
         known = [self.short(path) for path in alike]
         return difflib.get_close_matches(name, known, 1, 0.0)[0]

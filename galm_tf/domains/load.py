@@ -29,7 +29,7 @@ def load_domains(config: Config) -> Domain:
     domains = []
     for i, name in enumerate(config.domain):
         domain = _load_folder(i, name, config) if config.data_dir else _load_generated(name)
-        domains.append(_resplit(domain, config))
+        domains.append(_told_of_one_class(_resplit(domain, config)))
     if config.test_split == "apascal" and not any("apay" in d.layouts for d in domains):
         raise UserError(
             "Expected a domain in the apay layout with --test_split=apascal. Received: "
@@ -140,9 +140,18 @@ def _resplit(domain: Domain, config: Config) -> Domain:
     return dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared), notes=notes)
 
 
+def _told_of_one_class(domain: Domain) -> Domain:
+    """The domain with a note where its test, whoever drew it, holds no class out."""
+    if build.has_classes(domain.class_ids):
+        return domain
+    note = "There are no classes to hold out, so that the test tells nothing of unseen ones."
+    return dataclasses.replace(domain, notes=(*domain.notes, note))
+
+
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:
-    """Another class-disjoint split with the same share of test classes, by photographs where there is one class; unused records stay out."""
-    fraction = build.test_class_fraction(domain) if domain.class_disjoint else _TEST_FRACTION
+    """Another class-disjoint split with the same share of test classes, or of photographs where there is one class; unused records stay out."""
+    own = domain.class_disjoint or not build.has_classes(domain.class_ids)
+    fraction = build.test_fraction(domain) if own else _TEST_FRACTION
     used = domain.subsets != UNUSED
     subsets = np.full(len(used), UNUSED)
     subsets[used] = build.random_subsets(domain.class_ids[used], np.array(domain.paths)[used], fraction, seed)

@@ -70,4 +70,4 @@ def _parts(path: str, size: int) -> np.ndarray:
 
 def _tail(path: str) -> str:
     """Folder and file name, which identify an image in every release."""
-    return "/".join(path.replace("\\", "/").split("/")[-2:]).lower()
+    return "/".join(files.normal_path(path).split("/")[-2:]).lower()

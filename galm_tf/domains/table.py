@@ -14,8 +14,6 @@ import csv
 import difflib
 import logging
 import os
-import posixpath
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -194,7 +192,7 @@ def _check_filled(column: pd.Series, path: str) -> None:
 
 def _check_duplicates(table: pd.DataFrame, boxes: np.ndarray, path: str) -> None:
     """One row per image and box."""
-    keys = pd.DataFrame(boxes).assign(image=table["image"].map(normal_path).to_numpy())
+    keys = pd.DataFrame(boxes).assign(image=table["image"].map(files.normal_path).to_numpy())
     repeated = np.flatnonzero(keys.duplicated())
     if len(repeated):
         row = int(repeated[0])
@@ -208,8 +206,8 @@ def _check_duplicates(table: pd.DataFrame, boxes: np.ndarray, path: str) -> None
 def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tuple[pd.Series, list[str]]:
     """(absolute path per row, missing where absent; notes)."""
     within = files.require(folder, "images")
-    present = {normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
-    pictures = table["image"].map(lambda name: present.get(normal_path(name)))
+    present = {files.normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
+    pictures = table["image"].map(lambda name: present.get(files.normal_path(name)))
     absent = np.flatnonzero(pictures.isna())
     listed = set(pictures.dropna())
     beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
@@ -217,7 +215,7 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     if not len(absent):
         return pictures, notes
     missing = table["image"].iloc[absent].tolist()
-    first = normal_path(missing[0])
+    first = files.normal_path(missing[0])
     known = max((name for name in present if first.endswith("/" + name)), key=len, default="")
     if known:
         raise UserError(
@@ -237,11 +235,6 @@ def _nearest(name: str, present: list[str]) -> str:
     """What lies there that is named most like an absent file, in words."""
     near = difflib.get_close_matches(name, present, 1, 0.0)
     return f", where there is {near[0]}" if near else ""
-
-
-def normal_path(name: str) -> str:
-    """One spelling of a relative path: / between folders, letters with accents composed."""
-    return unicodedata.normalize("NFC", posixpath.normpath(name.replace("\\", "/")))
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

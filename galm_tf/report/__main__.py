@@ -19,6 +19,7 @@ from typing import Sequence
 
 from absl import flags
 
+from galm_tf.begun import expect_writable
 from galm_tf.errors import UserError
 from galm_tf.quiet_start import import_tensorflow
 from galm_tf.report.run_reading import read_run
@@ -37,6 +38,8 @@ def define_flags() -> None:
 def main(arguments: list[str]) -> None:
     folders, named = arguments[1:], flags.FLAGS.comparators
     _expect_fitting(folders)
+    if flags.FLAGS.out:
+        expect_writable(os.path.dirname(flags.FLAGS.out) or os.curdir)
     runs = [read_run(folder) for folder in folders]
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals

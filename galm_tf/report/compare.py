@@ -44,6 +44,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
     names = _shown_names(aucs)
     content = {
         "title": f"{len(runs)} runs side by side",
+        "made_from": "the run folders alone",
         "runs": list(zip(labels, runs)),
         "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
         "headline": [(name, [text(run) for run in runs]) for name, text in _HEADLINE],

@@ -1,4 +1,4 @@
-"""What the page about one run says: every figure comes from the run folder."""
+"""What the page about one run says: its figures come from the run folder, pictures, ridge regression and relations by scores from its data and model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Optional, Sequence
 
 from galm_tf import evaluate
 from galm_tf.attribute_names import without_domain
-from galm_tf.config import Config
+from galm_tf.config import Config, as_flag
 from galm_tf.report import analysis, figures, notices, rivals
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.page import Page
@@ -78,6 +78,7 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
     plain = rivals.ridge(run, evidence.data) if evidence.data else None
     content = {
         "title": _title(run),
+        "made_from": "the run folder and its data" if evidence.data else "the run folder alone",
         "run": run,
         "headline": headline(run),
         "nothing_judged": evaluate.nothing_judged(run.rows),
@@ -307,6 +308,5 @@ def _changed_settings(run: FinishedRun) -> list[tuple[str, str, str]]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting as on the command line; a dash for an empty one."""
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text or "–"
+    """A setting's value as on the command line; a dash for an empty one."""
+    return (str(value).lower() if isinstance(value, bool) else as_flag("", value)[len("--=") :]) or "–"

@@ -20,11 +20,11 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shlex
 import time
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
@@ -39,8 +39,7 @@ from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
-from galm_tf.preprocess import scale_images
-from galm_tf.run_folder import RunFolder, environment, read_config, read_policy
+from galm_tf.run_folder import RunFolder, environment, read_config, read_policy, same_kind_of_place, with_kept_tables
 from galm_tf.scoring import image_batches
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
@@ -48,7 +47,7 @@ from galm_tf.telemetry import Telemetry
 
 # What the source's data, split and weights depend on.
 _FIXED = (
-    "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "splits_file", "split_seed", "test_split",
+    "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "split_seed", "test_split",
     "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out",
 )  # fmt: skip
 _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
@@ -97,7 +96,13 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
             f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
             f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
         )
-    stored = dataclasses.replace(source_runs.expect_finished(source_run[0]), freeze_trunk=False)  # where it is added to, its trunk stays anyway
+    stored = with_kept_tables(source_runs.expect_finished(source_run[0]), source_run[0])
+    stored = dataclasses.replace(stored, freeze_trunk=False)  # where it is added to, its trunk stays anyway
+    if os.path.realpath(labels) in map(os.path.realpath, stored.label_files):
+        raise UserError(
+            f"Expected a table of new attributes in --add_attribute. Received: {labels}, which --source_run={source_run[0]} is made of; write "
+            "the new labels into a file of their own."
+        )
     count = len(source_runs.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, transfer=tuple(parts)).hands_over_policy
@@ -131,7 +136,12 @@ def check_settings(config: Config, run_dir: str) -> None:
     path = config.source_run[0]
     theirs = read_config(path)
     expected = {name: getattr(theirs, name) for name in _FIXED}
-    expected["label_files"] = (*theirs.label_files, config.add_attribute)
+    tables, another = (*theirs.label_files, config.add_attribute), config.label_files[-1:] != (config.add_attribute,)
+    # Data may have moved: their content is compared once they are read.
+    if not same_kind_of_place(config.label_files, tables) or (another and not config.resume):
+        expected["label_files"] = tables
+    if not same_kind_of_place(config.splits_file, theirs.splits_file):
+        expected["splits_file"] = theirs.splits_file
     for name, value in expected.items():
         if getattr(config, name) != value:
             ours, its = (",".join(v) if isinstance(v, tuple) else v for v in (getattr(config, name), value))
@@ -208,7 +218,7 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     """The source's data and split with the new attributes alone; raises UserError when they cannot be learned."""
     theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
     before = load_domains(theirs)
-    domain = label_file.with_labels(before, config.add_attribute, config.on_bad_image)
+    domain = label_file.with_labels(before, config.label_files[-1], config.on_bad_image)
     for note in domain.notes[len(before.notes) :]:
         logging.warning("%s", note)
     domain = domain if config.soft_labels else dataclasses.replace(domain, shares=None)
@@ -230,30 +240,36 @@ def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> Non
 
     domain: with all labels that there are, few as the source may have known.
     """
-    path = os.path.join(config.source_run[0], pipeline.DATA)
-    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
-    split, problem = finished.split, ", ".join(pipeline.changed_data(pipeline.data_digests(domain), before))
-    last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
-    if not problem and last >= len(domain.paths):
-        problem = f"{len(domain.paths)} images, of which the run used number {last + 1}"
-    if not problem:
-        counts = few_positives(pipeline.searched_rows(finished.result), read_config(config.source_run[0]))
-        domain = with_few_positives(domain, split.train, config, counts)
-    for name, row in pipeline.searched_rows(finished.result).items():
-        if problem:
-            break
-        if name not in domain.attributes:
-            problem = f"no attribute {name}"
-            continue
-        share = float(np.nanmean(domain.labels[split.train, domain.attributes.index(name)]))
-        if not abs(share - row["prevalence"]) < _SAME_SHARE:
-            problem = f"{share:.4f} of the training images with {name}, {row['prevalence']:.4f} in the run"
-    if problem:
-        where = ",".join(config.data_dir) or "the generated domain"
+    changed = _changed_data(domain, finished, config)
+    if changed:
+        where = ",".join((*config.data_dir, *config.label_files[:-1])) or "the generated domain"
         raise UserError(
-            f"Expected the data of --source_run={config.source_run[0]} in {where}. Received: {problem}; restore the data, "
+            f"Expected the data of --source_run={config.source_run[0]} in {where}. Received: {changed}; restore the data, "
             "or name their folder by --data_dir."
         )
+
+
+def _changed_data(domain: Domain, finished: Finished, config: Config) -> str:
+    """What of the source's data is not as it was, in words; empty where all is."""
+    split, rows = finished.split, pipeline.searched_rows(finished.result)
+    missing = [name for name in rows if name not in domain.attributes]
+    if missing:
+        return f"no attribute {missing[0]}"
+    last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
+    if last >= len(domain.paths):
+        return f"{len(domain.paths)} images, of which the run used number {last + 1}"
+    path = os.path.join(config.source_run[0], pipeline.DATA)
+    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
+    domain = with_few_positives(domain, split.train, config, few_positives(rows, read_config(config.source_run[0])))
+    columns = [domain.attributes.index(name) for name in rows]
+    changed = pipeline.changed_since(before, domain, list(rows), domain.targets[:, columns])
+    if changed:
+        return ", ".join(changed)
+    for name, column in zip(rows, columns):  # what an extended run, or one of an earlier version, tells of its labels
+        share, then = float(np.nanmean(domain.labels[split.train, column])), rows[name]["prevalence"]
+        if not abs(share - then) < _SAME_SHARE:
+            return f"{share:.4f} of the training images with {name}, {then:.4f} in the run"
+    return ""
 
 
 def _search(
@@ -314,14 +330,9 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
 
 def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNetwork:
     """The new attributes' chosen architectures on the source's trunk."""
-    architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     towers = {name: v.numpy() for name, v in search.supernet.variables.items()}
-    network = DerivedNetwork(architectures, {**finished.source.weights, **towers}, search.config.image_size)
     index = search.validation.calibration_index(final=True)
-    calibration = np.asarray(prepared.images[index])
-    network.calibrate(scale_images(tf.constant(calibration)))
-    pipeline.attach_readout(network, search, calibration, search.domain.is_own(index))
-    return network
+    return pipeline.assemble(search, {**finished.source.weights, **towers}, np.asarray(prepared.images[index]), index)
 
 
 def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> dict[str, Any]:
@@ -401,6 +412,6 @@ def summary(result: dict[str, Any], path: str) -> str:
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
         start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match["close"] else "no attribute like it"
         lines.append(f"{name}: {tested} ({row['description']}; {start})")
-    lines.append(f"Look at it: python -m galm_tf.report {path}")
-    lines.append(f"Try it:     python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
+    lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
+    lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")
     return "\n".join(lines)

@@ -74,7 +74,7 @@ class Config:
     # The run.
     run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
-    seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**63 - 1)
+    seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**32 - 2)  # more than KerasTuner and scikit-learn take
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
@@ -82,7 +82,7 @@ class Config:
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
-    freeze_trunk: bool = _setting(False, "Leave the trunk as the source run has it: where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
+    freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps before the first controller phase, with uniformly sampled architectures, or with those of a policy that was handed over.", low=0)
@@ -205,6 +205,11 @@ class Config:
     def hands_over_policy(self) -> bool:
         """Whether a search that starts from source runs takes the controller's weights from them."""
         return self.method == "galm" and "policy" in self.transfer
+
+    @property
+    def handed_over(self) -> tuple[str, ...]:
+        """The parts of `transfer` that the method takes from source runs."""
+        return tuple(part for part in self.transfer if part != "policy" or self.hands_over_policy)
 
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}

@@ -14,6 +14,8 @@ from typing import Any, Optional, Sequence
 import numpy as np
 from sklearn import metrics as sk_metrics
 
+from galm_tf.metrics import both_labels
+
 _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
@@ -31,7 +33,7 @@ def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     result = np.full(labels.shape[1], np.nan)
     for i in range(labels.shape[1]):
         known = np.isfinite(labels[:, i])
-        if 0 < labels[known, i].sum() < known.sum():
+        if both_labels(labels[known, i]):
             result[i] = sk_metrics.roc_auc_score(labels[known, i] > 0.5, scores[known, i])
     return result
 
@@ -52,7 +54,7 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str
     result = np.full(labels.shape[1], np.nan)
     for i in range(labels.shape[1]):
         known = np.isfinite(labels[:, i])
-        if 0 < labels[known, i].sum() < known.sum():
+        if both_labels(labels[known, i]):
             result[i] = _best_threshold(labels[known, i], probabilities[known, i], metric)
     return result
 
@@ -84,7 +86,7 @@ def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: 
     """
     known = np.isfinite(labels)
     truth, probability = labels[known].astype(int), probabilities[known]
-    if not 0 < truth.sum() < len(truth):
+    if not both_labels(truth):
         return dict.fromkeys(("auc", "average_precision", "f1", "balanced_accuracy"))
     decided, judged = probability >= threshold, np.isfinite(threshold)
     with warnings.catch_warnings():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
 from galm_tf.network_size import Size
-from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs
+from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs, with_kept_tables
 from galm_tf.strategies import METHODS
 from galm_tf.words import listed
 
@@ -40,7 +41,7 @@ def settings(given: flags.FlagValues) -> Config:
     """The parsed flags; what they leave open is for --resume as in the run, for --add_attribute as in the source run."""
     base = None
     if given.resume and given.run_dir:
-        base = read_config(given.run_dir, "run_dir")
+        base = with_kept_tables(read_config(given.run_dir, "run_dir"), given.run_dir)
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
@@ -49,16 +50,28 @@ def settings(given: flags.FlagValues) -> Config:
 
 
 def _expect_read(given: flags.FlagValues, config: Config) -> None:
-    """Raises UserError for flags that the run would pass over."""
+    """Raises UserError for flags that the run would pass over; an earlier version may have let them be, so not of one that goes on."""
+    if config.resume:
+        return
     if config.freeze_trunk and not config.source_run:
         raise UserError(
             "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
             "leave --freeze_trunk out."
         )
-    if config.size_penalty not in (0, Config().size_penalty) and not METHODS[config.method].rewarded and not config.resume:
+    if config.transfer_gate_steps and not config.source_run:
+        raise UserError(
+            "Expected a --source_run beside --transfer_gate_steps, which tries it. Received: none; name a finished run, or leave "
+            "--transfer_gate_steps out."
+        )
+    if config.source_run and not config.handed_over:
+        raise UserError(
+            f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
+            "of which it takes nothing; name trunk or towers too, or leave --transfer out."
+        )
+    if config.size_penalty not in (0, Config().size_penalty) and not METHODS[config.method].rewarded:
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
-            f"size_penalty={config.size_penalty}; leave --size_penalty out, or take another method."
+            f"size_penalty={config.size_penalty}; give --size_penalty=0, or take another method."
         )
 
 
@@ -66,7 +79,7 @@ def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
     """The newest run that got its name from these flags; raises UserError where there is none, naming what could be meant."""
     path = last_path(domains, method, seed)
     if not os.path.exists(os.path.join(path, "config.json")):
-        found = [f"--run_dir={run}" for run in unfinished_runs()[:_SHOWN]]
+        found = [shlex.quote(f"--run_dir={run}") for run in unfinished_runs()[:_SHOWN]]
         repair = f"unfinished: {', '.join(found)}" if found else "name the folder of the run"
         raise UserError(f"Expected --run_dir beside --resume. Received: none, and there is no run {path}; {repair}.")
     return path
@@ -85,7 +98,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
                 print("This run was finished before: nothing is done, and the data are not looked at.", file=sys.stderr)
             return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={path}") from None
+        raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None
 
 
 def summary(result: dict[str, Any], path: str) -> str:
@@ -108,9 +121,9 @@ def summary(result: dict[str, Any], path: str) -> str:
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
-    lines.append(f"Look at it: python -m galm_tf.report {path}")
-    lines.append(f"Try it:     python -m galm_tf.predict --model={os.path.join(path, 'saved_model')} IMAGE...")
-    lines.append(f"Watch it:   tensorboard --logdir={path}")
+    lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
+    lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")
+    lines.append(f"Watch it:   tensorboard --logdir={shlex.quote(path)}")
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ from galm_tf import selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.draws import Stream, generator, tensor_seed
-from galm_tf.metrics import auc_columns
+from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
@@ -95,7 +95,7 @@ def _strength(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> 
     scores: [K, n]; labels: [n] in {0, 1}. 0 where a half of the classes shows one label only: that is too few to tell.
     """
     halves = [class_halves(labels, class_ids) == half for half in (0, 1)]
-    if any(len(np.unique(labels[half])) < 2 for half in halves):
+    if not all(both_labels(labels[half]) for half in halves):
         return 0.0
     gains = [auc_columns(labels[half], np.ascontiguousarray(scores[:, half])) - 0.5 for half in halves]
     best = [np.abs(gain).argmax() for gain in gains]

@@ -12,6 +12,11 @@ from scipy.stats import rankdata
 _BLOCK_VALUES = 2**15  # scores sorted at a time, so that they stay in the cache
 
 
+def both_labels(labels: np.ndarray) -> bool:
+    """Whether labels in {0, 1}, [n], are of both kinds."""
+    return bool((labels > 0.5).any() and (labels <= 0.5).any())
+
+
 def auc_columns(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of every column, exact with ties.
 

@@ -162,9 +162,10 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
         )
     if before is now:  # what stands there is the same
         folder.write_json("split.json", split.to_json())
+        folder.keep_tables(config.label_files)
         folder.write_json(DATA, now)
     else:
-        folder.note_data_dir(config.data_dir)
+        folder.note_places(config)
 
 
 def data_digests(domain: Domain) -> dict[str, Any]:
@@ -197,6 +198,17 @@ def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]
     return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}" for name, ours, theirs in pairs]
 
 
+def changed_since(before: Mapping[str, Any], domain: Domain, attributes: Sequence[str], targets: np.ndarray) -> list[str]:
+    """What of the data and of the labels of a run is not as its data.json says, in words.
+
+    targets: [n, N], of its attributes in their order.
+    """
+    now = {**data_digests(domain), **label_digests(attributes, targets)}
+    if now["names of attributes"] != before.get("names of attributes"):  # an extended run tells of its new ones alone
+        del now["names of attributes"], now["labels"]
+    return changed_data(now, before)
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
@@ -219,15 +231,26 @@ def derive_network(search: Search) -> DerivedNetwork:
     index = search.validation.calibration_index(final=True)
     calibration = np.asarray(search.images[index])
     search.validation.scoring.calibrate_trunk(calibration)
+    return assemble(search, {name: v.numpy() for name, v in search.supernet.variables.items()}, calibration, index)
+
+
+def assemble(search: Search, weights: Mapping[str, np.ndarray], calibration: np.ndarray, index: np.ndarray) -> DerivedNetwork:
+    """The architectures that a search chose, with weights and the reading of Conv-3.
+
+    Args:
+      search: finished.
+      weights: by the names of `Supernet.variables`.
+      calibration: uint8 [m, S, S, 3], the images that fix the batch norms.
+      index: int64 [m], their records.
+    """
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
-    weights = {name: v.numpy() for name, v in search.supernet.variables.items()}
     network = DerivedNetwork(architectures, weights, search.config.image_size)
     network.calibrate(scale_images(tf.constant(calibration)))
-    attach_readout(network, search, calibration, search.domain.is_own(index))
+    _attach_readout(network, search, calibration, search.domain.is_own(index))
     return network
 
 
-def attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, own: np.ndarray) -> None:
+def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, own: np.ndarray) -> None:
     """Fits the reading of Conv-3 that the search chose a penalty for, on all images that train; nothing where it chose none.
 
     Args:

@@ -166,11 +166,13 @@ def _is_unfinished(path: str) -> bool:
 
 
 def _reason(path: str, error: Exception) -> str:
-    if not os.path.isdir(path):
+    if not os.path.lexists(path):
         return "no such folder"
+    if isinstance(error, PermissionError):
+        return "which cannot be read"
     if _is_unfinished(path):
         return "a run that has not finished"
-    if not os.path.exists(os.path.join(path, METADATA)):
+    if not lite.is_lite(path) and not os.path.exists(os.path.join(path, METADATA)):
         return f"it holds no {METADATA}"
     return f"damaged, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 

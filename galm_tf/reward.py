@@ -29,7 +29,7 @@ import tensorflow as tf
 
 from galm_tf import layers, search_space
 from galm_tf.gates import gates_from_indices
-from galm_tf.metrics import reward_columns
+from galm_tf.metrics import both_labels, reward_columns
 from galm_tf.quiet_start import start_xla
 from galm_tf.supernet import Supernet, margins
 
@@ -145,7 +145,7 @@ class RewardEngine:
         """
         labels = self._images.labels[:, attribute_id]
         known = np.isfinite(labels)
-        if not _both_labels(labels[known]):
+        if not both_labels(labels[known]):
             return None
         subsets = [known] + [known & (self._images.halves == half) for half in (0, 1) if halves]
 
@@ -168,7 +168,7 @@ class RewardEngine:
         return RewardTable(result[0], (result[1], result[2]))
 
     def _reward_columns(self, labels: np.ndarray, scores: np.ndarray, attribute_id: int) -> np.ndarray:
-        if not _both_labels(labels):
+        if not both_labels(labels):
             return np.full(len(scores), np.nan)
         return reward_columns(self._reward, labels, scores, float(self._offsets[attribute_id]))
 
@@ -301,10 +301,6 @@ def expand_heads(values: np.ndarray) -> np.ndarray:
     direct = np.broadcast_to(values[:, :3, None], (len(values), 3, 3))
     through = values[:, 3:].reshape(-1, 3, 3)
     return np.stack([direct, through], axis=-1).reshape(-1)
-
-
-def _both_labels(labels: np.ndarray) -> bool:
-    return bool((labels > 0.5).any() and (labels <= 0.5).any())
 
 
 def score_one_by_one(

@@ -16,10 +16,11 @@ import logging
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import zipfile
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -38,7 +39,9 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
 FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 _LOCK = ".lock"
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz"}  # what a new run has before it begins
+_TABLES = "labels"  # a run's copies of the tables of --label_files
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz", _TABLES}  # what a new run has before it begins
+_PLACES = ("data_dir", "label_files", "splits_file")  # where data lie, which may move
 # Settings that may differ between a run and its continuation, since no number depends on them.
 FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
@@ -59,6 +62,7 @@ class RunFolder:
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
             _expect_new(path)  # again, under the lock: two runs may start at once
+            folder._remove_partial()
             folder._new = True
             folder._write_settings(config)
             return folder
@@ -67,14 +71,14 @@ class RunFolder:
     def resume(cls, path: str, config: Config) -> "RunFolder":
         """Opens the folder of an interrupted run; raises UserError when its settings differ.
 
-        Another data_dir is let be where data.json says what the data are: `pipeline.remember_data` compares them.
+        Data may lie elsewhere where data.json says what they are: `pipeline.remember_data` compares them.
         """
         stored = read_config(path, "run_dir")
         ours, theirs = config.to_json(), stored.to_json()
-        if len(config.data_dir) == len(stored.data_dir) and os.path.exists(os.path.join(path, "data.json")):
-            theirs["data_dir"] = ours["data_dir"]
+        if os.path.exists(os.path.join(path, "data.json")):
+            theirs.update({name: ours[name] for name in _PLACES if same_kind_of_place(ours[name], theirs[name])})
         if pairs := other_settings(ours, theirs, "run"):
-            same = " ".join(as_flag(name, value) for name, value in changed_settings(ours, theirs).items())
+            same = " ".join(shlex.quote(as_flag(name, value)) for name, value in changed_settings(ours, theirs).items())
             raise UserError(f"Expected the settings of the run in {path}. Received: {pairs}; give {same}.")
         folder = cls(path)
         folder._remove_partial()
@@ -86,11 +90,18 @@ class RunFolder:
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
         return config, (cls.resume if config.resume else cls.create)(path, config)
 
-    def note_data_dir(self, data_dir: tuple[str, ...]) -> None:
-        """Where the data of the run lie now."""
+    def note_places(self, config: Config) -> None:
+        """Where the data of the run lie now, but for tables of labels, of which it has copies."""
         stored = read_config(self.path)
-        if stored.data_dir != data_dir:
-            self._write_settings(dataclasses.replace(stored, data_dir=data_dir))
+        moved = dataclasses.replace(stored, data_dir=config.data_dir, splits_file=config.splits_file)
+        if moved != stored:
+            self._write_settings(moved)
+
+    def keep_tables(self, paths: Sequence[str]) -> None:
+        """Copies tables of labels, so that those named may go, or change: see `with_kept_tables`."""
+        for name, path in zip(_kept_tables(paths), paths):
+            with open(os.path.expanduser(path), "rb") as file:
+                self.write_bytes(name, file.read())
 
     def _write_settings(self, config: Config) -> None:
         self.write_json("config.json", {"format": FORMAT, **config.to_json()})
@@ -228,9 +239,9 @@ def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict
 
 
 def _expect_new(path: str) -> None:
-    """Raises UserError when a folder holds more than a lock."""
+    """Raises UserError when a folder holds more than a lock and what a run left that was killed before its settings were whole."""
     names = set(os.listdir(path)) if os.path.isdir(path) else set()
-    if names - {_LOCK}:
+    if not all(name == _LOCK or is_partial(name) for name in names):
         what = "a run; continue it with --resume, or" if "config.json" in names else "other files;"
         raise UserError(
             f"Expected a new run folder. Received: run_dir={path}, which holds {what} name another folder by --run_dir."
@@ -297,6 +308,23 @@ def read_config(path: str, flag: str = "") -> Config:
         raise UserError(f"{error} It stands in {name}: use the version of galm_tf that wrote it, or restore the file from a copy.") from error
     except (AttributeError, TypeError) as error:
         raise UserError(f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy.") from error
+
+
+def with_kept_tables(config: Config, path: str) -> Config:
+    """The settings of the run in a folder with its own tables of labels, where it has them, in place of those that it was given."""
+    kept = [os.path.join(path, name) for name in _kept_tables(config.label_files)]
+    names = (own if os.path.isfile(own) else given for own, given in zip(kept, config.label_files))
+    return dataclasses.replace(config, label_files=tuple(names))
+
+
+def _kept_tables(paths: Sequence[str]) -> list[str]:
+    """Within a run's folder: `labels/0-mine.csv`; of another run's copy the same name without its number."""
+    return [os.path.join(_TABLES, f"{i}-{re.sub('^[0-9]+-', '', os.path.basename(path))}") for i, path in enumerate(paths)]
+
+
+def same_kind_of_place(one: Any, other: Any) -> bool:
+    """Whether two settings of where data lie name as much: as many folders or files, or both a file, or none."""
+    return len(one) == len(other) if isinstance(one, (list, tuple)) else bool(one) == bool(other)
 
 
 def flagfile(config: Config) -> str:

@@ -215,8 +215,13 @@ class Search:
         if self.state.chosen is not None:
             chosen = search_space.all_indices()[self.state.chosen]
             return lambda step: chosen
-        knows = phase.round or (self.config.source_run and self.config.hands_over_policy)  # a policy that was handed over needs no warm-up
+        knows = phase.round or self._has_a_sources_policy()  # which needs no warm-up
         return functools.partial(self._draw, self.strategy.sampler() if knows else None)
+
+    def _has_a_sources_policy(self) -> bool:
+        started = self.state.transfer
+        refused = started and started["gate"] and not started["gate"]["passed"]
+        return bool(started) and "policy" in started["parts"] and not refused
 
     def _draw(self, sampler: Optional[Sampler], step: int) -> np.ndarray:
         """Architectures by the strategy, or uniform ones: int32 [N, 10]."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -66,8 +67,8 @@ class Source:
         """Its policy; raises UserError where it has none."""
         if not self.policy:
             raise UserError(
-                f"Expected a run of --method=galm in --source_run={self.path}. Received: a run without a policy; "
-                "leave policy out of --transfer, and take another --match than cosine."
+                f"Expected a run that has left a policy in --source_run={self.path}. Received: one without, of another method than galm or "
+                "extended without handing it over; leave policy out of --transfer, and take another --match than cosine."
             )
         return self.policy
 
@@ -161,7 +162,7 @@ def expect_finished(path: str) -> Config:
     if not RunFolder(path, lock=False).has("result.json"):
         raise UserError(
             f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "
-            f"--run_dir={path}."
+            f"--run_dir={shlex.quote(path)}."
         )
     return config
 

@@ -2,8 +2,9 @@
 
 `trunk` maps images to three feature maps; any Keras model that does so can
 stand in its place. `towers` maps these, for S attributes and one architecture
-each, to logits. `supernet` is the two together. Training, scoring and
-derivation all use these layers; there is no other definition of the network.
+each, to logits. `supernet` is the two together. This is the definition of the
+network: what computes the same faster, all architectures at once (`reward`) or
+only those chosen (`derived`), is held to it by tests.
 """
 
 from __future__ import annotations

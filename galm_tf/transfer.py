@@ -88,7 +88,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
     pairs = zip(search.domain.attributes, matches)
     search.state.transfer = {
         "sources": [source.path for source in sources],
-        "parts": [part for part in config.transfer if part != "policy" or config.hands_over_policy],
+        "parts": list(config.handed_over),
         "match": config.match,
         "gate": None,
         "classes_seen": sorted(frozenset().union(*(source.classes or () for source in sources))),

@@ -111,6 +111,11 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
 
 
 def _expect_tunable(config: Config) -> None:
+    unread = [name for name in ("add_attribute", "run_dir", "resume") if getattr(config, name)]
+    if unread:
+        raise UserError(
+            f"Expected settings of a search alone: a tuning goes on by itself, and its runs are named by --out. Received: --{unread[0]}; leave it out."
+        )
     if config.method != "galm":
         raise UserError(
             f"Expected --method=galm, whose settings are what is tuned. Received: method={config.method}; leave it out."

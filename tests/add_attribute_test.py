@@ -243,7 +243,7 @@ def _stopped_update(self, *args, **figures):
 
 def test_a_chain_of_additions(small, source, extended, longer, capsys):
     config, result, table = longer
-    assert config.label_files == (*extended[0].label_files, table)
+    assert config.label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)  # the run's copy
     images = np.asarray(pipeline.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
     model = os.path.join(small, "A-plus-plus", "saved_model")
@@ -477,16 +477,38 @@ def test_tables_that_cannot_be_learned(source, tmp_path):
     _expect_error(table, path, tmp_path, f"Expected new attributes in {table}. Received: sun/trees, which is there already")
 
 
-def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, monkeypatch):
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, monkeypatch, all_of_them):
+    """One label of a tested image, too, which no figure of the source's training images tells of."""
     config, path = source
     original = add_attribute.load_domains
 
     def relabelled(settings):
         domain = original(settings)
-        return dataclasses.replace(domain, labels=1 - domain.labels)
+        labels, index = domain.labels.copy(), slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1]
+        labels[index] = 1 - labels[index]
+        return dataclasses.replace(domain, labels=labels)
 
     monkeypatch.setattr(add_attribute, "load_domains", relabelled)
-    _expect_error(labels, path, tmp_path, f"Expected the data of --source_run={path} in the generated domain. Received: ")
+    _expect_error(labels, path, tmp_path, f"Expected the data of --source_run={path} in the generated domain. Received: other labels; ")
+
+
+def test_the_table_of_a_run_may_become_that_of_the_next_attribute(extended, labels, tmp_path):
+    """The same file with another column; a run of an earlier version, which kept no copy, says why that cannot be."""
+    table = tmp_path / "labels.csv"
+    shutil.copy(labels, table)
+    copy = tmp_path / "A"
+    shutil.copytree(extended[1], copy, ignore=shutil.ignore_patterns("tensorboard", ".lock"))
+    stored = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**stored, "label_files": [str(table)]}))
+    _table(table, extended[0], next=np.arange(len(load_domains(extended[0]).paths)) % 2)
+    config = main_flags.settings(f"--add_attribute={table}", f"--source_run={copy}")
+    finished = add_attribute.read_finished(config)
+    assert add_attribute.prepare(config, finished).domain.attributes == ("sun/next",)
+    (copy / "labels" / "0-labels.csv").unlink()
+    told = f"a table of new attributes in --add_attribute. Received: {table}, which --source_run={copy} is made of; write the new labels into"
+    with pytest.raises(UserError, match=re.escape(told)):
+        main_flags.settings(f"--add_attribute={table}", f"--source_run={copy}")
 
 
 def test_records_in_another_order_are_other_data(source, labels, tmp_path, monkeypatch):

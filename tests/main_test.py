@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 
 import pytest
 
@@ -13,7 +14,7 @@ from galm_tf.run_folder import RunFolder
 
 
 def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
-    with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; leave"):
+    with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; give --size_penalty=0,"):
         main_flags.settings("--method=random", "--size_penalty=0.1")
     assert main_flags.settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
     assert main_flags.settings("--method=random", "--size_penalty=0").method == "random"
@@ -22,6 +23,35 @@ def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
     assert (again.method, again.size_penalty) == ("random", Config().size_penalty)  # the default that was written down hurts nobody
     RunFolder.create(str(tmp_path / "old"), Config(method="random", size_penalty=0.1))  # an earlier version let it be
     assert main_flags.settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
+
+
+def test_flags_of_a_source_without_one_and_a_source_of_which_nothing_is_taken_are_refused(tmp_path):
+    with pytest.raises(UserError, match="a --source_run beside --transfer_gate_steps, .* Received: none; name a finished run"):
+        main_flags.settings("--transfer_gate_steps=5")
+    asked = ("--method=evolution", "--source_run=A")
+    with pytest.raises(UserError, match="--transfer to name a part that --method=evolution takes over. Received: transfer=policy, of which it takes nothing"):
+        main_flags.settings(*asked, "--transfer=policy")
+    assert main_flags.settings(*asked).handed_over == ("trunk", "towers")
+
+
+def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):
+    path = "runs/my photos-galm-s0"
+    told = main.summary(_result({"sun/a": _row(0.75)}), path)
+    lines = [shlex.split(line.split(":", 1)[1]) for line in told.splitlines() if line.startswith(("Look", "Try", "Watch"))]
+    assert lines[0][-1] == path and f"--model={path}/saved_model" in lines[1] and f"--logdir={path}" in lines[2]
+    folder = str(tmp_path / "my run")
+    RunFolder.create(folder, Config(leave_out=("warm, sunny",)))
+    with pytest.raises(UserError) as error:
+        RunFolder.resume(folder, Config())
+    (given,) = re.findall("; give (.*)[.]$", str(error.value))
+    assert main_flags.settings(*shlex.split(given)).leave_out == ("warm, sunny",)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", stopped)
+    with pytest.raises(KeyboardInterrupt, match="--run_dir='.*/my run'$"):
+        main.run(Config(leave_out=("warm, sunny",), resume=True), folder)
 
 
 def test_resume_without_a_folder_names_what_could_be_meant(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 from scipy.special import expit
 
-from galm_tf import attribute_names, export, predict
+from galm_tf import attribute_names, export, lite, predict
 from galm_tf.errors import UserError
 from galm_tf.predict import Options
 from galm_tf.preprocess import BadImageError, decode_image, resize_images, scale_images
@@ -264,10 +264,11 @@ def _damaged_models(model, folder):
     (folder / "newer" / export.METADATA).write_text(json.dumps({"format": export.FORMAT + 1}))
     (folder / "no_variables" / "variables" / "variables.index").unlink()
     (folder / "foreign" / export.METADATA).write_text("[]")
+    lite.write(b"", {"attributes": [], "format": export.FORMAT}, "float32", str(folder / "bare.tflite"))
     return {
         folder / "absent": "no such folder", folder: "it holds no assets.extra.metadata.json", folder / "cut": "damaged",
         folder / "no_json": "damaged, JSONDecodeError", folder / "newer": "format=2; update galm_tf",
-        folder / "no_variables": "damaged", folder / "foreign": "damaged",
+        folder / "no_variables": "damaged", folder / "foreign": "damaged", folder / "bare.tflite": "damaged, KeyError: 'thresholds'",
     }  # fmt: skip
 
 

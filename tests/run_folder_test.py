@@ -53,6 +53,14 @@ def test_an_empty_folder_is_taken(tmp_path):
     assert RunFolder.create(str(tmp_path), CONFIG).has("config.json")
 
 
+def test_a_run_that_was_killed_before_its_settings_were_whole_leaves_nothing_in_the_way(path):
+    os.makedirs(path)
+    for name in (".lock", ".a.partial"):
+        pathlib.Path(path, name).touch()
+    config, folder = RunFolder.begin_or_resume(path, CONFIG)
+    assert not config.resume and sorted(os.listdir(path)) == [".lock", "config.json", "flags.txt"]
+
+
 def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
     RunFolder.create(path, CONFIG)
     os.makedirs(f"{path}/checkpoints/.b.partial/variables")
@@ -109,8 +117,37 @@ def test_a_run_goes_on_where_its_data_have_moved_to(tmp_path):
         RunFolder.resume(path, Config())
     assert read_config(path) == config
     folder = RunFolder.resume(path, dataclasses.replace(moved, resume=True))
-    folder.note_data_dir(moved.data_dir)
+    folder.note_places(moved)
     assert read_config(path) == moved and "--data_dir=moved" in pathlib.Path(path, "flags.txt").read_text(encoding="utf-8")
+
+
+def test_tables_of_labels_and_a_file_of_splits_may_lie_elsewhere_too(tmp_path):
+    path, config = str(tmp_path / "run"), Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat")
+    RunFolder.create(path, config)
+    moved = dataclasses.replace(config, label_files=("/x/a.csv", "/x/b.csv"), splits_file="/x/att_splits.mat")
+    with pytest.raises(UserError, match="Received: splits_file=/x/att_splits.mat now, att_splits.mat in the run; label_files="):
+        RunFolder.resume(path, moved)
+    pathlib.Path(path, "data.json").write_text("{}", encoding="utf-8")
+    RunFolder.resume(path, moved).note_places(moved)
+    assert read_config(path) == dataclasses.replace(moved, label_files=config.label_files)
+    for changes in ({"label_files": ("a.csv",)}, {"splits_file": ""}):
+        with pytest.raises(UserError, match=f"Received: {next(iter(changes))}="):
+            RunFolder.resume(path, dataclasses.replace(config, **changes))
+
+
+def test_a_run_has_copies_of_its_tables_of_labels(folder, path, tmp_path):
+    files = [tmp_path / name for name in ("one.csv", "7-two.csv", "gone.csv")]
+    for file in files:
+        file.write_text(file.name)
+    config = Config(label_files=tuple(map(str, files)))
+    assert run_folder.with_kept_tables(config, path) == config  # of an earlier version
+    folder.keep_tables(config.label_files)
+    os.remove(os.path.join(path, "labels", "2-gone.csv"))
+    kept = run_folder.with_kept_tables(config, path).label_files
+    assert kept == (f"{path}/labels/0-one.csv", f"{path}/labels/1-two.csv", str(files[2]))
+    assert [pathlib.Path(name).read_text() for name in kept] == [file.name for file in files]
+    folder.keep_tables(kept)  # of a run that was added to
+    assert sorted(os.listdir(os.path.join(path, "labels"))) == ["0-one.csv", "1-two.csv", "2-gone.csv"]
 
 
 def test_flags_txt_repeats_the_run(folder, path, parse):

@@ -1,6 +1,7 @@
 """`make search` and `make test` on a fresh machine: requirements, interpreters, stamps."""
 
 import ast
+import graphlib
 import os
 import pathlib
 import shutil
@@ -36,6 +37,18 @@ def test_each_machine_gets_its_stack(version, machine):
     assert ("1.26.4" in wanted["numpy"], "2.1.0" in wanted["numpy"]) == (older, not older)
     assert ("tensorboard" in wanted) == (not older)
     assert ("tensorflow-addons" in wanted) == (older and machine in ("linux x86_64", "mac"))
+
+
+def test_modules_import_one_another_without_circles():
+    """Within functions too."""
+    paths = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").replace(".__init__", ""): path for path in (ROOT / "galm_tf").rglob("*.py")}
+    graph = {}
+    for name, path in paths.items():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom) and n.module]
+        wanted = {whole if (whole := f"{n.module}.{a.name}") in paths else n.module for n in nodes for a in n.names}
+        graph[name] = (wanted & set(paths)) - {name, "galm_tf"}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises for a circle
+    assert set(order) == set(paths) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index("galm_tf.main")
 
 
 def test_every_import_is_required():

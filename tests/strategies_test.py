@@ -60,6 +60,20 @@ def test_methods_with_attributes_find_each_ones_own_optimum(method):
     assert len(set(chosen)) > 1
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["single_best", "enas"])
+@pytest.mark.parametrize("judged", [0, 1])
+def test_halves_that_judge_little_or_nothing_are_no_warning(method, judged):
+    full = _additive(np.random.default_rng(0), N).astype(np.float32)
+    half = full.copy()
+    half[judged:] = np.nan
+    strategy = METHODS[method](N, Config(method=method, **BUDGET))
+    table = RewardTable(full, (half, half))
+    strategy.train_on_table(table, 0, 2)
+    assert len(set(strategy.choose(table))) == 1
+    strategy.figures(table)
+
+
 @pytest.mark.parametrize("method", ["single_best", "enas"])
 def test_methods_without_attributes_give_one_architecture_to_all(method):
     own, common = (_additive(np.random.default_rng(seed), rows) for seed, rows in ((1, N), (5, 1)))

@@ -257,6 +257,10 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     np.testing.assert_array_equal(untouched[0].strategy.initial["policy/heads"], expected)
     told = untouched[0].state.transfer
     assert bool(told["classes_seen"]) is better and ("temperature" in told) is better  # what is not in the run is not said of it
+    sampled = []
+    monkeypatch.setattr(untouched[0].strategy, "sample", lambda seed: sampled.append(seed) or np.zeros([untouched[0].num_attributes, 10], int))
+    untouched[0]._choices(Phase(WARMUP, 0, 40, 0))(0)
+    assert bool(sampled) is better  # without a source's policy all are drawn uniformly
 
 
 def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):

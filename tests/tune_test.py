@@ -130,6 +130,12 @@ def test_another_method_has_none_of_the_settings(config, tmp_path):
     assert not os.path.exists(tmp_path / "out")
 
 
+@pytest.mark.parametrize("changes", [dict(run_dir="runs/A"), dict(resume=True), dict(source_run=("a",), add_attribute="x.csv")])
+def test_flags_of_one_run_are_refused(config, tmp_path, changes):
+    with pytest.raises(UserError, match=f"settings of a search alone.*Received: --{[*changes][-1]}; leave it out."):
+        tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
+
+
 def test_rewards_of_mini_batches_tell_no_skill(config, tmp_path):
     config = dataclasses.replace(config, reward_data="batch", reward_bn="batch", size_penalty=0.0)
     with pytest.raises(UserError, match="Expected --reward_data=full, whose table.*Received: reward_data=batch; leave it out."):

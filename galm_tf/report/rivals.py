@@ -7,6 +7,7 @@ import glob
 import json
 import logging
 import os
+import shlex
 from typing import Any, Optional, Sequence
 
 import numpy as np
@@ -59,7 +60,7 @@ def other_runs(run: FinishedRun, folders: Sequence[str]) -> list[Rival]:
         if not same_test(run, other):
             raise UserError(
                 f"Expected comparators that were tested on the images of {run.path}. Received: {folder}, with other data or "
-                f"another split; python -m galm_tf.report {run.path} {folder} shows both side by side."
+                f"another split; python -m galm_tf.report {shlex.quote(run.path)} {shlex.quote(folder)} shows both side by side."
             )
         found.append(_as_rival(other))
     return found

@@ -16,10 +16,10 @@ from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.metrics import auc_columns
+from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, with_kept_tables
 from galm_tf.words import listed
 
 _BATCH = 64
@@ -113,7 +113,7 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
     """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
     for i, (name, row) in enumerate(run.rows.items()):
         known = np.isfinite(labels[:, i])
-        if row["test_auc"] is None or len(np.unique(labels[known, i])) < 2:
+        if row["test_auc"] is None or not both_labels(labels[known, i]):
             continue
         auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
         if abs(auc - row["test_auc"]) > _SAME_AUC:
@@ -140,7 +140,7 @@ def load_data(run: FinishedRun) -> RunData:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("Pictures and ridge regression are left out: the run's split.json cannot be read.") from error
     try:
-        domain, images, _ = load_images(load_domains(run.config), run.config)
+        domain, images, _ = load_images(load_domains(with_kept_tables(run.config, run.path)), run.config)
     except UserError as error:
         raise Unavailable(f"Pictures and ridge regression are left out, for the data cannot be loaded. {error}") from error
     if max(map(_last, (split.train, split.validation, split.test))) >= len(domain.paths) or not len(split.test):
@@ -165,10 +165,7 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
         before = read_data(run.path)
     except UserError:
         before = {}
-    now = {**pipeline.data_digests(domain), **pipeline.label_digests(list(run.rows), targets)}
-    if now["names of attributes"] != before.get("names of attributes"):  # an extended run tells of its new ones alone
-        del now["names of attributes"], now["labels"]
-    if changed := pipeline.changed_data(now, before):
+    if changed := pipeline.changed_since(before, domain, list(run.rows), targets):
         raise Unavailable(f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}.")
 
 

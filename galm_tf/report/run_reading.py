@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from typing import Any, Optional
 
 import numpy as np
@@ -115,7 +116,7 @@ def _result(path: str) -> dict[str, Any]:
         flagfile = os.path.join(path, "flags.txt")
         raise UserError(
             f"Expected a finished run. Received: {path}, which has no result.json yet; finish it with "
-            f"python -m galm_tf.main --flagfile={flagfile} --run_dir={path} --resume."
+            f"python -m galm_tf.main --flagfile={shlex.quote(flagfile)} --run_dir={shlex.quote(path)} --resume."
         )
     try:
         with open(file, encoding="utf-8") as opened:

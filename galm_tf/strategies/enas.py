@@ -53,7 +53,11 @@ class Enas(Strategy):
 
 def _mean(table: RewardTable) -> RewardTable:
     """The table of the mean attribute: [1, 2304]; NaN where none is rewarded."""
-    if not table.rewarded.any():
-        return RewardTable(table.full[:1], (table.halves[0][:1], table.halves[1][:1]))
-    full, half_a, half_b = (np.nanmean(part[table.rewarded], axis=0, keepdims=True) for part in (table.full, *table.halves))
+    full, half_a, half_b = (_mean_row(part) for part in (table.full, *table.halves))
     return RewardTable(full, (half_a, half_b))
+
+
+def _mean_row(rewards: np.ndarray) -> np.ndarray:
+    """The mean of the attributes that are judged: [N, 2304] -> [1, 2304]; NaN where none is."""
+    judged = rewards[np.isfinite(rewards[:, 0])]
+    return judged.mean(axis=0, keepdims=True) if len(judged) else rewards[:1]

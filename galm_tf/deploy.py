@@ -69,15 +69,32 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
     _expect_fitting(model, out, weights)
     predictor = Predictor(of_run(model), repair="give --model=runs/NAME of a finished run, or restore it from a copy")
     part = _take(predictor, attribute_names.columns(attributes, predictor.attributes), tiles=not lite.is_lite(out))
-    images = _pictures(predictor.image_size)
-    expected = predictor(images)[0][:, part.columns]
-    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
-    apart = _apart(tf.sigmoid(margins).numpy(), expected, "float32", f"the model in {model} is of an earlier version, search again")
-    content = b""
+    content, apart = b"", _tried(part, predictor, model)
     if lite.is_lite(out):
-        content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
-        probability = lite.LiteModel(content, part.metadata)(images)["probability"].numpy()
-        apart = _apart(probability, expected, weights, "TensorFlow has converted the network wrongly, choose other --weights or write a SavedModel")
+        content, apart = _converted(part, predictor, weights)
+    _write(part, content, out, weights)
+    return _summary(part, predictor, out, weights, apart)
+
+
+def _tried(part: _Part, predictor: Predictor, model: str) -> float:
+    """How far the part's probabilities are from the model's; raises UserError where they are not those."""
+    images = _pictures(predictor.image_size)
+    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
+    otherwise = f"the model in {model} is of an earlier version, search again"
+    return _apart(tf.sigmoid(margins).numpy(), predictor(images)[0][:, part.columns], "float32", otherwise)
+
+
+def _converted(part: _Part, predictor: Predictor, weights: str) -> tuple[bytes, float]:
+    """The part in the Lite format, and how far its probabilities are from the model's; raises UserError where they are not those."""
+    images = _pictures(predictor.image_size)
+    content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
+    probability = lite.LiteModel(content, part.metadata)(images)["probability"].numpy()
+    otherwise = "TensorFlow has converted the network wrongly, choose other --weights or write a SavedModel"
+    return content, _apart(probability, predictor(images)[0][:, part.columns], weights, otherwise)
+
+
+def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
+    """Writes a converted network, or where there is none a SavedModel; raises UserError where that cannot be."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
         if content:
@@ -86,7 +103,6 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
             export.export_saved_model(part.network, out, **part.settings())
     except OSError as error:
         raise UserError(f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there.") from error
-    return _summary(part, predictor, out, weights, apart)
 
 
 def _expect_fitting(model: str, out: str, weights: str) -> None:
@@ -157,13 +173,18 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     )
     if beside is not None:
         network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
-    chosen = [names[i] for i in columns]
-    offsets = [offset or 0.0 for offset in metadata.get("margin_offsets", [None] * len(names))]  # earlier versions do not tell: mostly 0
-    every_list = {"attributes": names, "thresholds": metadata["thresholds"], "margin_offsets": offsets}
-    lists = {key: [values[i] for i in columns] for key, values in every_list.items()}
-    told = metadata if len(columns) == len(names) else {k: v for k, v in metadata.items() if k not in _MEANS}
-    metadata = {**told, **lists, "architectures": {name: metadata["architectures"][name] for name in chosen}}
-    return _Part(columns, network, architectures, np.array(lists["margin_offsets"], np.float32), metadata, beside is not None)
+    metadata = _metadata(metadata, columns)
+    return _Part(columns, network, architectures, np.array(metadata["margin_offsets"], np.float32), metadata, beside is not None)
+
+
+def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
+    """What travels along with some attributes of a model, of what does with the model."""
+    names = whole["attributes"]
+    offsets = [offset or 0.0 for offset in whole.get("margin_offsets", [None] * len(names))]  # earlier versions do not tell: mostly 0
+    every = {"attributes": names, "thresholds": whole["thresholds"], "margin_offsets": offsets}
+    lists = {key: [values[i] for i in columns] for key, values in every.items()}
+    told = whole if len(columns) == len(names) else {k: v for k, v in whole.items() if k not in _MEANS}
+    return {**told, **lists, "architectures": {name: whole["architectures"][name] for name in lists["attributes"]}}
 
 
 def _weights(model: Any, architectures: dict[str, Architecture]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from galm_tf import evaluate, pipeline
 from galm_tf.baselines import linear_pixels
-from galm_tf.benchmark.paired import paired_interval
+from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
@@ -81,10 +81,8 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         row.update({"runs": int(wide[method].notna().sum()), "test_mauc": wide[method].mean(), "std": wide[method].std()})
         if "multiply_adds" in table:
             row["million_multiply_adds"] = table.loc[table["method"] == method, "multiply_adds"].mean() / 1e6
-        both = wide.loc[wide[[reference, method]].notna().all(axis=1)].astype(float)  # a split without a tested attribute has no figure
-        if method != reference and len(both) > 1:
-            keys = ("reference_minus", "low", "high")
-            row.update(zip(keys, paired_interval(both[reference], both[method])))
+        if method != reference:
+            row.update(zip(("reference_minus", "low", "high"), paired_difference(wide, reference, method)))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -25,6 +26,22 @@ def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95)
     if len(np.unique(np.asarray(a, float) - np.asarray(b, float))) == 1:
         return float(np.asarray(a)[0] - np.asarray(b)[0]), float("nan"), float("nan")
     return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
+
+
+def paired_difference(figures: pd.DataFrame, a: str, b: str) -> tuple[float, float, float]:
+    """Mean of one method minus another over the repetitions that have both, and its interval: (mean, low, high).
+
+    Args:
+      figures: a row per repetition, a column per method; NaN or None where nothing could be judged.
+      a, b: columns.
+
+    Returns:
+      NaN where no repetition has both, and for the interval where one has.
+    """
+    both = figures[[a, b]].astype(float).dropna()
+    if len(both) > 1:
+        return paired_interval(both[a], both[b])
+    return float((both[a] - both[b]).mean()), float("nan"), float("nan")
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:

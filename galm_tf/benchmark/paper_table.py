@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from galm_tf.benchmark.paired import paired_interval
+from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
 
 OTHER_IMAGES = "paper (other images)"
@@ -50,10 +50,7 @@ def summarise(table: pd.DataFrame, reference: str, figure: str = TEST) -> pd.Dat
             row = {"scenario": scenario, "method": method, "splits": len(values)}
             row.update(mean=means[method], std=values.std(), best=bool(means[method] == bests[method]))
             if method != reference and reference in wide:
-                pairs = wide[[method, reference]].dropna()
-                row["difference"] = (pairs[method] - pairs[reference]).mean()
-                if len(pairs) > 1:
-                    row["low"], row["high"] = paired_interval(pairs[method], pairs[reference])[1:]
+                row.update(zip(("difference", "low", "high"), paired_difference(wide, method, reference)))
             rows.append(row)
     columns = ["scenario", "method", "splits", "mean", "std", "difference", "low", "high", "best"]
     return pd.DataFrame(rows, columns=columns)

@@ -255,14 +255,17 @@ def _changed_data(domain: Domain, finished: Finished, config: Config) -> str:
     missing = [name for name in rows if name not in domain.attributes]
     if missing:
         return f"no attribute {missing[0]}"
+    path = os.path.join(config.source_run[0], pipeline.DATA)
+    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
+    changed = pipeline.changed_data(pipeline.data_digests(domain), before)
+    if changed:
+        return ", ".join(changed)
     last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
     if last >= len(domain.paths):
         return f"{len(domain.paths)} images, of which the run used number {last + 1}"
-    path = os.path.join(config.source_run[0], pipeline.DATA)
-    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
     domain = with_few_positives(domain, split.train, config, few_positives(rows, read_config(config.source_run[0])))
     columns = [domain.attributes.index(name) for name in rows]
-    changed = pipeline.changed_since(before, domain, list(rows), domain.targets[:, columns])
+    changed = pipeline.changed_labels(list(rows), domain.targets[:, columns], before)
     if changed:
         return ", ".join(changed)
     for name, column in zip(rows, columns):  # what an extended run, or one of an earlier version, tells of its labels

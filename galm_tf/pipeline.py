@@ -198,15 +198,10 @@ def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]
     return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}" for name, ours, theirs in pairs]
 
 
-def changed_since(before: Mapping[str, Any], domain: Domain, attributes: Sequence[str], targets: np.ndarray) -> list[str]:
-    """What of the data and of the labels of a run is not as its data.json says, in words.
-
-    targets: [n, N], of its attributes in their order.
-    """
-    now = {**data_digests(domain), **label_digests(attributes, targets)}
-    if now["names of attributes"] != before.get("names of attributes"):  # an extended run tells of its new ones alone
-        del now["names of attributes"], now["labels"]
-    return changed_data(now, before)
+def changed_labels(attributes: Sequence[str], targets: np.ndarray, before: Mapping[str, Any]) -> list[str]:
+    """As `changed_data` of what a finished run has learned, targets [n, N] of its attributes; nothing for an extended run, which tells of its new ones alone."""
+    now = label_digests(attributes, targets)
+    return changed_data(now, before) if now["names of attributes"] == before.get("names of attributes") else []
 
 
 def _digest(value: Any) -> str:

@@ -21,7 +21,7 @@ from galm_tf.network_size import trunk_size
 from galm_tf.predict import Options, predict
 from galm_tf.progress import Progress
 from galm_tf.report.run_reading import read_run
-from galm_tf.run_folder import RunFolder, read_policy
+from galm_tf.run_folder import RunFolder, read_config, read_policy
 from galm_tf.search import Search
 from galm_tf.search_space import Architecture
 from report_runs import page_of
@@ -243,7 +243,9 @@ def _stopped_update(self, *args, **figures):
 
 def test_a_chain_of_additions(small, source, extended, longer, capsys):
     config, result, table = longer
-    assert config.label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)  # the run's copy
+    folder = str(small / "A-plus-plus")
+    assert read_config(folder).label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)  # the source's copy
+    assert config.label_files == tuple(os.path.join(folder, "labels", name) for name in ("0-labels.csv", "1-more.csv"))  # once resumed its own
     images = np.asarray(pipeline.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
     model = os.path.join(small, "A-plus-plus", "saved_model")

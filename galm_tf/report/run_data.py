@@ -165,7 +165,7 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
         before = read_data(run.path)
     except UserError:
         before = {}
-    if changed := pipeline.changed_since(before, domain, list(run.rows), targets):
+    if changed := pipeline.changed_data(pipeline.data_digests(domain), before) + pipeline.changed_labels(list(run.rows), targets, before):
         raise Unavailable(f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}.")
 
 

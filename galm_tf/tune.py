@@ -13,7 +13,6 @@ from __future__ import annotations
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import dataclasses
-import json
 import logging
 import os
 from typing import Any, Optional, Sequence
@@ -155,10 +154,9 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
 def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.DataFrame:
     rows = []
     for name in (AS_GIVEN, *search.oracle.trials):
-        path = os.path.join(out, "trials", name, _TRIAL)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                rows.append({"trial": name, **json.load(file)})
+        folder = RunFolder(os.path.join(out, "trials", name), lock=False)
+        if folder.has(_TRIAL):
+            rows.append({"trial": name, **folder.read_json(_TRIAL)})
     columns = ["trial", *settings, OBJECTIVE, "val_mauc", "entropy", "seconds"]
     return pd.DataFrame(rows, columns=columns).sort_values(OBJECTIVE, ascending=False, ignore_index=True)
 

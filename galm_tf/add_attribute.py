@@ -44,6 +44,7 @@ from galm_tf.scoring import image_batches
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
+from galm_tf.words import listed
 
 # What the source's data, split and weights depend on.
 _FIXED = (
@@ -56,6 +57,7 @@ _MATCH_BATCH = 64
 _CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
 _DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
 _SAME_SHARE = 1e-6
+_NAMED = 5  # attributes in a note
 NOTE = (
     "The source run was fine-tuned on the validation images too, so validation figures of {names} flatter; test images "
     "were not used."
@@ -347,12 +349,13 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
     sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
     every = list(rows.values())
+    flattered = [*_flattered(before), *(names if finished.source.finetuned_on_validation else [])]
     return {
         **before,
         **environment(),
         "method": config.method,
         "seed": config.seed,
-        "notes": [*dict.fromkeys([*before.get("notes", []), *added["notes"]]), *[NOTE.format(names=", ".join(names))] * finished.source.finetuned_on_validation],
+        "notes": _join_notes(added["notes"], finished, flattered),
         "num_attributes": len(rows),
         "num_attributes_rewarded": before.get("num_attributes_rewarded", 0) + added["num_attributes_rewarded"],
         "num_attributes_tested": sum(row["test_auc"] is not None for row in every),
@@ -364,8 +367,26 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
         "network": (sizes[0] + sizes[1]).to_json(),
         "search": added["search"],
-        "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total")},
+        "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total"), "flattered": flattered},
     }
+
+
+def _flattered(result: dict[str, Any]) -> list[str]:
+    """The attributes that were added to a run, or to one before it, whose validation images the run had been fine-tuned on."""
+    return (result.get("added") or {}).get("flattered", [])
+
+
+def _join_notes(added: list[str], finished: Finished, flattered: list[str]) -> list[str]:
+    """The notes of the source and of what was added; of flattered attributes one, however long the chain."""
+    told = dict.fromkeys([*finished.result.get("notes", []), *added])
+    if not flattered:
+        return list(told)
+    said = [source_runs.validation_note(finished.source.path), *map(_flatter_note, filter(None, [_flattered(finished.result)]))]
+    return [*(note for note in told if note not in said), _flatter_note(flattered)]
+
+
+def _flatter_note(names: list[str]) -> str:
+    return NOTE.format(names=listed(names, _NAMED))
 
 
 def _joined_policy(finished: Finished, new: np.ndarray) -> dict[str, np.ndarray]:

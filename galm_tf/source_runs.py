@@ -244,11 +244,16 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", " ", without_domain(name).lower()).strip()
 
 
+def validation_note(path: str) -> str:
+    """That a source has learned from what validation holds out."""
+    return _VALIDATION_NOTE.format(path=path)
+
+
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:
     """What a reader of a run must know about one of its sources."""
     held_out = domain.class_names(split.validation_classes)
     same = namesakes(source, domain, split)
-    result = [] if held_out.isdisjoint(source.learned) else [_VALIDATION_NOTE.format(path=source.path)]
+    result = [] if held_out.isdisjoint(source.learned) else [validation_note(source.path)]
     return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
 
 

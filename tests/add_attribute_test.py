@@ -150,7 +150,7 @@ def test_the_result_holds_old_and_new(source, extended, labels):
     assert (result["num_attributes"], result["num_attributes_tested"]) == (22, 22)
     aucs = [row["test_auc"] for row in result["per_attribute"].values()]
     assert result["test_mauc"] == pytest.approx(np.mean(aucs))
-    assert "flatter" in result["notes"][-1] and "sun/treeless, sun/water" in result["notes"][-1]
+    assert "flatter" in result["notes"][-1] and "of sun/treeless and sun/water flatter" in result["notes"][-1]
     assert {"load", "features", "match", "warmup", "controller", "adapt", "finetune", "test"} <= set(result["search"]["phase_seconds"])
     assert result["search"]["architectures_scored"] == 2 * 1536
     beside = [result["per_attribute"][n]["parameters"] for n in new]  # a graph of its own, with its trunk
@@ -339,7 +339,12 @@ def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, lab
     }  # fmt: skip
     assert add_attribute._join_results(added, finished, config)["notes"] == added["notes"]
     tuned = dataclasses.replace(finished, source=dataclasses.replace(finished.source, finetuned_on_validation=True))
-    assert "figures of sun/new flatter" in add_attribute._join_results(added, tuned, config)["notes"][-1]
+    result = add_attribute._join_results(added, tuned, config)
+    assert "figures of sun/new flatter" in result["notes"][-1]
+    longer = dataclasses.replace(tuned, result=result)  # a chain says it once
+    more = {**added, "per_attribute": {"sun/newer": {**row, **architecture}}, "notes": [*result["notes"], source_runs.validation_note(finished.source.path)]}
+    notes = add_attribute._join_results(more, longer, config)["notes"]
+    assert len(notes) == len(result["notes"]) and "figures of sun/new and sun/newer flatter" in notes[-1]
 
 
 def test_an_addition_that_was_stopped_before_its_archive_is_finished_by_a_resume(small, longer, monkeypatch, tmp_path):

@@ -93,18 +93,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
 
     parts: what is handed over.
     """
-    if len(source_run) != 1:
-        raise UserError(
-            f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
-            f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
-        )
-    stored = with_kept_tables(source_runs.expect_finished(source_run[0]), source_run[0])
-    stored = dataclasses.replace(stored, freeze_trunk=False)  # where it is added to, its trunk stays anyway
-    if os.path.realpath(labels) in map(os.path.realpath, stored.label_files):
-        raise UserError(
-            f"Expected a table of new attributes in --add_attribute. Received: {labels}, which --source_run={source_run[0]} is made of; write "
-            "the new labels into a file of their own."
-        )
+    stored = _stored_settings(source_run, labels)
     count = len(source_runs.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, transfer=tuple(parts)).hands_over_policy
@@ -131,6 +120,22 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         adapt_steps=round(share * stored.adapt_steps),
         finetune_steps=round(share * stored.finetune_steps),
     )
+
+
+def _stored_settings(source_run: Sequence[str], labels: str) -> Config:
+    """The source run's own settings; raises UserError for what is not one run that can be added to by these labels."""
+    if len(source_run) != 1:
+        raise UserError(
+            f"Expected one finished run in --source_run beside --add_attribute={labels}. Received: "
+            f"source_run={','.join(source_run) or '(nothing)'}; name the run to add to."
+        )
+    stored = with_kept_tables(source_runs.expect_finished(source_run[0]), source_run[0])
+    if os.path.realpath(labels) in map(os.path.realpath, stored.label_files):
+        raise UserError(
+            f"Expected a table of new attributes in --add_attribute. Received: {labels}, which --source_run={source_run[0]} is made of; write "
+            "the new labels into a file of their own."
+        )
+    return dataclasses.replace(stored, freeze_trunk=False)  # where it is added to, its trunk stays anyway
 
 
 def check_settings(config: Config, run_dir: str) -> None:

@@ -74,7 +74,7 @@ class Config:
     # The run.
     run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
-    seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**32 - 2)  # more than KerasTuner and scikit-learn take
+    seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**32 - 2)  # KerasTuner, which gets one more, and scikit-learn take 32 bits
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")

@@ -69,28 +69,28 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
     _expect_fitting(model, out, weights)
     predictor = Predictor(of_run(model), repair="give --model=runs/NAME of a finished run, or restore it from a copy")
     part = _take(predictor, attribute_names.columns(attributes, predictor.attributes), tiles=not lite.is_lite(out))
-    content, apart = b"", _tried(part, predictor, model)
+    images = _pictures(predictor.image_size)
+    expected = predictor(images)[0][:, part.columns]
+    content, apart = b"", _tried(part, images, expected, model)
     if lite.is_lite(out):
-        content, apart = _converted(part, predictor, weights)
+        content, apart = _converted(part, images, expected, weights)
     _write(part, content, out, weights)
     return _summary(part, predictor, out, weights, apart)
 
 
-def _tried(part: _Part, predictor: Predictor, model: str) -> float:
-    """How far the part's probabilities are from the model's; raises UserError where they are not those."""
-    images = _pictures(predictor.image_size)
+def _tried(part: _Part, images: np.ndarray, expected: np.ndarray, model: str) -> float:
+    """How far the part's probabilities are from the model's, `expected`; raises UserError where they are not those."""
     margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
     otherwise = f"the model in {model} is of an earlier version, search again"
-    return _apart(tf.sigmoid(margins).numpy(), predictor(images)[0][:, part.columns], "float32", otherwise)
+    return _apart(tf.sigmoid(margins).numpy(), expected, "float32", otherwise)
 
 
-def _converted(part: _Part, predictor: Predictor, weights: str) -> tuple[bytes, float]:
+def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: str) -> tuple[bytes, float]:
     """The part in the Lite format, and how far its probabilities are from the model's; raises UserError where they are not those."""
-    images = _pictures(predictor.image_size)
-    content = lite.convert(part.network, predictor.image_size, part.margin_offsets, weights)
+    content = lite.convert(part.network, part.metadata["image_size"], part.margin_offsets, weights)
     probability = lite.LiteModel(content, part.metadata)(images)["probability"].numpy()
     otherwise = "TensorFlow has converted the network wrongly, choose other --weights or write a SavedModel"
-    return content, _apart(probability, predictor(images)[0][:, part.columns], weights, otherwise)
+    return content, _apart(probability, expected, weights, otherwise)
 
 
 def _write(part: _Part, content: bytes, out: str, weights: str) -> None:

@@ -41,7 +41,7 @@ class ControllerTraining(PolicyStrategy):
         )
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed, trained)
-        self._all_log_probs = traced(self.controller.all_log_probs)
+        self._all_log_probs = traced(self.controller.all_log_probs, input_signature=[tf.TensorSpec([None], tf.int32)])
         self._sample = traced(self.controller.sample)
         self.remember_initial()
 

@@ -266,7 +266,8 @@ def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray,
 
 def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:
     """Probabilities on the test images: float32 [t, N]."""
-    call = traced(lambda x: network(scale_images(x)))
+    signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]  # of one trace, whatever the last batch's size
+    call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
     margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
     return expit(margins - search.log_weights)

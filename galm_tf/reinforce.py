@@ -25,7 +25,7 @@ from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.optimizer import LazyAdam
-from galm_tf.tracing import traced, untouched
+from galm_tf.tracing import traced
 
 _STD_FLOOR = 1e-4  # rewards that differ less are taken as equal
 
@@ -60,7 +60,7 @@ class Reinforce(tf.Module):
         self._trained = {k: v for k, v in controller.named_variables.items() if trained is None or k in trained}
         adam = config.controller_optimizer == "adam"
         self._adam = LazyAdam(self._trained, frozenset()) if adam else None
-        self._run = tf.function(self._steps, reduce_retracing=True)  # whose loop is on a tensor
+        self._run = traced(self._steps, input_signature=_table_signature())
         self._given = traced(self._given_step)
 
     @property
@@ -100,12 +100,13 @@ class Reinforce(tf.Module):
         return {tag: float(v) for tag, v in values.items()}
 
     def _steps(self, table, ids, first_step, num_steps) -> Mapping[str, tf.Tensor]:
-        sums = tf.zeros([len(_TAGS)])
-        for step in tf.range(first_step, first_step + num_steps):
-            sums += self._table_step(table, ids, step)
+        def body(step, sums):
+            return step + 1, sums + self._table_step(table, ids, step)
+
+        start = (first_step, tf.zeros([len(_TAGS)]))
+        _, sums = tf.while_loop(lambda step, _: step < first_step + num_steps, body, start)
         return dict(zip(_TAGS, tf.unstack(sums / tf.cast(num_steps, tf.float32), len(_TAGS))))
 
-    @untouched
     def _table_step(self, table, ids, step) -> tf.Tensor:
         """One step whose rewards are looked up: its metrics [len(_TAGS)]."""
         seed = tf.stack([tf.constant(self._seed, tf.int32), step])
@@ -189,6 +190,12 @@ _TAGS = (
     "controller/loss",
     "controller/gradient_norm",
 )
+
+
+def _table_signature() -> list[tf.TensorSpec]:
+    """Of steps on a table: rewards, the attributes that are drawn, of whatever number, and the steps' numbers."""
+    step = tf.TensorSpec([], tf.int32)
+    return [tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32), tf.TensorSpec([None], tf.int32), step, step]
 
 
 def _mean_of(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

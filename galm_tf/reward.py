@@ -172,7 +172,7 @@ class RewardEngine:
             return np.full(len(scores), np.nan)
         return reward_columns(self._reward, labels, scores, float(self._offsets[attribute_id]))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _prefix(self, ids: tf.Tensor):
         """What scoring the variants of Conv-4 shares: their outputs [D, 8, m] and the weights after them, skips summed."""
         row5, head = (_row(layer, ids) for layer in (self._layer5, self._head))
@@ -190,7 +190,7 @@ class RewardEngine:
         skips = _skip_sums(self._sources4, row, self._layer4.sources)
         return _join(linear, skips, _row(self._norm4, ids), self._layer4.side, self._images.statistics_images)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _scores(self, conv4: tf.Tensor, variant: tf.Tensor, rest) -> tf.Tensor:
         """Margins of all that follows one variant of Conv-4, on the scored images: [16, 12, n]."""
         kernels, skips, norm, head = rest
@@ -199,7 +199,7 @@ class RewardEngine:
         results = []
         for start in range(0, NUM_CONV5, self._block_variants):
             block = x[:, start : start + self._block_variants]
-            margins_ = _head_margins(tf.reshape(block, [len(block), -1]), head)
+            margins_ = _head_margins(tf.reshape(block, [x.shape[0], -1]), head)
             results.append(tf.reshape(margins_, [NUM_HEADS, -1, x.shape[-1]]))
         return tf.transpose(tf.concat(results, 1), [1, 0, 2])
 
@@ -233,7 +233,7 @@ def _skip_sums(sources: tf.Tensor, row: Mapping[str, tf.Tensor], channels: Seque
     return tf.stack(sums)
 
 
-@tf.function(jit_compile=_XLA)
+@tf.function(jit_compile=_XLA, autograph=False)
 def _join(
     linear: tf.Tensor, skips: tf.Tensor, norm: Mapping[str, tf.Tensor], side: int, statistics: int, first: int = 0
 ) -> tf.Tensor:

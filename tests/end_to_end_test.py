@@ -1,5 +1,6 @@
 """The real program, tiny: every phase, the exported model, a stop and a resume."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -107,12 +108,15 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "phase, updates",
-    [("warmup", 2), ("reward table 1", 2), ("controller 1", 1), ("reward table 2", NUM_ATTRIBUTES), ("adapt", 3), ("finetune", 2)],
+# In every kind of phase, and when a table is just written: (title of its progress, which of its updates).
+KILLS = (
+    ("warmup", 2), ("reward table 1", 2), ("controller 1", 1), ("reward table 2", NUM_ATTRIBUTES), ("adapt", 3), ("finetune", 2),
 )
-def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, monkeypatch, phase, updates):
-    """Killed in every kind of phase: in one, and when a table is just written."""
+
+
+@contextlib.contextmanager
+def _killed_at(phase, updates):
+    """Raises in that update of the progress with that title."""
     begin, original, left, shown = Progress.__init__, Progress.update, [updates], {}
 
     def init(self, total, title, *args, **kwargs):
@@ -125,37 +129,45 @@ def test_a_killed_run_resumes_to_the_same_numbers(finished, settings, tmp_path, 
             raise _Killed
         original(self, *args, **figures)
 
-    monkeypatch.setattr(Progress, "__init__", init)
-    path = tmp_path / "run"
-    monkeypatch.setattr(Progress, "update", update)
-    with pytest.raises(_Killed):
-        _run(settings, path)
-    monkeypatch.setattr(Progress, "update", original)
-    config = dataclasses.replace(settings, resume=True)
-    result = pipeline.run(config, RunFolder.resume(str(path), config))
-    whole = finished[0]
-    assert _numbers(result) == _numbers(finished[1])
-    lines = [[json.loads(line) for line in open(p / "metrics.jsonl", encoding="utf-8")] for p in (path, whole)]
-    assert lines[0] == lines[1]
-    assert (path / "policy.npz").read_bytes() == (whole / "policy.npz").read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr(Progress, "__init__", init)
+        patch.setattr(Progress, "update", update)
+        yield
+    assert left == [0], f"never killed in {phase}"
 
 
-def test_a_run_that_was_killed_before_its_archive_leaves_the_same_to_start_from(finished, settings, tmp_path, monkeypatch):
-    path = tmp_path / "run"
-
+@contextlib.contextmanager
+def _killed_before_its_archive():
     def archive(folder):
         raise _Killed
 
-    with monkeypatch.context() as patch, pytest.raises(_Killed):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_Killed):
         patch.setattr(pipeline, "archive", archive)
-        _run(settings, path)
-    config = dataclasses.replace(settings, resume=True)
+        yield
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_numbers(finished, settings, tmp_path):
+    path, whole = tmp_path / "run", finished[0]
+    resumed = dataclasses.replace(settings, resume=True)
+
+    def resume():
+        return pipeline.run(resumed, RunFolder.resume(str(path), resumed))
+
+    for number, kill in enumerate(KILLS):
+        with _killed_at(*kill):
+            resume() if number else _run(settings, path)
+    with _killed_before_its_archive():
+        resume()
     for _ in range(2):  # the second finds nothing to do
-        pipeline.run(config, RunFolder.resume(str(path), config))
-        (arrays, _), (expected, _) = (RunFolder(str(p), lock=False).load_checkpoint() for p in (path, finished[0]))
-        assert list(arrays) == list(expected) and len(os.listdir(path / "checkpoints")) == 1
-        for name, value in expected.items():
-            np.testing.assert_array_equal(arrays[name], value, err_msg=name)
+        assert _numbers(resume()) == _numbers(finished[1])
+        assert len(os.listdir(path / "checkpoints")) == 1
+    lines = [[json.loads(line) for line in open(p / "metrics.jsonl", encoding="utf-8")] for p in (path, whole)]
+    assert lines[0] == lines[1]
+    assert (path / "policy.npz").read_bytes() == (whole / "policy.npz").read_bytes()
+    (arrays, _), (expected, _) = (RunFolder(str(p), lock=False).load_checkpoint() for p in (path, whole))
+    assert list(arrays) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(arrays[name], value, err_msg=name)
 
 
 def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path):

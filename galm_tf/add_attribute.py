@@ -49,7 +49,7 @@ from galm_tf.words import listed
 # What the source's data, split and weights depend on.
 _FIXED = (
     "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "split_seed", "test_split",
-    "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out",
+    "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out", "soft_labels",
 )  # fmt: skip
 _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
@@ -354,7 +354,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
     sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
     every = list(rows.values())
-    flattered = [*_flattered(before), *(names if finished.source.finetuned_on_validation else [])]
+    flattered = [*source_runs.flattered(before), *(names if finished.source.finetuned_on_validation else [])]
     return {
         **before,
         **environment(),
@@ -376,17 +376,12 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     }
 
 
-def _flattered(result: dict[str, Any]) -> list[str]:
-    """The attributes that were added to a run, or to one before it, whose validation images the run had been fine-tuned on."""
-    return (result.get("added") or {}).get("flattered", [])
-
-
 def _join_notes(added: list[str], finished: Finished, flattered: list[str]) -> list[str]:
     """The notes of the source and of what was added; of flattered attributes one, however long the chain."""
     told = dict.fromkeys([*finished.result.get("notes", []), *added])
     if not flattered:
         return list(told)
-    said = [source_runs.validation_note(finished.source.path), *map(_flatter_note, filter(None, [_flattered(finished.result)]))]
+    said = [source_runs.validation_note(finished.source.path), *map(_flatter_note, filter(None, [source_runs.flattered(finished.result)]))]
     return [*(note for note in told if note not in said), _flatter_note(flattered)]
 
 

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 import shlex
+import unicodedata
 from typing import Sequence
 
 from galm_tf.config import as_flag
@@ -23,8 +24,14 @@ def domain_of(name: str) -> str:
 
 
 def places(asked: str, names: Sequence[str]) -> list[int]:
-    """Where the names are that a user may mean by one, with or without its domain."""
-    return [i for i, name in enumerate(names) if asked in (name, without_domain(name))]
+    """Where the names are that a user may mean by one: in full, or else without its domain; accents composed or not."""
+    wanted, known = _composed(asked), list(map(_composed, names))
+    whole = [i for i, name in enumerate(known) if name == wanted]
+    return whole or [i for i, name in enumerate(known) if without_domain(name) == wanted]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
@@ -63,5 +70,5 @@ def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:
 
 
 def as_given(flag: str, name: str) -> str:
-    """A name as a user gives it: as it is, or, where a comma would part it, the whole flag with the quotes that a shell leaves."""
-    return shlex.quote(as_flag(flag, [name])) if "," in name else name
+    """A name as a user gives it: as it is, or, where a comma would part it or quotes would go, the whole flag with the quotes that a shell leaves."""
+    return shlex.quote(as_flag(flag, [name])) if set(name) & set(',"') else name

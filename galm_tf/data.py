@@ -91,6 +91,27 @@ def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
     return np.clip(negatives / np.maximum(positives, 1), 1 / maximum, maximum).astype(np.float32)
 
 
+def margin_offsets(labels: np.ndarray, config: Config) -> np.ndarray:
+    """What training adds to an attribute's log-odds by what the settings do about imbalance, and is taken off again: float32 [N].
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}, those of the training images.
+      config: imbalance, max_positive_weight.
+    """
+    if config.imbalance == "positive_weight":
+        return np.log(positive_weights(labels, config.max_positive_weight))
+    if config.imbalance == "balanced":
+        drawn, evenly = balanced_record_weights(labels), np.ones(len(labels))
+        return (_log_odds(labels, drawn) - _log_odds(labels, evenly)).astype(np.float32)
+    return np.zeros(labels.shape[1], np.float32)
+
+
+def _log_odds(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Of each attribute among weighted records [n], half a record of either label added: float64 [N]."""
+    positives, negatives = (weights @ (labels == label) for label in (1, 0))
+    return np.log((positives + 0.5) / (negatives + 0.5))
+
+
 def balanced_record_weights(labels: np.ndarray) -> np.ndarray:
     """How often to draw each record so that rare labels come more often: float64 [n], mean 1.
 

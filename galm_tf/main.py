@@ -19,6 +19,7 @@ from absl import flags
 from galm_tf import config as config_lib
 from galm_tf import add_attribute, evaluate, pipeline
 from galm_tf.config import Config
+from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
 from galm_tf.network_size import Size
@@ -62,6 +63,12 @@ def _expect_read(given: flags.FlagValues, config: Config) -> None:
         raise UserError(
             "Expected a --source_run beside --transfer_gate_steps, which tries it. Received: none; name a finished run, or leave "
             "--transfer_gate_steps out."
+        )
+    unread = [name for name in ("match", "transfer") if getattr(config, name) != getattr(Config(), name)]
+    if unread and not config.source_run:
+        raise UserError(
+            f"Expected a --source_run beside --{unread[0]}, which says what is taken from it. Received: none; name a finished run, or leave "
+            f"--{unread[0]} out."
         )
     if config.source_run and not config.handed_over:
         raise UserError(
@@ -165,7 +172,7 @@ def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [
         f"No attribute could be judged: too few labels of either kind among the {count} validation images; the architectures are "
-        "arbitrary, no yes or no can be given; add images or classes."
+        f"arbitrary, no yes or no can be given; {MORE_JUDGED}."
     ]
 
 

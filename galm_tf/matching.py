@@ -162,7 +162,8 @@ def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
     table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, config.image_size)
     cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
     return lambda every, columns: [
-        Match(*every[i], strength=float(row[i])) for row, i in zip(cosines, columns[cosines[:, columns].argmax(axis=1)])
+        Match(*every[i], strength=float(row[i]), close=bool(rewarded))  # without a reward its e is still random
+        for row, i, rewarded in zip(cosines, columns[cosines[:, columns].argmax(axis=1)], table.rewarded)
     ]
 
 
@@ -234,11 +235,11 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
 
 
 def trunk_source(matches: Sequence[Match]) -> int:
-    """The source that matches most: its trunk knows most of the target."""
-    strengths: dict[int, float] = {0: 0.0}
-    for match in (m for m in matches if m.close):
-        strengths[match.source] = strengths.get(match.source, 0.0) + match.strength
-    return max(strengths, key=strengths.__getitem__)
+    """The source that matches most, where that is equal most often: its trunk knows most of the target."""
+    strengths: dict[int, list[float]] = {}
+    for match in matches:
+        strengths.setdefault(match.source, []).append(match.strength if match.close else 0.0)
+    return max(sorted(strengths), key=lambda source: (sum(strengths[source]), len(strengths[source])))
 
 
 def to_json(match: Match, sources: Sequence[Source]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from galm_tf.derived import DerivedNetwork, in_parts
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
-from galm_tf.domains.splits import Split, make_split, unlearnable_attributes, with_few_positives
+from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.network_size import Size, network_size, tower_size
@@ -80,7 +80,18 @@ def prepare(config: Config) -> Prepared:
         )
     keep = [a not in excluded for a in domain.attributes]
     domain = with_few_positives(domain, split.train, config)
+    _warn_of_unjudged([judge for judge, kept in zip(split.judged_by, keep) if kept], len(split.validation))
     return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
+
+
+def _warn_of_unjudged(judged_by: Sequence[str], images: int) -> None:
+    """Tells before anything is trained that validation chooses few of the networks, or none."""
+    unjudged = list(judged_by).count("none")
+    if unjudged > len(judged_by) / 2:
+        logging.warning(
+            "%d of %d attributes have too few labels of either kind among the %d validation images to be judged: their architectures will not "
+            "be of their own, and no yes or no can be given; %s.", unjudged, len(judged_by), images, MORE_JUDGED,
+        )  # fmt: skip
 
 
 def run(
@@ -270,7 +281,7 @@ def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndar
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
     margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
-    return expit(margins - search.log_weights)
+    return expit(margins - search.margin_offsets)
 
 
 def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
@@ -373,7 +384,7 @@ def export_network(
         path,
         attributes=search.domain.attributes,
         thresholds=export.with_nan(search.state.thresholds),
-        margin_offsets=search.log_weights,
+        margin_offsets=search.margin_offsets,
         image_size=search.config.image_size,
         metadata={**{k: result[k] for k in keys}, "architectures": {k: r["architecture"] for k, r in rows.items()}},
         base=base,

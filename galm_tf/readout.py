@@ -57,7 +57,8 @@ def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray,
     scores = ridge(features)
     (tower_mean, tower_spread), (mean, spread) = (_moments(values, own) for values in (margins, scores))
     says = spread > 1e-6  # a label that is known of no image, or of one kind only, is not read
-    ratio = share * np.divide(tower_spread, spread, out=np.zeros_like(spread), where=says)
+    silent = (tower_spread <= 1e-6) & (share > 0)  # a tower that says the same of all: the reading alone, in a scale of its own
+    ratio = np.divide(np.where(silent, 1.0, share * tower_spread), spread, out=np.zeros_like(spread), where=says)
     keep = np.where(says, 1.0 - share, 1.0)
     biases = (1.0 - keep) * tower_mean + ratio * (ridge.biases - mean)
     return Readout(*(value.astype(np.float32) for value in (keep, ridge.weights * ratio, biases)))

@@ -51,7 +51,8 @@ class Reinforce(tf.Module):
         trained: Optional[Collection[str]] = None,
     ) -> None:
         super().__init__(name="reinforce")
-        self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
+        self._controller, self._config, self._total = controller, config, max(1, total_steps)
+        self.seed = tf.Variable(seed, trainable=False, dtype=tf.int32, name="seed")  # no part of the state: whoever resumes knows it
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")
         self.square = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="square")
@@ -109,7 +110,7 @@ class Reinforce(tf.Module):
 
     def _table_step(self, table, ids, step) -> tf.Tensor:
         """One step whose rewards are looked up: its metrics [len(_TAGS)]."""
-        seed = tf.stack([tf.constant(self._seed, tf.int32), step])
+        seed = tf.stack([self.seed, step])
         drawn = tf.gather(ids, _draw_rows(seed, self._config.samples_per_step, tf.shape(ids)[0]))
         with tf.GradientTape() as tape:
             actions, log_prob, entropy = self._controller.sample(drawn, seed)

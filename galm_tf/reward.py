@@ -28,7 +28,6 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers, search_space
-from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import both_labels, reward_columns
 from galm_tf.quiet_start import start_xla
 from galm_tf.supernet import Supernet, margins
@@ -301,19 +300,3 @@ def expand_heads(values: np.ndarray) -> np.ndarray:
     direct = np.broadcast_to(values[:, :3, None], (len(values), 3, 3))
     through = values[:, 3:].reshape(-1, 3, 3)
     return np.stack([direct, through], axis=-1).reshape(-1)
-
-
-def score_one_by_one(
-    supernet: Supernet, images: ScoringImages, attribute_id: int, numbers: Iterable[int]
-) -> np.ndarray:
-    """The same margins from the Keras functional model, one architecture at a time: float32 [K, n].
-
-    What peers do; the reference for tests and benchmarks.
-    """
-    indices = search_space.all_indices()
-    ids = tf.constant([attribute_id], tf.int32)
-    maps = [tf.constant(m) for m in images.maps]
-    statistics = tf.constant(images.statistics_images, tf.int32)
-    call = tf.function(lambda gates: margins(supernet.tower_logits(maps, ids, gates, statistics)))
-    rows = [call(gates_from_indices(indices[n : n + 1]))[images.num_calibration :, 0] for n in numbers]
-    return np.stack([r.numpy() for r in rows])

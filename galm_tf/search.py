@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, positive_weights, training_batches, training_plan
+from galm_tf.data import BatchPlan, margin_offsets, training_batches, training_plan
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -107,10 +107,11 @@ class Search:
             self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, frozen_trunk.FirstViews(images)
         else:
             self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, images
-        self.log_weights = self._log_positive_weights()
-        self.training = SupernetTraining(self.supernet, domain.targets, np.exp(self.log_weights), config, augment)
+        self.margin_offsets = margin_offsets(domain.labels[split.train], config)
+        weights = np.exp(self.margin_offsets) if config.imbalance == "positive_weight" else np.ones(n, np.float32)
+        self.training = SupernetTraining(self.supernet, domain.targets, weights, config, augment)
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, scored, self.log_weights, frozen)
+        self.validation = Validation(self.supernet, config, domain, split, scored, self.margin_offsets, frozen)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -239,11 +240,6 @@ class Search:
             return cosine(step, phase.steps, getattr(self.config, f"{phase.kind}_learning_rate"))
         return cosine(phase.first_step + step, search_steps(self.config), self.config.learning_rate)
 
-    def _log_positive_weights(self) -> np.ndarray:
-        if self.config.imbalance != "positive_weight":
-            return np.zeros(self.num_attributes, np.float32)
-        return np.log(positive_weights(self.domain.labels[self.split.train], self.config.max_positive_weight))
-
     # ---- Theta: what the strategy learns ---------------------------------------------
 
     def _run_controller(self, phase: Phase) -> None:
@@ -279,7 +275,7 @@ class Search:
 
     def _batch_rewards(self) -> controller_training.BatchRewards:
         images = self.validation.scoring_images()
-        rewards = controller_training.BatchRewards(self.supernet, images, self.config, self.log_weights)
+        rewards = controller_training.BatchRewards(self.supernet, images, self.config, self.margin_offsets)
         self.state.search["num_attributes_rewarded"] = len(rewards.judged)
         return rewards
 
@@ -338,7 +334,7 @@ class Search:
             self._run_supernet(phase, int(stop))
             validated = self.validation.judge(self.state.chosen)
             mauc = evaluate.mean_auc(validated[0])
-            self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc or 0.0})
+            self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})
             if mauc is None or mauc > self.state.best_mauc:
                 self._keep_best(int(stop), mauc, *validated)
         self._assign(self.supernet.variables, self.best)

@@ -49,7 +49,7 @@ class Source:
       learned: those of them that it was trained on.
       seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not say.
       split: its settings of who is tested.
-      finetuned_on_validation: whether its validation images trained it too.
+      finetuned_on_validation: whether its validation images trained it too, or the run that it has been added to.
     """
 
     path: str
@@ -94,7 +94,8 @@ def read_source(path: str, config: Config) -> Source:
             f"{len(chosen)} in its last checkpoint; go on with it by --resume, or restore the folder from a copy."
         )
     _expect_whole(weights, len(attributes), path)
-    result, tuned = read_json(path, "result.json"), theirs.finetunes_on_validation
+    result = read_json(path, "result.json")
+    tuned = theirs.finetunes_on_validation or bool(flattered(result))  # of an extended run the settings are those of its last addition
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     seen = RunFolder(path, lock=False).read_arrays(SEEN)
     return Source(
@@ -147,6 +148,11 @@ def expect_fitting(path: str, config: Config) -> Config:
                 f"set --{setting}={its}."
             )
     return theirs
+
+
+def flattered(result: dict[str, Any]) -> list[str]:
+    """The attributes that were added to a run, or to one before it, whose validation images the run had been fine-tuned on; from its result.json."""
+    return (result.get("added") or {}).get("flattered", [])
 
 
 def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
@@ -249,11 +255,15 @@ def validation_note(path: str) -> str:
     return _VALIDATION_NOTE.format(path=path)
 
 
+def learned_from_held_out(source: Source, domain: Domain, split: Split) -> bool:
+    """Whether a source was trained on classes that validation holds out here."""
+    return not domain.class_names(split.validation_classes).isdisjoint(source.learned)
+
+
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:
     """What a reader of a run must know about one of its sources."""
-    held_out = domain.class_names(split.validation_classes)
     same = namesakes(source, domain, split)
-    result = [] if held_out.isdisjoint(source.learned) else [validation_note(source.path)]
+    result = [validation_note(source.path)] if learned_from_held_out(source, domain, split) else []
     return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
 
 

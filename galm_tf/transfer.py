@@ -25,7 +25,7 @@ from typing import Any, Sequence
 import numpy as np
 from scipy.special import logit
 
-from galm_tf import search_space, selection
+from galm_tf import search_space, selection, source_runs
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.draws import Stream, generator
 from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_source
@@ -33,6 +33,7 @@ from galm_tf.reward import RewardTable
 from galm_tf.search import Search
 from galm_tf.source_runs import Source, expect_unseen, notes, read_source, source_scores
 
+_GATE_NOTE = "The trial from the sources was judged by these validation figures too: it may have passed by what they flatter."
 _LOGITS = ("policy/heads", "policy/head_bias")  # the logits are linear in them
 _ENTROPY_SHARE, _HIGHEST_TEMPERATURE, _BISECTIONS = 0.5, 1000.0, 12
 
@@ -66,6 +67,8 @@ def start_from(search: Search) -> list[Source]:
             started.update(notes=[], classes_seen=[])
             started.pop("temperature", None)
             sources = []
+        elif any(source_runs.learned_from_held_out(source, search.domain, search.split) for source in sources):
+            started["notes"].append(_GATE_NOTE)
     for note in started["notes"]:
         logging.warning("%s", note)
     search.strategy.remember_initial()
@@ -155,7 +158,7 @@ def _frequency_margins(search: Search) -> np.ndarray:
     targets = search.domain.targets[search.split.train]
     known = np.isfinite(targets).sum(axis=0)
     share = (np.nansum(targets, axis=0) + 0.5) / (known + 1)
-    return logit(share) + search.log_weights
+    return logit(share) + search.margin_offsets
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:

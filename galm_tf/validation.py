@@ -36,7 +36,7 @@ class Validation:
       domain: its label rows are those of `images`.
       split: who trains, who judges.
       images: uint8 [n, S, S, 3].
-      log_weights: float32 [N], what positive weights add to the margins.
+      margin_offsets: float32 [N], what training adds to the margins (`data.margin_offsets`).
       frozen: whether the trunk's features never change, and are computed once.
     """
 
@@ -47,11 +47,11 @@ class Validation:
         domain: Domain,
         split: Split,
         images: np.ndarray,
-        log_weights: np.ndarray,
+        margin_offsets: np.ndarray,
         frozen: bool = False,
     ) -> None:
         self._supernet, self._config, self._domain, self._split = supernet, config, domain, split
-        self._images, self._log_weights = images, log_weights
+        self._images, self._margin_offsets = images, margin_offsets
         # By the arguments of `scoring_images`.
         self._kept: Optional[dict[tuple[Optional[int], int, bool], ScoringImages]] = {} if frozen else None
         self.scoring = Scoring(supernet)
@@ -73,7 +73,7 @@ class Validation:
     def engine(self, images: ScoringImages) -> RewardEngine:
         """The exact reward engine on these images, by the settings."""
         config = self._config
-        return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._log_weights)
+        return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._margin_offsets)
 
     def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N]).
@@ -82,7 +82,7 @@ class Validation:
         """
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._log_weights)
+        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._margin_offsets)
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `judge`, with a reading of Conv-3 beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
@@ -97,7 +97,7 @@ class Validation:
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
-        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._log_weights))
+        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._margin_offsets))
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""

@@ -314,6 +314,7 @@ def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, sourc
         finished = add_attribute.read_finished(config)
         known = (add_attribute.prepare(config, finished).domain.labels[finished.split.train] > 0.5).sum()
         assert known == 3 if positives else known > 3
+        assert finished.source.finetuned_on_validation  # as its own source was, whose trunk it has
 
 
 def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):

@@ -31,7 +31,7 @@ def table():
         rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
         patch.setattr(pipeline, "prepare", lambda config: None)
         patch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
-        config = Config(rounds=1, controller_steps=150, samples_per_step=48, evaluations=24)
+        config = Config(rounds=1, controller_steps=30, samples_per_step=48, evaluations=24)
         yield choosing.run_choosing(config, [0], "nowhere").set_index("method"), validation, truth
 
 

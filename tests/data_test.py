@@ -2,7 +2,8 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf.augment import Augment
-from galm_tf.data import BatchPlan, balanced_record_weights, positive_weights, training_batches
+from galm_tf.config import Config
+from galm_tf.data import BatchPlan, balanced_record_weights, margin_offsets, positive_weights, training_batches
 
 
 def test_every_record_comes_once_an_epoch():
@@ -49,6 +50,21 @@ def test_rare_labels_weigh_more():
     labels[0] = 1
     weights = balanced_record_weights(labels)
     assert weights[0] / weights[1] == 9.0 and abs(weights.mean() - 1) < 1e-9
+
+
+def test_margin_offsets_are_what_a_network_that_sees_nothing_learns_beyond_the_frequency():
+    """Positives are weighed, or drawn more often: its log-odds are those of what it is shown."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((4000, 3)) < (0.03, 0.3, 0.5)).astype(np.float32)
+    labels[rng.random(labels.shape) < 0.2] = np.nan
+    odds = np.nansum(labels, axis=0) / np.nansum(1 - labels, axis=0)
+    assert not margin_offsets(labels, Config(imbalance="none")).any()
+    weighed = np.exp(margin_offsets(labels, Config(imbalance="positive_weight", max_positive_weight=100.0)))
+    np.testing.assert_allclose(weighed * odds, 1.0, rtol=1e-4)
+    drawn = labels[rng.choice(len(labels), 400_000, p=balanced_record_weights(labels) / len(labels))]
+    shown = np.nansum(drawn, axis=0) / np.nansum(1 - drawn, axis=0)
+    np.testing.assert_allclose(np.exp(margin_offsets(labels, Config(imbalance="balanced"))), shown / odds, rtol=0.03)
+    assert shown[0] > 5 * odds[0]
 
 
 def _images():

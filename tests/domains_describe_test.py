@@ -46,6 +46,14 @@ def _domain(name="zoo", images=40, unknown=0.2):
     )
 
 
+def test_data_without_classes_are_said_to_have_none_and_what_cannot_be_judged_is_explained():
+    domain = _domain(images=2)
+    plain = dataclasses.replace(domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",), class_disjoint=False)
+    text = to_text(describe(plain, make_split(plain, Config(domain=("zoo",)))))
+    assert "12 images, no classes, 5 attributes" in text and "Test classes" not in text
+    assert " ".join(text.split()).count("What is not judged gets an architecture that is not of its own, and no yes or no: hold out more by --validation_fraction=0.3,") == 1
+
+
 def _described(domain, bad=()):
     return describe(domain, make_split(domain, Config(domain=("zoo",))), bad)
 

@@ -98,10 +98,10 @@ def test_a_setting_adds_them_to_any_domain(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("picture,shiny\n1.jpg,1\n", "Expected a column image in FILE. Received: ['picture', 'shiny']; add it"),
-        ("image;shiny\n1.jpg;1\n", "Expected a column image in FILE. Received: ['image;shiny']; separate the columns by commas"),
+        ("picture,shiny\n1.jpg,1\n", "Expected a column image in FILE. Received: ['picture', 'shiny']; call so the one that names the pictures, or add it"),
+        ("image;shi,ny\n1.jpg;1\n", "Expected a column image in FILE. Received: ['image;shi', 'ny']; separate the columns by commas"),
         ("image\n1.jpg\n", "Expected a column per attribute in FILE. Received: ['image']"),
-        ("image,shiny\n1.jpg,1\na/2.jpg,yes\n", "Expected 0, 1, a share between them or an empty cell in FILE, line 3, column shiny. Received: 'yes'"),
+        ("image,shiny\n1.jpg,1\na/2.jpg,perhaps\n", "Expected 0, 1, a share between them or an empty cell in FILE, line 3, column shiny. Received: 'perhaps'"),
         ("image,shiny\n1.jpg,1\n,0\n", "Expected a value of image in FILE, line 3"),
         ("image,old\n1.jpg,1\n", "Expected new attributes in FILE. Received: mine/old, which is there already; rename"),
         ("image,x,mine/x\n1.jpg,1,1\n", "Expected new attributes in FILE. Received: mine/x, which is there already"),

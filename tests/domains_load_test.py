@@ -259,7 +259,7 @@ def test_splits_file_without_its_parts(tmp_path):
         load(("zoo", folder), splits_file=str(tmp_path / "nowhere.mat"))
     path = write_splits(tmp_path / "x", listed(range(12)), [1], [36])
     (path.parent / "res101.mat").unlink()
-    with pytest.raises(UserError, match=r"Expected res101\.mat in .*/x"):
+    with pytest.raises(UserError, match=r"Expected res101\.mat in .*/x.*check --splits_file"):
         load(("zoo", folder), splits_file=str(path))
     scipy.io.savemat(path, {"loc": np.zeros(3)})
     scipy.io.savemat(path.parent / "res101.mat", {"image_files": np.array(listed(range(12)))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import unicodedata
@@ -173,9 +174,10 @@ MISTAKES = {
     "value 2": (TABLE.replace("0.0", "2"), r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
     "value 1.5": (TABLE.replace("0.0", "1.5"), r"0, 1, a share between them or an empty cell in .*line 4, column striped.*'1\.5'"),
     "value -0.1": (TABLE.replace("0.0", "-0.1"), r"line 4, column striped.*'-0\.1'"),
-    "value yes": (
-        TABLE.replace("0.0", "yes"),
-        r"line 4, column striped.*'yes'.*if it is no attribute, remove the column or call it class where it names one",
+    "value 0,5": (TABLE.replace("0.0", '"0,5"'), r"line 4, column striped. Received: '0,5'; write 1 for yes, .* and decimal points, as in 0\.5\.$"),
+    "value maybe": (
+        TABLE.replace("0.0", "maybe"),
+        r"line 4, column striped.*'maybe'; write 1 for yes, .*if it is no attribute, remove the column or call it class where it names one",
     ),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
@@ -196,11 +198,9 @@ MISTAKES = {
     "image outside": (TABLE + "../attributes.csv,bus,test,1,1\n", r"1 of 5 absent, the first is \.\./attributes\.csv"),
     "no image": (TABLE + ",bus,test,1,1\n", r"value of image in .*line 6.*fill the cell"),
     "no class": (TABLE + "no.jpg, ,test,1,1\n", r"value of class in .*line 6"),
-    "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'"),
+    "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'.*call so the one that names"),
     "no column class": (TABLE.replace("class", "kind"), r"line 2, column kind. Received: 'tram'.*call it class"),
-    "semicolons": (TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
     "semicolons and a comma": (TABLE.replace(",", ";").replace("has ", "has, "), r"Expected a column image in .*separate the columns by commas"),
-    "tabs": (TABLE.replace(",", "\t"), r"Expected a column image in .*separate the columns by commas"),
     "Image": (TABLE.replace("image", "Image"), r"the column image in small letters in .*Received: Image; rename it"),
     "Split": (TABLE.replace("split", "Split"), r"the column split in small letters in .*Received: Split; rename it"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
@@ -210,12 +210,13 @@ MISTAKES = {
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
         r"Expected a table in .*6 cells in line 2 and 5 in the header; remove the commas too many",
     ),
-    "decimal commas": (TABLE.replace(",", ";").replace("0.0", "0,0"), r"a header without commas and 2 cells in line 4; separate.*decimal points"),
+    "decimal commas": (TABLE.replace(",", ";").replace("0.0", "0,0"), r"line 4, column striped. Received: '0,0'; .*decimal points"),
+    "commas below one name": ("image\na b.jpg,1\n", r"a header without commas and 2 cells in line 2; separate the columns by commas"),
     "too many cells everywhere": (
         TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
         r"Expected a table in .*6 cells in line 2 and 5 in the header",
     ),
-    "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'"),
+    "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'; write train for what validation is drawn from"),
     "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
     "other names": ("image,red\na b.jpeg,1\nx-y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
@@ -224,6 +225,31 @@ MISTAKES = {
     "empty line first": ("\n" + TABLE, r"Expected a table in .*attributes\.csv.*nothing in the first line"),
     "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
 }
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_spreadsheets_separators_are_read(folder, mark):
+    written = load(folder_of(folder, TABLE.replace(",", mark)))
+    expected = load(folder_of(folder, TABLE))
+    assert written.attributes == expected.attributes and written.paths == expected.paths
+    np.testing.assert_array_equal(written.labels, expected.labels)
+
+
+def test_yes_and_no_are_labels(folder):
+    worded = load(folder_of(folder, "image,red\na b.jpg,Yes\nx+y.JPG,no\nsub/d.jfif,\n"))
+    np.testing.assert_array_equal(worded.labels[:, 0], [1, 0, np.nan])
+
+
+def test_names_that_differ_in_case_from_their_files_are_found_and_told(folder):
+    written = "image,class,red\nA b.JPG,p,1\nx+y.jpg,q,0\nsub/d.jfif,q,1\n"
+    domain = load(folder_of(folder, written))
+    assert [os.path.basename(path) for path in domain.paths] == ["a b.jpg", "x+y.JPG", "d.jfif"]
+    assert f"2 of 3 rows of {folder / 'attributes.csv'} name files that differ in case, the first is A b.JPG for a b.jpg." in domain.notes
+    with pytest.raises(UserError, match=r"one row per image.*line 5, column image.*Received: a B\.jpg, as in line 2"):
+        load(folder_of(folder, written + "a B.jpg,p,0\n"))
+    Image.new("RGB", (8, 8)).save(folder / "images" / "A B.jpg")  # now it is not clear which is meant
+    with pytest.raises(UserError, match=r"1 of 3 absent, the first is A b\.JPG, where there is [aA] [bB]\.jpg; complete the folder, correct the names"):
+        load(folder_of(folder, written))
 
 
 def test_lines_that_end_early_are_told(folder, caplog):

@@ -202,7 +202,7 @@ def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_pa
     prepared = pipeline.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
     monkeypatch.setattr(search, "checkpoint", lambda: None)
-    maucs, trained = iter([0.5, 0.9, 0.6, 0.6, 0.6]), []
+    maucs, trained = iter([np.nan, 0.9, 0.6, 0.6, 0.6]), []
 
     def judge(chosen):
         trained.append({name: v.numpy() for name, v in search.supernet.variables.items()})
@@ -213,6 +213,9 @@ def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_pa
     with Telemetry(RunFolder.create(str(tmp_path / "run"), config)) as telemetry:
         search.run(telemetry)
     assert len(trained) == 5 and search.state.best_step == 1
+    with open(tmp_path / "run" / "metrics.jsonl", encoding="utf-8") as lines:
+        told = [record["derived/validation_mauc"] for record in map(json.loads, lines) if "derived/validation_mauc" in record]
+    assert told == [0.9, 0.6, 0.6, 0.6]  # where nothing could be judged, no number
     for name, variable in search.supernet.variables.items():
         np.testing.assert_array_equal(variable.numpy(), trained[1][name], err_msg=name)
     assert not np.array_equal(trained[1]["head/fc1"], trained[-1]["head/fc1"])

@@ -26,6 +26,9 @@ def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
 
 
 def test_flags_of_a_source_without_one_and_a_source_of_which_nothing_is_taken_are_refused(tmp_path):
+    for flag in ("--match=cosine", "--transfer=trunk"):
+        with pytest.raises(UserError, match=f"a --source_run beside {flag.split('=')[0]}, which says what is taken from it. Received: none; name"):
+            main_flags.settings(flag)
     with pytest.raises(UserError, match="a --source_run beside --transfer_gate_steps, .* Received: none; name a finished run"):
         main_flags.settings("--transfer_gate_steps=5")
     asked = ("--method=evolution", "--source_run=A")
@@ -120,7 +123,7 @@ def test_attributes_that_were_not_tested_are_named():
 def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     rows = {f"sun/{i}": _row(None, judged_by="none", reason="not judged: few") for i in range(2)}
     told = main.summary(_result(rows, scored=0), "runs/x")
-    assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; add", told)
+    assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; hold out more by", told)
     assert "\nNot tested: sun/0 and sun/1 (no reason is known)\n" in told and "attributes: \n" not in told
     assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
 

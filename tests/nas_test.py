@@ -43,7 +43,8 @@ def planted():
     return RewardTable(full, (full, full))
 
 
-CONFIG = Config(rounds=2, controller_steps=60, samples_per_step=30, evaluations=20)
+STEPS = 60  # of both rounds
+CONFIG = Config(rounds=2, controller_steps=STEPS // 2, samples_per_step=30, evaluations=20)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_curve_ends_where_the_whole_search_does(planted, trajectory, method):
     points = trajectory(method)
     strategy = STRATEGIES[method](N, CONFIG)
     if strategy.learns:
-        strategy.train_on_table(planted, 0, 120)
+        strategy.train_on_table(planted, 0, STEPS)
     np.testing.assert_array_equal(points[-1]["chosen"], strategy.choose(planted))
     seconds, architectures = ([p[key] for p in points] for key in ("seconds", "architectures"))
     assert seconds == sorted(seconds) and architectures == sorted(architectures)
@@ -81,7 +82,7 @@ def test_what_keeps_its_best_never_falls(planted, trajectory, method):
 def test_random_searchs_best_so_far_is_that_of_the_table(planted, trajectory):
     points = trajectory("random_search")
     strategy = STRATEGIES["random_search"](N, CONFIG)
-    strategy.train_on_table(planted, 0, 120)
+    strategy.train_on_table(planted, 0, STEPS)
     tried, rows = strategy.variables["tried"].numpy(), np.flatnonzero(planted.rewarded)
     best = [np.mean([planted.full[r, tried[r, : int(p["architectures"])]].max() for r in rows]) for p in points]
     np.testing.assert_allclose(_rewards(planted, points), best, rtol=1e-6)
@@ -89,7 +90,7 @@ def test_random_searchs_best_so_far_is_that_of_the_table(planted, trajectory):
 
 def test_rewards_that_were_read_are_counted_per_attribute(trajectory):
     read = {method: trajectory(method)[-1]["architectures"] for method in METHODS}
-    samples, judged, top = 120 * 30, N - 1, CONFIG.derive_top
+    samples, judged, top = STEPS * 30, N - 1, CONFIG.derive_top
     assert read["galm"] == samples / judged + top and read["enas"] == samples + top
     assert (read["random"], read["exhaustive"], read["single_best"]) == (0, 1536, 1536)
     assert read["random_search"] == read["bayesian"] == read["progressive"] == CONFIG.evaluations

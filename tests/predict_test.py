@@ -182,6 +182,19 @@ def test_attributes_need_no_domain():
         attribute_names.columns(["snow"], names)
 
 
+def test_a_full_name_means_its_attribute_alone_however_accents_are_composed():
+    names = ["mine/a", "mine/mine/a", "mine/u\u0308n"]
+    assert attribute_names.columns(["mine/a"], names) == [0] and attribute_names.columns(["mine/mine/a"], names) == [1]
+    assert attribute_names.columns(["\u00fcn"], names) == [2]
+
+
+def test_a_name_with_quotes_is_told_as_it_can_be_given():
+    with pytest.raises(UserError, match="did you mean (.*)\\?$") as error:
+        attribute_names.columns(["quoted"], ['mine/"quoted"', "mine/x"])
+    (given,) = shlex.split(re.search(r"did you mean (.*)\?$", str(error.value))[1])
+    assert next(csv.reader([given.split("=", 1)[1]])) in (['"quoted"'], ['mine/"quoted"'])
+
+
 def test_links_are_followed(model, pictures, tmp_path, capsys):
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "there").symlink_to(pictures / "unter ordner")

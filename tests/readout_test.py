@@ -80,6 +80,17 @@ def test_a_blend_spreads_as_the_tower_does_and_orders_between_the_two(data):
         np.testing.assert_allclose(blended[:, 5], margins[:, 5], atol=1e-6)  # nothing was known of it
 
 
+def test_a_tower_that_says_the_same_of_all_leaves_the_word_to_the_reading(data):
+    features, labels = data
+    (fitted,) = ridge.fit(features, labels, [10.0])
+    margins, own = np.full((90, 6), -0.7), np.ones((90, 6), bool)
+    blended = readout.blend(fitted, 0.3, margins, features, own)(margins, features)
+    read = fitted(features)[:, :5]
+    np.testing.assert_allclose(blended[:, :5], -0.7 + (read - read.mean(axis=0)) / read.std(axis=0), atol=1e-3)
+    np.testing.assert_allclose(readout.blend(fitted, 0.0, margins, features, own)(margins, features), -0.7, atol=1e-5)
+    np.testing.assert_allclose(blended[:, 5], -0.7, atol=1e-5)
+
+
 def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     architectures = [Architecture.from_number(n) for n in (5, 2000)]
     supernet = build_supernet(2, 64, 0.0, 3)

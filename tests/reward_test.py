@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from galm_tf import reward, search_space
 from galm_tf.supernet import build_supernet
+from one_by_one import score_one_by_one
 
 SIZE, N, CALIBRATION, SCORED = 64, 3, 20, 60
 
@@ -46,7 +47,7 @@ def test_scores_equal_one_by_one(supernet, calibration, size):
     scores = engine.scores(1).reshape(search_space.NUM_DISTINCT, SCORED)
     rows = reward.expand_heads(np.arange(search_space.NUM_DISTINCT))
     numbers = _numbers()
-    one_by_one = reward.score_one_by_one(supernet, images, 1, numbers)
+    one_by_one = score_one_by_one(supernet, images, 1, numbers)
     assert one_by_one.std() > 0.05
     np.testing.assert_allclose(scores[rows[numbers]], one_by_one, atol=1e-5 * max(1.0, np.abs(one_by_one).max()))
 
@@ -55,7 +56,7 @@ def test_rewards_equal_scikit_learn_on_known_labels(supernet, images):
     engine = reward.RewardEngine(supernet, images, "auc", 1024)
     rewards = engine.rewards(1)
     known = np.isfinite(images.labels[:, 1])
-    for number, scores in zip(_numbers(), reward.score_one_by_one(supernet, images, 1, _numbers())):
+    for number, scores in zip(_numbers(), score_one_by_one(supernet, images, 1, _numbers())):
         for row, subset in zip(rewards, (known, known & (images.halves == 0), known & (images.halves == 1))):
             assert row[number] == pytest.approx(roc_auc_score(images.labels[subset, 1], scores[subset]), abs=2e-3)
 

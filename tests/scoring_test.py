@@ -3,6 +3,7 @@ import pytest
 
 from galm_tf import reward, scoring
 from galm_tf.supernet import build_supernet
+from one_by_one import score_one_by_one
 
 
 def test_chosen_scores_equal_one_by_one_in_any_block(monkeypatch):
@@ -15,7 +16,7 @@ def test_chosen_scores_equal_one_by_one_in_any_block(monkeypatch):
     numbers = [3, 700, 2303, 12, 1500]
     whole = scorer.score_chosen(scored, range(5), numbers)
     for i, number in enumerate(numbers):
-        alone = reward.score_one_by_one(net, scored, i, [number])[0]
+        alone = score_one_by_one(net, scored, i, [number])[0]
         np.testing.assert_allclose(whole[:, i], alone, atol=1e-4)
     monkeypatch.setattr(scoring, "_BLOCK_BYTES", 1)
     np.testing.assert_allclose(scorer.score_chosen(scored, range(5), numbers), whole, atol=1e-4)

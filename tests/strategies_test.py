@@ -1,5 +1,7 @@
 """Every method on planted tables: what it must find, and what it must not."""
 
+import functools
+
 import numpy as np
 import pytest
 from planted_rewards import planted
@@ -48,14 +50,20 @@ def _searched(method, table, **changes):
     return strategy, strategy.choose(table)
 
 
+@functools.lru_cache(None)
+def _learned(method, common):
+    """(table, strategy, what it chose) after a search on planted rewards, of one attribute for all or of each attribute's own; not to be changed."""
+    table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0) if common else _additive(np.random.default_rng(0), N))
+    return (table, *_searched(method, table))
+
+
 def test_the_flag_names_every_method():
     assert set(NAMES) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", ["galm", "enas_each", "evolution", "exhaustive", "bayesian", "progressive"])
 def test_methods_with_attributes_find_each_ones_own_optimum(method):
-    table = _table(_additive(np.random.default_rng(0), N))
-    _, chosen = _searched(method, table)
+    table, _, chosen = _learned(method, common=False)
     assert _share(table, chosen) > 0.95
     assert len(set(chosen)) > 1
 
@@ -76,19 +84,23 @@ def test_halves_that_judge_little_or_nothing_are_no_warning(method, judged):
 
 @pytest.mark.parametrize("method", ["single_best", "enas"])
 def test_methods_without_attributes_give_one_architecture_to_all(method):
-    own, common = (_additive(np.random.default_rng(seed), rows) for seed, rows in ((1, N), (5, 1)))
-    table = _table(np.repeat(common, N, axis=0))
-    _, chosen = _searched(method, table)
+    table, _, chosen = _learned(method, common=True)
     assert len(set(chosen)) == 1 and _share(table, chosen) > 0.9
-    table = _table(own)  # attributes that agree in nothing: one architecture cannot serve all
-    _, chosen = _searched(method, table)
+    table, _, chosen = _learned(method, common=False)  # attributes that agree in nothing: one architecture cannot serve all
     assert len(set(chosen)) == 1
-    assert _share(table, chosen) < 0.9 < _share(table, own.argmax(axis=1))
+    assert _share(table, chosen) < 0.9 < _share(table, table.full.argmax(axis=1))
+
+
+def test_policies_of_their_own_know_nothing_of_one_another():
+    """Equal rewards, other draws."""
+    table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0))
+    policies = _searched("enas_each", table, controller_steps=4)[0].log_probs()
+    assert min(np.abs(a - b).max() for i, a in enumerate(policies) for b in policies[:i]) > 1e-4
 
 
 def test_policies_of_their_own_serve_attributes_without_a_reward_by_what_is_good_on_average():
     full = np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0)
-    _, chosen = _searched("enas_each", _table(full, rewarded=[True, False, True, False]))
+    _, chosen = _searched("enas_each", _table(full, rewarded=[True, False, True, False]), controller_steps=200)
     assert _share(_table(full, rewarded=[False, True, False, True]), chosen) > 0.9 and chosen[1] == chosen[3]
 
 
@@ -121,12 +133,12 @@ def test_random_depends_on_the_seed_and_the_split():
 
 @pytest.mark.parametrize("method", LEARNED)
 def test_samples_are_architectures_and_follow_what_was_learned(method):
-    table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0))
-    strategy, _ = _searched(method, table)
+    table, strategy, _ = _learned(method, common=method == "enas")
     samples = np.stack([strategy.sample(np.array([7, step], np.int32)) for step in range(20)])
     assert samples.shape == (20, N, 10) and (samples < search_space.NUM_CHOICES).all() and (samples >= 0).all()
     numbers = np.ravel_multi_index(tuple(np.moveaxis(samples, -1, 0)), search_space.NUM_CHOICES)
-    assert table.full[0][numbers].mean() > np.quantile(table.full[0], 0.9)
+    for full, drawn in zip(table.full, numbers.T):
+        assert full[drawn].mean() > np.quantile(full, 0.9)
     assert (strategy.sample(np.array([7, 0], np.int32)) == samples[0]).all()
 
 
@@ -135,8 +147,8 @@ def test_few_attributes_are_sampled_by_the_written_out_policy_with_the_same_chan
     for name in ("policy/heads", "policy/head_bias"):
         policy.variables[name].assign(40.0 * policy.variables[name])
     marginals, sampler = policy.choice_probabilities(), policy.sampler()
-    for draw in (policy.sample, sampler):
-        samples = np.stack([draw(np.array([7, step], np.int32)) for step in range(600)])  # [600, 2, 10]
+    at_once = policy.sample_for(np.tile(np.arange(2, dtype=np.int32), 600), np.array([7, 0], np.int32)).reshape(600, 2, 10)
+    for samples in (at_once, np.stack([sampler(np.array([7, step], np.int32)) for step in range(600)])):
         for d, expected in enumerate(marginals):
             found = (samples[:, :, d, None] == np.arange(expected.shape[1])).mean(axis=0)
             np.testing.assert_allclose(found, expected, atol=0.08)

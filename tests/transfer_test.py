@@ -200,18 +200,16 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
 
 
 def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_path):
-    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2)
+    """Without --freeze_trunk they move: `test_a_run_from_a_source_says_so_and_resumes`."""
+    config = dataclasses.replace(
+        source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2, freeze_trunk=True,
+    )  # fmt: skip
     given = source_runs.read_source(source[1], config)
-    trunks, towers = [], []
-    with few_images(12):
-        prepared = pipeline.prepare(config)
-    for frozen in (True, False):
-        of_run = dataclasses.replace(config, freeze_trunk=frozen)
-        folder = RunFolder.create(str(tmp_path / f"frozen{frozen}"), of_run)
-        parts = _weights(pipeline.search(of_run, folder, prepared, ControllerTraining))
-        trunks.append([np.array_equal(parts["trunk"][name], given.weights[name]) for name in ("conv1/kernel", "conv3/bias", "bn2/gamma")])
-        towers.append(any(np.array_equal(row, parts["towers"]["head/fc3_bias"][0]) for row in given.weights["head/fc3_bias"]))
-    assert trunks == [[True] * 3, [False] * 3] and towers == [False, False]
+    folder = RunFolder.create(str(tmp_path / "frozen"), config)
+    parts = _weights(pipeline.search(config, folder, pipeline.prepare(config), ControllerTraining))
+    for name in ("conv1/kernel", "conv3/bias", "bn2/gamma"):
+        np.testing.assert_array_equal(parts["trunk"][name], given.weights[name])
+    assert not any(np.array_equal(row, parts["towers"]["head/fc3_bias"][0]) for row in given.weights["head/fc3_bias"])
 
 
 @pytest.mark.parametrize("change", [dict(transfer=("towers",)), dict(transfer_gate_steps=5)])
@@ -227,16 +225,26 @@ def _even_rewards(value):
 
 def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
     cosines = np.linspace(-1, 1, 400, dtype=np.float32).reshape(20, 20)[:, np.random.default_rng(0).permutation(20)]
-    monkeypatch.setattr(Search, "trial_table", lambda self, steps: _even_rewards(steps))
+    unrewarded = _even_rewards(TINY["warmup_steps"])
+    unrewarded.full[3] = np.nan
+    monkeypatch.setattr(Search, "trial_table", lambda self, steps: unrewarded)
     less = 0.02 * network_size.relative_sizes(source[0].image_size)  # embeddings of the source learned with it
 
     def of_table(given, table, config):
-        return cosines * np.allclose(table.full, TINY["warmup_steps"] - less, atol=1e-5)
+        return cosines * np.allclose(table.full[4:], TINY["warmup_steps"] - less, atol=1e-5)
 
     monkeypatch.setattr(matching, "source_cosines", of_table)
     _, matches, given = _started(source, untouched, transfer=("policy",), match="cosine")
-    for row, match in zip(cosines, matches.values()):
+    for i, (row, match) in enumerate(zip(cosines, matches.values())):
         assert match["attribute"] == given.attributes[row.argmax()] and match["strength"] == row.max()
+        assert match["close"] == (i != 3)  # an embedding that learned nothing is like none
+
+
+def test_the_source_that_matches_most_gives_the_trunk_and_among_equals_the_one_that_matches_most_often():
+    match = lambda source, strength=0.0, close=True: matching.Match(source, 0, "x", strength=strength, close=close)  # noqa: E731
+    assert matching.trunk_source([match(0, 0.2), match(1, 0.3), match(0, 0.2), match(1, 0.9, close=False)]) == 0
+    assert matching.trunk_source([match(2), match(1), match(2)]) == 2  # matches by chance
+    assert matching.trunk_source([match(1), match(0)]) == 0
 
 
 @pytest.mark.parametrize("better", [True, False])
@@ -246,6 +254,7 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
         table[0] = np.nan
     trials = [RewardTable(t, (t, t)) for t in tables]
     monkeypatch.setattr(Search, "trial_table", lambda self, steps: trials.pop(0))
+    monkeypatch.setattr(source_runs, "learned_from_held_out", lambda *_: True)
     weights, _, given = _started(source, untouched, match="random", transfer=("policy", "trunk"), transfer_gate_steps=2)
     gate = untouched[0].state.transfer["gate"]
     assert gate["passed"] is better and gate["fresh_reward"] == pytest.approx(0.6)
@@ -256,6 +265,7 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
         np.testing.assert_array_equal(value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name)
     np.testing.assert_array_equal(untouched[0].strategy.initial["policy/heads"], expected)
     told = untouched[0].state.transfer
+    assert any("trial from the sources was judged" in note for note in told["notes"]) is better
     assert bool(told["classes_seen"]) is better and ("temperature" in told) is better  # what is not in the run is not said of it
     sampled = []
     monkeypatch.setattr(untouched[0].strategy, "sample", lambda seed: sampled.append(seed) or np.zeros([untouched[0].num_attributes, 10], int))
@@ -285,7 +295,7 @@ def test_an_attribute_without_a_match_has_the_nearest_tower(source, untouched, m
             assert any(np.array_equal(tower, theirs) for theirs in given.weights[name]), name
 
 
-@pytest.mark.parametrize("imbalance", ["none", "positive_weight"])
+@pytest.mark.parametrize("imbalance", ["none", "positive_weight", "balanced"])
 def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(source, imbalance, monkeypatch):
     config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), imbalance=imbalance)
     prepared = pipeline.prepare(config)
@@ -305,7 +315,7 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     spread = np.ptp(said, axis=0)
     assert (spread[1::2] < 1e-5).all() and (spread[::2] > 1e-3).all()
     targets = prepared.domain.targets[prepared.split.train][:, 1::2]
-    frequency = expit(said[0, 1::2] - search.log_weights[1::2])
+    frequency = expit(said[0, 1::2] - search.margin_offsets[1::2])
     np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)  # half an image of each label is added
 
 
@@ -340,22 +350,40 @@ def test_parts_that_are_not_asked_for_stay_as_they_were(source, untouched, part)
     assert changed == [part]
 
 
-def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
+def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
+    """Stopped before its skill is measured, which goes by the policy that was handed over."""
     config, path = source
-    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random")
-    result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config))
+    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random", checkpoint_seconds=0.0)
+    crossfit, started = ControllerTraining.crossfit, []
+
+    def stopped_once(self, table):
+        started.append(self.initial)
+        return crossfit(self, table) if len(started) > 1 else 1 / 0
+
+    monkeypatch.setattr(ControllerTraining, "crossfit", stopped_once)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config))
+    resumed = dataclasses.replace(config, resume=True)
+    result = pipeline.run(resumed, RunFolder.resume(str(tmp_path / "run"), resumed))
+    first, second = started
+    assert set(first) == set(second)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
     assert result["transfer"]["parts"] == ["policy", "trunk", "towers"]
     assert set(result["transfer"]["matches"]) == set(result["per_attribute"])
     assert all(m["attribute"].startswith("awa/") for m in result["transfer"]["matches"].values())
     stored = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
     assert stored["transfer"] == result["transfer"]
     given = source_runs.read_source(path, config)
+    np.testing.assert_array_equal(second["policy/arm_weight"], given.policy["policy/arm_weight"])
     assert set(result["classes_seen"]) > given.classes  # so that a run started from this one knows them too
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
     prepared = pipeline.prepare(config)
     own = source_runs.image_digests(prepared.domain, prepared.split.trained)
-    seen = source_runs.read_source(folder, config).seen
+    itself = source_runs.read_source(folder, config)
+    assert not any(np.array_equal(itself.weights[name], given.weights[name]) for name in ("conv1/kernel", "conv3/bias", "bn2/gamma"))
+    seen = itself.seen
     np.testing.assert_array_equal(seen, np.union1d(given.seen, own))
     assert len(seen) == len(given.seen) + len(own)
     chained = dataclasses.replace(config, domain=("awa",), split_seed=3, source_run=(folder,))
@@ -363,24 +391,6 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path):
     search = Search(chained, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     with pytest.raises(UserError, match="run, which has seen awa/animal"):
         transfer.start_from(search)
-
-
-def test_a_resumed_run_measures_its_skill_from_the_policy_that_was_handed_over(source, tmp_path, monkeypatch):
-    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), match="random", checkpoint_seconds=0.0)
-    prepared = pipeline.prepare(config)
-    seen = []
-    monkeypatch.setattr(ControllerTraining, "crossfit", lambda self, table: seen.append(self.initial) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        pipeline.search(config, RunFolder.create(str(tmp_path), config), prepared, ControllerTraining)
-    resumed = dataclasses.replace(config, resume=True)
-    with pytest.raises(ZeroDivisionError):
-        pipeline.search(resumed, RunFolder.resume(str(tmp_path), resumed), prepared, ControllerTraining)
-    first, second = seen
-    assert set(first) == set(second)
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
-    given = source_runs.read_source(source[1], config)
-    np.testing.assert_array_equal(second["policy/arm_weight"], given.policy["policy/arm_weight"])
 
 
 def test_a_source_trained_on_what_validation_holds_out_is_noted(source, untouched):

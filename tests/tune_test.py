@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from small_domains import few_images
 
+LEFT_OUT = ("tiles", "rocks", "fog", "road", "people", "fire", "railing", "flowers", "clutter", "warm_light", "sunny", "clouds")
 SETTINGS = ["entropy_weight", "warmup_steps"]
 
 
@@ -22,7 +24,7 @@ SETTINGS = ["entropy_weight", "warmup_steps"]
 def config(tmp_path_factory):
     with few_images(12):
         yield Config(
-            domain=("sun",), image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
+            domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
             attributes_per_step=2, controller_steps=5, samples_per_step=8, calibration_images=32, derive_top=2,
             cache_dir=str(tmp_path_factory.mktemp("cache")),
         )
@@ -87,7 +89,7 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
 
 
 @pytest.mark.parametrize("crossfitted", [True, False], ids=["nothing is gained on the other half", "nothing is judged by both halves"])
-def test_a_trial_without_a_skill(config, tmp_path, monkeypatch, crossfitted):
+def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitted):
     """Where the best of one half gains nothing on the other, nor does the policy; without halves there is nothing to tune by."""
     search = tune.pipeline.search
 
@@ -98,6 +100,8 @@ def test_a_trial_without_a_skill(config, tmp_path, monkeypatch, crossfitted):
 
     monkeypatch.setattr(tune.pipeline, "search", without_skill)
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
+    shutil.copytree(os.path.join(tuned[0], "trials", tune.AS_GIVEN), tmp_path / "trials" / "0")
+    os.remove(tmp_path / "trials" / "0" / "trial.json")  # searched, and stopped before its figures were kept
     arguments = config, {}, str(tmp_path), "0", tune.pipeline.prepare(config)
     if crossfitted:
         assert tune.trial(*arguments)["skill"] == 0.0

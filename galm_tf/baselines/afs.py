@@ -9,7 +9,7 @@ its own, and the weighted sum takes part in its prediction,
     h = tanh(Eᵀx),  a_nm = softmax over m of cos(w_n, s_m),  score_n = hᵀ(w_n + Σ_m a_nm s_m) + b_n,
 
 with the loss of the target plus λ times that of the source. Without a source
-domain an attribute asks the other ones of its own. Deviations are in BUILD.md.
+domain an attribute asks the other ones of its own. Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Akata, Perronnin, Harchaoui & Schmid, "Label-embedding for attribute-based
 classification", CVPR 2013, §3: F(x, y) = θ(x)ᵀ W φ(y), with φ(y) the attributes
 of class y, learned by stochastic steps on the weighted approximate ranking loss
 of WSABIE (Weston et al. 2011). The attribute coordinates θ(x)ᵀ W are the
-attribute scores (§4). Deviations are in BUILD.md.
+attribute scores (§4). Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

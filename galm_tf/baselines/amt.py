@@ -7,7 +7,7 @@ attributes, Conv-3, Fc-1 and Fc-2 by the attributes of a group; when the network
 is trained, a fully connected layer AUX from the scores of all attributes to the
 final score of each is learned on top. The paper groups facial attributes by
 hand; here groups are clusters of correlated attributes. Deviations are in
-BUILD.md.
+docs/LEARNERS.md.
 """
 
 from __future__ import annotations

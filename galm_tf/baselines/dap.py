@@ -3,7 +3,7 @@
 Lampert, Nickisch & Harmeling, "Learning to detect unseen object classes by
 between-class attribute transfer", CVPR 2009, §4; the sigmoid is Platt's (1999).
 Its second half, from attributes to classes, is not here: attributes are the
-question. Deviations are in BUILD.md.
+question. Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

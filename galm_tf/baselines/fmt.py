@@ -6,7 +6,7 @@ multi-task networks with applications in person attribute classification", CVPR
 layer from the top, what stands on the layer is clustered by how often its
 attributes find the same images easy or difficult; the layer gets a branch per
 cluster, copied from the old one, where that is worth its cost; training goes on.
-It ends where a layer stays whole. Deviations are in BUILD.md.
+It ends where a layer stays whole. Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ representations using convolutional neural networks", CVPR 2014, §3: all layers
 but the last are learned on the source task, then transferred; two new layers,
 FCa and FCb, are learned on the target task. The source task is another domain's
 attributes where there is one, else the recognition of the training classes (the
-paper's source labels are classes as well). Deviations are in BUILD.md.
+paper's source labels are classes as well). Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

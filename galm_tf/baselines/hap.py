@@ -10,7 +10,7 @@ attribute is the hyperedge of the images that have it, and the predictors B,
 with the normalised Laplacian L of Zhou et al. (2006), whose hyperedges weigh more
 the closer their images lie. B has a closed form. On a Nyström map of an RBF
 kernel it is the kernel version. Class-specific variants (CSHAP) are not here.
-Deviations are in BUILD.md.
+Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

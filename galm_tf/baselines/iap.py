@@ -2,7 +2,7 @@
 
 Lampert, Nickisch & Harmeling, "Learning to detect unseen object classes by
 between-class attribute transfer", CVPR 2009, §4:
-p(a | x) = Σ over seen classes k of p(a | k) p(k | x). Deviations are in BUILD.md.
+p(a | x) = Σ over seen classes k of p(a | k) p(k | x). Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ KDICA), then a linear SVM per attribute. On an explicit map Z of the kernel,
 
 where S is the scatter of the categories' mean embeddings, K_Y the kernel of the
 labels and H centres: a generalised eigenproblem. Z is a Nyström map. Deviations
-are in BUILD.md.
+are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

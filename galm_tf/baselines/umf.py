@@ -8,7 +8,7 @@ multiplied there, so that the attribute classifier is category-specific,
 
 with all of U, v, w and b learned together from images of known category. An
 image of an unseen class takes the mean of the v of the seen ones, weighted by
-their posterior. Deviations are in BUILD.md.
+their posterior. Deviations are in docs/LEARNERS.md.
 """
 
 from __future__ import annotations

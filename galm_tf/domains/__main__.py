@@ -13,6 +13,7 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import dataclasses
 import json
+import logging
 import os
 
 from absl import flags
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> None:
     if arguments[1:]:
         raise UserError(f"Expected flags only. Received: {arguments[1]}; name a folder by --data_dir={arguments[1]}.")
     config = _settings(values)
+    logging.getLogger("galm_tf.domains.load").setLevel(logging.ERROR)  # its notes are in the description
     domain = load_domains(config)
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.domains.contact_sheet import contact_sheet

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from galm_tf.attribute_names import without_domain
+from galm_tf.domains import build
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split, unlearnable_attributes
+from galm_tf.domains.splits import MORE_JUDGED, Split, unlearnable_attributes
 
 _PARTS = {
     "train": "training",
@@ -109,8 +110,8 @@ def headline(domain: Domain) -> str:
     )
     files = len(set(domain.paths))
     of_files = "" if files == len(domain.paths) else f" in {files} files"
-    classes = len(np.unique(domain.class_ids))
-    return f"{len(domain.paths)} images{of_files}, {classes} classes, {len(domain.attributes)} attributes ({kinds})"
+    classes = f"{len(np.unique(domain.class_ids))} classes" if build.has_classes(domain.class_ids) else "no classes"
+    return f"{len(domain.paths)} images{of_files}, {classes}, {len(domain.attributes)} attributes ({kinds})"
 
 
 def to_json(description: Description) -> dict[str, Any]:
@@ -175,7 +176,8 @@ def to_text(description: Description) -> str:
     parts = description.parts[description.parts["records"] > 0]
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
     blocks.append(_wrapped("Held-out classes: ", _names(domain, split.held_out_classes)))
-    blocks.append(_wrapped("Test classes: ", _names(domain, dict.fromkeys(domain.classes[c] for c in domain.class_ids[split.test]))))
+    if build.has_classes(domain.class_ids):
+        blocks.append(_wrapped("Test classes: ", _names(domain, dict.fromkeys(domain.classes[c] for c in domain.class_ids[split.test]))))
     if not domain.class_disjoint:
         blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
     blocks += ["", "Prevalence of each attribute: share of its known labels that are positive", _prevalence_text(description), ""]
@@ -221,7 +223,9 @@ def _attribute_lines(description: Description) -> list[str]:
             by_reason.setdefault(reason, []).append(name)
     few = _tested_on_few(description)
     told = f"Tested on fewer than {_FEW} images of one label, so that single images decide the figure ({len(few)}): {_names(domain, few)}"
-    return [summary, *([_wrapped("", told)] if few else [])] + [
+    unjudged = f"What is not judged gets an architecture that is not of its own, and no yes or no: {MORE_JUDGED}."
+    notes = [*([_wrapped("", told)] if few else []), *([_wrapped("", unjudged)] if judges["none"] > total / 2 else [])]
+    return [summary, *notes] + [
         _wrapped("", f"{reason[0].upper()}{reason[1:]} ({len(names)}): {_names(domain, names)}")
         for reason, names in sorted(by_reason.items())
     ]

@@ -15,10 +15,11 @@ from galm_tf.errors import UserError
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def require(folder: str, *names: str, root: str | None = None) -> str:
+def require(folder: str, *names: str, root: str | None = None, flag: str = "data_dir") -> str:
     """The path of the first of `names` in a folder.
 
     Raises UserError when none is there, or when it is a link out of `root` (the folder when not given).
+    flag: which names the folder.
     """
     for name in names:
         path = os.path.join(folder, name)
@@ -27,7 +28,7 @@ def require(folder: str, *names: str, root: str | None = None) -> str:
             return path
     wanted = " or ".join(names)
     there = ", ".join(sorted(os.listdir(folder))[:8]) if os.path.isdir(folder) else "no such folder"
-    raise UserError(f"Expected {wanted} in {folder}. Received: {there or 'an empty folder'}; check --data_dir.")
+    raise UserError(f"Expected {wanted} in {folder}. Received: {there or 'an empty folder'}; check --{flag}.")
 
 
 def normal_path(name: str) -> str:
@@ -119,12 +120,15 @@ def check_inside(path: str, root: str) -> None:
         )
 
 
-def missing_images(missing: Sequence[str], listed: int, where: str, folder: str, on_bad_image: str) -> str:
-    """A note about listed images that are absent; raises UserError unless they may be skipped."""
+def missing_images(missing: Sequence[str], listed: int, where: str, folder: str, on_bad_image: str, near: str = "") -> str:
+    """A note about listed images that are absent; raises UserError unless they may be skipped.
+
+    near: what lies there in place of the first, in words.
+    """
     if on_bad_image == "fail":
         raise UserError(
             f"Expected every image that {where} lists in {folder}. Received: {len(missing)} of {listed} absent, "
-            f"the first is {missing[0]}; complete the folder, or leave absent images out with --on_bad_image=skip."
+            f"the first is {missing[0]}{near}; complete the folder, correct the names, or leave absent images out with --on_bad_image=skip."
         )
     return f"{len(missing)} of {listed} images listed in {where} are absent and left out, the first is {missing[0]}; a run stops at them without --on_bad_image=skip."
 

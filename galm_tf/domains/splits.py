@@ -27,6 +27,7 @@ MIN_LABELS = 5  # positives and negatives that a judgement needs
 # With less than 50 known validation labels a tenth of them is enough, but never
 # one alone: a small set of one's own would otherwise have no reward at all.
 _MIN_FEW_LABELS = 2
+MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or classes"  # repair where few attributes can be
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
 _MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training

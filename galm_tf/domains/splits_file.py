@@ -25,7 +25,7 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
     """
     if not os.path.isfile(path):
         raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file.")
-    listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat")
+    listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat", flag="splits_file")
     listed = [_tail(name) for name in matlab.strings(matlab.read_variables(listing, "image_files")[0])]
     parts = _parts(path, len(listed))
     positions = defaultdict(list)

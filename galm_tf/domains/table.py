@@ -4,7 +4,8 @@ Columns: `image` (path below images/), optionally `class`, `split` (train, test)
 and a box (`left`, `top`, `right`, `bottom`: pixels, right and bottom exclusive),
 then one column per attribute: 0, 1, the share of annotators that said yes (from one
 half on it counts as yes), or empty for unknown; True, False and NaN, as pandas writes
-them, too. An image may have several rows when their boxes differ. Without classes
+them, and yes and no, too. Commas stand between cells, or the semicolons or tabs that a
+spreadsheet has put there. An image may have several rows when their boxes differ. Without classes
 nothing can be held out but images.
 """
 
@@ -14,6 +15,7 @@ import csv
 import difflib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -29,8 +31,9 @@ _BOX = ["left", "top", "right", "bottom"]
 _NAMED = ("image", "class", "split")
 _RESERVED = (*_NAMED, *_BOX)
 _TEST_FRACTION = 0.2
+_COLUMN_REPAIRS = {"image": "; call so the one that names the pictures, or add it"}
 _NO_CLASS = "image"  # of every image where the table names none
-_WORDS = {"true": "1", "false": "0", "nan": ""}
+_WORDS = {"true": "1", "false": "0", "yes": "1", "no": "0", "nan": ""}
 
 
 def recognises(folder: str) -> bool:
@@ -49,8 +52,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
     boxes = read_boxes(table, path)
-    _check_duplicates(table, boxes, path)
     pictures, notes = _pictures(table, path, folder, config)
+    _check_duplicates(table, pictures, boxes, path)
     there = pictures.notna().to_numpy()
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, pictures[there].tolist(), config)
@@ -111,7 +114,8 @@ def _read_csv(path: str) -> pd.DataFrame:
     """All cells as text; the index is the line on which a row begins. Rows that end early are filled up, which is told."""
     rows: dict[int, list[str]] = {}
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader, line = csv.reader(file, strict=True), 1
+        reader, line = csv.reader(file, delimiter=_delimiter(file.readline()), strict=True), 1
+        file.seek(0)
         for row in reader:
             rows[line], line = row, reader.line_num + 1
     header = rows.pop(1, None)
@@ -120,6 +124,11 @@ def _read_csv(path: str) -> pd.DataFrame:
     _check_lengths(rows, len(header), path)
     cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
     return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
+
+
+def _delimiter(header: str) -> str:
+    """What stands between the cells of a table with this first line: a spreadsheet may write semicolons, or tabs."""
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def _check_lengths(rows: Mapping[int, list[str]], width: int, path: str) -> None:
@@ -165,7 +174,7 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
             raise UserError(f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one.")
     for column in required:
         if column not in columns:
-            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else "; add it"
+            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else _COLUMN_REPAIRS.get(column, "; add it")
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
 
 
@@ -190,9 +199,9 @@ def _check_filled(column: pd.Series, path: str) -> None:
         raise UserError(f"Expected a value of {column.name} in {where}. Received: nothing; fill the cell.")
 
 
-def _check_duplicates(table: pd.DataFrame, boxes: np.ndarray, path: str) -> None:
+def _check_duplicates(table: pd.DataFrame, pictures: pd.Series, boxes: np.ndarray, path: str) -> None:
     """One row per image and box."""
-    keys = pd.DataFrame(boxes).assign(image=table["image"].map(files.normal_path).to_numpy())
+    keys = pd.DataFrame(boxes).assign(image=pictures.fillna(table["image"].map(files.normal_path)).to_numpy())
     repeated = np.flatnonzero(keys.duplicated())
     if len(repeated):
         row = int(repeated[0])
@@ -207,11 +216,18 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     """(absolute path per row, missing where absent; notes)."""
     within = files.require(folder, "images")
     present = {files.normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
-    pictures = table["image"].map(lambda name: present.get(files.normal_path(name)))
+    alike = _in_any_case(present)
+    names = table["image"].map(files.normal_path)
+    exact = names.map(present.get)
+    pictures = exact.where(exact.notna(), names.map(lambda name: alike.get(name.casefold())))
     absent = np.flatnonzero(pictures.isna())
     listed = set(pictures.dropna())
     beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
     notes = [f"{beside} of the {len(present)} files in {within} are pictures without a row in {path} and are left out."] if beside else []
+    renamed = np.flatnonzero(exact.isna() & pictures.notna())
+    if len(renamed):
+        first, found = table["image"].iloc[renamed[0]], os.path.relpath(pictures.iloc[renamed[0]], within)
+        notes.append(f"{len(renamed)} of {len(table)} rows of {path} name files that differ in case, the first is {first} for {found}.")
     if not len(absent):
         return pictures, notes
     missing = table["image"].iloc[absent].tolist()
@@ -228,13 +244,23 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
             f"{missing[0]}{_nearest(missing[0], list(present))}; copy them there, or correct the names."
         )
     where = f"{path} ({line(table, path, int(absent[0]))})"
-    return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image)]
+    near = _nearest(missing[0], list(present))
+    return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image, near)]
+
+
+def _in_any_case(present: Mapping[str, str]) -> dict[str, str]:
+    """Name in small letters -> file, of files that no other is named like."""
+    named: dict[str, list[str]] = {}
+    for name, file in present.items():
+        named.setdefault(name.casefold(), []).append(file)
+    return {name: files_[0] for name, files_ in named.items() if len(files_) == 1}
 
 
 def _nearest(name: str, present: list[str]) -> str:
     """What lies there that is named most like an absent file, in words."""
-    near = difflib.get_close_matches(name, present, 1, 0.0)
-    return f", where there is {near[0]}" if near else ""
+    folded = {other.casefold(): other for other in present}
+    near = difflib.get_close_matches(name.casefold(), folded, 1, 0.0)
+    return f", where there is {folded[near[0]]}" if near else ""
 
 
 def _numbers(column: pd.Series) -> np.ndarray:
@@ -282,9 +308,15 @@ def _labels(column: pd.Series, path: str) -> np.ndarray:
         row = int(wrong[0])
         raise UserError(
             f"Expected 0, 1, a share between them or an empty cell in {_place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}; correct the cell, or, if it is no attribute, remove the column or call it class where it names one."
+            f"Received: {column.iloc[row]!r}; {_label_repair(str(column.iloc[row]))}."
         )
     return values.astype(np.float32)
+
+
+def _label_repair(cell: str) -> str:
+    """What to write in place of a cell that is no label; a word may be that of a column which is no attribute."""
+    plain = "write 1 for yes, 0 for no, nothing for unknown, and decimal points, as in 0.5"
+    return plain if re.fullmatch(r"[-+\d.,%\s]+", cell) else f"{plain}, or, if it is no attribute, remove the column or call it class where it names one"
 
 
 def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
@@ -338,7 +370,7 @@ def _subsets(
         row = int(wrong[0])
         raise UserError(
             f"Expected train, test or an empty cell in {_place(table, path, row)}, column split. "
-            f"Received: {table['split'].iloc[row]!r}; correct the cell."
+            f"Received: {table['split'].iloc[row]!r}; write train for what validation is drawn from too, or leave the cell empty."
         )
     unused = int((column == UNUSED).sum())
     notes = [f"{unused} of {len(column)} rows of {path} have no split and are unused."] if unused else []

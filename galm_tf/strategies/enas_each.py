@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.draws import Stream, tensor_seed
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
 from galm_tf.strategy import PolicyStrategy, sample_rows
@@ -23,7 +24,7 @@ _LOG_PROBS = "log_probs"
 
 
 class EnasEach(PolicyStrategy):
-    """Each attribute's policy and optimiser are a row of stacked variables; one controller takes them in turn.
+    """Each attribute's policy and optimiser are a row of stacked variables; one controller takes them in turn, each by draws of its own.
 
     What the policies say of every architecture is kept beside them, since it is asked for at every step of the supernet.
     """
@@ -58,6 +59,7 @@ class EnasEach(PolicyStrategy):
             i = group[0]
             for name, variable in self._policy.variables.items():
                 variable.assign(self._rows[name][i])
+            self._policy.reinforce.seed.assign(int(tensor_seed(self.config.seed, Stream.CONTROLLER, int(i))[0]))
             own = RewardTable(full[i : i + 1], tuple(half[i : i + 1] for half in table.halves))
             figures.append(self._policy.train_on_table(own, first_step, num_steps))
             log_probs = self._tell(tf.constant([0]))[0]

@@ -51,8 +51,7 @@ class Reinforce(tf.Module):
         trained: Optional[Collection[str]] = None,
     ) -> None:
         super().__init__(name="reinforce")
-        self._controller, self._config, self._total = controller, config, max(1, total_steps)
-        self.seed = tf.Variable(seed, trainable=False, dtype=tf.int32, name="seed")  # no part of the state: whoever resumes knows it
+        self._controller, self._config, self._total, self._seed = controller, config, max(1, total_steps), seed
         rows = controller.num_attributes if config.baseline == "attribute" else 1
         self.baseline = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="baseline")
         self.square = tf.Variable(np.zeros(rows, np.float32), trainable=False, name="square")
@@ -74,7 +73,7 @@ class Reinforce(tf.Module):
         return named
 
     def train_on_table(
-        self, table: np.ndarray, rewarded: np.ndarray, first_step: int, num_steps: int
+        self, table: np.ndarray, rewarded: np.ndarray, first_step: int, num_steps: int, seed: Optional[int] = None
     ) -> dict[str, float]:
         """Steps whose rewards are looked up.
 
@@ -83,12 +82,14 @@ class Reinforce(tf.Module):
           rewarded: bool [N]; only these attributes are drawn.
           first_step: number of the first step, which its draws depend on.
           num_steps: how many.
+          seed: of the draws; that of all when left out.
 
         Returns:
           Mean metrics of the steps by telemetry tag.
         """
         ids = np.flatnonzero(rewarded).astype(np.int32)
-        values = self._run(tf.constant(table), tf.constant(ids), tf.constant(first_step), tf.constant(num_steps))
+        numbers = (self._seed if seed is None else seed, first_step, num_steps)
+        values = self._run(tf.constant(table), tf.constant(ids), *map(tf.constant, numbers))
         return {tag: float(v) for tag, v in values.items()}
 
     def step_with_rewards(self, attribute_ids, actions, rewards, step: int) -> dict[str, float]:
@@ -100,22 +101,21 @@ class Reinforce(tf.Module):
         values = self._given(attribute_ids, actions, rewards, tf.constant(step))
         return {tag: float(v) for tag, v in values.items()}
 
-    def _steps(self, table, ids, first_step, num_steps) -> Mapping[str, tf.Tensor]:
+    def _steps(self, table, ids, seed, first_step, num_steps) -> Mapping[str, tf.Tensor]:
         def body(step, sums):
-            return step + 1, sums + self._table_step(table, ids, step)
+            return step + 1, sums + self._table_step(table, ids, tf.stack([seed, step]))
 
         start = (first_step, tf.zeros([len(_TAGS)]))
         _, sums = tf.while_loop(lambda step, _: step < first_step + num_steps, body, start)
         return dict(zip(_TAGS, tf.unstack(sums / tf.cast(num_steps, tf.float32), len(_TAGS))))
 
-    def _table_step(self, table, ids, step) -> tf.Tensor:
-        """One step whose rewards are looked up: its metrics [len(_TAGS)]."""
-        seed = tf.stack([self.seed, step])
+    def _table_step(self, table, ids, seed) -> tf.Tensor:
+        """One step whose rewards are looked up: its metrics [len(_TAGS)]; seed: int32 [2], of the draws and which step it is."""
         drawn = tf.gather(ids, _draw_rows(seed, self._config.samples_per_step, tf.shape(ids)[0]))
         with tf.GradientTape() as tape:
             actions, log_prob, entropy = self._controller.sample(drawn, seed)
             numbers = tf.reduce_sum(actions * tf.constant(_place_values(), tf.int32), 1)
-            loss, metrics = self._loss(drawn, tf.gather_nd(table, tf.stack([drawn, numbers], 1)), log_prob, entropy, step)
+            loss, metrics = self._loss(drawn, tf.gather_nd(table, tf.stack([drawn, numbers], 1)), log_prob, entropy, seed[1])
         return tf.stack(metrics + [self._apply(tape, loss)])
 
     def _given_step(self, attribute_ids, actions, rewards, step) -> Mapping[str, tf.Tensor]:
@@ -194,9 +194,9 @@ _TAGS = (
 
 
 def _table_signature() -> list[tf.TensorSpec]:
-    """Of steps on a table: rewards, the attributes that are drawn, of whatever number, and the steps' numbers."""
-    step = tf.TensorSpec([], tf.int32)
-    return [tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32), tf.TensorSpec([None], tf.int32), step, step]
+    """Of steps on a table: rewards, the attributes that are drawn, of whatever number, seed, first step and number of steps."""
+    number = tf.TensorSpec([], tf.int32)
+    return [tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32), tf.TensorSpec([None], tf.int32), number, number, number]
 
 
 def _mean_of(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

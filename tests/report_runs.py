@@ -109,6 +109,7 @@ def _result(domain, split, margins, method: str, seed: int) -> dict:
             "test_average_precision": 0.5, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
             "architecture": architecture.to_json(), "description": architecture.describe(),
             "prevalence": float(np.nanmean(domain.labels[split.train, i])),
+            "test_positives": int((labels > 0.5).sum()), "test_negatives": int((labels <= 0.5).sum()),
             **({"reason": "no test image has it"} if auc is None else {}),
         }
     tested = [r["test_auc"] for r in per_attribute.values() if r["test_auc"] is not None]

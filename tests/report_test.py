@@ -23,11 +23,12 @@ from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json
 from galm_tf import pipeline, report
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size
-from galm_tf.report import notices, rivals, single
-from galm_tf.report.__main__ import comparison_file
+from galm_tf.report import figures, notices, rivals, single
+from galm_tf.report.__main__ import comparison_file, expect_page
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
-from galm_tf.report.page import Page, render, write_page
+from galm_tf.report.names import breakable, in_a_row, without_directions
+from galm_tf.report.page import Page, better, percent, render, score, signed, write_page
 from galm_tf.report.run_data import Unavailable, load_data
 from galm_tf.report.run_reading import read_run
 from galm_tf.search_space import Architecture
@@ -67,7 +68,7 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     result, text = runs[1]["galm"], text_of(galm_html)
     assert f'<b id="test-mauc">{result["test_mauc"]:.3f}</b>' in galm_html
     assert '<b id="val-mauc">0.812</b>' in galm_html
-    assert "3 attributes tested of 4 searched" in text and "2.5 min whole run" in text
+    assert '<b id="balanced-accuracy">0.625</b>' in galm_html and "3 attributes tested of 4 searched" in text and "2.5 min whole run" in text
     for name, value in (("skill", "0.88"), ("specialisation", "−0.062"), ("regret", "0.031"), ("entropy", "1.50")):
         assert f"{name} {value}" in text
     assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
@@ -84,6 +85,9 @@ def test_table_has_every_attribute_with_its_figures(runs, galm_html):
     for row, (name, figures_of) in zip(rows, wanted.items()):
         text = html.unescape(re.sub(r"<[^>]+>", "|", row))
         assert name.split("/", 1)[1] in text
+        more = json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', row)[1])))
+        assert more["test images with / without it"] == f"{figures_of['test_positives']} / {figures_of['test_negatives']}"
+        assert list(more)[:2] == ["validation AUC", "test images with / without it"] and list(more)[-1] == "not tested"  # the template's order
         assert Architecture.from_json(figures_of["architecture"]).canonical().describe() in text
         for key in ("test_auc", "val_auc"):
             assert ("–" if figures_of[key] is None else f"{figures_of[key]:.3f}") in text
@@ -114,6 +118,8 @@ def test_examples_are_the_scored_test_images(runs):
     assert scores == sorted(scores, reverse=True) and examples.num_known == run.result["num_images"]["test"]
     assert min(scores) > 0.5 and all(p.decision for p in examples.hits)  # Reddish knows red
     assert {p.caption for p in examples.hits + examples.false_alarms} <= {"<class 6>", "<class 7>"}
+    spoken = {p.spoken.split(": ")[1] for p in examples.hits + examples.false_alarms + examples.misses}
+    assert "the network says yes, a hit" in spoken and spoken & {"the network says no, rightly", "the network says yes, a false alarm"}
     assert len(found["sheet"]["training"]) == 18 and len(found["sheet"]["test"]) == 12
 
 
@@ -158,13 +164,14 @@ def test_without_data_correlation_is_the_cosine_in_clustered_order(runs):
     assert "would say more, but they are not there. Pictures, ridge regression and relations by scores are left out: the report was made" in text_of(page)
     figure = drawn(page)["correlation"]
     names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
+    assert max(len(html.unescape(tick)) for tick in figure["layout"]["ticks"]) <= 24 < len(NASTY)
     red, nasty = names.index("red"), next(i for i, n in enumerate(names) if "onerror" in n)
     assert [len(row) for row in values] == [1, 2, 3, 4]  # the other half is the same
     by_names = {frozenset((a, b)): values[i][j] for i, a in enumerate(names) for j, b in enumerate(names[: i + 1])}
     assert by_names[frozenset((names[red], names[nasty]))] == 60 and by_names[frozenset(("red", "unseen"))] == -100
     assert abs(red - nasty) == 1 and by_names[frozenset(("red",))] == 100
     tree = drawn(page)["tree"]
-    assert tree["layout"]["yaxis"]["ticktext"] == names  # the same order
+    assert tree["layout"]["yaxis"]["ticktext"] == figure["layout"]["ticks"]  # the same order
     assert len([x for x in tree["data"][0]["x"] if x is None]) == 3  # joins of four leaves
     assert max(x for x in tree["data"][0]["x"] if x) > 1  # `unseen` points away from all
 
@@ -221,7 +228,7 @@ def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
     assert [r.name for r in others] == ["random (method random, seed 0)"]
     table = {row["name"]: row for row in page_of(run, with_pictures=False, others=others).content["rivals"]}
     chance = table["chance, or always the majority"]
-    assert chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
+    assert notices.stronger(list(table.values())) == "" and chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
     assert table["random (method random, seed 0)"]["mean"] == 0 and rivals.RIDGE not in table
     ridge = re.search(rf"<tr><td>{rivals.RIDGE}</td>.*?<b>([0-9.]+)</b>.*?<td class=\"\w*\">([^<]+)</td>", galm_html)
     assert float(ridge[2].replace("−", "-")) == pytest.approx(result["test_mauc"] - float(ridge[1]), abs=0.0011)
@@ -342,6 +349,68 @@ def test_nothing_tested(copy):
     assert '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
 
 
+def test_who_predicts_better_is_told():
+    rows = [{"name": "ridge", "mean": -0.0125}, {"name": "chance", "mean": 0.25}, {"name": "as good", "mean": -0.0001}]
+    assert notices.stronger(rows) == "On the same test images ridge (by 0.013) predicts better than this run's networks."
+    assert "ridge (by 0.013) and B (by 0.500) predict better" in notices.stronger([*rows, {"name": "B", "mean": -0.5}])
+
+
+def test_an_auc_of_few_images_is_marked(copy):
+    for name, (having, lacking) in zip(("mine/red", f"mine/{NASTY}", "mine/dark"), ((9, 90), (10, 10), (90, 9))):
+        edit_row(copy, name, test_positives=having, test_negatives=lacking)
+    rows = page_of(read_run(str(copy)), with_pictures=False).content["attributes"]
+    assert [row["few_told"] for row in rows] == [True, False, True, False]  # the last is not tested
+
+
+def test_prevalence_of_few_labels_is_called_so(copy, galm_html):
+    assert "the share of training images that have the attribute." in text_of(galm_html) and "Few:" in text_of(galm_html)
+    edit(copy / "config.json", train_positives=2)
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert "of the labels known in training that are yes, once --train_positives" in text and "of training images" not in text
+
+
+def test_long_lists_are_folded(copy):
+    result = json.loads((copy / "result.json").read_text())
+    row = result["per_attribute"]["mine/red"]
+    result.update(per_attribute={f"mine/a{i}": row for i in range(12)}, held_out_classes=[f"mine/c{i}" for i in range(9)])
+    write_json(copy / "result.json", result)
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    text = text_of(page)
+    assert re.search(r"of 9 classes held out whole\),", text) and "The 9 held-out classes c0 , c1" in text
+    assert re.search("<b>12×</b> .*<bdi>a5</bdi> <details><summary>4 more</summary><bdi>a6</bdi>, ", page)  # by name: a0, a1, a10, a11, a2 …
+
+
+def test_figures_are_never_rounded_to_certainty():
+    assert [percent(share) for share in (0, 0.0001, 0.005, 0.994, 0.997, 1)] == ["0 %", "<0.1 %", "0.5 %", "99 %", ">99 %", "100 %"]
+    assert [score(p) for p in (0.001, 0.5, 0.994, 0.9995)] == ["<0.01", "0.50", "0.99", ">0.99"]
+    assert [(signed(d), better(d)) for d in (0.0003, -0.0003, 0.0006, -0.5, None)] == [("0.000", ""), ("0.000", ""), ("+0.001", "up"), ("−0.500", "down"), ("–", "")]
+
+
+def test_names_turn_nothing_around_and_break_where_they_may():
+    assert without_directions("a\u202eb\u2067c\u200f") == "abc" and figures.plot_text("a\u202eb") == "ab"
+    assert str(in_a_row(["a<b", "שלום"])) == "<bdi>a&lt;b</bdi>, <bdi>שלום</bdi>"
+    assert str(breakable("a_b/<c>")) == "a_<wbr>b/<wbr>&lt;c&gt;"
+    assert figures.tick_text("n" * 24) == "n" * 24 and figures.tick_text("&" * 25) == "&amp;" * 23 + "…"
+
+
+def luminance(colour: str) -> float:
+    """Of #rrggbb, as WCAG 2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return float(np.dot((0.2126, 0.7152, 0.0722), [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]))
+
+
+def test_text_stands_out_from_what_it_stands_on(galm_html):
+    modes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root[^{]*{(.*?)}", galm_html, re.S)]
+    pairs = {"page": ("ink", "soft", "accent", "good", "bad"), "card": ("ink", "soft", "accent", "good", "bad"), "notice": ("ink", "soft"), "bar": ("ink", "soft")}
+    pairs.update(dict.fromkeys(("trunk", "tower3", "tower5", "fc"), ("ink",)))
+    assert len(modes) == 2
+    for colours in modes:
+        for ground, texts in pairs.items():
+            for text in texts:
+                light, dark = sorted((luminance(colours[ground]), luminance(colours[text])), reverse=True)
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+
+
 def test_what_was_not_tested_is_told_at_the_top(copy, galm_html):
     top = text_of(galm_html[: galm_html.index("<nav>")])
     assert "1 of 4 attributes was not tested. No test image has it: unseen." in top and "Nothing was judged" not in text_of(galm_html)
@@ -362,7 +431,7 @@ def test_many_untested_attributes_are_folded(copy):
     notice = re.search(r'<div class="notice" id="untested">(.*?)</div>', page, re.S)[1]
     shown, folded = notice.split("<details>")
     assert "7 of 7 attributes were not tested. No positive among the test images: a0, a1, a2, a3 and 3 more." in text_of("<body>" + shown)
-    assert "no positive among the test images: a0, a1, a2, a3, a4, a5, a6" in folded
+    assert "no positive among the test images: " + ", ".join(f"<bdi>a{i}</bdi>" for i in range(7)) in folded
 
 
 def test_networks_that_nothing_judged_are_called_arbitrary(copy):
@@ -437,7 +506,16 @@ def test_compares_runs(runs, copy):
     assert pair["count"] == 3 and pair["mean"] == pytest.approx(difference / 3) and (pair["better"], pair["worse"]) == (0, 1)
     text = text_of(render(page))
     assert f"{difference:.3f}".replace("-", "−") in text and "1: galm" in text and "2: run" in text
-    assert page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
+    assert "attributes that all tested" not in text and page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
+
+
+def test_comparison_warns_when_tested_attributes_differ(runs, copy):
+    edit_row(copy, "mine/red", test_auc=None)
+    first = read_run(str(runs[0] / "galm"))
+    page = compare_page([first, read_run(str(copy))])
+    assert page.content["warnings"] == ["2: run has not the same tested attributes as 1: galm: of the test means, only that on attributes that all tested compares."]
+    mean = f"{np.mean([auc for name, auc in rivals.tested(first).items() if name != 'mine/red']):.3f}"
+    assert dict(page.content["headline"])["test mAUC on attributes that all tested (2)"] == [mean, mean]
 
 
 def test_comparison_warns_when_test_images_differ(runs, copy):
@@ -458,7 +536,7 @@ def test_comparison_without_shared_attributes(runs, copy):
     (lambda run: shutil.rmtree(run), ["is no folder", "runs/"]),
     (lambda run: (run / "config.json").unlink(), ["config.json"]),
     (lambda run: (run / "config.json").write_text("[]"), ["config.json", "a file without a number as format"]),
-    (lambda run: (run / "result.json").unlink(), ["Expected a finished run", "--resume"]),
+    (lambda run: (run / "result.json").unlink(), ["Expected a finished run", "finish it by python -m galm_tf.main --resume --run_dir=/"]),
     (lambda run: (run / "result.json").write_text('{"domains": ['), ["result.json", "cannot be read", "run it again"]),
     (lambda run: (run / "result.json").write_text("[]"), ["list instead of an object"]),
     (lambda run: edit(run / "result.json", test_mauc="high"), ["test_mauc='high'"]),
@@ -489,6 +567,13 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_page(page, str(tmp_path / "absent" / "report.html"))
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_data_are_read(copy):
+    expect_page(str(copy / "report.html"))
+    with pytest.raises(UserError, match="Expected to be able to write .*report.html. Received: .*; name another file by --out"):
+        expect_page(str(copy / "absent" / "report.html"))
+    assert not any("tmp" in name for name in os.listdir(copy))
+
+
 def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     def call(*arguments):
         command = [sys.executable, "-m", "galm_tf.report", *map(str, arguments)]
@@ -500,6 +585,7 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     assert {path.name for path in (copy / "analysis").iterdir()} == {
         "table4_choice_frequencies.csv", "table5_correlated_attributes.csv", "policy_confidence.csv", "attribute_clusters.csv"
     }
+    assert "analysis/table5_correlated_attributes.csv" in (copy / "report.html").read_text(encoding="utf-8")
     shutil.copytree(copy, copy.parent / "B")
     compared = call(copy, copy.parent / "B")
     assert compared.returncode == 0 and str(copy / "comparison-B.html") in compared.stdout and (copy / "comparison-B.html").exists()

@@ -15,6 +15,7 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 import hashlib
 import os
 import re
+import tempfile
 from typing import Sequence
 
 from absl import flags
@@ -24,7 +25,7 @@ from galm_tf.errors import UserError
 from galm_tf.quiet_start import import_tensorflow
 from galm_tf.report.run_reading import read_run
 
-FILE, TABLES = "report.html", "analysis"
+FILE = "report.html"
 _LONGEST = 80  # letters of names in that of a comparison
 
 
@@ -41,6 +42,8 @@ def main(arguments: list[str]) -> None:
     if flags.FLAGS.out:
         expect_writable(os.path.dirname(flags.FLAGS.out) or os.curdir)
     runs = [read_run(folder) for folder in folders]
+    path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else comparison_file(folders))
+    expect_page(path)
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
@@ -49,18 +52,26 @@ def main(arguments: list[str]) -> None:
     from galm_tf.report.run_data import gather
     from galm_tf.report.single import single_page
 
-    path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else comparison_file(folders))
     if len(runs) > 1:
         write_page(compare_page(runs), path)
     else:
         others = rivals.other_runs(runs[0], named) if named else rivals.neighbours(runs[0])
         evidence = gather(runs[0], flags.FLAGS.pictures)
         related = find_relations(runs[0], evidence)
-        write_page(single_page(runs[0], evidence, related, others), path)
-        tables = f"{os.path.splitext(path)[0]}-{TABLES}" if flags.FLAGS.out else os.path.join(folders[0], TABLES)
+        tables = f"{os.path.splitext(path)[0]}-{analysis.FOLDER}" if flags.FLAGS.out else os.path.join(folders[0], analysis.FOLDER)
+        write_page(single_page(runs[0], evidence, related, others, os.path.basename(tables)), path)
         analysis.write_tables(runs[0], related, tables)
         print(f"Tables as CSV:        {tables}")
     print(f"Open it in a browser: {path}")
+
+
+def expect_page(path: str) -> None:
+    """Raises UserError where a page cannot be written: told before the data are read, which may take minutes."""
+    try:
+        with tempfile.TemporaryFile(dir=os.path.dirname(path) or os.curdir):
+            pass
+    except OSError as error:
+        raise UserError(f"Expected to be able to write {path}. Received: {error.strerror or error}; name another file by --out.") from error
 
 
 def comparison_file(folders: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import whole_file
 
 NUM_CORRELATED = 3  # of Table 5
+FOLDER = "analysis"  # of the tables, beside the page
 _MOST_CLUSTERS = 12
 
 

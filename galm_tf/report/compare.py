@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Callable, Sequence
 
+import numpy as np
+
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
 from galm_tf.report import figures, rivals
+from galm_tf.report.names import without_directions
 from galm_tf.report.page import Page, duration, figure, millions
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.report.single import setting_text
 from galm_tf.run_folder import FREE_SETTINGS
 
+_MAUC = "test mAUC"
 _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("method", lambda r: r.result["method"]),
     ("seed", lambda r: str(r.result["seed"])),
     ("data", lambda r: ", ".join(f"{d} ({s})" for d, s in r.result.get("data_sources", {}).items()) or ", ".join(r.result["domains"])),
-    ("test mAUC", lambda r: figure(r.result["test_mauc"])),
+    (_MAUC, lambda r: figure(r.result["test_mauc"])),
     ("validation mAUC", lambda r: figure(r.result["val_mauc"])),
     ("attributes tested", lambda r: f"{r.result['num_attributes_tested']} of {r.result['num_attributes']}"),
     ("test images", lambda r: str(r.result["num_images"].get("test", "–"))),
@@ -47,7 +51,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "made_from": "the run folders alone",
         "runs": list(zip(labels, runs)),
         "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
-        "headline": [(name, [text(run) for run in runs]) for name, text in _HEADLINE],
+        "headline": _headline(runs, aucs),
         "settings": _different_settings(runs),
         "warnings": _warnings(runs, labels),
         "paired": [(label, rivals.paired(auc, aucs[0])) for label, auc in zip(labels[1:], aucs[1:])],
@@ -62,7 +66,17 @@ def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
     """Tested attribute -> what the page calls it: without the domain's name where there is only one."""
     names = list(dict.fromkeys(n for auc in aucs for n in auc))
     joined = len(set(map(domain_of, names))) > 1
-    return {n: n if joined else without_domain(n) for n in names}
+    return {n: without_directions(n if joined else without_domain(n)) for n in names}
+
+
+def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> list[tuple[str, list[str]]]:
+    """(name, its value in every run); the mean over what all tested stands beside that over what each did, where these differ."""
+    rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE]
+    if any(auc.keys() != aucs[0].keys() for auc in aucs):
+        common = [name for name in aucs[0] if all(name in auc for auc in aucs)]
+        means = [figure(float(np.mean([auc[name] for name in common])) if common else None) for auc in aucs]
+        rows.insert(1 + [name for name, _ in rows].index(_MAUC), (f"{_MAUC} on attributes that all tested ({len(common)})", means))
+    return rows
 
 
 def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -85,6 +99,8 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
     for label, run in zip(labels[1:], runs[1:]):
         if not rivals.same_test(first, run):
             found.append(f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare.")
+        if rivals.tested(first).keys() != rivals.tested(run).keys():
+            found.append(f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares.")
         rewards, penalties = ([getattr(r.config, name) for r in (first, run)] for name in ("reward", "size_penalty"))
         if rewards[0] != rewards[1]:
             found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")

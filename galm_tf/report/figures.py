@@ -15,6 +15,7 @@ from scipy.cluster import hierarchy
 
 from galm_tf import search_space
 from galm_tf.report.analysis import Clusters
+from galm_tf.report.names import shortened, without_directions
 from galm_tf.report.run_reading import FinishedRun
 
 Figure = dict[str, Any]
@@ -39,7 +40,12 @@ _NAMED_POINTS = 25  # more names would cover one another
 
 def plot_text(name: str) -> str:
     """A name that plotly shows letter by letter."""
-    return html.escape(name, quote=False).replace("$", "&#36;")
+    return html.escape(without_directions(name), quote=False).replace("$", "&#36;")
+
+
+def tick_text(name: str) -> str:
+    """The same of a name beside an axis; all of it is told where the figure is touched."""
+    return plot_text(shortened(without_directions(name)))
 
 
 def learning_curves(run: FinishedRun) -> dict[str, Figure]:
@@ -106,15 +112,15 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
 
 
 def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Figure:
-    """Correlations [N, N] in an order: hundredths up to the diagonal, which the page's script completes; names stand once."""
+    """Correlations [N, N] in an order: hundredths up to the diagonal, which the page's script completes, names for all cells and both axes."""
     ordered = np.rint(100 * matrix[np.ix_(order, order)]).astype(int)
     hundredths = [row[: i + 1].tolist() for i, row in enumerate(ordered)]
     trace = {"type": "heatmap", "role": "diverging", "hundredths": hundredths, "zmin": -1, "zmax": 1,
              "hovertemplate": "%{text}<br>correlation %{z:.2f}<extra></extra>",
              "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}
     axis = {"showgrid": False, "zeroline": False}
-    layout = {"names": [plot_text(names[i]) for i in order], "xaxis": {**axis, "tickangle": -90},
-              "yaxis": {**axis, "autorange": "reversed"}}
+    layout = {"names": [plot_text(names[i]) for i in order], "ticks": [tick_text(names[i]) for i in order],
+              "xaxis": {**axis, "tickangle": -90}, "yaxis": {**axis, "autorange": "reversed"}}
     return {"data": [trace], "layout": layout}
 
 
@@ -138,8 +144,8 @@ def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str],
         traces.append({
             "type": "scatter", "mode": "markers+text" if named else "markers", "name": plot_text(group), **_group_marks(number),
             "x": np.round(found.points[rows, 0], 3).tolist(), "y": np.round(found.points[rows, 1], 3).tolist(),
-            "text": [plot_text(names[i]) for i in rows], "customdata": [int(found.labels[i]) for i in rows],
-            "hovertemplate": "%{text}, cluster %{customdata}<extra></extra>",
+            "text": [tick_text(names[i]) for i in rows], "hovertext": [plot_text(names[i]) for i in rows],
+            "customdata": [int(found.labels[i]) for i in rows], "hovertemplate": "%{hovertext}, cluster %{customdata}<extra></extra>",
         })
     layout = {"title": {"text": "Map of the attributes"}, "height": 420, "hovermode": "closest", "showlegend": len(traces) > 1,
               "xaxis": {"title": {"text": "first principal component"}},
@@ -166,7 +172,7 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
            "line": {"dash": "dash", "width": 1}, "name": "cut into clusters", "hoverinfo": "skip"}
     layout = {"height": 90 + len(names) * _LEAF_PIXELS, "hovermode": "closest", "showlegend": True,
               "xaxis": {"title": {"text": "distance (1 − correlation)"}, "rangemode": "tozero"},
-              "yaxis": {"tickvals": list(range(len(names))), "ticktext": [plot_text(names[i]) for i in drawn["leaves"]],
+              "yaxis": {"tickvals": list(range(len(names))), "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],
                         "range": [len(names) - 0.5, -0.5], "bars": True}}
     return {"data": [*traces, cut], "layout": layout}
 
@@ -191,5 +197,5 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
     height = 110 + len(names) * (_BAR_PIXELS + 6 * (len(traces) - 1))
     layout = {"height": height, "hovermode": "closest", "barmode": "group", "showlegend": len(traces) > 1,
               "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
-              "yaxis": {"tickvals": places, "ticktext": labels, "bars": True}}
+              "yaxis": {"tickvals": places, "ticktext": [tick_text(shown[n]) for n in names], "bars": True}}
     return {"data": traces, "layout": layout}

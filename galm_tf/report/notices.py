@@ -1,10 +1,11 @@
-"""What the page about one run says of attributes that were not tested, before any figure."""
+"""What the page about one run says before any figure: attributes that were not tested, and who predicts better."""
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from galm_tf import evaluate
+from galm_tf.report.page import figure
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.words import listed
 
@@ -26,3 +27,14 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
         "count": sum(len(names) for _, names in ordered), "words": words[0].upper() + words[1:],
         "folded": ordered if len(ordered) > _TOLD or len(ordered[0][1]) > _TOLD else [],
     }
+
+
+def stronger(rows: Sequence[dict[str, Any]]) -> str:
+    """A sentence about the rivals that predict better than the run's networks; "" where none does.
+
+    rows: of `rivals.table`.
+    """
+    names = [f"{row['name']} (by {figure(-row['mean'])})" for row in rows if round(row["mean"], 3) < 0]
+    if not names:
+        return ""
+    return f"On the same test images {listed(names, _TOLD)} {'predict' if len(names) > 1 else 'predicts'} better than this run's networks."

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 import galm_tf
 from galm_tf.errors import UserError
+from galm_tf.report.names import breakable, in_a_row
 from galm_tf.whole_file import whole_file
 
 
@@ -52,7 +53,11 @@ def render(page: Page) -> str:
         loader=jinja2.PackageLoader("galm_tf.report"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, percent=percent, score=score, duration=duration, signed=signed, millions=millions)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # figures stand in the template's order
+    environment.filters.update(
+        figure=figure, percent=percent, score=score, duration=duration, signed=signed, better=better, millions=millions,
+        in_a_row=in_a_row, breakable=breakable,
+    )
     return environment.get_template(page.template).render(
         **page.content,
         figures=page.figures,
@@ -69,22 +74,34 @@ def figure(value: Optional[float], digits: int = 3) -> str:
 
 
 def signed(value: Optional[float], digits: int = 3) -> str:
-    """A difference with its sign."""
-    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    """A difference with its sign, which what is rounded to nothing has not."""
+    if value is None:
+        return "–"
+    return f"{value:+.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
+
+
+def better(value: Optional[float], digits: int = 3) -> str:
+    """The style of a difference: none for what is rounded to nothing."""
+    shown = 0 if value is None else round(value, digits)
+    return "up" if shown > 0 else "down" if shown < 0 else ""
 
 
 def percent(share: Optional[float]) -> str:
-    """A share in per cent; below one per cent with a decimal."""
+    """A share in per cent; below one per cent with a decimal, and never rounded to none or to all."""
     if share is None:
         return "–"
     if 0 < share < 0.0005:
         return "<0.1 %"
+    if 0.995 <= share < 1:
+        return ">99 %"
     return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def score(probability: float) -> str:
-    """A probability with two digits, never rounded to nothing."""
-    return "<0.01" if probability < 0.005 else f"{probability:.2f}"
+    """A probability with two digits, never rounded to nothing or to certainty."""
+    if probability < 0.005:
+        return "<0.01"
+    return ">0.99" if probability >= 0.995 else f"{probability:.2f}"
 
 
 def duration(seconds: float) -> str:

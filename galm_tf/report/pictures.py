@@ -15,11 +15,13 @@ from PIL import Image
 
 from galm_tf.domains.contact_sheet import spread_over_classes
 from galm_tf.domains.describe import shown_name
+from galm_tf.report.names import without_directions
 from galm_tf.report.run_data import RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
 
 _PER_PART = 18  # pictures of the contact sheet, of training and of test images each
 _PER_ROW = 6  # examples of one kind
+_VERDICTS = {(True, True): "a hit", (True, False): "a miss", (False, True): "a false alarm", (False, False): "rightly"}  # of label, decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +33,21 @@ class Picture:
       caption: its class.
       score: probability of the attribute; None on the contact sheet.
       decision: whether the network says yes; None on the contact sheet, and where validation could choose no threshold.
+      has: whether it has the attribute; None on the contact sheet.
     """
 
     uri: str
     caption: str
     score: Optional[float] = None
     decision: Optional[bool] = None
+    has: Optional[bool] = None
+
+    @property
+    def spoken(self) -> str:
+        """What it shows, for whoever does not see it."""
+        if self.decision is None:
+            return self.caption
+        return f"{self.caption}: the network says {'yes' if self.decision else 'no'}, {_VERDICTS[self.has, self.decision]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,17 +103,19 @@ class PictureSource:
         falling = np.argsort(-probability, kind="stable")
         having, lacking = falling[labels[falling] == 1], falling[labels[falling] == 0]
         misses = having[::-1][: max(0, min(_PER_ROW, len(having) - _PER_ROW))]
-        kinds = (having[:_PER_ROW], lacking[:_PER_ROW], misses)
-        return Examples(len(having), len(having) + len(lacking), *(tuple(self._scored(int(i), probability, decision) for i in kind) for kind in kinds))
+        kinds = ((having[:_PER_ROW], True), (lacking[:_PER_ROW], False), (misses, True))
+        pictures = (tuple(self._scored(int(i), probability, decision, has) for i in kind) for kind, has in kinds)
+        return Examples(len(having), len(having) + len(lacking), *pictures)
 
-    def _scored(self, place: int, probability: np.ndarray, decision: Optional[np.ndarray]) -> Picture:
+    def _scored(self, place: int, probability: np.ndarray, decision: Optional[np.ndarray], has: bool) -> Picture:
         picture = self._picture(int(self._split.test[place]))
         says = None if decision is None else bool(decision[place])
-        return dataclasses.replace(picture, score=float(probability[place]), decision=says)
+        return dataclasses.replace(picture, score=float(probability[place]), decision=says, has=has)
 
     def _picture(self, record: int) -> Picture:
         domain = self._domain
-        return Picture(_data_uri(self._images[record]), shown_name(domain, domain.classes[domain.class_ids[record]]))
+        caption = shown_name(domain, domain.classes[domain.class_ids[record]])
+        return Picture(_data_uri(self._images[record]), without_directions(caption))
 
 
 def _data_uri(pixels: Any) -> str:

@@ -113,10 +113,9 @@ def read_run(path: str) -> FinishedRun:
 def _result(path: str) -> dict[str, Any]:
     file = os.path.join(path, "result.json")
     if not os.path.exists(file):
-        flagfile = os.path.join(path, "flags.txt")
         raise UserError(
-            f"Expected a finished run. Received: {path}, which has no result.json yet; finish it with "
-            f"python -m galm_tf.main --flagfile={shlex.quote(flagfile)} --run_dir={shlex.quote(path)} --resume."
+            f"Expected a finished run. Received: {path}, which has no result.json yet; finish it by "
+            f"python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"
         )
     try:
         with open(file, encoding="utf-8") as opened:

@@ -12,8 +12,10 @@ from typing import Any, Optional, Sequence
 from galm_tf import evaluate
 from galm_tf.attribute_names import without_domain
 from galm_tf.config import Config, as_flag
+from galm_tf.domains.splits import few_positives
 from galm_tf.report import analysis, figures, notices, rivals
 from galm_tf.report.diagram import architecture_svg
+from galm_tf.report.names import without_directions
 from galm_tf.report.page import Page
 from galm_tf.report.pictures import PictureSource
 from galm_tf.report.relations import Relations
@@ -60,7 +62,9 @@ _DECISION_NAMES = {
 }
 
 
-def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relations], others: Sequence[rivals.Rival] = ()) -> Page:
+def single_page(
+    run: FinishedRun, evidence: Evidence, related: Sequence[Relations], others: Sequence[rivals.Rival] = (), tables: str = analysis.FOLDER
+) -> Page:
     """The page about one run.
 
     Args:
@@ -68,6 +72,7 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
       evidence: its data and what its model says of them, where they are at hand.
       related: how its attributes relate, of `find_relations`; the page shows the first.
       others: runs that its figures stand against, besides ridge regression and chance.
+      tables: the folder of the tables beside the page.
     """
     shown = shown_names(run)
     networks = _networks(run, shown)
@@ -76,6 +81,7 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
     curves = figures.learning_curves(run)
     scatter = figures.validation_against_test(run, shown)
     plain = rivals.ridge(run, evidence.data) if evidence.data else None
+    against = rivals.table(run, [*others, plain, rivals.chance(run)])
     content = {
         "title": _title(run),
         "made_from": "the run folder and its data" if evidence.data else "the run folder alone",
@@ -86,7 +92,8 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
         "phases": _phases(run),
-        "rivals": rivals.table(run, [*others, plain, rivals.chance(run)]),
+        "rivals": against,
+        "stronger": notices.stronger(against),
         "transfer": transfer_section(run),
         "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),
@@ -99,6 +106,8 @@ def single_page(run: FinishedRun, evidence: Evidence, related: Sequence[Relation
         "frequencies": choice_table(run),
         "confidence": _confidence(run),
         "relations": relations,
+        "tables": tables,
+        "few_labels": any(few_positives(run.rows, run.config).values()),
         "curves": list(curves),
         "flagfile": shlex.quote(os.path.join(run.path, "flags.txt")),
         "changed_settings": _changed_settings(run),
@@ -121,7 +130,7 @@ def _title(run: FinishedRun) -> str:
 
 def shorten(run: FinishedRun, name: str) -> str:
     """An attribute for a person: without the domain's name where there is only one."""
-    return name if len(run.result["domains"]) > 1 else without_domain(name)
+    return without_directions(name if len(run.result["domains"]) > 1 else without_domain(name))
 
 
 def shown_names(run: FinishedRun) -> dict[str, str]:
@@ -137,6 +146,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "notes": [n for n in result.get("notes", []) if not result.get("notice") or result["notice"] not in n],
         "test_mauc": result["test_mauc"],
         "val_mauc": result["val_mauc"],
+        "balanced_accuracy": evaluate.means(list(run.rows.values()), "test_balanced_accuracy"),
         "tested": result["num_attributes_tested"],
         "searched": result["num_attributes"],
         "size": run.size,
@@ -148,7 +158,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "seconds": result["seconds_total"],
         "added_to": added and {"source": folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
         "image_size": run.config.image_size,
-        "held_out": [without_domain(c) if len(result["domains"]) == 1 else c for c in result.get("held_out_classes", [])],
+        "held_out": [shorten(run, name) for name in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
         "commit": result.get("commit"),
     }
@@ -244,10 +254,21 @@ def _attribute_rows(
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
-            "text": text, **figures_of, **more, "size": size,
+            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": _few_told(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows
+
+
+def _told_by(row: dict[str, Any]) -> str:
+    """How many test images have an attribute and have it not; "" of a run of an earlier version, which does not say."""
+    return f"{row['test_positives']} / {row['test_negatives']}" if "test_positives" in row else ""
+
+
+def _few_told(row: dict[str, Any]) -> bool:
+    """Whether so few test images of either label tell an attribute's AUC that it is luck."""
+    counts = [row[kind] for kind in ("test_positives", "test_negatives") if kind in row]
+    return row["test_auc"] is not None and min(counts, default=evaluate.MIN_TOLD) < evaluate.MIN_TOLD
 
 
 def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:

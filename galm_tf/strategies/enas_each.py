@@ -59,9 +59,8 @@ class EnasEach(PolicyStrategy):
             i = group[0]
             for name, variable in self._policy.variables.items():
                 variable.assign(self._rows[name][i])
-            self._policy.reinforce.seed.assign(int(tensor_seed(self.config.seed, Stream.CONTROLLER, int(i))[0]))
-            own = RewardTable(full[i : i + 1], tuple(half[i : i + 1] for half in table.halves))
-            figures.append(self._policy.train_on_table(own, first_step, num_steps))
+            seed = int(tensor_seed(self.config.seed, Stream.CONTROLLER, int(i))[0])
+            figures.append(self._policy.reinforce.train_on_table(full[i : i + 1], np.array([True]), first_step, num_steps, seed))
             log_probs = self._tell(tf.constant([0]))[0]
             for row in group:
                 for name, variable in self._policy.variables.items():

@@ -4,7 +4,9 @@
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)").matches;
-  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const PAPER = 680;  // pixels across a sheet of paper within its margins
+  const root = document.documentElement;
+  const color = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
 
   // Roles become the colours of the mode that is on.
   function painted(trace, narrow, names) {
@@ -37,6 +39,7 @@
       paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: color("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
       margin: { l: 48, r: 12, t: layout.title ? 40 : 12, b: 44 }, hoverlabel: { bgcolor: color("card"), bordercolor: color("muted"), font: { color: color("ink") } },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } }, dragmode: coarse ? false : "zoom", width: width, autosize: false,
+      uirevision: "kept",  // drawn anew, it is still zoomed as it was
     });
     if (layout.names) { square(layout, width); }
     if (layout.yaxis.bars) { bars(layout, narrow); }
@@ -52,13 +55,14 @@
     layout.margin = named ? { l: 10, r: 10, t: 10, b: 10 } : { l: 8, r: 8, t: 8, b: width < NARROW ? 52 : 8 };
     for (const axis of [layout.xaxis, layout.yaxis]) {
       axis.tickvals = layout.names.map((_, i) => i);
-      axis.ticktext = layout.names;
+      axis.ticktext = layout.ticks;
       axis.showticklabels = named;
       axis.ticks = "";
       axis.tickfont = { size: Math.max(7, Math.min(12, size * 0.72)) };
       axis.showline = false;
     }
     delete layout.names;
+    delete layout.ticks;
   }
 
   function bars(layout, narrow) {
@@ -94,17 +98,25 @@
     Plotly.restyle(element, { textposition: chosen });
   }
 
-  function draw(id) {
-    const element = document.getElementById(id), width = Math.floor(element.getBoundingClientRect().width);
-    if (!width) { return; }
+  const widthOf = (element) => Math.floor(element.getBoundingClientRect().width);
+
+  function draw(id, width = widthOf(document.getElementById(id))) {
+    const element = document.getElementById(id);
     element.dataset.width = width;
+    if (!width) { return; }
     const config = { displayModeBar: false, displaylogo: false, scrollZoom: false, doubleClick: "reset" };
     Plotly.react(element, figures[id].data.map((trace) => painted(trace, width < NARROW, figures[id].layout.names)), layoutOf(figures[id], width), config);
     if (figures[id].layout.placed) { placeNames(element); }
   }
 
-  // A figure is drawn when it comes near the screen, so that a phone shows the page at once.
-  function drawAll() { for (const id of Object.keys(figures)) { if (document.getElementById(id).dataset.width) { draw(id); } } }
+  // Those that were drawn before; a figure is drawn when it comes near the screen, so that a phone shows the page at once.
+  function drawAgain(outdated = () => true) {
+    for (const id of Object.keys(figures)) {
+      const element = document.getElementById(id);
+      if (element.dataset.width && outdated(element)) { draw(id); }
+    }
+  }
+  const otherWidth = (element) => widthOf(element) !== Number(element.dataset.width);
 
   // The plotting library lies packed in the page.
   async function unpack(packed) {
@@ -120,12 +132,32 @@
     const seen = new IntersectionObserver((entries) => {
       for (const entry of entries) { if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target.id); } }
     }, { rootMargin: "400px" });
-    for (const id of Object.keys(figures)) { seen.observe(document.getElementById(id)); }
-    dark.addEventListener("change", drawAll);
-    let timer = 0;
-    window.addEventListener("resize", () => { clearTimeout(timer); timer = setTimeout(drawAll, 120); });
-    window.addEventListener("beforeprint", () => Object.keys(figures).forEach(draw));
+    let timer = 0;  // a fold that opens gives its figure a width, too
+    const resized = new ResizeObserver(() => {
+      clearTimeout(timer);
+      timer = setTimeout(() => { if (!root.classList.contains("paper")) { drawAgain(otherWidth); } }, 120);
+    });
+    for (const id of Object.keys(figures)) {
+      seen.observe(document.getElementById(id));
+      resized.observe(document.getElementById(id));
+    }
+    dark.addEventListener("change", () => drawAgain());
+    window.addEventListener("beforeprint", () => { for (const id of Object.keys(figures)) { draw(id, PAPER); } });
+    window.addEventListener("afterprint", () => drawAgain());
   }
+
+  // Paper is light and has no folds.
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    root.classList.add("paper");
+    opened = opened.concat(Array.from(document.querySelectorAll("details:not([open])")));
+    opened.forEach((fold) => { fold.open = true; });
+  });
+  window.addEventListener("afterprint", () => {
+    root.classList.remove("paper");
+    opened.forEach((fold) => { fold.open = false; });
+    opened = [];
+  });
 
   const packed = document.getElementById("plotly");
   if (packed) {
@@ -198,8 +230,10 @@
     for (const [name, text] of Object.entries(JSON.parse(row.dataset.more))) {
       if (!text) { continue; }
       const item = document.createElement("li"), label = document.createElement("span");
+      const value = document.createElement("bdi");
       label.textContent = name + " ";
-      item.append(label, text);
+      value.textContent = text;
+      item.append(label, value);
       list.append(item);
     }
     holder.append(document.querySelector("#net-" + row.dataset.network + " svg").cloneNode(true), list);
@@ -220,7 +254,24 @@
 
   headings.forEach((heading, column) => heading.addEventListener("click", () => sortBy(column)));
   box.addEventListener("input", filter);
-  more.addEventListener("click", () => { folded = false; filter(); });
+  more.addEventListener("click", () => {
+    folded = false;
+    filter();
+    const next = Array.from(body.rows).filter((row) => !row.hidden && !row.classList.contains("detail"))[FEW];
+    next.tabIndex = -1;
+    (next.querySelector("button") || next).focus();
+  });
+  let unfolded = false;  // for paper
+  window.addEventListener("beforeprint", () => {
+    unfolded = unfolded || folded;
+    folded = false;
+    filter();
+  });
+  window.addEventListener("afterprint", () => {
+    folded = unfolded;
+    unfolded = false;
+    filter();
+  });
   rows.forEach((row) => {
     const button = row.querySelector("button.open");
     if (button) { row.addEventListener("click", () => toggle(row, button)); }

@@ -41,9 +41,9 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def source(small):
+def source(small, drawn):
     """(settings, folder) of a finished run on scenes whose weights are as they began."""
-    return _finished(Config(domain=("sun",), cache_dir=str(small / "cache"), **TINY), str(small / "A"))
+    return _finished(Config(domain=("sun",), cache_dir=drawn, **TINY), str(small / "A"))
 
 
 def _finished(config, path):

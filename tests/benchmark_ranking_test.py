@@ -21,9 +21,9 @@ TINY = dict(
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(drawn):
     with few_images(20):
-        yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+        yield Config(domain=("sun",), cache_dir=drawn, **TINY)
 
 
 def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):

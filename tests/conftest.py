@@ -17,6 +17,12 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"stack: Python {sys.version.split()[0]}, {versions}; other stack: {other}")
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory):
+    """A cache of decoded images for all tests that may share one: a generated domain is drawn once."""
+    return str(tmp_path_factory.mktemp("drawn"))
+
+
 @pytest.fixture
 def parse():
     """Command-line flags -> Config, by the real flags; whatever they set is undone."""

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from galm_tf import evaluate, pipeline
 from galm_tf.config import Config
+from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.network_size import trunk_size
 from galm_tf.progress import Progress
@@ -34,9 +35,9 @@ NUM_ATTRIBUTES = 20 - len(LEFT_OUT)
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
+def settings(drawn):
     with few_images(20):
-        yield Config(domain=("sun",), cache_dir=str(tmp_path_factory.mktemp("cache")), leave_out=LEFT_OUT, **TINY)
+        yield Config(domain=("sun",), cache_dir=drawn, leave_out=LEFT_OUT, **TINY)
 
 
 def _run(config, path):
@@ -258,6 +259,8 @@ def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
 )
 def test_other_settings_run_through(settings, tmp_path, changes):
     config = dataclasses.replace(settings, **changes)
+    if len(config.domain) > 1:  # of both some
+        config = dataclasses.replace(config, leave_out=tuple(name for i, name in enumerate(load_domains(config).attributes) if i % 5))
     result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=METHODS[config.method])
     assert result["num_attributes_tested"] == 20 * len(config.domain) - len(config.leave_out)
     assert os.path.exists(tmp_path / "run" / "saved_model" / "saved_model.pb")

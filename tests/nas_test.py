@@ -108,9 +108,9 @@ def test_budgets_rise_to_all_steps(total, evaluations):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(drawn):
     with few_images(12):
-        yield Config(cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+        yield Config(cache_dir=drawn, **TINY)
 
 
 @pytest.fixture(scope="module")

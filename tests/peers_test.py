@@ -32,9 +32,9 @@ TINY = dict(
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(drawn):
     with few_images(12):
-        yield Config(cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+        yield Config(cache_dir=drawn, **TINY)
 
 
 def _bright_or_dark(n=96, unknown=8):

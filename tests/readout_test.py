@@ -109,10 +109,10 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory):
+def searched(tmp_path_factory, drawn):
     config = Config(
         domain=("sun",), image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=0,
-        calibration_images=32, adapt_steps=2, finetune_steps=3, readout_share=1.0, cache_dir=str(tmp_path_factory.mktemp("cache")),
+        calibration_images=32, adapt_steps=2, finetune_steps=3, readout_share=1.0, cache_dir=drawn,
     )  # fmt: skip
     with few_images(20):
         prepared = pipeline.prepare(config)

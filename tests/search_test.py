@@ -13,10 +13,10 @@ from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
 from small_domains import few_images
 
 
-def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch):
+def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, drawn):
     config = Config(
         domain=("sun",), image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=2,
-        calibration_images=32, adapt_steps=0, finetune_steps=0, checkpoint_seconds=0.0, cache_dir=str(tmp_path / "cache"),
+        calibration_images=32, adapt_steps=0, finetune_steps=0, checkpoint_seconds=0.0, cache_dir=drawn,
     )  # fmt: skip
     train, steps = Search._train, []
 
@@ -40,10 +40,10 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch):
     assert whole["warmup"] > state["phase_seconds"]["warmup"] and whole["derive"] > 0
 
 
-def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path):
+def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, drawn):
     config = Config(
         domain=("sun",), method="exhaustive", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
-        attributes_per_step=2, calibration_images=32, adapt_steps=0, finetune_steps=0, cache_dir=str(tmp_path / "cache"),
+        attributes_per_step=2, calibration_images=32, adapt_steps=0, finetune_steps=0, cache_dir=drawn,
     )  # fmt: skip
     chosen, tables, searches = [], [], []
     with few_images(12):
@@ -60,10 +60,10 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path):
     assert (sizes[chosen[2]] == sizes.min()).all()
 
 
-def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkeypatch):
+def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkeypatch, drawn):
     config = Config(
         domain=("sun",), method="random", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
-        attributes_per_step=2, calibration_images=32, adapt_steps=1, finetune_steps=1, cache_dir=str(tmp_path / "cache"),
+        attributes_per_step=2, calibration_images=32, adapt_steps=1, finetune_steps=1, cache_dir=drawn,
     )  # fmt: skip
     learned, fit = [], ridge.fit
 

@@ -110,10 +110,10 @@ def test_labels_of_one_kind_match_nothing():
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(tmp_path_factory, drawn):
     """(settings, folder) of a tiny finished run on animals."""
     with few_images(12):
-        config = Config(domain=("awa",), cache_dir=str(tmp_path_factory.mktemp("cache")), **TINY)
+        config = Config(domain=("awa",), cache_dir=drawn, **TINY)
         path = str(tmp_path_factory.mktemp("runs") / "animals")
         pipeline.run(config, RunFolder.create(path, config))
         yield config, path

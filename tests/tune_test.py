@@ -21,12 +21,12 @@ SETTINGS = ["entropy_weight", "warmup_steps"]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(drawn):
     with few_images(12):
         yield Config(
             domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
             attributes_per_step=2, controller_steps=5, samples_per_step=8, calibration_images=32, derive_top=2,
-            cache_dir=str(tmp_path_factory.mktemp("cache")),
+            cache_dir=drawn,
         )
 
 

@@ -31,8 +31,8 @@ def test_the_images_are_drawn_at_random_where_no_label_is_rare():
     assert drawn.sum() == 6000 and 3 < drawn.min() and drawn.max() < 32  # 15 each, standard deviation 3.4
 
 
-def test_rewards_come_from_some_images_and_the_judgement_from_all(tmp_path):
-    config = Config(domain=("awa",), image_size=32, cache_dir=str(tmp_path), calibration_images=16, reward_images=40)
+def test_rewards_come_from_some_images_and_the_judgement_from_all(drawn):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16, reward_images=40)
     with few_images(8):
         prepared = pipeline.prepare(config)
     validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
@@ -47,8 +47,8 @@ def test_rewards_come_from_some_images_and_the_judgement_from_all(tmp_path):
     assert not np.allclose(table.full[3], validation.engine(all_images).table([3]).full[0], atol=1e-3)
 
 
-def test_a_domain_without_validation_images_has_no_rewards(tmp_path):
-    config = Config(domain=("awa", "apay"), image_size=32, cache_dir=str(tmp_path), calibration_images=16, reward_images=40)
+def test_a_domain_without_validation_images_has_no_rewards(drawn):
+    config = Config(domain=("awa", "apay"), image_size=32, cache_dir=drawn, calibration_images=16, reward_images=40)
     with few_images(8):
         prepared = pipeline.prepare(config)
     split = prepared.split
@@ -59,8 +59,8 @@ def test_a_domain_without_validation_images_has_no_rewards(tmp_path):
     np.testing.assert_array_equal(table.rewarded, prepared.domain.attribute_domains == 1)
 
 
-def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of_a_reward(tmp_path):
-    config = Config(domain=("awa",), image_size=32, cache_dir=str(tmp_path), calibration_images=16)
+def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of_a_reward(drawn):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
     with few_images(8):
         prepared = pipeline.prepare(config)
     searches = [
@@ -73,8 +73,8 @@ def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of
     np.testing.assert_allclose(judged[0][2], judged[1][2], atol=1e-6)
 
 
-def test_more_images_than_there_are_change_nothing(tmp_path):
-    config = Config(domain=("awa",), image_size=32, cache_dir=str(tmp_path), calibration_images=16)
+def test_more_images_than_there_are_change_nothing(drawn):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
     with few_images(8):
         prepared = pipeline.prepare(config)
     validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation

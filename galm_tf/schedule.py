@@ -59,6 +59,6 @@ def search_steps(config: Config) -> int:
 
 
 def cosine(step: int, total: int, peak: float, ramp: int = 50) -> float:
-    """Learning rate at `step`: a linear ramp, then a half cosine to 1 % of the peak."""
+    """Learning rate at `step`: a half cosine to 1 % of the peak, times a linear ramp at its beginning, so that of few steps none reaches the peak."""
     share = min(1.0, step / max(1, total))
     return peak * min(1.0, (step + 1) / ramp) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))

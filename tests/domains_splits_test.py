@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from galm_tf.config import Config
-from galm_tf.domains import load_domains
+from galm_tf.domains import load_domains, splits
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
 from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, keep_few_positives, make_split, unlearnable_attributes, with_few_positives
@@ -311,6 +311,33 @@ def test_few_validation_images_need_fewer_labels(images, positives, judge):
     assert len(chosen) == images
     domain.labels[chosen[:positives]] = 1
     assert make_split(domain, config).judged_by == (judge,)
+
+
+def _judged(domain, **settings):
+    return len(domain.attributes) - make_split(domain, _config(**settings)).judged_by.count("none")
+
+
+@pytest.mark.parametrize("images, classes, least", [(48, 6, 2.5), (100, 10, 5.0), (100, 1, 5.5), (200, 1, 6.0)])
+def test_of_few_images_those_validate_that_judge_most(images, classes, least):
+    """Six attributes that 20 to 50 % have, of whole classes where there are some: the mean of twenty seeds."""
+    counts = []
+    for seed in range(20):
+        rng, shares = np.random.default_rng(seed), np.linspace(0.2, 0.5, 6)
+        class_ids = np.arange(images) % classes
+        of_class = np.stack([rng.permutation(classes) < max(2, round(share * classes)) for share in shares], axis=1)
+        labels = of_class[class_ids] if classes > 1 else rng.random((images, 6)) < shares
+        trained = _domain(labels.astype(np.float32), class_ids, test=(classes - 1,) if classes > 1 else ())
+        if classes == 1:
+            trained = dataclasses.replace(trained, subsets=np.where(rng.permutation(images) < images / 5, "test", "train"), class_disjoint=False)
+        counts.append(_judged(trained, seed=seed))
+    assert np.mean(counts) >= least
+
+
+def test_of_many_images_the_first_draw_validates():
+    domain = _random_domain(images=60)
+    draws = splits._draws(domain, np.arange(600), np.zeros(0, np.int64), np.arange(len(domain.paths)), 0.1, 0)
+    np.testing.assert_array_equal(splits._most_judging(domain, np.zeros(0, np.int64), draws), splits._share_of_each_class(
+        domain, np.arange(600), np.zeros(0, np.int64), np.arange(len(domain.paths)), 0.1, 0, 0))
 
 
 def test_unlearnable_attributes_and_unknown_labels():

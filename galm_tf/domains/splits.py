@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -31,6 +31,8 @@ MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or clas
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
 _MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training
+_FEW_IMAGES = 2 * MIN_LABELS**2  # of validation, below which one draw may judge what another does not
+_MOST_CLASSES = 2**20  # of a domain, so that no two draws share numbers
 _MOST_HELD_OUT = 1 / 3  # of the training images in held-out classes, where other classes can be had
 
 
@@ -106,7 +108,11 @@ def make_split(domain: Domain, config: Config) -> Split:
     rest = training[~in_held_out]
     photographs = np.unique(domain.paths, return_inverse=True)[1]
     beside = rest[np.isin(photographs[rest], photographs[validation_classes])]
-    validation_images = _share_of_each_class(domain, rest, beside, photographs, config.validation_fraction, seed)
+    drawn = [
+        _most_judging(domain, by_class, _draws(domain, own, beside, photographs, config.validation_fraction, seed))
+        for by_class, own in zip(_by_domain(domain, validation_classes), _by_domain(domain, rest))  # whichever its neighbours are
+    ]
+    validation_images = rest[np.isin(photographs[rest], photographs[np.concatenate(drawn)])]
     if not len(validation_classes) + len(validation_images):
         raise UserError(
             f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, or "
@@ -299,8 +305,33 @@ def _climb(
     return members, value
 
 
+def _by_domain(domain: Domain, index: np.ndarray) -> list[np.ndarray]:
+    """Records int64 [m] of each of the joined domains."""
+    return [index[domain.image_domains[index] == group] for group in range(len(domain.domain_names))]
+
+
+def _draws(domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
+    """One `_share_of_each_class` after the other."""
+    return (_share_of_each_class(domain, index, taken, photographs, share, seed, draw) for draw in range(_RESTARTS))
+
+
+def _most_judging(domain: Domain, by_class: np.ndarray, draws: Iterable[np.ndarray]) -> np.ndarray:
+    """The draw of validation images that judges most attributes, of so few that chance decides; else the first, int64.
+
+    by_class: validation images of held-out classes, which judge too.
+    """
+    best, fewest = np.zeros(0, np.int64), len(domain.attributes) + 1
+    for drawn in draws:
+        unjudged = _judges(domain, by_class, drawn)[0].count("none")
+        if unjudged < fewest:
+            best, fewest = drawn, unjudged
+        if not fewest or len(by_class) + len(drawn) >= _FEW_IMAGES:
+            break
+    return best
+
+
 def _share_of_each_class(
-    domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int
+    domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int, draw: int
 ) -> np.ndarray:
     """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted.
 
@@ -309,7 +340,7 @@ def _share_of_each_class(
       taken: int64, those of them that are part of it anyway.
       photographs: int64 [n], which one each record shows; all records of one go together.
       share: of each class.
-      seed: of the draw.
+      seed, draw: the same images by the same seed and number of the draw.
     """
     part, first = np.isin(index, taken), {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
     for c, name in enumerate(domain.classes):
@@ -321,7 +352,7 @@ def _share_of_each_class(
             continue
         lacking = max(1, round(share * members.sum())) - (members & part).sum()
         if lacking > 0:
-            drawn = generator(seed, Stream.VALIDATION, number).choice(index[members & ~part], lacking, replace=False)
+            drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(index[members & ~part], lacking, replace=False)
             part |= np.isin(photographs[index], photographs[drawn])
     return index[part]
 

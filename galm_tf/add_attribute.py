@@ -381,7 +381,8 @@ def _join_notes(added: list[str], finished: Finished, flattered: list[str]) -> l
     told = dict.fromkeys([*finished.result.get("notes", []), *added])
     if not flattered:
         return list(told)
-    said = [source_runs.validation_note(finished.source.path), *map(_flatter_note, filter(None, [source_runs.flattered(finished.result)]))]
+    before = source_runs.flattered(finished.result)
+    said = [source_runs.validation_note(finished.source.path), *([_flatter_note(before)] if before else [])]
     return [*(note for note in told if note not in said), _flatter_note(flattered)]
 
 

@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import logit
 
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
@@ -101,15 +102,20 @@ def margin_offsets(labels: np.ndarray, config: Config) -> np.ndarray:
     if config.imbalance == "positive_weight":
         return np.log(positive_weights(labels, config.max_positive_weight))
     if config.imbalance == "balanced":
-        drawn, evenly = balanced_record_weights(labels), np.ones(len(labels))
-        return (_log_odds(labels, drawn) - _log_odds(labels, evenly)).astype(np.float32)
+        return (log_odds(labels, balanced_record_weights(labels)) - log_odds(labels)).astype(np.float32)
     return np.zeros(labels.shape[1], np.float32)
 
 
-def _log_odds(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Of each attribute among weighted records [n], half a record of either label added: float64 [N]."""
-    positives, negatives = (weights @ (labels == label) for label in (1, 0))
-    return np.log((positives + 0.5) / (negatives + 0.5))
+def log_odds(targets: np.ndarray, weights: Optional[np.ndarray] = None) -> np.ndarray:
+    """Of yes, by attribute, half a record of either label added: float64 [N].
+
+    Args:
+      targets: [n, N] in [0, 1], NaN where unknown.
+      weights: of the records, [n]; all alike when left out.
+    """
+    weights = np.ones(len(targets)) if weights is None else weights
+    known, positives = weights @ np.isfinite(targets), weights @ np.nan_to_num(targets)
+    return logit((positives + 0.5) / (known + 1.0))
 
 
 def balanced_record_weights(labels: np.ndarray) -> np.ndarray:

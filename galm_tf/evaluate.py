@@ -110,8 +110,14 @@ def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2
       least: how many have to be left.
     """
     tested = [name for name, row in per_attribute.items() if row.get("test_auc") is not None]
-    sure = [n for n in tested if min(per_attribute[n].get(f"test_{kind}", 0) for kind in ("positives", "negatives")) >= MIN_TOLD]
+    sure = [name for name in tested if (fewest_tested(per_attribute[name]) or 0) >= MIN_TOLD]
     return sorted(sure if len(sure) >= least else tested, key=lambda name: -per_attribute[name]["test_auc"])
+
+
+def fewest_tested(row: Mapping[str, Any]) -> Optional[int]:
+    """Tested images of the rarer label of an attribute; None of a run of an earlier version, which does not tell."""
+    counts = [row.get(f"test_{kind}") for kind in ("positives", "negatives")]
+    return None if None in counts else min(counts)
 
 
 def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

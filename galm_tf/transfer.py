@@ -23,10 +23,10 @@ import zlib
 from typing import Any, Sequence
 
 import numpy as np
-from scipy.special import logit
 
 from galm_tf import search_space, selection, source_runs
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.data import log_odds
 from galm_tf.draws import Stream, generator
 from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
@@ -155,10 +155,7 @@ def _begin_heads(search: Search, rows: np.ndarray) -> None:
 
 def _frequency_margins(search: Search) -> np.ndarray:
     """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing: float64 [N]."""
-    targets = search.domain.targets[search.split.train]
-    known = np.isfinite(targets).sum(axis=0)
-    share = (np.nansum(targets, axis=0) + 0.5) / (known + 1)
-    return logit(share) + search.margin_offsets
+    return log_odds(search.domain.targets[search.split.train]) + search.margin_offsets
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:

@@ -31,7 +31,6 @@ _BOX = ["left", "top", "right", "bottom"]
 _NAMED = ("image", "class", "split")
 _RESERVED = (*_NAMED, *_BOX)
 _TEST_FRACTION = 0.2
-_COLUMN_REPAIRS = {"image": "; call so the one that names the pictures, or add it"}
 _NO_CLASS = "image"  # of every image where the table names none
 _WORDS = {"true": "1", "false": "0", "yes": "1", "no": "0", "nan": ""}
 
@@ -174,7 +173,7 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
             raise UserError(f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one.")
     for column in required:
         if column not in columns:
-            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else _COLUMN_REPAIRS.get(column, "; add it")
+            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else "; call so the one that names the pictures, or add it"
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
 
 

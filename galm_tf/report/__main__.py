@@ -43,7 +43,8 @@ def main(arguments: list[str]) -> None:
         expect_writable(os.path.dirname(flags.FLAGS.out) or os.curdir)
     runs = [read_run(folder) for folder in folders]
     path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else comparison_file(folders))
-    expect_page(path)
+    if not flags.FLAGS.out:
+        expect_page(path)
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page

@@ -267,8 +267,8 @@ def _told_by(row: dict[str, Any]) -> str:
 
 def _few_told(row: dict[str, Any]) -> bool:
     """Whether so few test images of either label tell an attribute's AUC that it is luck."""
-    counts = [row[kind] for kind in ("test_positives", "test_negatives") if kind in row]
-    return row["test_auc"] is not None and min(counts, default=evaluate.MIN_TOLD) < evaluate.MIN_TOLD
+    fewest = evaluate.fewest_tested(row)
+    return row["test_auc"] is not None and fewest is not None and fewest < evaluate.MIN_TOLD
 
 
 def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:

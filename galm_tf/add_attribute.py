@@ -26,11 +26,11 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.derived import DerivedNetwork, Trunk
+from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, unlearnable_attributes, with_few_positives, with_judges
@@ -50,6 +50,7 @@ from galm_tf.words import listed
 _FIXED = (
     "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "split_seed", "test_split",
     "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out", "soft_labels",
+    "trunk_model", "trunk_layers", "trunk_pixels",
 )  # fmt: skip
 _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
@@ -299,11 +300,11 @@ def _search(
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
-    search = Search(config, domain, dataclasses.replace(split, **kept), views, folder, strategy, frozen=True)
+    pretrained_trunk = pretrained.of_run(config, folder, prepared.images, split.train)
+    search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, pretrained_trunk)
     with _timed(seconds, "features"):
         index = np.union1d(labelled, search.validation.calibration_index())
-        trunk, scarce = Trunk(finished.source.weights), _scarce(domain.labels, index)
-        frozen_trunk.fill_views(views, trunk, prepared.images, index, scarce, config)
+        frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config)
     if not (config.resume and search.restore()):
         with _timed(seconds, "match"):
             _start(search, prepared, finished)

@@ -82,6 +82,9 @@ class Config:
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
+    trunk_model: str = _setting("", "A Keras model that was trained on other images (a .keras or .h5 file): maps of three of its layers stand in place of Conv-1 to Conv-3, and its weights stay as they are. A run from --source_run has the source's.")
+    trunk_layers: tuple[str, ...] = _setting((), "The three layers of --trunk_model whose maps are taken, comma-separated, the largest map first; when left out the last layer of the smallest maps, and of those nearest to twice and to four times their side.")
+    trunk_pixels: str = _setting("raw", "How --trunk_model expects pixels: raw (0 to 255, as EfficientNet, MobileNetV3 and ConvNeXt of Keras), tf (-1 to 1: MobileNet, MobileNetV2, ResNetV2, Inception, Xception), torch (ImageNet's mean and deviation: DenseNet), caffe (BGR less ImageNet's mean: VGG, ResNet).", ("raw", "tf", "torch", "caffe"))
     freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
@@ -166,6 +169,22 @@ class Config:
             raise UserError(
                 f"Expected --transfer to name some of {', '.join(TRANSFER_PARTS)}. Received: "
                 f"transfer={','.join(self.transfer) or '(nothing)'}; leave it out for all."
+            )
+        if self.trunk_layers and len(self.trunk_layers) != 3:
+            raise UserError(
+                f"Expected three names in --trunk_layers. Received: trunk_layers={','.join(self.trunk_layers)}; leave it out for a choice by the sides "
+                "of their maps."
+            )
+        if self.trunk_model and self.freeze_trunk:
+            raise UserError(
+                f"Expected --trunk_model or --freeze_trunk, not both. Received: trunk_model={self.trunk_model} and freeze_trunk, but a pretrained "
+                "trunk stays as it is anyway; leave --freeze_trunk out."
+            )
+        if self.trunk_model and self.source_run and not self.add_attribute and (len(self.source_run) > 1 or "trunk" not in self.transfer):
+            raise UserError(
+                "Expected one source that hands its trunk over, where that is a pretrained one: what its towers read depends on it. Received: "
+                f"source_run={','.join(self.source_run)} and transfer={','.join(self.transfer)}; name one run (of several domains if need be), and "
+                "leave --transfer out."
             )
         if self.freeze_trunk and self.source_run and ("trunk" not in self.transfer or self.transfer_gate_steps):
             raise UserError(

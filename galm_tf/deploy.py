@@ -25,12 +25,12 @@ from absl import flags
 from galm_tf import attribute_names, export, lite
 from galm_tf.derived import DerivedNetwork
 from galm_tf.errors import UserError
-from galm_tf.network_size import network_size
+from galm_tf.network_size import network_size, trunk_size
 from galm_tf.predict import Predictor, of_run
 from galm_tf.preprocess import scale_images
 from galm_tf.read_back import is_of_towers, read_back, read_readout
 from galm_tf.readout import Readout
-from galm_tf.search_space import Architecture
+from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_SHRINKS, Architecture
 
 FLAGS = flags.FLAGS
 _MEANS = ("val_mauc", "test_mauc")  # of all attributes together
@@ -168,9 +168,9 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
             "search again."
         ) from error
     architectures = [every[i] for i in columns]
-    network = DerivedNetwork(
-        architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, predictor.image_size, tiles
-    )
+    trunk = export.networks_of(predictor.model)[0][0].trunk if metadata.get("trunk") else None
+    side = PRETRAINED_SIDE if trunk else predictor.image_size // TRUNK_SHRINKS
+    network = DerivedNetwork(architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk)
     if beside is not None:
         network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
     metadata = _metadata(metadata, columns)
@@ -217,7 +217,7 @@ def _pictures(size: int) -> np.ndarray:
 
 def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
-    size = network_size(part.architectures, predictor.image_size, part.has_readout)
+    size = network_size(part.architectures, part.network.side, part.has_readout, trunk_size(predictor.image_size, part.metadata.get("trunk")))
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [

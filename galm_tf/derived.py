@@ -157,15 +157,17 @@ class DerivedNetwork(tf.Module):
       architectures: [N], one per attribute.
       weights: the supernet's variables by name, as arrays (`Supernet.variables`);
         the trunk's batch norms are taken as they are, the towers' wait for `calibrate`.
-      image_size: side of the input in pixels.
+      side: of Conv-3's map.
       tiles: whether convolutions of many images may go in tiles, by operations that not every runtime has.
+      trunk: scaled images -> three feature maps, what stands in place of a `Trunk` of the weights (`pretrained`).
     """
 
-    def __init__(self, architectures: Sequence[Architecture], weights: Weights, image_size: int, tiles: bool = True) -> None:
+    def __init__(
+        self, architectures: Sequence[Architecture], weights: Weights, side: int, tiles: bool = True, trunk: Optional[Callable] = None
+    ) -> None:
         super().__init__(name="derived")
-        side = image_size // 8
-        self.image_size, self.num_attributes = image_size, len(architectures)
-        self.trunk = Trunk(weights)
+        self.side, self.num_attributes = side, len(architectures)
+        self.trunk = Trunk(weights) if trunk is None else trunk
         self.conv4 = _Conv("conv4", architectures, weights, tiles)
         order = self.conv4.order
         self.bn4 = _FixedBatchNorm(weights["bn4/gamma"][order], weights["bn4/beta"][order], "bn4")
@@ -208,8 +210,8 @@ class DerivedNetwork(tf.Module):
 
     def _sources(self, images):
         maps = self.trunk(images)
-        side = self.image_size // 8
-        return maps, [layers.average_pool_to(m, side) for m in maps[:2]], [layers.average_pool_to(m, side // 2) for m in maps]
+        skips = [[layers.average_pool_to(m, side) for m in maps] for side in (self.side, self.side // 2)]
+        return maps, skips[0][:2], skips[1]
 
 
 def in_parts(images: tf.Tensor) -> Iterator[tf.Tensor]:

@@ -29,6 +29,7 @@ class Stream(enum.IntEnum):
     VIEWS = 13  # cached changes of images for a trunk that no longer learns
     POSITIVES = 14  # that stay known with few labels
     REWARD_IMAGES = 15  # some of the validation images
+    PROJECTION = 16  # training images that a pretrained trunk's maps are projected by
 
 
 def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:

@@ -9,7 +9,7 @@ the trunk's place differs.
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -18,15 +18,16 @@ from galm_tf import layers
 from galm_tf import supernet as supernet_lib
 from galm_tf.augment import Augment
 from galm_tf.config import Config
-from galm_tf.derived import Trunk
 from galm_tf.draws import Stream, tensor_seed
 from galm_tf.preprocess import scale_images
+from galm_tf.progress import Progress
 from galm_tf.scoring import image_batches
-from galm_tf.search_space import TRUNK_CHANNELS
+from galm_tf.search_space import TRUNK_CHANNELS, map_side
 from galm_tf.tracing import traced
 
 MAX_VIEWS = 2  # each costs a pass of the trunk
 _CACHE_BYTES = 2**30
+_BATCH_IMAGES, _BATCH_PIXELS = 256, 256 * 64**2  # whose maps are computed at once
 _CHANNELS = sum(TRUNK_CHANNELS)
 
 
@@ -39,7 +40,7 @@ class FirstView(tf.keras.layers.Layer):
 
 def build_supernet(num_attributes: int, config: Config) -> supernet_lib.Supernet:
     """A supernet whose stored records are cached views; its trunk has no weights."""
-    side = config.image_size // 8
+    side = map_side(config)
     views = tf.keras.Input((None, side, side, _CHANNELS), name="views")
     trunk = tf.keras.Model(views, FirstView(name="first_view")(views), name="trunk")
     return supernet_lib.build_supernet(
@@ -66,7 +67,7 @@ class Views:
     dtype = np.dtype(np.float32)
 
     def __init__(self, num_records: int, num_cached: int, config: Config) -> None:
-        side = config.image_size // 8
+        side = map_side(config)
         each = num_cached * side * side * _CHANNELS * self.dtype.itemsize
         count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if _changes(config) else 1
         self.shape = (num_records, count, side, side, _CHANNELS)
@@ -100,13 +101,13 @@ class FirstViews:
 
 
 def fill_views(
-    views: Views, trunk: Trunk, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
+    views: Views, trunk: Callable, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
 ) -> None:
     """Computes the views of the named records, which are all that have some.
 
     Args:
       views: to be filled.
-      trunk: with its batch norms fixed.
+      trunk: scaled images -> three feature maps, with fixed batch norms.
       images: uint8 [n, S, S, 3].
       index: int64 [m], sorted.
       changed: int64 [k], those of them whose other views are changed pictures; the others' repeat the first.
@@ -115,18 +116,21 @@ def fill_views(
     straight = traced(lambda x: _maps(trunk, x))
     augmented = traced(lambda x, seed: _maps(trunk, augment(x, seed)))
     views.hold(index)
-    for numbers, batch in _batches(images, index):
-        views.values[views.rows(numbers)] = straight(tf.constant(batch)).numpy()[:, None]
-    for view in range(1, views.shape[1]):
-        for number, (numbers, batch) in enumerate(_batches(images, changed)):
-            seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
-            views.values[views.rows(numbers), view] = augmented(tf.constant(batch), tf.constant(seed)).numpy()
+    with Progress(len(index) + (views.shape[1] - 1) * len(changed), "trunk's maps", unit="image") as progress:
+        for numbers, batch in _batches(images, index):
+            views.values[views.rows(numbers)] = straight(tf.constant(batch)).numpy()[:, None]
+            progress.update(len(batch))
+        for view in range(1, views.shape[1]):
+            for number, (numbers, batch) in enumerate(_batches(images, changed)):
+                seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
+                views.values[views.rows(numbers), view] = augmented(tf.constant(batch), tf.constant(seed)).numpy()
+                progress.update(len(batch))
 
 
 def _batches(images: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The named records and their pictures, some at a time."""
-    done = 0
-    for batch in image_batches(images, index):
+    done, size = 0, max(1, min(_BATCH_IMAGES, _BATCH_PIXELS // images.shape[1] ** 2))
+    for batch in image_batches(images, index, size):
         yield index[done : done + len(batch)], batch
         done += len(batch)
 
@@ -136,7 +140,7 @@ def _changes(config: Config) -> bool:
     return bool(config.augment_flip or config.augment_crop or config.augment_color)
 
 
-def _maps(trunk: Trunk, images: tf.Tensor) -> tf.Tensor:
+def _maps(trunk: Callable, images: tf.Tensor) -> tf.Tensor:
     """Images in 0..255 [B, S, S, 3] -> all maps at Conv-3's side: [B, h, h, C]."""
     maps = trunk(scale_images(images))
     side = int(maps[-1].shape[1])

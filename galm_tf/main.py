@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import add_attribute, evaluate, pipeline
+from galm_tf import add_attribute, evaluate, pipeline, source_runs
 from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
@@ -46,6 +46,8 @@ def settings(given: flags.FlagValues) -> Config:
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
+    if not config.resume and not config.add_attribute:  # these have their run's settings
+        config = source_runs.with_pretrained_trunk(config)
     _expect_read(given, config)
     return config
 
@@ -58,6 +60,12 @@ def _expect_read(given: flags.FlagValues, config: Config) -> None:
         raise UserError(
             "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
             "leave --freeze_trunk out."
+        )
+    unread = [name for name in ("trunk_layers", "trunk_pixels") if getattr(config, name) != getattr(Config(), name)]
+    if unread and not config.trunk_model:
+        raise UserError(
+            f"Expected a --trunk_model beside --{unread[0]}, which says how it is taken. Received: none; name a Keras model file, or leave "
+            f"--{unread[0]} out."
         )
     if config.transfer_gate_steps and not config.source_run:
         raise UserError(
@@ -123,6 +131,9 @@ def summary(result: dict[str, Any], path: str) -> str:
     ]
     if "network" in result:  # a run of an earlier version does not say
         lines.append(f"the networks together: {Size(**result['network']).describe()}")
+    if result.get("trunk"):
+        trunk = result["trunk"]
+        lines.append(f"of these the trunk, {trunk['model']} as it was ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}")
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]

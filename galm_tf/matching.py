@@ -28,6 +28,7 @@ from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
+from galm_tf.search_space import map_side
 from galm_tf.source_runs import Source
 
 MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
@@ -159,7 +160,7 @@ def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
 
 def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
     config = search.config
-    table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, config.image_size)
+    table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, map_side(config))
     cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
     return lambda every, columns: [
         Match(*every[i], strength=float(row[i]), close=bool(rewarded))  # without a reward its e is still random

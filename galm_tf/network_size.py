@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
 from galm_tf import search_space
-from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, READOUT_SIDE, TRUNK_CHANNELS, TRUNK_KERNELS, Architecture
+from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, READOUT_SIDE, TRUNK_CHANNELS, TRUNK_KERNELS, TRUNK_SHRINKS, Architecture
 
-_TRUNK_SHRINKS = 8  # side of an image by that of Conv-3's pooled map
 READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads
 
 
@@ -39,9 +38,9 @@ class Size:
         return f"{self.multiply_adds / 1e6:.1f} million multiply-adds an image, {self.parameters / 1e6:.2f} million parameters"
 
 
-def network_size(architectures: Iterable[Architecture], image_size: int, readout: bool) -> Size:
-    """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not."""
-    return sum((tower_size(a, image_size, readout) for a in architectures), trunk_size(image_size))
+def network_size(architectures: Iterable[Architecture], side: int, readout: bool, trunk: Size) -> Size:
+    """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not; side: of Conv-3's map."""
+    return sum((tower_size(a, side, readout) for a in architectures), trunk)
 
 
 def of_result(result: Mapping[str, Any], image_size: int) -> Size:
@@ -49,27 +48,31 @@ def of_result(result: Mapping[str, Any], image_size: int) -> Size:
     if "network" in result:
         return Size(**result["network"])
     rows = [row for row in result["per_attribute"].values() if "excluded" not in row]
-    return network_size((Architecture.from_json(row["architecture"]) for row in rows), image_size, readout=False)
+    return network_size(
+        (Architecture.from_json(row["architecture"]) for row in rows), image_size // TRUNK_SHRINKS, False, trunk_size(image_size)
+    )
 
 
-def trunk_size(image_size: int) -> Size:
-    """Of Conv-1 to Conv-3 with fixed batch norms."""
+def trunk_size(image_size: int, pretrained: Optional[Mapping[str, Any]] = None) -> Size:
+    """Of Conv-1 to Conv-3 with fixed batch norms, or of the pretrained trunk that result.json or a model's metadata tell of as `trunk`."""
+    if pretrained:
+        return Size(pretrained["multiply_adds"], pretrained["parameters"])
     return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
 
 
-def tower_size(architecture: Architecture, image_size: int, readout: bool) -> Size:
-    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of the reading beside them if there is one."""
-    tower = Size(_tower_multiply_adds(architecture, image_size), _tower_parameters(architecture, image_size))
+def tower_size(architecture: Architecture, side: int, readout: bool) -> Size:
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of the reading beside them if there is one; side: of Conv-3's map."""
+    tower = Size(_tower_multiply_adds(architecture, side), _tower_parameters(architecture, side))
     return tower + Size(READ, READ + 2) if readout else tower  # its bias, and a factor of the tower's margin
 
 
 @functools.lru_cache(maxsize=4)
-def relative_sizes(image_size: int) -> np.ndarray:
-    """log2 of the multiply-adds of every architecture's tower, less its mean: float64 [2304], read-only.
+def relative_sizes(side: int) -> np.ndarray:
+    """log2 of the multiply-adds of every architecture's tower, less its mean: float64 [2304], read-only; side: of Conv-3's map.
 
     One more is twice the work.
     """
-    towers = [_tower_multiply_adds(Architecture.from_number(n), image_size) for n in range(search_space.NUM_ARCHITECTURES)]
+    towers = [_tower_multiply_adds(Architecture.from_number(n), side) for n in range(search_space.NUM_ARCHITECTURES)]
     sizes = np.log2(np.array(towers, np.float64))
     sizes -= sizes.mean()
     sizes.flags.writeable = False
@@ -90,16 +93,15 @@ def _trunk_parameters() -> int:
     return sum(k**2 * c * f + 3 * f for c, f, k in zip(inputs, TRUNK_CHANNELS, TRUNK_KERNELS))
 
 
-def _tower_multiply_adds(architecture: Architecture, image_size: int) -> int:
-    side = image_size // _TRUNK_SHRINKS
+def _tower_multiply_adds(architecture: Architecture, side: int) -> int:
     inputs4, inputs5 = _conv_inputs(architecture)
-    fcs = sum(inputs * outputs for inputs, outputs in _fc_shapes(architecture, image_size))
+    fcs = sum(inputs * outputs for inputs, outputs in _fc_shapes(architecture, side))
     return side**2 * inputs4 * CONV4_CHANNELS + (side // 2) ** 2 * inputs5 * CONV5_CHANNELS + fcs
 
 
-def _tower_parameters(architecture: Architecture, image_size: int) -> int:
+def _tower_parameters(architecture: Architecture, side: int) -> int:
     inputs4, inputs5 = _conv_inputs(architecture)
-    fcs = sum((inputs + 1) * outputs for inputs, outputs in _fc_shapes(architecture, image_size))
+    fcs = sum((inputs + 1) * outputs for inputs, outputs in _fc_shapes(architecture, side))
     return (inputs4 + 3) * CONV4_CHANNELS + (inputs5 + 3) * CONV5_CHANNELS + fcs
 
 
@@ -110,8 +112,8 @@ def _conv_inputs(a: Architecture) -> tuple[int, int]:
     return a.conv4_kernel**2 * TRUNK_CHANNELS[-1] + skips4, a.conv5_kernel**2 * CONV4_CHANNELS + skips5
 
 
-def _fc_shapes(a: Architecture, image_size: int) -> list[tuple[int, int]]:
+def _fc_shapes(a: Architecture, side: int) -> list[tuple[int, int]]:
     """(inputs, outputs) of each fully connected layer; the last gives the margin alone."""
-    flat = (image_size // _TRUNK_SHRINKS // 4) ** 2 * CONV5_CHANNELS
+    flat = (side // 4) ** 2 * CONV5_CHANNELS
     widths = [flat, a.fc1_width, *([a.fc2_width] if a.fc3_input == "fc2" else []), 1]
     return list(zip(widths[:-1], widths[1:]))

@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, plots, readout, ridge, scoring, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, ridge, scoring, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, in_parts
@@ -30,7 +30,7 @@ from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.network_size import Size, network_size, tower_size
+from galm_tf.network_size import Size, network_size, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
@@ -146,7 +146,9 @@ def search(
 ) -> Search:
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy)
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.split.train)
+    views = None if trunk is None else _views(trunk, config, prepared)
+    searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
     restored = config.resume and searched.restore()
     if not restored:
         sources = transfer.start_from(searched) if config.source_run else []
@@ -154,6 +156,15 @@ def search(
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
+
+
+def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared) -> frozen_trunk.Views:
+    """What a pretrained trunk makes of all images but the tested ones; of those that train with changes too."""
+    split = prepared.split
+    index = np.union1d(split.trained, split.validation)
+    views = frozen_trunk.Views(len(prepared.images), len(index), config)
+    frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, config)
+    return views
 
 
 def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Split) -> None:
@@ -235,8 +246,9 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
 def derive_network(search: Search) -> DerivedNetwork:
     """The chosen architectures with fixed, recalibrated batch norms."""
     index = search.validation.calibration_index(final=True)
-    calibration = np.asarray(search.images[index])
-    search.validation.scoring.calibrate_trunk(calibration)
+    calibration = np.asarray(search.pictures[index])
+    if search.trunk is None:
+        search.validation.scoring.calibrate_trunk(calibration)
     return assemble(search, {name: v.numpy() for name, v in search.supernet.variables.items()}, calibration, index)
 
 
@@ -245,12 +257,13 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], calibration: np.
 
     Args:
       search: finished.
-      weights: by the names of `Supernet.variables`.
+      weights: by the names of `Supernet.variables`; of the trunk none where it is a pretrained one.
       calibration: uint8 [m, S, S, 3], the images that fix the batch norms.
       index: int64 [m], their records.
     """
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
-    network = DerivedNetwork(architectures, weights, search.config.image_size)
+    trunk = search.trunk and search.trunk.maps
+    network = DerivedNetwork(architectures, weights, search_space.map_side(search.config), trunk=trunk)
     network.calibrate(scale_images(tf.constant(calibration)))
     _attach_readout(network, search, calibration, search.domain.is_own(index))
     return network
@@ -321,6 +334,7 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "transfer": state.transfer,
         "choice_frequencies": selection.choice_frequencies(state.chosen),
         "network": _size(search).to_json(),
+        "trunk": search.trunk and search.trunk.about,
         "readout": None if state.readout_penalty is None else {"share": config.readout_share, "penalty": state.readout_penalty},
         "search": {
             **state.search,
@@ -334,7 +348,8 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
 def _size(search: Search) -> Size:
     """Of the trunk and all chosen networks."""
     architectures = map(search_space.Architecture.from_number, search.state.chosen)
-    return network_size(architectures, search.config.image_size, search.state.readout_penalty is not None)
+    trunk = trunk_size(search.config.image_size, search.trunk and search.trunk.about)
+    return network_size(architectures, search_space.map_side(search.config), search.state.readout_penalty is not None, trunk)
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -351,7 +366,7 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "threshold": threshold,
         "architecture": architecture.to_json(),
         "description": architecture.describe(),
-        **tower_size(architecture, search.config.image_size, state.readout_penalty is not None).to_json(),
+        **tower_size(architecture, search_space.map_side(search.config), state.readout_penalty is not None).to_json(),
         "train_positives": config.train_positives,
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
@@ -378,7 +393,7 @@ def export_network(
     rows = searched_rows(result)
     path = os.path.join(folder.path, "saved_model")
     shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result
-    keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "val_mauc", "test_mauc")
+    keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "trunk", "val_mauc", "test_mauc")
     export.export_saved_model(
         network,
         path,

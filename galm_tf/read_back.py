@@ -26,10 +26,10 @@ def read_back(network: Any, architectures: Sequence[Architecture]) -> dict[str, 
       architectures: [N], its own.
 
     Returns:
-      Arrays by name; of the towers, those that `is_of_towers`, with a row for each attribute.
+      Arrays by name; of the towers, those that `is_of_towers`, with a row for each attribute. A pretrained trunk is not taken apart.
     """
     weights: dict[str, np.ndarray] = {}
-    for i, stage in enumerate(network.trunk.stages, 1):
+    for i, stage in enumerate(getattr(network.trunk, "stages", ()), 1):
         kernel, bias, scale, shift = (v.numpy() for v in stage)
         weights.update({f"conv{i}/kernel": kernel, f"conv{i}/bias": bias, f"bn{i}/gamma": scale, f"bn{i}/beta": shift})
         weights.update({f"bn{i}/mean": np.zeros_like(shift), f"bn{i}/variance": np.full_like(scale, 1 - BN_EPSILON)})

@@ -40,7 +40,7 @@ FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 _LOCK = ".lock"
 _TABLES = "labels"  # a run's copies of the tables of --label_files
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz", _TABLES}  # what a new run has before it begins
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz", "trunk", _TABLES}  # what a new run has before it begins
 _PLACES = ("data_dir", "label_files", "splits_file")  # where data lie, which may move
 # Settings that may differ between a run and its continuation, since no number depends on them.
 FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")

@@ -29,6 +29,7 @@ from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
+from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
@@ -84,10 +85,14 @@ class Search:
       config: settings.
       domain: learnable attributes only; its label rows are those of `images`.
       split: who trains, who judges.
-      images: uint8 [n, S, S, 3]; with `frozen`, `frozen_trunk.Views`.
+      pictures: uint8 [n, S, S, 3].
       folder: where checkpoints and tables go.
       make_strategy: (N, config) -> the search method.
-      frozen: whether the trunk no longer learns, and `images` are what it made of them.
+      views: what a trunk that no longer learns has made, or will have by the first step, of the pictures; they stand in their place.
+      trunk: that trunk where it is a pretrained one.
+
+    Attributes:
+      images: what batches are made of, pictures or views.
     """
 
     def __init__(
@@ -95,23 +100,24 @@ class Search:
         config: Config,
         domain: Domain,
         split: Split,
-        images: np.ndarray,
+        pictures: np.ndarray,
         folder: RunFolder,
         make_strategy: Callable[[int, Config], Strategy],
-        frozen: bool = False,
+        views: Optional[frozen_trunk.Views] = None,
+        trunk: Optional[PretrainedTrunk] = None,
     ) -> None:
-        self.config, self.domain, self.split, self.images = config, domain, split, images
-        self._folder, self._frozen = folder, frozen
+        self.config, self.domain, self.split, self.pictures = config, domain, split, pictures
+        self.images, self.trunk, self._folder = pictures if views is None else views, trunk, folder
         self.num_attributes = n = len(domain.attributes)
-        if frozen:
-            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, frozen_trunk.FirstViews(images)
+        if views is None:
+            self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, pictures
         else:
-            self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, images
+            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, frozen_trunk.FirstViews(views)
         self.margin_offsets = margin_offsets(domain.labels[split.train], config)
         weights = np.exp(self.margin_offsets) if config.imbalance == "positive_weight" else np.ones(n, np.float32)
         self.training = SupernetTraining(self.supernet, domain.targets, weights, config, augment)
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, scored, self.margin_offsets, frozen)
+        self.validation = Validation(self.supernet, config, domain, split, scored, self.margin_offsets, frozen=views is not None)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -258,7 +264,7 @@ class Search:
                 self.strategy.record(self._telemetry, phase.kind, step + count)
                 progress.update(count, reward=metrics.get("controller/reward", 0.0))
                 self._checkpoint_if_due()
-        if not self._frozen:  # what relates to a few attributes alone says little
+        if not self.config.add_attribute:  # what relates to a few attributes alone says little
             domains = [self.domain.domain_names[i] for i in self.domain.attribute_domains]
             self.strategy.record_relations(self._telemetry, phase.first_step + phase.steps, self.domain.attributes, domains)
         self.state.search.update(self.strategy.figures(wanted), controller_steps=phase.first_step + phase.steps)
@@ -291,7 +297,7 @@ class Search:
 
     def _wanted(self, table: Optional[RewardTable]) -> Optional[RewardTable]:
         """The rewards as the strategy sees them: less what a network's size costs."""
-        return table and selection.less_size(table, self.config.size_penalty, self.config.image_size)
+        return table and selection.less_size(table, self.config.size_penalty, search_space.map_side(self.config))
 
     def _record_table(self, table: RewardTable, step: int) -> None:
         """Counts and shows a round's table, when the round begins: a resumed run may find it already on disk."""

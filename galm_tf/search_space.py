@@ -18,6 +18,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from galm_tf.config import Config
 from galm_tf.errors import UserError
 
 
@@ -46,10 +47,17 @@ NUM_ARCHITECTURES: int = int(np.prod(NUM_CHOICES))
 NUM_DISTINCT: int = 1536  # `canonical_numbers` has this many values; a test counts them
 TRUNK_CHANNELS = (16, 32, 64)  # Conv-1, Conv-2, Conv-3
 TRUNK_KERNELS = (7, 3, 3)
+TRUNK_SHRINKS = 8  # side of an image by that of Conv-3's pooled map
+PRETRAINED_SIDE = 8  # of the maps that a pretrained trunk gives, whatever the image's: as at 64 pixels
 CONV4_CHANNELS, CONV5_CHANNELS = 32, 16
 READOUT_SIDE = 4  # positions of Conv-3's map that a linear reading keeps, each way; not part of the space
 FC_WIDTHS = (64, 128, 256)
 KERNELS = (3, 5)
+
+
+def map_side(config: Config) -> int:
+    """Side of Conv-3's map, which towers read."""
+    return PRETRAINED_SIDE if config.trunk_model else config.image_size // TRUNK_SHRINKS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -128,7 +128,7 @@ def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, float]]:
     return result
 
 
-def less_size(table: RewardTable, penalty: float, image_size: int) -> RewardTable:
+def less_size(table: RewardTable, penalty: float, side: int) -> RewardTable:
     """Rewards less `penalty` for every doubling of a tower's multiply-adds; the table itself where it is 0.
 
     A search on them weighs accuracy against size (as MnasNet does with latency; Tan et al. 2019), and of networks that
@@ -136,7 +136,7 @@ def less_size(table: RewardTable, penalty: float, image_size: int) -> RewardTabl
     """
     if not penalty:
         return table
-    cost = (penalty * network_size.relative_sizes(image_size)).astype(np.float32)
+    cost = (penalty * network_size.relative_sizes(side)).astype(np.float32)
     return RewardTable(table.full - cost, (table.halves[0] - cost, table.halves[1] - cost))
 
 

@@ -8,16 +8,20 @@ import json
 import os
 import re
 import shlex
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import frozen_trunk
 from galm_tf.attribute_names import without_domain
-from galm_tf.config import Config
+from galm_tf.config import Config, as_flag
+from galm_tf.derived import Trunk
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
 from galm_tf.paths import file_size, from_home
+from galm_tf.pretrained import PretrainedTrunk
+from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.scoring import Scoring, image_batches
@@ -44,6 +48,7 @@ class Source:
       attributes: names, [K].
       chosen: numbers of their architectures, int64 [K].
       weights: `Supernet.variables` as arrays.
+      pretrained: its trunk where that is a pretrained one, of which there are no weights then.
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
       learned: those of them that it was trained on.
@@ -56,12 +61,18 @@ class Source:
     attributes: tuple[str, ...]
     chosen: np.ndarray
     weights: dict[str, np.ndarray]
+    pretrained: Optional[PretrainedTrunk]
     policy: dict[str, np.ndarray]
     classes: Optional[frozenset[str]]
     learned: frozenset[str]
     seen: Optional[np.ndarray]
     split: dict[str, Any]
     finetuned_on_validation: bool
+
+    @property
+    def trunk(self) -> Callable:
+        """Scaled images -> three feature maps, with batch norms as it was exported."""
+        return self.pretrained.maps if self.pretrained else Trunk(self.weights)
 
     def expect_policy(self) -> dict[str, np.ndarray]:
         """Its policy; raises UserError where it has none."""
@@ -93,13 +104,14 @@ def read_source(path: str, config: Config) -> Source:
             f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in architectures.json and "
             f"{len(chosen)} in its last checkpoint; go on with it by --resume, or restore the folder from a copy."
         )
-    _expect_whole(weights, len(attributes), path)
+    trunk = read_trunk(path) if theirs.trunk_model else None
+    _expect_whole(weights, TOWER_WEIGHTS if trunk else (*TRUNK_WEIGHTS, *TOWER_WEIGHTS), len(attributes), path)
     result = read_json(path, "result.json")
     tuned = theirs.finetunes_on_validation or bool(flattered(result))  # of an extended run the settings are those of its last addition
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     seen = RunFolder(path, lock=False).read_arrays(SEEN)
     return Source(
-        path, attributes, chosen, weights, policy, classes, _learned_classes(result, tuned), seen and seen["images"],
+        path, attributes, chosen, weights, trunk, policy, classes, _learned_classes(result, tuned), seen and seen["images"],
         _split_settings(theirs), tuned,
     )  # fmt: skip
 
@@ -126,9 +138,9 @@ def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequenc
         folder.write_arrays(SEEN, {"images": np.unique(np.concatenate([own, *parts]))})
 
 
-def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str) -> None:
-    """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes."""
-    lacking = [name for name in (*TRUNK_WEIGHTS, *TOWER_WEIGHTS) if name not in weights]
+def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str) -> None:
+    """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes; names: that it has."""
+    lacking = [name for name in names if name not in weights]
     lacking += [f"{name} of {count}" for name in TOWER_WEIGHTS if name in weights and len(weights[name]) != count]
     if lacking:
         raise UserError(
@@ -140,14 +152,27 @@ def _expect_whole(weights: dict[str, np.ndarray], count: int, path: str) -> None
 def expect_fitting(path: str, config: Config) -> Config:
     """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data, no weights."""
     theirs = expect_finished(path)
-    for setting in ("image_size", "conditioning", "controller_cell"):
+    for setting in ("image_size", "trunk_model", "trunk_layers", "trunk_pixels", "conditioning", "controller_cell"):
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(
-                f"Expected the {setting} of --source_run={path}, which is {its}. Received: {setting}={ours}; "
-                f"set --{setting}={its}."
+                f"Expected the {setting} of --source_run={path}, which is {_told(its)}. Received: {setting}={_told(ours)}; "
+                + (f"set {as_flag(setting, list(its) if isinstance(its, tuple) else its)}." if its else f"leave --{setting} out.")
             )
     return theirs
+
+
+def _told(value: Any) -> str:
+    """A setting, for a person."""
+    return (",".join(value) if isinstance(value, tuple) else str(value)) or "(nothing)"
+
+
+def with_pretrained_trunk(config: Config) -> Config:
+    """The settings with the pretrained trunk of their source run, where it has one and they name none."""
+    if config.trunk_model or not config.source_run:
+        return config
+    theirs = read_config(config.source_run[0], "source_run")
+    return dataclasses.replace(config, **{name: getattr(theirs, name) for name in ("trunk_model", "trunk_layers", "trunk_pixels")})
 
 
 def flattered(result: dict[str, Any]) -> list[str]:
@@ -267,17 +292,21 @@ def notes(source: Source, domain: Domain, split: Split) -> list[str]:
     return result + ([_NAMESAKE_NOTE.format(path=source.path, names=", ".join(same))] if same else [])
 
 
-def source_scoring(source: Source, image_size: int) -> Scoring:
-    """Its networks at work; their batch norms wait for `Scoring.calibrate_trunk`."""
-    supernet = build_supernet(len(source.attributes), image_size, 0.0, seed=0)
+def source_scoring(source: Source, config: Config) -> Scoring:
+    """Its networks at work, on what a search by `config` is made of; the batch norms of its trunk wait for `Scoring.calibrate_trunk`."""
+    count = len(source.attributes)
+    supernet = frozen_trunk.build_supernet(count, config) if source.pretrained else build_supernet(count, config.image_size, 0.0, seed=0)
     for name, variable in supernet.variables.items():
         variable.assign(source.weights[name])
     return Scoring(supernet)
 
 
 def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndarray:
-    """Margins of a source's predictors on uint8 images [n, S, S, 3], batch norms recalibrated on them: [n, K]."""
-    scoring = source_scoring(source, config.image_size)
+    """Margins of a source's predictors, batch norms recalibrated on these images: [n, K].
+
+    images: uint8 [n, S, S, 3], or views of its pretrained trunk.
+    """
+    scoring = source_scoring(source, config)
     every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
     calibration = np.asarray(images[every])
     scoring.calibrate_trunk(calibration)

@@ -38,7 +38,7 @@ def make_network(names, seed, trunk=None, readout=True):
         elif "gamma" in name or "variance" in name:
             weights[name] = rng.uniform(0.5, 2, value.shape).astype(np.float32)
     weights.update({k: v for k, v in (trunk or {}).items() if not is_of_towers(k)})
-    network = DerivedNetwork([Architecture.from_number(NUMBERS[n]) for n in names], weights, SIZE)
+    network = DerivedNetwork([Architecture.from_number(NUMBERS[n]) for n in names], weights, SIZE // 8)
     network.calibrate(tf.constant(rng.normal(size=(8, SIZE, SIZE, 3)), tf.float32))
     if readout:
         parts = rng.uniform(0.3, 1, len(names)), rng.normal(0, 0.05, (1024, len(names))), rng.normal(size=len(names))
@@ -88,7 +88,7 @@ def images():
 def test_a_network_is_read_back_as_it_was(network):
     network, _ = network
     architectures = [Architecture.from_number(NUMBERS[n]) for n in OLD]
-    again = DerivedNetwork(architectures, read_back(network, architectures), SIZE)
+    again = DerivedNetwork(architectures, read_back(network, architectures), SIZE // 8)
     again.attach(read_readout(network))
     before, after = ({v.name: v.numpy() for v in n.variables} for n in (network, again))
     assert sum(map(np.size, before.values())) == sum(map(np.size, after.values()))

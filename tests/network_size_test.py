@@ -21,8 +21,8 @@ def test_parameters_are_those_of_the_derived_network(image_size):
     numbers = np.random.default_rng(image_size).integers(0, search_space.NUM_ARCHITECTURES, 9)
     architectures = [SMALL, LARGE, *map(Architecture.from_number, numbers)]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size)
-    assert network_size.network_size(architectures, image_size, readout=False).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
+    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
+    assert network_size.network_size(architectures, image_size // 8, False, network_size.trunk_size(image_size)).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
@@ -31,7 +31,7 @@ def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_siz
     monkeypatch.setattr(layers, "tiles_pay", lambda *_: False)
     architectures = [SMALL, LARGE, Architecture(True, False, 5, False, True, False, 3, 128, 64, "fc2")]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size)
+    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
     call = tf.function(derived.__call__, [tf.TensorSpec((1, image_size, image_size, 3))])
     options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
     options = options.with_empty_output().with_node_names(show_name_regexes=[".*"]).build()
@@ -40,7 +40,7 @@ def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_siz
     products = sum(
         node.total_float_ops for node in _leaves(counted) if any(kind in node.name for kind in ("Conv2D", "MatMul"))
     )
-    assert network_size.network_size(architectures, image_size, readout=False).multiply_adds == products / 2
+    assert network_size.network_size(architectures, image_size // 8, False, network_size.trunk_size(image_size)).multiply_adds == products / 2
 
 
 def _leaves(node):
@@ -48,10 +48,10 @@ def _leaves(node):
 
 
 def test_the_smallest_and_the_largest_tower():
-    sizes = network_size.relative_sizes(64)
+    sizes = network_size.relative_sizes(8)
     assert sizes.argmin() == SMALL.number and sizes.argmax() == LARGE.number
     assert sizes.mean() == pytest.approx(0.0, abs=1e-12)
-    ratio = network_size.tower_size(LARGE, 64, False).multiply_adds / network_size.tower_size(SMALL, 64, False).multiply_adds
+    ratio = network_size.tower_size(LARGE, 8, False).multiply_adds / network_size.tower_size(SMALL, 8, False).multiply_adds
     assert sizes.max() - sizes.min() == pytest.approx(np.log2(ratio))
     canonical = search_space.canonical_numbers()
     np.testing.assert_array_equal(sizes, sizes[canonical])  # a void width costs nothing
@@ -61,20 +61,20 @@ def test_a_penalty_takes_the_smaller_of_equals_and_leaves_unknown_rewards():
     rewards = np.full((2, search_space.NUM_ARCHITECTURES), 0.8, np.float32)
     rewards[1] = np.nan
     table = RewardTable(rewards, (rewards, rewards - 0.1))
-    wanted = selection.less_size(table, 0.01, 64)
+    wanted = selection.less_size(table, 0.01, 8)
     assert wanted.full[0].argmax() == SMALL.number and np.isnan(wanted.full[1]).all()
     for before, after in zip((table.full, *table.halves), (wanted.full, *wanted.halves)):
-        np.testing.assert_allclose((before - after)[0], 0.01 * network_size.relative_sizes(64), atol=1e-6)
-    assert selection.less_size(table, 0.0, 64) is table
+        np.testing.assert_allclose((before - after)[0], 0.01 * network_size.relative_sizes(8), atol=1e-6)
+    assert selection.less_size(table, 0.0, 8) is table
 
 
 def test_a_gain_above_the_penalty_is_kept():
     rewards = np.full((1, search_space.NUM_ARCHITECTURES), 0.8, np.float32)
-    doublings = network_size.relative_sizes(64)[LARGE.number] - network_size.relative_sizes(64)[SMALL.number]
+    doublings = network_size.relative_sizes(8)[LARGE.number] - network_size.relative_sizes(8)[SMALL.number]
     rewards[0, LARGE.number] += 0.011 * doublings
     table = RewardTable(rewards, (rewards, rewards))
-    assert selection.less_size(table, 0.01, 64).full.argmax() == LARGE.number
-    assert selection.less_size(table, 0.012, 64).full.argmax() == SMALL.number
+    assert selection.less_size(table, 0.01, 8).full.argmax() == LARGE.number
+    assert selection.less_size(table, 0.012, 8).full.argmax() == SMALL.number
 
 
 def test_a_penalty_needs_the_whole_table():

@@ -94,7 +94,7 @@ def test_a_tower_that_says_the_same_of_all_leaves_the_word_to_the_reading(data):
 def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     architectures = [Architecture.from_number(n) for n in (5, 2000)]
     supernet = build_supernet(2, 64, 0.0, 3)
-    network = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, 64)
+    network = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, 8)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(8, 64, 64, 3)), tf.float32)
     network.calibrate(images)
@@ -105,7 +105,7 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
     network.attach(beside)
     np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
-    assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 64, readout=True).parameters
+    assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 8, True, network_size.trunk_size(64)).parameters
 
 
 @pytest.fixture(scope="module")
@@ -159,5 +159,5 @@ def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), plain, prepared))
     assert result["readout"] is None
     assert result["network"]["parameters"] == network_size.network_size(
-        map(Architecture.from_number, plain.state.chosen), 32, readout=False
+        map(Architecture.from_number, plain.state.chosen), 4, False, network_size.trunk_size(32)
     ).parameters

@@ -55,7 +55,7 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, 
             chosen.append(np.array(searches[-1].state.chosen))
             tables.append(folder.read_arrays("tables/round1.npz")["full"])
     np.testing.assert_allclose(tables[1], tables[0], atol=1e-5)  # AUCs as they are
-    sizes = network_size.relative_sizes(32)
+    sizes = network_size.relative_sizes(4)
     assert sizes[chosen[0]].mean() > sizes[chosen[1]].mean() > sizes[chosen[2]].mean()
     assert (sizes[chosen[2]] == sizes.min()).all()
 

@@ -89,7 +89,7 @@ def test_a_derived_network_scores_alike_in_large_and_small_batches(monkeypatch, 
     supernet = build_supernet(6, size, 0.0, 0)
     weights = {name: v.numpy() for name, v in supernet.variables.items()}
     architectures = [Architecture.from_number(n) for n in (0, 400, 900, 1300, 1800, 2303)]
-    network, images = DerivedNetwork(architectures, weights, size), _images((tiled, size, size, 3))
+    network, images = DerivedNetwork(architectures, weights, size // 8), _images((tiled, size, size, 3))
     network.calibrate(images)
     used = []
     for way in ("_in_tiles", "_direct"):

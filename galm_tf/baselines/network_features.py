@@ -13,11 +13,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from galm_tf import readout
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
+from galm_tf.preprocess import scale_images
 from galm_tf.scoring import image_batches
 from galm_tf.source_runs import Source, source_scoring
+from galm_tf.tracing import traced
 
 VGG16_SIZE = 224  # pixels; its fully connected layers take no other
 _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
@@ -32,7 +35,10 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
       calibration: rows of training images, to which the batch norms are fixed.
       config: the run's settings.
     """
-    scoring = source_scoring(source, images.shape[1])
+    if source.pretrained:
+        call = traced(lambda x: readout.pooled(source.pretrained.maps(scale_images(x))[2]))
+        return np.concatenate([call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), 32)])
+    scoring = source_scoring(source, config)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
     return scoring.readout_features(image_batches(images, np.arange(len(images))))

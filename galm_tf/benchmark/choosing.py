@@ -22,9 +22,9 @@ from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
-from galm_tf.network_size import network_size
+from galm_tf.network_size import network_size, trunk_size
 from galm_tf.reward import RewardTable
-from galm_tf.search_space import Architecture
+from galm_tf.search_space import TRUNK_SHRINKS, Architecture, map_side
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
 
@@ -99,7 +99,8 @@ def _penalised(penalty: float) -> str:
 
 def _multiply_adds(chosen: np.ndarray, image_size: int) -> int:
     """Of one image in the trunk and all towers."""
-    return network_size(map(Architecture.from_number, chosen), image_size, readout=False).multiply_adds
+    side, trunk = image_size // TRUNK_SHRINKS, trunk_size(image_size)
+    return network_size(map(Architecture.from_number, chosen), side, readout=False, trunk=trunk).multiply_adds
 
 
 def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:
@@ -107,7 +108,7 @@ def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_pe
     n, steps = len(table.full), config.rounds * config.controller_steps
     penalised = {}
     for penalty in size_penalties:
-        strategy, wanted = METHODS["galm"](n, config), selection.less_size(table, penalty, config.image_size)
+        strategy, wanted = METHODS["galm"](n, config), selection.less_size(table, penalty, map_side(config))
         strategy.train_on_table(wanted, 0, steps)
         penalised[_penalised(penalty)] = strategy.choose(wanted)
     strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != "random"}

@@ -17,7 +17,7 @@ from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import WIDTH_BLOCKS, columns, gates_from_indices
 from galm_tf.network_size import tower_size
 from galm_tf.read_back import read_back
-from galm_tf.search_space import Architecture
+from galm_tf.search_space import TRUNK_SHRINKS, Architecture, map_side
 from galm_tf.supernet import Supernet, build_supernet, build_trunk, margins
 
 _N, _GEMM = 102, 2048  # SUN's attributes; side of the matrix product that shows the machine's peak
@@ -31,7 +31,7 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
     supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
     x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
     maps = [tf.constant(m) for m in supernet.trunk(x, training=True)]
-    work = sum(tower_size(Architecture.from_number(n), config.image_size, readout=False).multiply_adds for n in numbers)
+    work = sum(tower_size(Architecture.from_number(n), map_side(config), readout=False).multiply_adds for n in numbers)
     flops = 6.0 * config.batch_size * work  # two each; backward counts twice
     ids, gates = tf.range(_N), gates_from_indices(search_space.all_indices()[numbers])
     stacked = _gradient_step(
@@ -134,7 +134,7 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
     supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
     x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
     supernet.trunk(x, training=True)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, config.image_size)
+    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, map_side(config))
     derived.calibrate(x)
     plain, trunk = [PlainGatedTower() for _ in range(_TIMED)], plain_trunk(config.image_size)
     separate = _separate_models(architectures[:_TIMED], config.image_size)
@@ -186,7 +186,7 @@ class PlainGatedTower(tf.keras.Model):
 
 def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
     """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats, whose shape counts."""
-    plain, size = DerivedNetwork(architectures, read_back(derived, architectures), derived.image_size, tiles=False), derived.image_size
+    plain, size = DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False), derived.side * TRUNK_SHRINKS
     content = lite.convert(plain, size, np.zeros(len(architectures)))
     model = lite.LiteModel(content, {"image_size": size, "thresholds": [None] * len(architectures)})
     pictures = functools.cache(lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))

@@ -16,10 +16,10 @@ _CONV_HEIGHT = 58
 _LINE = 15  # from one line of text to the next: large enough to be read on a phone, where the drawing is three quarters as wide
 
 
-def architecture_svg(architecture: Architecture) -> str:
-    """The drawing of one architecture, as wide as what holds it. No name of a user is in it."""
+def architecture_svg(architecture: Architecture, pretrained: bool = False) -> str:
+    """The drawing of one architecture, as wide as what holds it; on Conv-1 to Conv-3, or a pretrained trunk. No name of a user is in it."""
     a = architecture.canonical()
-    boxes = _boxes(a)
+    boxes = _boxes(a, pretrained)
     parts = [_arrow(i) for i in range(len(boxes) - 1)]
     parts += [_skip(source, 3, above=True, lane=i) for i, source in enumerate(_sources(a.conv1_conv4, a.conv2_conv4))]
     below = _sources(a.conv1_conv5, a.conv2_conv5, a.conv3_conv5)
@@ -30,10 +30,10 @@ def architecture_svg(architecture: Architecture) -> str:
     return head + title + "".join(parts) + "</svg>"
 
 
-def _boxes(a: Architecture) -> list[tuple[str, tuple[str, ...], int]]:
+def _boxes(a: Architecture, pretrained: bool) -> list[tuple[str, tuple[str, ...], int]]:
     """(style class, lines of text, height) of every box from left to right: kernel and channels of a convolution, units of an Fc."""
     trunk = zip(search_space.TRUNK_KERNELS, search_space.TRUNK_CHANNELS)
-    boxes = [("trunk", (f"C{i}", f"{k}×{k}", str(c)), _CONV_HEIGHT) for i, (k, c) in enumerate(trunk, 1)]
+    boxes = [("trunk", (f"C{i}", *([] if pretrained else [f"{k}×{k}"]), str(c)), _CONV_HEIGHT) for i, (k, c) in enumerate(trunk, 1)]
     for name, kernel, channels in (
         ("C4", a.conv4_kernel, search_space.CONV4_CHANNELS),
         ("C5", a.conv5_kernel, search_space.CONV5_CHANNELS),

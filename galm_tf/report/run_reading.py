@@ -15,7 +15,7 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
 from galm_tf.run_folder import read_config, read_policy
-from galm_tf.search_space import Architecture
+from galm_tf.search_space import Architecture, map_side
 
 _NUMBER = (int, float)
 _FIELDS = {
@@ -97,7 +97,7 @@ class FinishedRun:
         row = self.rows[name]
         if "multiply_adds" in row:
             return Size(row["multiply_adds"], row["parameters"])
-        return tower_size(self.architectures[name], self.config.image_size, readout=False)
+        return tower_size(self.architectures[name], map_side(self.config), readout=False)
 
 
 def read_run(path: str) -> FinishedRun:

@@ -102,6 +102,7 @@ def single_page(
         "extremes": [(title, [_card(run, name, shown) for name in names]) for title, names in extremes.items()],
         "has_scatter": scatter is not None,
         "networks": networks,
+        "trunk": run.result.get("trunk"),
         "open_networks": _OPEN_NETWORKS,
         "frequencies": choice_table(run),
         "confidence": _confidence(run),
@@ -234,7 +235,7 @@ def _extremes(run: FinishedRun) -> dict[str, list[str]]:
 
 def _card(run: FinishedRun, name: str, shown: dict[str, str]) -> dict[str, Any]:
     row = run.rows[name]
-    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": architecture_svg(run.architectures[name])}
+    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": _drawing(run, run.architectures[name])}
 
 
 def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
@@ -277,7 +278,11 @@ def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:
     for name, architecture in run.architectures.items():
         users[architecture].append(shown[name])
     ordered = sorted(users.items(), key=lambda item: (-len(item[1]), item[0].describe()))
-    return [{"text": a.describe(), "svg": architecture_svg(a), "names": sorted(names)} for a, names in ordered]
+    return [{"text": a.describe(), "svg": _drawing(run, a), "names": sorted(names)} for a, names in ordered]
+
+
+def _drawing(run: FinishedRun, architecture: Architecture) -> str:
+    return architecture_svg(architecture, pretrained=bool(run.result.get("trunk")))
 
 
 def choice_table(run: FinishedRun) -> dict[str, Any]:

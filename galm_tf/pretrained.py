@@ -1,0 +1,287 @@
+"""A pretrained trunk: maps of three layers of a Keras model stand in place of Conv-1 to Conv-3 (DESIGN §4).
+
+Practitioners start from a network that was trained on many other images. Its
+weights stay as they are. Each layer's map is projected to as many channels as
+the trunk's own map has, by the principal components of training images, whitened, and
+brought to 8×8 positions. So the towers, the search space and all that follows
+are the same, whatever the model.
+
+What is made of the model is stored in the run's folder, `trunk/`, as a
+SavedModel: a run that goes on, starts from it or adds to it needs neither the
+model's file nor the stack that wrote it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from typing import Any, Optional, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.decomposition import PCA
+
+from galm_tf.config import Config
+from galm_tf.draws import Stream, generator
+from galm_tf.errors import UserError
+from galm_tf.preprocess import scale_images
+from galm_tf.run_folder import RunFolder, unwritable
+from galm_tf.scoring import image_batches
+from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_CHANNELS
+from galm_tf.tracing import traced
+from galm_tf.whole_file import whole_folder
+from galm_tf.words import listed
+
+FOLDER = "trunk"  # in a run's
+_ABOUT = os.path.join("assets.extra", "about.json")
+_IMAGES, _BATCH = 500, 32
+_LEAST_VARIANCE = 1e-6  # of a component, as a share of the greatest: below, it is noise
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedTrunk:
+    """A trunk as a run's folder holds it.
+
+    Attributes:
+      maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS; what a SavedModel can hold.
+      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters.
+    """
+
+    maps: Any
+    about: dict[str, Any]
+
+
+def of_run(config: Config, folder: RunFolder, images: np.ndarray, train: np.ndarray) -> Optional[PretrainedTrunk]:
+    """The run's pretrained trunk, made and stored in its folder where it is not there yet; None without --trunk_model.
+
+    Args:
+      config: the run's settings; its source run, if there is one, has the same trunk, which is copied.
+      folder: the run's.
+      images: uint8 [n, S, S, 3].
+      train: int64, the records that train.
+    """
+    if not config.trunk_model:
+        return None
+    path = os.path.join(folder.path, FOLDER)
+    if os.path.isdir(path):
+        return read(folder.path)
+    if config.source_run:
+        read(config.source_run[0])  # which says what is wrong with it
+    try:
+        with whole_folder(path) as partial:
+            if config.source_run:
+                shutil.copytree(os.path.join(config.source_run[0], FOLDER), partial, dirs_exist_ok=True)
+            else:
+                _write(config, images, train, partial)
+    except (OSError, shutil.Error) as error:
+        raise unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
+    return read(folder.path)
+
+
+def read(run: str) -> PretrainedTrunk:
+    """The pretrained trunk in a run's folder; raises UserError where it cannot be read."""
+    path = os.path.join(run, FOLDER)
+    try:
+        with open(os.path.join(path, _ABOUT), encoding="utf-8") as file:
+            about = json.load(file)
+        return PretrainedTrunk(tf.saved_model.load(path), {**about, "multiply_adds": int(about["multiply_adds"]), "parameters": int(about["parameters"])})
+    except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"Expected the pretrained trunk of the run {run} in {path}. Received: {reason}; restore the folder from a copy.") from error
+
+
+def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> None:
+    """Makes the trunk of --trunk_model and writes it."""
+    model = _load_model(config.trunk_model, config.image_size)
+    layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
+    backbone = _maps_of(model, layers, config)
+    chosen = generator(config.seed, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False)
+    trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
+    trunk.project(np.concatenate([np.asarray(b) for b in image_batches(images, np.sort(chosen), _BATCH)]))
+    concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))
+    about = {
+        "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
+        "multiply_adds": _multiply_adds(concrete.graph), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
+    }  # fmt: skip
+    tf.saved_model.save(trunk, path)
+    os.makedirs(os.path.dirname(os.path.join(path, _ABOUT)), exist_ok=True)
+    with open(os.path.join(path, _ABOUT), "w", encoding="utf-8") as file:
+        json.dump(about, file, indent=1)
+
+
+def _load_model(path: str, image_size: int) -> tf.keras.Model:
+    """The model of a file; raises UserError where it is none, or not one of such pictures."""
+    if not os.path.isfile(path):
+        raise UserError(
+            f"Expected a Keras model file in --trunk_model. Received: {path}, which is {'a folder' if os.path.isdir(path) else 'no file'}; write one "
+            "by model.save('NAME.keras')."
+        )
+    try:
+        model = tf.keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that it cannot read
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"Expected a Keras model that Keras {keras.__version__} reads in --trunk_model. Received: {path} ({type(error).__name__}: {reason}); "
+            "save it anew by model.save('NAME.keras') with this Keras."
+        ) from error
+    inputs = model.inputs or []
+    shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
+    if len(shape) != 4 or shape[-1] != 3:
+        raise UserError(
+            f"Expected a model of one input, images [batch, height, width, 3], in --trunk_model={path}. Received: "
+            f"{', '.join(str(tuple(i.shape)) for i in inputs) or 'none'}; take another model."
+        )
+    if any(side not in (None, image_size) for side in shape[1:3]):
+        raise UserError(
+            f"Expected --image_size={shape[1]}, as --trunk_model={path} sees images. Received: image_size={image_size}; set that, or save the model "
+            "with an input of any size."
+        )
+    return model
+
+
+def choose_layers(model: tf.keras.Model, image_size: int, path: str) -> tuple[str, str, str]:
+    """The last layer of the smallest maps, of those nearest to twice and of those nearest to four times their side; the largest first.
+
+    Maps of one position, as of squeeze-and-excitation, and sides that a padding makes are none of these.
+
+    Raises:
+      UserError: fewer than three.
+    """
+    names = [layer.name for layer in model.layers if _gives_a_map(layer)]
+    shapes = _maps_shapes(model, names, image_size, path)
+    last = {shape[1]: name for name, shape in zip(names, shapes) if shape[1] == shape[2] > 1}
+    sides = sorted(last)[:1]
+    while len(sides) < 3 and sides and max(last) > sides[-1]:
+        sides.append(min((side for side in last if side > sides[-1]), key=lambda side: abs(side - 2 * sides[-1])))
+    if len(sides) < 3:
+        raise UserError(
+            f"Expected a model with maps of three sides in --trunk_model={path}. Received: maps of side "
+            f"{', '.join(map(str, sorted(last))) or 'none'} that are not within a layer of layers; name three by --trunk_layers, or save a model "
+            "without models inside."
+        )
+    return tuple(last[side] for side in reversed(sides))
+
+
+def _gives_a_map(layer: tf.keras.layers.Layer) -> bool:
+    """Whether a layer of a graph gives one tensor [B, H, W, C]."""
+    if isinstance(layer, (tf.keras.Model, tf.keras.layers.InputLayer)):
+        return False
+    try:
+        return len(layer.output.shape) == 4
+    except Exception:  # called several times, of several outputs, or never: Keras raises many kinds
+        return False
+
+
+def _maps_shapes(model: tf.keras.Model, names: Sequence[str], image_size: int, path: str) -> list[tuple[int, ...]]:
+    """Shapes of the maps of some layers; raises UserError where the model cannot take images of this size."""
+    cut = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    try:
+        outputs = cut(tf.zeros([1, image_size, image_size, 3]), training=False)
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"Expected a model that takes images of --image_size={image_size} in --trunk_model={path}. Received: {reason}; take the size that it was "
+            "trained with."
+        ) from error
+    return [tuple(map(int, output.shape)) for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+
+def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.keras.Model:
+    """The model cut to three layers; raises UserError for names that are none of its maps, or not from the largest on."""
+    known = [layer.name for layer in model.layers if _gives_a_map(layer)]
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"Expected --trunk_layers to name layers of {config.trunk_model} that give a map. Received: {name}; there are "
+                f"{listed(known[::-1], 12)}."
+            )
+    sides = [shape[1] for shape in _maps_shapes(model, names, config.image_size, config.trunk_model)]
+    if sides != sorted(sides, reverse=True):
+        raise UserError(
+            f"Expected --trunk_layers from the largest map to the smallest. Received: {', '.join(f'{n} ({s})' for n, s in zip(names, sides))}; name them "
+            "in that order."
+        )
+    return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+
+
+class _Trunk(tf.Module):
+    """Three layers' maps, projected: the one definition that is stored.
+
+    Args:
+      backbone: image -> three maps.
+      pixels: as in --trunk_pixels.
+      image_size: S.
+    """
+
+    def __init__(self, backbone: tf.keras.Model, pixels: str, image_size: int) -> None:
+        super().__init__(name="trunk")
+        # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights alone.
+        self._backbone, self._pixels = lambda x: backbone(x, training=False), pixels
+        # Keras 3 wraps tf.Variables; a SavedModel wants these.
+        self._weights = [v if isinstance(v, tf.Variable) else v.value for v in backbone.variables]
+        shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
+        self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
+        self._shifts = [tf.Variable(tf.zeros([c])) for c in TRUNK_CHANNELS]
+
+    def project(self, images: np.ndarray) -> None:
+        """To the principal components of uint8 images [n, S, S, 3]: of mean 0 and variance 1 on all their positions."""
+        call = traced(lambda x: [resized(m) for m in self._raw(scale_images(x))])
+        parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in image_batches(images, np.arange(len(images)), _BATCH)]
+        for maps, projection, shift in zip(zip(*parts), self._projections, self._shifts):
+            rows = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
+            kernel, bias = whitening(rows, int(projection.shape[1]))
+            projection.assign(kernel)
+            shift.assign(bias)
+
+    @tf.function
+    def __call__(self, images):
+        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS."""
+        maps = self._raw(images)
+        projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
+        return [resized(m) + shift for m, shift in zip(projected, self._shifts)]
+
+    def _raw(self, images):
+        pixels = (images + 1.0) * 127.5
+        if self._pixels != "raw":
+            pixels = tf.keras.applications.imagenet_utils.preprocess_input(pixels, mode=self._pixels, data_format="channels_last")
+        return self._backbone(pixels)
+
+
+def resized(x: tf.Tensor) -> tf.Tensor:
+    """A map at the side that towers read: [B, s, s, C] -> [B, 8, 8, C]; halved by means while it can be, then interpolated.
+
+    Every output is a mean of inputs by weights that sum to 1; by operations that TensorFlow Lite has for batches of any size.
+    """
+    while x.shape[1] >= 2 * PRETRAINED_SIDE:
+        x = tf.nn.avg_pool2d(x, 2, 2, "SAME")
+    return x if x.shape[1] == PRETRAINED_SIDE else tf.image.resize(x, [PRETRAINED_SIDE, PRETRAINED_SIDE])
+
+
+def whitening(rows: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel float32 [C, components] and bias float32 [components] that give rows [n, C] their principal components of variance 1.
+
+    Where there are fewer of more than `_LEAST_VARIANCE` of the greatest variance, the others are 0.
+    """
+    with np.errstate(invalid="ignore"):  # shares of no variance at all, which nothing reads
+        fitted = PCA(min(components, *rows.shape), svd_solver="randomized", random_state=0).fit(rows)
+    variances = fitted.explained_variance_
+    kept = variances > _LEAST_VARIANCE * max(variances.max(), np.finfo(np.float32).tiny)
+    kernel = np.zeros((rows.shape[1], components), np.float32)
+    kernel[:, : len(variances)][:, kept] = (fitted.components_[kept] / np.sqrt(variances[kept, None])).T
+    return kernel, -(fitted.mean_ @ kernel).astype(np.float32)
+
+
+def _multiply_adds(graph: tf.Graph) -> int:
+    """Of one image in the convolutions and products of a graph of images [None, ...]."""
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
+            kernel, output = operation.inputs[1].shape, operation.outputs[0].shape
+            inputs = kernel[:3].num_elements() if operation.type == "Conv2D" else kernel[:2].num_elements()
+            total += output[1:].num_elements() * inputs
+        elif operation.type == "MatMul":
+            total += operation.inputs[1].shape.num_elements()
+    return int(total)

@@ -1,0 +1,309 @@
+"""`--trunk_model`: a Keras model's maps in place of Conv-1 to Conv-3, in a search and in all that follows it."""
+
+import dataclasses
+import json
+import os
+import shutil
+
+import main_flags
+import numpy as np
+import pytest
+import tensorflow as tf
+from add_attribute_test import TINY
+from small_domains import few_images
+
+from galm_tf import add_attribute, deploy, main, pipeline, pretrained, source_runs
+from galm_tf.config import Config
+from galm_tf.controller_training import ControllerTraining
+from galm_tf.domains import load_domains
+from galm_tf.errors import UserError
+from galm_tf.predict import Predictor
+from galm_tf.preprocess import scale_images
+from galm_tf.run_folder import RunFolder
+from galm_tf.search import Search
+from galm_tf.search_space import TRUNK_CHANNELS
+
+KERAS = tf.keras.layers
+RNG = np.random.default_rng(0)
+
+
+def make_model(path, side=None, rescales=True):
+    """A small model that halves its images three times, with a padding and a layer more at the second side."""
+    tf.keras.utils.set_random_seed(3)
+    x = image = tf.keras.Input((side, side, 3))
+    if rescales:
+        x = KERAS.Rescaling(1 / 127.5, -1.0)(x)
+    x = KERAS.Conv2D(10, 3, 2, "same", activation="relu", name="first")(x)
+    x = KERAS.Conv2D(24, 3, 2, "same", activation="relu", name="second")(x)
+    x = KERAS.DepthwiseConv2D(3, 1, "same", name="depthwise")(x)
+    x = KERAS.Conv2D(40, 1, name="expanded")(x)
+    x = KERAS.ZeroPadding2D(((0, 1), (0, 1)), name="padded")(x)
+    x = KERAS.Conv2D(80, 3, 2, name="third", activation="relu")(x)
+    model = tf.keras.Model(image, KERAS.Dense(7)(KERAS.GlobalAveragePooling2D()(x)))
+    model.save(path)
+    return model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where things go, with few generated images."""
+    with few_images(10):
+        yield tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    """(the model, its file)."""
+    path = str(place / "small.keras")
+    return make_model(path), path
+
+
+@pytest.fixture(scope="module")
+def finished(place, model, drawn):
+    """(settings, folder, result) of a search on a trunk of the model."""
+    config = Config(domain=("sun",), cache_dir=drawn, trunk_model=model[1], **TINY)
+    path = str(place / "A")
+    return config, path, main.run(config, path)
+
+
+def _outputs(folder, images):
+    return tf.saved_model.load(os.path.join(folder, "saved_model")).signatures["serving_default"](images=tf.constant(images))
+
+
+# ---- The maps -------------------------------------------------------------------------
+
+
+def test_maps_are_those_of_the_layers_whitened_and_resized(model, finished):
+    config, path, _ = finished
+    prepared = pipeline.prepare(config)
+    images = np.asarray(prepared.images[np.sort(prepared.split.train)])  # all of them: fewer than are drawn
+    maps = pretrained.read(path).maps(scale_images(tf.constant(images)))
+    layers = ["first", "expanded", "third"]
+    outputs = tf.keras.Model(model[0].inputs, [model[0].get_layer(n).output for n in layers])(tf.constant(images, tf.float32))
+    for got, raw, channels in zip(maps, outputs, TRUNK_CHANNELS):
+        assert got.shape == (len(images), 8, 8, channels)
+        raw = pretrained.resized(raw)
+        rows, expected = got.numpy().reshape(-1, channels), raw.numpy().reshape(-1, raw.shape[-1])
+        used = rows.std(axis=0) > 0
+        assert used.sum() == min(channels, np.linalg.matrix_rank(np.cov(expected.T), tol=1e-6))
+        np.testing.assert_allclose(np.cov(rows[:, used].T), np.eye(used.sum()), atol=0.02)
+        np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-3)
+        fitted = np.linalg.lstsq(np.c_[expected, np.ones(len(expected))], rows, rcond=None)[0]  # they are linear in the layer's map
+        np.testing.assert_allclose(np.c_[expected, np.ones(len(expected))] @ fitted, rows, atol=2e-2)
+
+
+def test_the_trunk_says_what_it_is_made_of(finished):
+    trunk = finished[2]["trunk"]
+    assert (trunk["model"], trunk["layers"], trunk["pixels"]) == ("small.keras", ["first", "expanded", "third"], "raw")
+    convolutions = 16**2 * 27 * 10 + 8**2 * (90 * 24 + 9 * 24 + 24 * 40) + 4**2 * 360 * 80
+    projections = 16**2 * 10 * 16 + 8**2 * 40 * 32 + 4**2 * 80 * 64
+    assert trunk["multiply_adds"] == convolutions + projections
+    weights = (27 + 1) * 10 + (90 + 1) * 24 + (9 + 1) * 24 + (24 + 1) * 40 + (360 + 1) * 80
+    assert trunk["parameters"] == weights + (10 + 1) * 16 + (40 + 1) * 32 + (80 + 1) * 64
+
+
+@pytest.mark.parametrize("side", [2, 4, 7, 8, 11, 14, 16, 25, 28, 56])
+def test_a_resize_keeps_constants_and_places(side):
+    ramp = np.broadcast_to((np.arange(side, dtype=np.float32)[:, None, None] + 0.5) / side, (side, side, 1))
+    maps = pretrained.resized(tf.constant(np.stack([np.ones_like(ramp), ramp, ramp.transpose(1, 0, 2)])))
+    ones, down, across = maps.numpy()[..., 0]
+    np.testing.assert_allclose(ones, np.ones((8, 8)), atol=1e-6)
+    np.testing.assert_allclose(down, across.T, atol=1e-6)
+    clamped = np.clip((np.arange(8) + 0.5) / 8, 0.5 / side, 1 - 0.5 / side)
+    np.testing.assert_allclose(down, np.broadcast_to(clamped[:, None], (8, 8)), atol=1e-6 if side % 2 == 0 or side < 16 else 1 / side)
+
+
+def test_whitening_leaves_out_what_does_not_vary():
+    rows = RNG.normal(size=(500, 3)).astype(np.float32) @ RNG.normal(size=(3, 6)).astype(np.float32) + 5
+    kernel, bias = pretrained.whitening(rows, 5)
+    assert kernel.shape == (6, 5) and kernel.dtype == bias.dtype == np.float32
+    np.testing.assert_allclose(np.cov((rows @ kernel + bias).T), np.diag([1, 1, 1, 0, 0]), atol=1e-3)
+    still = pretrained.whitening(np.full((50, 4), 2, np.float32), 2)
+    assert not still[0].any() and not still[1].any()
+
+
+def test_pixels_are_scaled_as_the_model_expects(place, model, finished):
+    """Rescaling within the model, and the same by --trunk_pixels, give the same maps."""
+    path = str(place / "plain.keras")
+    make_model(path, rescales=False)
+    config = dataclasses.replace(finished[0], trunk_model=path, trunk_pixels="tf")
+    prepared, folder = pipeline.prepare(config), RunFolder.create(str(place / "tf"), config)
+    images = np.asarray(prepared.images[:5])
+    maps = [t.maps(scale_images(tf.constant(images))) for t in (pretrained.of_run(config, folder, prepared.images, prepared.split.train), pretrained.read(finished[1]))]
+    for one, other in zip(*maps):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+# ---- A run and what follows it ----------------------------------------------------------
+
+
+def test_the_model_file_is_needed_once(place, model, finished, drawn, monkeypatch):
+    """A run that is stopped goes on without it, and ends with the same figures."""
+    copy, path = str(place / "gone.keras"), str(place / "B")
+    shutil.copy(model[1], copy)
+    config = dataclasses.replace(finished[0], trunk_model=copy)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):
+        patch.setattr(Search, "_run_controller", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        main.run(config, path)
+    os.remove(copy)
+    result = main.run(dataclasses.replace(config, resume=True), path)
+    for key in ("test_mauc", "val_mauc", "per_attribute"):
+        assert result[key] == finished[2][key]
+
+
+def test_the_exported_model_holds_the_trunk(finished):
+    config, path, result = finished
+    prepared = pipeline.prepare(config)
+    images = np.asarray(prepared.images[prepared.split.test])
+    probability = _outputs(path, images)["probability"].numpy()
+    rows = pipeline.searched_rows(result)
+    for i, row in enumerate(rows.values()):
+        if row["test_auc"] is not None:
+            labels = prepared.domain.labels[prepared.split.test, i]
+            positive, negative = probability[labels > 0.5, i], probability[labels <= 0.5, i]
+            auc = np.mean((positive[:, None] > negative) + 0.5 * (positive[:, None] == negative))
+            assert row["test_auc"] == pytest.approx(auc, abs=1e-3)
+    assert json.loads(tf.saved_model.load(os.path.join(path, "saved_model")).serve_metadata()["json"].numpy())["trunk"] == result["trunk"]
+    towers = sum(row["multiply_adds"] for row in rows.values())
+    assert result["network"]["multiply_adds"] == towers + result["trunk"]["multiply_adds"]
+
+
+def test_some_attributes_are_deployed_with_it(place, finished):
+    path, images = finished[1], RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    names = list(pipeline.searched_rows(finished[2]))[3:5]
+    expected = _outputs(path, images)["probability"].numpy()[:, 3:5]
+    for out in (str(place / "two.tflite"), str(place / "two")):
+        told = deploy.deploy(path, out, names)
+        assert "2 of 20 attributes" in told
+        np.testing.assert_allclose(Predictor(out)(images)[0], expected, atol=1e-4)
+
+
+def _labels(config, name):
+    domain = load_domains(config)
+    return domain.labels[:, domain.attributes.index(name)]
+
+
+@pytest.fixture(scope="module")
+def extended(place, finished):
+    """(folder, result) of the run with one attribute more."""
+    config, source, _ = finished
+    names = [p.split("seed0/")[1] for p in load_domains(config).paths]
+    table = place / "more.csv"
+    table.write_text("image,treeless\n" + "".join(f"{n},{1 - int(v)}\n" for n, v in zip(names, _labels(config, "sun/trees"))), encoding="utf-8")
+    path = str(place / "A-plus")
+    settings = main_flags.settings(f"--add_attribute={table}", f"--source_run={source}", f"--run_dir={path}")
+    return path, main.run(settings, path)
+
+
+def test_an_attribute_is_added_on_the_same_trunk(finished, extended):
+    images = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8)
+    before, after = (_outputs(path, images) for path in (finished[1], extended[0]))
+    np.testing.assert_array_equal(after["probability"][:, :20], before["probability"])
+    assert after["probability"].shape == (6, 21) and extended[1]["num_attributes"] == 21
+    assert pretrained.read(extended[0]).about == finished[2]["trunk"]
+
+
+def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended):
+    images = RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    deploy.deploy(extended[0], str(place / "last"), ["treeless", "trees"])
+    expected = _outputs(extended[0], images)["probability"].numpy()
+    names = list(pipeline.searched_rows(extended[1]))
+    np.testing.assert_allclose(Predictor(str(place / "last"))(images)[0], expected[:, [20, names.index("sun/trees")]], atol=1e-4)
+    config = add_attribute.source_settings((extended[0],), "another.csv", ("towers",))
+    assert config.trunk_model == finished[0].trunk_model and add_attribute.read_finished(config).source.pretrained is not None
+
+
+def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, drawn, monkeypatch):
+    flags = [f"--{k}={v}" for k, v in TINY.items()]
+    config = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags)
+    assert config.trunk_model == finished[0].trunk_model
+    monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "_load_model", None)  # the source's folder has all of it
+        prepared = pipeline.prepare(config)
+        search = pipeline.search(config, RunFolder.create(str(place / "T"), config), prepared, ControllerTraining)
+    assert search.trunk.about == finished[2]["trunk"] and search.state.transfer["parts"] == ["policy", "trunk", "towers"]
+    images = scale_images(tf.constant(RNG.integers(0, 256, (3, 32, 32, 3), np.uint8)))
+    for ours, theirs in zip(*(pretrained.read(path).maps(images) for path in (str(place / "T"), finished[1]))):
+        np.testing.assert_array_equal(ours, theirs)
+    matches, given = search.state.transfer["matches"], source_runs.read_source(finished[1], config)
+    assert len({m["auc"] for m in matches.values()}) > 3
+    for row, name in enumerate(prepared.domain.attributes):
+        theirs = given.weights["conv4/kernel3"][given.attributes.index(matches[name]["attribute"])]
+        np.testing.assert_array_equal(search.supernet.variables["conv4/kernel3"][row], theirs)
+
+
+# ---- Bad input ----------------------------------------------------------------------------
+
+
+def _start(config, path):
+    with pytest.raises(UserError) as caught:
+        main.run(config, str(path))
+    assert not os.path.exists(path)  # the repaired command can have the name
+    return str(caught.value)
+
+
+def test_a_file_that_is_no_model(tmp_path, finished):
+    config = finished[0]
+    for name, said in (("none.keras", "no file"), (".", "a folder")):
+        text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
+        assert text.startswith("Expected a Keras model file in --trunk_model. Received:") and said in text
+    (tmp_path / "bad.keras").write_text("no model")
+    text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "bad.keras")), tmp_path / "run")
+    assert "Expected a Keras model that Keras" in text and "bad.keras" in text
+
+
+def test_a_model_of_other_images(tmp_path, finished):
+    make_model(str(tmp_path / "large.keras"), side=64)
+    text = _start(dataclasses.replace(finished[0], trunk_model=str(tmp_path / "large.keras")), tmp_path / "run")
+    assert "Expected --image_size=64" in text and "Received: image_size=32" in text
+    image = tf.keras.Input((None, None, 1))
+    tf.keras.Model(image, KERAS.Conv2D(4, 3)(image)).save(str(tmp_path / "grey.keras"))
+    text = _start(dataclasses.replace(finished[0], trunk_model=str(tmp_path / "grey.keras")), tmp_path / "run")
+    assert "Expected a model of one input, images [batch, height, width, 3]" in text
+
+
+def test_layers_that_are_none(tmp_path, finished):
+    text = _start(dataclasses.replace(finished[0], trunk_layers=("first", "secund", "third")), tmp_path / "run")
+    assert "Received: secund; there are third, padded, expanded" in text
+    text = _start(dataclasses.replace(finished[0], trunk_layers=("third", "second", "first")), tmp_path / "run")
+    assert "Received: third (4), second (8), first (16)" in text
+
+
+def test_a_model_of_too_few_sides(tmp_path, finished):
+    x = image = tf.keras.Input((None, None, 3))
+    inner = tf.keras.Sequential([tf.keras.Input((None, None, 3)), KERAS.Conv2D(4, 3, 2, "same"), KERAS.Conv2D(4, 3, 2, "same")], name="inner")
+    x = KERAS.Conv2D(3, 3, 2, "same", name="outer")(x)
+    tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(x))).save(str(tmp_path / "nested.keras"))
+    text = _start(dataclasses.replace(finished[0], trunk_model=str(tmp_path / "nested.keras")), tmp_path / "run")
+    assert "Expected a model with maps of three sides" in text and "Received: maps of side 16" in text
+
+
+@pytest.mark.parametrize("settings, words", [
+    (dict(trunk_model="m.keras", freeze_trunk=True), "Expected --trunk_model or --freeze_trunk, not both"),
+    (dict(trunk_model="m.keras", source_run=("a", "b")), "Expected one source that hands its trunk over"),
+    (dict(trunk_model="m.keras", source_run=("a",), transfer=("policy",)), "Expected one source that hands its trunk over"),
+    (dict(trunk_model="m.keras", trunk_layers=("a", "b")), "Expected three names in --trunk_layers"),
+])  # fmt: skip
+def test_settings_that_contradict(settings, words):
+    with pytest.raises(UserError, match=words):
+        Config(**settings)
+
+
+def test_flags_that_nothing_reads():
+    with pytest.raises(UserError, match="Expected a --trunk_model beside --trunk_pixels.*Received: none"):
+        main_flags.settings("--trunk_pixels=tf")
+
+
+def test_a_source_on_another_trunk(tmp_path, finished):
+    other = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", "--trunk_model=other.keras", "--image_size=32")
+    text = _start(other, tmp_path / "run")
+    assert f"Expected the trunk_model of --source_run={finished[1]}" in text and "Received: trunk_model=other.keras" in text
+
+
+def test_a_source_whose_trunk_is_damaged(tmp_path, finished):
+    shutil.copytree(finished[1], tmp_path / "source")
+    os.remove(tmp_path / "source" / "trunk" / "saved_model.pb")
+    config = main_flags.settings("--domain=awa", f"--source_run={tmp_path / 'source'}", "--image_size=32", f"--cache_dir={finished[0].cache_dir}")
+    text = _start(config, tmp_path / "run")
+    assert f"Expected the pretrained trunk of the run {tmp_path / 'source'}" in text and "restore the folder from a copy" in text

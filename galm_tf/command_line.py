@@ -5,7 +5,9 @@ Exit status: 0 done, 1 done in part, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import gc
 import logging
 import os
 import re
@@ -37,6 +39,8 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")
+    if _command():
+        _begin_collecting()
     sys.exit(_call(main, sys.argv if argv is None else argv))
 
 
@@ -176,6 +180,13 @@ def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:
     return ""
 
 
+def _begin_collecting() -> None:
+    """Garbage is collected from here on, but not looked for in what imports have left; nor anywhere at the end of the process, which frees all."""
+    gc.freeze()
+    gc.enable()
+    atexit.register(gc.freeze)
+
+
 class _Lines(logging.Formatter):
     """`warning: …`, like what is printed beside it."""
 
@@ -204,5 +215,6 @@ if _command():
     _handler = logging.StreamHandler()
     _handler.setFormatter(_Lines())
     logging.basicConfig(handlers=[_handler])  # before TensorFlow, which else has a form of its own
+    gc.disable()  # until `run`: modules stay, and to look through TensorFlow's time and again takes a second
     if _command() not in _LATE:
         import_tensorflow()

@@ -220,8 +220,15 @@ def test_warnings_have_one_form():
     assert done.stderr == "warning: x is left out\nwarning: z\n\nInterrupted.\n"
 
 
-def test_who_imports_the_package_keeps_his_own_hook():
-    assert _python("import sys; from galm_tf import command_line; print(sys.excepthook is sys.__excepthook__)").stdout == "True\n"
+def test_a_command_does_not_look_for_garbage_in_modules():
+    told = "lambda: print(gc.isenabled(), gc.get_freeze_count() > 10**4)"
+    done = _ended("galm_tf.report", "--none", before=f"import atexit, gc; told = {told}; told(); atexit.register(told)")
+    assert (done.returncode, done.stdout) == (command_line.BAD_INPUT, "False False\nTrue True\n")
+
+
+def test_who_imports_the_package_keeps_his_own_hook_and_collector():
+    code = "import gc, sys; from galm_tf import command_line; print(sys.excepthook is sys.__excepthook__, gc.isenabled())"
+    assert _python(code).stdout == "True True\n"
 
 
 def test_main_returns_its_own_status():

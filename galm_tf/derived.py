@@ -179,22 +179,22 @@ class DerivedNetwork(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
-        maps, skips4, skips5 = self._sources(images)
-        x = self.bn4(self.conv4(maps[2], skips4))
-        margins = self.head(self.bn5(self.conv5(x, skips5)))
+        margins, features = self.margins_and_features(images)
         if self._readout is None:
             return margins
         keep, weights, biases = self._readout
-        return margins * keep + tf.matmul(readout.pooled(maps[2]), weights) + biases
+        return margins * keep + tf.matmul(features, weights) + biases
+
+    def margins_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of scaled images: margins of the towers alone [B, N], and what is read beside them [B, D]."""
+        maps, skips4, skips5 = self._sources(images)
+        x = self.bn4(self.conv4(maps[2], skips4))
+        return self.head(self.bn5(self.conv5(x, skips5))), readout.pooled(maps[2])
 
     def attach(self, beside: readout.Readout) -> None:
         """Reads Conv-3 beside the towers from now on."""
         names = ("keep", "weights", "biases")
         self._readout = tuple(tf.Variable(getattr(beside, name), name=f"readout_{name}") for name in names)
-
-    def readout_features(self, images: tf.Tensor) -> tf.Tensor:
-        """What is read of scaled images: [B, D]."""
-        return readout.pooled(self.trunk(images)[2])
 
     def calibrate(self, images: tf.Tensor) -> None:
         """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""

@@ -284,7 +284,7 @@ def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray,
     features, targets = search.validation.readout_features(index), search.domain.targets[index]
     (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
     scaled = scale_images(tf.constant(images))
-    margins, seen = (np.concatenate([f(b) for b in in_parts(scaled)]) for f in (network, network.readout_features))
+    margins, seen = map(np.concatenate, zip(*(network.margins_and_features(part) for part in in_parts(scaled))))
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 

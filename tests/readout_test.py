@@ -98,7 +98,8 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(8, 64, 64, 3)), tf.float32)
     network.calibrate(images)
-    before, features = network(images).numpy(), network.readout_features(images).numpy()
+    before, features = (v.numpy() for v in network.margins_and_features(images))
+    np.testing.assert_array_equal(network(images), before)
     assert features.shape == (8, network_size.READ)
     conv3 = network.trunk(images)[2].numpy()
     np.testing.assert_allclose(features, conv3.reshape(8, 4, 2, 4, 2, 64).mean(axis=(2, 4)).reshape(8, -1), rtol=1e-4, atol=1e-5)
@@ -128,7 +129,7 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
     split, labels = prepared.split, prepared.domain.labels
     train, test = np.concatenate([split.train, split.validation]), split.test
     train = train[np.isfinite(labels[train]).any(axis=1)]
-    features = network.readout_features(scale_images(tf.constant(prepared.images))).numpy()
+    features = network.margins_and_features(scale_images(tf.constant(prepared.images)))[1].numpy()
     (expected,) = ridge.fit(features[train], labels[train], [search.state.readout_penalty])
     scores = expected(features[test])  # the share is 1: the order is the reading's alone
     for i in range(labels.shape[1]):

@@ -113,8 +113,9 @@ def fill_views(
       changed: int64 [k], those of them whose other views are changed pictures; the others' repeat the first.
     """
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
-    straight = traced(lambda x: _maps(trunk, x))
-    augmented = traced(lambda x, seed: _maps(trunk, augment(x, seed)))
+    pictures, seed = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([2], tf.int32)
+    straight = traced(lambda x: _maps(trunk, x), input_signature=[pictures])  # of one trace, whatever the last batch's size
+    augmented = traced(lambda x, seed: _maps(trunk, augment(x, seed)), input_signature=[pictures, seed])
     views.hold(index)
     with Progress(len(index) + (views.shape[1] - 1) * len(changed), "trunk's maps", unit="image") as progress:
         for numbers, batch in _batches(images, index):

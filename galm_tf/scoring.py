@@ -11,8 +11,9 @@ from galm_tf import readout, search_space
 from galm_tf.gates import gates_from_indices
 from galm_tf.reward import ScoringImages
 from galm_tf.supernet import Supernet, margins
-from galm_tf.tracing import traced
+from galm_tf.tracing import traced, untraced
 
+FEW = 8  # attributes whose scores cost less than tracing them
 _BATCH_IMAGES = 256
 _BLOCK_BYTES = 256 * 2**20
 
@@ -63,7 +64,8 @@ class Scoring:
         indices = tf.constant(search_space.all_indices()[np.asarray(numbers)])
         ids = tf.constant(np.asarray(attribute_ids, np.int32))
         starts = range(0, len(attribute_ids), block)
-        parts = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts]
+        with untraced(len(attribute_ids) <= FEW):
+            parts = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts]
         return tf.concat(parts, axis=1).numpy()[0 if calibration else images.num_calibration :]
 
     def _tower_margins(self, maps, ids, indices, statistics):

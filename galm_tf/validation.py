@@ -19,11 +19,10 @@ from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardEngine, RewardTable, ScoringImages
-from galm_tf.scoring import Scoring, image_batches
+from galm_tf.scoring import FEW, Scoring, image_batches
 from galm_tf.supernet import Supernet
 from galm_tf.tracing import untraced
 
-_FEW = 8  # attributes whose rewards cost less than tracing them
 _RARE = 10  # images of a label that a smaller set keeps
 
 
@@ -65,7 +64,7 @@ class Validation:
                 ids = np.flatnonzero(self._domain.attribute_domains == group)
                 if len(ids) and self._scored(group).size:
                     engine = self.engine(self.scoring_images(group, self._config.reward_images))
-                    with untraced(len(ids) <= _FEW):
+                    with untraced(len(ids) <= FEW):
                         part = engine.table(ids, progress.each)
                     full[:, ids] = part.full, *part.halves
         return RewardTable(full[0], (full[1], full[2]))

@@ -43,6 +43,7 @@ class ControllerTraining(PolicyStrategy):
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed, trained)
         self._all_log_probs = traced(self.controller.all_log_probs, input_signature=[tf.TensorSpec([None], tf.int32)])
         self._sample = traced(self.controller.sample)
+        self._written_out: Optional[tuple[list[np.ndarray], np.ndarray]] = None  # a policy and its `log_probs`
         self.remember_initial()
 
     @property
@@ -79,10 +80,13 @@ class ControllerTraining(PolicyStrategy):
         telemetry.embeddings(self.embeddings(), names, domains)
 
     def log_probs(self) -> np.ndarray:
-        """log P of every architecture for every attribute: float32 [N, 2304]."""
-        with untraced(self.num_attributes <= _BLOCK):
-            blocks = _blocks(self.num_attributes)
-            return np.concatenate([self._all_log_probs(tf.constant(ids)).numpy() for ids in blocks])
+        """log P of every architecture for every attribute: float32 [N, 2304]; reckoned only where the policy has moved since."""
+        policy = [v.numpy() for v in self.controller.named_variables.values()]
+        if self._written_out is None or not all(map(np.array_equal, policy, self._written_out[0])):
+            with untraced(self.num_attributes <= _BLOCK):
+                blocks = [self._all_log_probs(tf.constant(ids)).numpy() for ids in _blocks(self.num_attributes)]
+            self._written_out = policy, np.concatenate(blocks)
+        return self._written_out[1]
 
     def correlation(self) -> np.ndarray:
         return self.controller.arm.correlation().numpy()

@@ -330,6 +330,7 @@ def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
     soft = policy.log_probs()
     assert selection.entropy(soft) == pytest.approx(0.5 * np.log(2304), abs=0.1)
     assert np.corrcoef(certain.ravel(), soft.ravel())[0, 1] > 0.5  # what it preferred it still prefers
+    assert policy.log_probs() is soft  # reckoned once
 
 
 @pytest.mark.parametrize("parts, fraction", [(("policy", "trunk"), 0.0), (("policy", "trunk"), 0.5), (("trunk", "towers"), 0.0)])

@@ -57,14 +57,14 @@ def _records(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Rows of the table and the records that they label, int64 [m] each, no record twice; notes."""
     places = _Places(domain)
-    named = [places.find(name) for name in table["image"]]
+    names = list(table["image"])
+    named = [places.find(name) for name in names]
     unknown = [row for row, found in enumerate(named) if not found]
     if unknown and (on_bad_image == "fail" or len(unknown) == len(table)):
         _refuse_unknown(places, table, unknown, path)
     owner: dict[int, int] = {}  # record -> the row that labels it
     for row, paths in ((row, paths) for row, paths in enumerate(named) if paths):
-        where = f"{path}, {own_table.line(table, path, row)}, column image"
-        name = table["image"].iloc[row]
+        where, name = f"{path}, {own_table.line(table, path, row)}, column image", names[row]
         for record in _labelled(domain, places, name, paths, boxes[row], where):
             if record in owner:
                 raise UserError(

@@ -382,6 +382,18 @@ def _lock(path: str):
     return file
 
 
+def in_use(path: str) -> bool:
+    """Whether a process writes into the run of this folder now; no where that cannot be told."""
+    try:
+        with open(os.path.join(path, _LOCK), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except (OSError, AttributeError):  # no lock, a file system that knows none, or Windows
+        return False
+
+
 @contextlib.contextmanager
 def _clear_errors(path: str) -> Iterator[None]:
     """Turns an operating system's refusal into a sentence."""

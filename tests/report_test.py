@@ -31,6 +31,7 @@ from galm_tf.report.names import breakable, in_a_row, without_directions
 from galm_tf.report.page import Page, better, percent, render, score, signed, write_page
 from galm_tf.report.run_data import Unavailable, load_data
 from galm_tf.report.run_reading import read_run
+from galm_tf.run_folder import RunFolder
 from galm_tf.search_space import Architecture
 
 
@@ -62,6 +63,18 @@ def text_of(page: str) -> str:
 
 def drawn(page: str) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)[1])
+
+
+def test_a_run_at_work_is_told_from_one_that_stopped(copy):
+    (copy / "result.json").unlink()
+    with pytest.raises(UserError, match="which has no result.json yet; finish it by"):
+        read_run(str(copy))
+    folder = RunFolder(str(copy))  # as a process has it that writes
+    with pytest.raises(UserError, match="which is still at work; wait for its result.json"):
+        read_run(str(copy))
+    del folder
+    with pytest.raises(UserError, match="finish it by"):
+        read_run(str(copy))
 
 
 def test_headline_figures_are_those_of_result_json(runs, galm_html):

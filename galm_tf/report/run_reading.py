@@ -14,7 +14,7 @@ from galm_tf.attribute_names import domain_of
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
-from galm_tf.run_folder import read_config, read_policy
+from galm_tf.run_folder import in_use, read_config, read_policy
 from galm_tf.search_space import Architecture, map_side
 
 _NUMBER = (int, float)
@@ -112,6 +112,11 @@ def read_run(path: str) -> FinishedRun:
 
 def _result(path: str) -> dict[str, Any]:
     file = os.path.join(path, "result.json")
+    if not os.path.exists(file) and in_use(path):
+        raise UserError(
+            f"Expected a finished run. Received: {path}, which is still at work; wait for its result.json, and watch it by "
+            f"tensorboard --logdir={shlex.quote(path)}"
+        )
     if not os.path.exists(file):
         raise UserError(
             f"Expected a finished run. Received: {path}, which has no result.json yet; finish it by "

@@ -46,10 +46,9 @@ def settings(given: flags.FlagValues) -> Config:
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
-    if not config.resume and not config.add_attribute:  # these have their run's settings
-        config = source_runs.with_pretrained_trunk(config)
     _expect_read(given, config)
-    return config
+    follows = not config.resume and not config.add_attribute  # these have their run's settings
+    return source_runs.with_pretrained_trunk(config) if follows else config
 
 
 def _expect_read(given: flags.FlagValues, config: Config) -> None:

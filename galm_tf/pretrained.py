@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 from typing import Any, Optional, Sequence
@@ -204,6 +205,8 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
             f"Expected --trunk_layers from the largest map to the smallest. Received: {', '.join(f'{n} ({s})' for n, s in zip(names, sides))}; name them "
             "in that order."
         )
+    if sides[-1] < PRETRAINED_SIDE // 2:
+        logging.warning("the smallest map of %s has %d positions a side at %d pixels: a larger --image_size may show more", config.trunk_model, sides[-1], config.image_size)
     return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 

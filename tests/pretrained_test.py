@@ -138,6 +138,19 @@ def test_pixels_are_scaled_as_the_model_expects(place, model, finished):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_small_maps_are_warned_of(caplog):
+    x = image = tf.keras.Input((None, None, 3))
+    for number in range(4):
+        x = KERAS.Conv2D(4, 3, 2, "same", name=f"conv{number}")(x)
+    deep = tf.keras.Model(image, x)
+    for size, said in ((32, "has 2 positions a side at 32 pixels"), (64, "")):
+        caplog.clear()
+        layers = pretrained.choose_layers(deep, size, "deep.keras")
+        assert layers == ("conv1", "conv2", "conv3")
+        assert len(pretrained._maps_of(deep, layers, Config(image_size=size, trunk_model="deep.keras")).outputs) == 3
+        assert said in caplog.text and bool(said) == bool(caplog.text)
+
+
 # ---- A run and what follows it ----------------------------------------------------------
 
 

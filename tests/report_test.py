@@ -203,6 +203,14 @@ def test_diagram_shows_what_the_architecture_has():
     assert full.count("tower k5") == 1 and plain.count("tower k3") == 2
 
 
+def test_a_pretrained_trunk_is_told_and_drawn_as_one(copy):
+    about = {"model": "b0 <i>.keras", "layers": ["low", "middle", "top"], "pixels": "raw", "multiply_adds": 1000, "parameters": 10}
+    edit(copy / "result.json", trunk=about)
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    assert "maps of the layers low, middle, top of the pretrained model b0 <i>.keras, which stays as it is" in " ".join(text_of(page).split())
+    assert ">7×7<" not in page and ">3×3<" in page  # kernels of the towers alone
+
+
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
     page = render(page_of(read_run(str(runs[0] / "random")), with_pictures=False))
     text = text_of(page)

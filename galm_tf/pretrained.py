@@ -107,7 +107,10 @@ def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> 
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
         "multiply_adds": _multiply_adds(concrete.graph), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
     }  # fmt: skip
-    tf.saved_model.save(trunk, path)
+    try:
+        tf.saved_model.save(trunk, path)
+    except tf.errors.OpError as error:  # of a full disk
+        raise OSError(str(error).split(" [Op:")[0]) from error
     os.makedirs(os.path.dirname(os.path.join(path, _ABOUT)), exist_ok=True)
     with open(os.path.join(path, _ABOUT), "w", encoding="utf-8") as file:
         json.dump(about, file, indent=1)

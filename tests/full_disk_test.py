@@ -1,8 +1,9 @@
-"""A disk that fills up while the model is exported; checkpoints: run_folder_test.
+"""A disk that fills up while the model is exported or a pretrained trunk is stored; checkpoints: run_folder_test.
 
 A limit on the size of files stands in for a disk without space: TensorFlow's own writer fails in the same place.
 """
 
+import contextlib
 import os
 import resource
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import export
+from galm_tf import export, pretrained
+from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
 
 
 class _Network(tf.Module):
@@ -31,15 +34,34 @@ def _export(path):
     )  # fmt: skip
 
 
-def test_an_export_that_fails_is_one_sentence_and_leaves_nothing(tmp_path):
-    path = str(tmp_path / "saved_model")
+@contextlib.contextmanager
+def _full():
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, old[1]))
     try:
-        with pytest.raises(UserError, match="Expected to write .*saved_model. Received: .*; free some space or name another") as error:
-            _export(path)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_an_export_that_fails_is_one_sentence_and_leaves_nothing(tmp_path):
+    path = str(tmp_path / "saved_model")
+    with _full(), pytest.raises(UserError, match="Expected to write .*saved_model. Received: .*; free some space or name another") as error:
+        _export(path)
     assert "\n" not in str(error.value) and not os.listdir(tmp_path)
     _export(path)
     assert os.path.exists(os.path.join(path, "saved_model.pb"))
+
+
+def test_a_trunk_that_cannot_be_stored_is_one_sentence_and_leaves_nothing(tmp_path):
+    x = image = tf.keras.Input((None, None, 3))
+    for number, filters in enumerate((8, 64, 512)):
+        x = tf.keras.layers.Conv2D(filters, 3, 2, "same", name=f"conv{number}")(x)
+    tf.keras.Model(image, x).save(str(tmp_path / "model.keras"))  # more than a megabyte of weights
+    config = Config(image_size=32, trunk_model=str(tmp_path / "model.keras"))
+    folder, images = RunFolder.create(str(tmp_path / "run"), config), np.zeros((4, 32, 32, 3), np.uint8)
+    before = sorted(os.listdir(folder.path))
+    with _full(), pytest.raises(UserError, match="Expected to be able to write .*trunk. Received: .*another folder by --run_dir") as error:
+        pretrained.of_run(config, folder, images, np.arange(4))
+    assert "\n" not in str(error.value) and sorted(os.listdir(folder.path)) == before
+    assert pretrained.of_run(config, folder, images, np.arange(4)).about["layers"] == ["conv0", "conv1", "conv2"]

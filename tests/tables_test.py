@@ -552,6 +552,15 @@ def asked(benchmark, monkeypatch):
     return call
 
 
+@pytest.mark.parametrize("suite, flag", [("few_labels", "--positives=5,20"), ("few_steps", "--divisors=1,4")])
+def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, flag):
+    benchmark(f"--suite={suite}", flag, "--cells=awa-sun", "--splits=0,1", f"--out={tmp_path}")
+    table = pd.read_csv(tmp_path / suite / f"{suite}.csv")
+    assert len(table) == 8 and table["test_mauc"].notna().all()
+    text = (tmp_path / suite / f"{suite}.md").read_text(encoding="utf-8")
+    assert "awa-sun" in text and TRANSFERRED in text and "paper" not in text and (tmp_path / suite / f"{suite}.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
 def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
     root = os.path.dirname(os.path.dirname(__file__))

@@ -142,7 +142,7 @@ def write(
     *,
     lines: str,
     notes: Sequence[str],
-    paper: Mapping[tuple[str, str], float],
+    paper: Optional[Mapping[tuple[str, str], float]] = None,
     star: bool = False,
     figure: Optional[Figure] = None,
     vary: str = "split_seed",
@@ -150,10 +150,11 @@ def write(
 ) -> None:
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown.
 
+    paper: as of `markdown`; none where the paper has no such figures.
     validation: whether a second table tells what the searches end with on validation, before they fine-tune on it.
     """
     summary = summarise(table, reference)
-    text = markdown(summary, reference, lines, paper, star)
+    text = markdown(summary, reference, lines, paper or {}, star)
     if validation:
         reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
         text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"

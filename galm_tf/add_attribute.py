@@ -28,7 +28,7 @@ import numpy as np
 
 from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
-from galm_tf.config import Config
+from galm_tf.config import PRETRAINED_SETTINGS, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import label_file, load_domains
@@ -50,7 +50,7 @@ from galm_tf.words import listed
 _FIXED = (
     "domain", "layout", "image_size", "sun_votes", "sun_positive", "sun_unanimous", "split_seed", "test_split",
     "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out", "soft_labels",
-    "trunk_model", "trunk_layers", "trunk_pixels",
+    *PRETRAINED_SETTINGS,
 )  # fmt: skip
 _METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"

@@ -20,6 +20,7 @@ from galm_tf import addons
 from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
+PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels")  # what a pretrained trunk depends on
 # Implemented in `strategies`.
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
 

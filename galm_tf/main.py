@@ -60,7 +60,7 @@ def _expect_read(given: flags.FlagValues, config: Config) -> None:
             "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
             "leave --freeze_trunk out."
         )
-    unread = [name for name in ("trunk_layers", "trunk_pixels") if getattr(config, name) != getattr(Config(), name)]
+    unread = [name for name in config_lib.PRETRAINED_SETTINGS if getattr(config, name) != getattr(Config(), name)]
     if unread and not config.trunk_model:
         raise UserError(
             f"Expected a --trunk_model beside --{unread[0]}, which says how it is taken. Received: none; name a Keras model file, or leave "

@@ -69,17 +69,16 @@ def of_run(config: Config, folder: RunFolder, images: np.ndarray, train: np.ndar
     path = os.path.join(folder.path, FOLDER)
     if os.path.isdir(path):
         return read(folder.path)
-    if config.source_run:
-        read(config.source_run[0])  # which says what is wrong with it
+    source = read(config.source_run[0]) if config.source_run else None
     try:
         with whole_folder(path) as partial:
-            if config.source_run:
+            if source:
                 shutil.copytree(os.path.join(config.source_run[0], FOLDER), partial, dirs_exist_ok=True)
             else:
                 _write(config, images, train, partial)
     except (OSError, shutil.Error) as error:
         raise unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
-    return read(folder.path)
+    return source or read(folder.path)
 
 
 def read(run: str) -> PretrainedTrunk:
@@ -101,7 +100,7 @@ def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> 
     backbone = _maps_of(model, layers, config)
     chosen = generator(config.seed, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False)
     trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
-    trunk.project(np.concatenate([np.asarray(b) for b in image_batches(images, np.sort(chosen), _BATCH)]))
+    trunk.project(np.asarray(images[np.sort(chosen)]))
     concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,

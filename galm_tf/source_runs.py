@@ -14,7 +14,7 @@ import numpy as np
 
 from galm_tf import frozen_trunk
 from galm_tf.attribute_names import without_domain
-from galm_tf.config import Config, as_flag
+from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.derived import Trunk
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
@@ -152,7 +152,7 @@ def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: i
 def expect_fitting(path: str, config: Config) -> Config:
     """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data, no weights."""
     theirs = expect_finished(path)
-    for setting in ("image_size", "trunk_model", "trunk_layers", "trunk_pixels", "conditioning", "controller_cell"):
+    for setting in ("image_size", *PRETRAINED_SETTINGS, "conditioning", "controller_cell"):
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(
@@ -172,7 +172,7 @@ def with_pretrained_trunk(config: Config) -> Config:
     if config.trunk_model or not any(os.path.exists(os.path.join(path, "config.json")) for path in config.source_run[:1]):
         return config
     theirs = read_config(config.source_run[0], "source_run")
-    return dataclasses.replace(config, **{name: getattr(theirs, name) for name in ("trunk_model", "trunk_layers", "trunk_pixels")})
+    return dataclasses.replace(config, **{name: getattr(theirs, name) for name in PRETRAINED_SETTINGS})
 
 
 def flattered(result: dict[str, Any]) -> list[str]:

@@ -78,7 +78,7 @@ _READ_BY = {  # flags of this command, without those that all read
     "size_penalties": _SHARING,
     "positives": ("few_labels",),
     "divisors": ("few_steps",),
-    **dict.fromkeys(("trunk_model", "trunk_layers", "trunk_pixels"), ("methods", *_TABLES, *_FEW)),
+    **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
 }
 _INSTEAD = {  # (flag, what is asked for) -> what to do in place of it
     **{("methods", name): ": the method is that of --method" for name in ("table 3", *_FEW)},

@@ -24,7 +24,7 @@ from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
 from galm_tf.network_size import network_size, trunk_size
 from galm_tf.reward import RewardTable
-from galm_tf.search_space import TRUNK_SHRINKS, Architecture, map_side
+from galm_tf.search_space import Architecture, map_side
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
 
@@ -49,7 +49,7 @@ def run_choosing(
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
             means = [float(t.full[judged, chosen[judged]].mean()) for t in (validation, test)]
-            network = _multiply_adds(chosen, config.image_size)
+            network = _multiply_adds(chosen, config)
             rows.append({"method": name, "seed": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network})
         for name, picked in (("random", np.mean), ("oracle", np.max)):
             value = float(picked(test.full[judged], axis=1).mean())
@@ -79,7 +79,7 @@ def run_derived(
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
                 figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
-                rows.append({"method": name, "seed": split, **figures, "multiply_adds": _multiply_adds(choices[name], config.image_size)})
+                rows.append({"method": name, "seed": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)})
     return pd.DataFrame(rows)
 
 
@@ -97,10 +97,10 @@ def _penalised(penalty: float) -> str:
     return f"galm, size penalty {penalty:g}"
 
 
-def _multiply_adds(chosen: np.ndarray, image_size: int) -> int:
+def _multiply_adds(chosen: np.ndarray, config: Config) -> int:
     """Of one image in the trunk and all towers."""
-    side, trunk = image_size // TRUNK_SHRINKS, trunk_size(image_size)
-    return network_size(map(Architecture.from_number, chosen), side, readout=False, trunk=trunk).multiply_adds
+    architectures = map(Architecture.from_number, chosen)
+    return network_size(architectures, map_side(config), readout=False, trunk=trunk_size(config.image_size)).multiply_adds
 
 
 def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:

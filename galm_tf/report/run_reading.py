@@ -112,12 +112,12 @@ def read_run(path: str) -> FinishedRun:
 
 def _result(path: str) -> dict[str, Any]:
     file = os.path.join(path, "result.json")
-    if not os.path.exists(file) and in_use(path):
-        raise UserError(
-            f"Expected a finished run. Received: {path}, which is still at work; wait for its result.json, and watch it by "
-            f"tensorboard --logdir={shlex.quote(path)}"
-        )
     if not os.path.exists(file):
+        if in_use(path):
+            raise UserError(
+                f"Expected a finished run. Received: {path}, which is still at work; wait for its result.json, and watch it by "
+                f"tensorboard --logdir={shlex.quote(path)}"
+            )
         raise UserError(
             f"Expected a finished run. Received: {path}, which has no result.json yet; finish it by "
             f"python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from galm_tf.errors import UserError
 from galm_tf.export import DEFAULT_THRESHOLD
+from galm_tf.hardware import usable_cores
 from galm_tf.preprocess import resize_images, scale_images
 from galm_tf.quiet_start import held_back
 from galm_tf.tracing import untouched
@@ -106,11 +107,6 @@ def read(path: str) -> tuple[bytes, dict[str, Any]]:
     return content, metadata
 
 
-def _cores() -> int:
-    """That this process may use; more threads than that wait for one another."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class LiteModel:
     """A network in the Lite format, called like a SavedModel's `serving_default`.
 
@@ -126,7 +122,7 @@ class LiteModel:
         try:
             with warnings.catch_warnings(), held_back():
                 warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
-                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=_cores())
+                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=usable_cores())
                 self._interpreter.allocate_tensors()  # gives notice once
                 self._run = self._interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:

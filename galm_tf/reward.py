@@ -134,8 +134,10 @@ class RewardEngine:
     def _each_conv4(self, attribute_id: int, function: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """`function` of the scores [16, 12, n] of each variant of Conv-4, several at once: NumPy's sorts and TensorFlow both let go of the lock."""
         conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32))
+        variants = tf.range(NUM_CONV4)
+        self._scores.get_concrete_function(conv4, variants[0], rest)  # threads that all wait for it pass for retracing
         with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(lambda variant: function(self._scores(conv4, variant, rest).numpy()), tf.range(NUM_CONV4)))
+            return list(pool.map(lambda variant: function(self._scores(conv4, variant, rest).numpy()), variants))
 
     def rewards(self, attribute_id: int, halves: bool = True) -> Optional[np.ndarray]:
         """float32 [3, 2304]: rewards on all scored images and on both halves; None when not judged.

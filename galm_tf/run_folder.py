@@ -27,6 +27,7 @@ import numpy as np
 import galm_tf
 from galm_tf.config import Config, as_flag, unstated
 from galm_tf.errors import UserError
+from galm_tf.hardware import computed_on
 from galm_tf.paths import from_home
 from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import is_partial, whole_file
@@ -338,7 +339,7 @@ def flagfile(config: Config) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and commit, for result.json."""
+    """Versions, commit and what it is computed on, for result.json."""
     import keras
     import tensorflow as tf
 
@@ -349,7 +350,7 @@ def environment() -> dict[str, Any]:
         "keras": keras.__version__,
         "numpy": np.__version__,
     }
-    return {"versions": versions, "commit": _commit()}
+    return {"versions": versions, "commit": _commit(), "computed_on": computed_on()}
 
 
 def _commit() -> Optional[str]:

@@ -8,6 +8,8 @@ import pytest
 
 # Before any test imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # several add up in an order that changes; workers fill the cores
 
 

@@ -79,3 +79,14 @@ def test_void_twins_share_a_reward():
     twins = search_space.canonical_numbers()
     np.testing.assert_array_equal(values, values[twins])
     assert len(np.unique(values)) == search_space.NUM_DISTINCT
+
+
+def test_many_threads_that_wait_for_one_trace_are_not_taken_for_retracing(supernet, images, monkeypatch, caplog):
+    """TensorFlow warns from the fifth thread on, though it traces once."""
+    monkeypatch.setattr(reward.os, "cpu_count", lambda: 16)
+    traced, head = [], reward._head_margins
+    monkeypatch.setattr(reward, "_head_margins", lambda *args: (traced.append(1), head(*args))[1])
+    engine = reward.RewardEngine(supernet, images, "auc", 1024)
+    engine.rewards(0)
+    engine.rewards(1)
+    assert len(traced) == 1 and not caplog.records

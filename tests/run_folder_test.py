@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from galm_tf import begun, run_folder
+from galm_tf import begun, hardware, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.whole_file import whole_file
@@ -331,8 +331,24 @@ def test_environment_names_versions_and_commit(monkeypatch):
     found = run_folder.environment()
     assert found["versions"]["tensorflow"] == tf.__version__ and found["versions"]["numpy"] == np.__version__
     assert found["commit"] is None or len(found["commit"]) == 40
+    assert found["computed_on"] == hardware.computed_on()
     monkeypatch.setenv("PATH", "")
     assert run_folder.environment()["commit"] is None  # no git to be found
+
+
+def test_what_a_run_was_computed_on_is_named(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 1)
+    assert hardware.computed_on() == "1 processor core"
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 16)
+    assert hardware.computed_on() == "16 processor cores"
+    cards = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(2)]
+    details = {cards[0].name: {"device_name": "NVIDIA H100 80GB HBM3"}, cards[1].name: {}}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: cards)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: details[card.name])
+    assert hardware.computed_on() == "NVIDIA H100 80GB HBM3, /physical_device:GPU:1"
 
 
 def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_was_there(folder, path, tmp_path):

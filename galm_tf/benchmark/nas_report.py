@@ -7,7 +7,6 @@ search at once, so times are compared per attribute.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHAR
 from galm_tf.benchmark.peers import PEERS
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import METHODS, Config
+from galm_tf.hardware import computed_on
 from galm_tf.run_folder import environment
 from galm_tf.schedule import search_steps
 
@@ -88,7 +88,7 @@ def markdown(found: Comparison, notes: Sequence[str]) -> str:
         "## Beside the paper", "", "| search | hours | attributes | seconds per attribute | on |", "|---|---|---|---|---|",
         f"| paper | {PAPER_HOURS} | {PAPER_ATTRIBUTES} | {paper} | one Nvidia Titan XP |",
         f"| GALM here | {seconds.mean() / 3600:.2f} | {attributes.mean():.0f} | {_spread(seconds / attributes, 2)} | "
-        f"{os.cpu_count()} CPU cores |", "",
+        f"{computed_on()} |", "",
     ]  # fmt: skip
     return "\n".join(lines + [f"- {note}" for note in (*notes, *_legend(found))]) + "\n"
 

@@ -162,6 +162,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "held_out": [shorten(run, name) for name in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
         "commit": result.get("commit"),
+        "computed_on": result.get("computed_on"),
     }
 
 

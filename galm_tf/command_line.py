@@ -17,7 +17,6 @@ from typing import Any, Callable, Optional, Sequence
 # Before TensorFlow, which reads them as it starts.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notices bury ours
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # of a GPU's memory what is needed, not all: others use it too
-os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # float32 is float32 there: TF32 rounds to three digits, rewards with it
 
 from absl import app, flags
 from absl import logging as absl_logging

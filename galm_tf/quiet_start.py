@@ -1,4 +1,4 @@
-"""TensorFlow without the notices that it prints before it can be told not to, or cannot be told to keep."""
+"""TensorFlow as all commands have it: in full float32, without the notices that it prints before it can be told not to, or cannot be told to keep."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ _NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d
 
 
 def import_tensorflow() -> None:
-    """Imports it, unless it has been; what is written to standard error meanwhile and is no notice follows."""
-    if "tensorflow" not in sys.modules:
-        with _without_notices():
-            import tensorflow  # noqa: F401
+    """Imports it, unless it has been; what is written to standard error meanwhile and is no notice follows.
+
+    float32 is float32 on a GPU too: by default TensorFlow rounds there what it
+    multiplies to three digits (TF32), and rewards with it.
+    """
+    with _without_notices() if "tensorflow" not in sys.modules else contextlib.nullcontext():
+        import tensorflow as tf
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import main_flags
-from galm_tf import command_line
+from galm_tf import command_line, quiet_start
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -356,3 +356,11 @@ def test_help_tells_the_bounds_of_numbers():
     text = " ".join(_python(code, "--help").stdout.split())
     assert "a multiple of 32; between 32 and 256." in text and "for depth" not in text
     assert "0 leaves it out (paper); between 0.0 and 1.0." in text
+
+
+def test_float32_is_float32_on_a_gpu_too():
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    quiet_start.import_tensorflow()
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()

@@ -9,8 +9,11 @@ import pytest
 # Before any test imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # several add up in an order that changes; workers fill the cores
+
+from galm_tf.quiet_start import import_tensorflow
+
+import_tensorflow()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -10,6 +10,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def decoders() -> int:
+    """Threads that decode pictures: one more than cores, since some wait for the disk."""
+    return min(32, usable_cores() + 1)
+
+
 def computed_on() -> str:
     """In words: the names of the GPUs, or where TensorFlow sees none the number of processor cores."""
     import tensorflow as tf

@@ -5,7 +5,6 @@ It does not store anything: `image_cache` does.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
@@ -15,6 +14,7 @@ import tensorflow as tf
 from galm_tf import preprocess
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
+from galm_tf.hardware import decoders
 from galm_tf.progress import Progress
 
 
@@ -32,9 +32,8 @@ def decode_images(domain: Domain, config: Config, images: np.ndarray) -> dict[st
     Raises:
       BadImageError: the first unreadable one, with --on_bad_image=fail.
     """
-    workers = min(32, (os.cpu_count() or 1) + 1)
     bad: dict[str, str] = {}
-    with Progress(len(images), f"decoding {domain.name}", unit="image") as progress, ThreadPoolExecutor(workers) as pool:
+    with Progress(len(images), f"decoding {domain.name}", unit="image") as progress, ThreadPoolExecutor(decoders()) as pool:
         for rows, errors in pool.map(lambda rows: _decode_rows(domain, config, images, rows), _file_groups(domain)):
             bad.update(errors)
             progress.update(len(rows))

@@ -30,6 +30,7 @@ from galm_tf import attribute_names, lite
 from galm_tf.domains.files import list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
+from galm_tf.hardware import decoders
 from galm_tf.prediction_formats import Prediction, print_csv, print_json, print_table
 from galm_tf.preprocess import BadImageError, decode_image, first_of, resize_images
 from galm_tf.progress import Progress
@@ -197,7 +198,7 @@ def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, b
 def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str]) -> dict[str, np.ndarray]:
     """Path -> image of those that can be read."""
     images = {}
-    with ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 1)) as pool:
+    with ThreadPoolExecutor(decoders()) as pool:
         for path, image in zip(paths, pool.map(lambda path: _read(path, size), paths)):
             if not isinstance(image, BadImageError):
                 images[path] = image

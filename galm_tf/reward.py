@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterable, Mapping, Optional, Sequence
 
@@ -28,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers, search_space
+from galm_tf.hardware import usable_cores
 from galm_tf.metrics import both_labels, reward_columns
 from galm_tf.quiet_start import start_xla
 from galm_tf.supernet import Supernet, margins
@@ -121,7 +121,7 @@ class RewardEngine:
         self._features = maps[2]
         self._sources4, self._sources5 = _images_last(part["skips4"](maps[:2])), _images_last(part["skips5"](maps))
         columns = 32 * 1024 * memory_mib // (search_space.FC_WIDTHS[-1] * _BYTES_PER_VALUE * 4)
-        self._threads = min(NUM_CONV4, os.cpu_count() or 1)
+        self._threads = min(NUM_CONV4, usable_cores())
         self._block_variants = int(np.clip(columns // (len(images.labels) * self._threads), 1, NUM_CONV5))
 
     def scores(self, attribute_id: int) -> np.ndarray:

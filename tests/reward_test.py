@@ -83,7 +83,7 @@ def test_void_twins_share_a_reward():
 
 def test_many_threads_that_wait_for_one_trace_are_not_taken_for_retracing(supernet, images, monkeypatch, caplog):
     """TensorFlow warns from the fifth thread on, though it traces once."""
-    monkeypatch.setattr(reward.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(reward, "usable_cores", lambda: 16)
     traced, head = [], reward._head_margins
     monkeypatch.setattr(reward, "_head_margins", lambda *args: (traced.append(1), head(*args))[1])
     engine = reward.RewardEngine(supernet, images, "auc", 1024)

@@ -138,7 +138,7 @@ class _Part:
       architectures: [n].
       margin_offsets: float32 [n].
       metadata: what travels along, as `export.ServingModule` writes it.
-      has_readout: whether Conv-3 is read beside the towers.
+      read: how many numbers of the trunk are read beside each tower.
     """
 
     columns: list[int]
@@ -146,7 +146,7 @@ class _Part:
     architectures: list[Architecture]
     margin_offsets: np.ndarray
     metadata: dict[str, Any]
-    has_readout: bool
+    read: int
 
     def settings(self) -> dict[str, Any]:
         """Of `export.export_saved_model`."""
@@ -174,7 +174,7 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     if beside is not None:
         network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
     metadata = _metadata(metadata, columns)
-    return _Part(columns, network, architectures, np.array(metadata["margin_offsets"], np.float32), metadata, beside is not None)
+    return _Part(columns, network, architectures, np.array(metadata["margin_offsets"], np.float32), metadata, 0 if beside is None else len(beside.weights))
 
 
 def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
 
 
 def _weights(model: Any, architectures: dict[str, Architecture]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
-    """All networks of a loaded SavedModel as weights of one, and its reading of Conv-3; an extended run's stand on the same trunk."""
+    """All networks of a loaded SavedModel as weights of one, and its reading of the trunk; an extended run's stand on the same trunk."""
     parts = [(read_back(network, [architectures[n] for n in names]), read_readout(network)) for network, names in export.networks_of(model)]
     first = parts[0][0]
     for name in (name for name in first if not is_of_towers(name)):
@@ -217,7 +217,7 @@ def _pictures(size: int) -> np.ndarray:
 
 def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
-    size = network_size(part.architectures, part.network.side, part.has_readout, trunk_size(predictor.image_size, part.metadata.get("trunk")))
+    size = network_size(part.architectures, part.network.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk")))
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [

@@ -159,7 +159,7 @@ class DerivedNetwork(tf.Module):
         the trunk's batch norms are taken as they are, the towers' wait for `calibrate`.
       side: of Conv-3's map.
       tiles: whether convolutions of many images may go in tiles, by operations that not every runtime has.
-      trunk: scaled images -> three feature maps, what stands in place of a `Trunk` of the weights (`pretrained`).
+      trunk: scaled images -> three feature maps, and what is read beside the towers (`pretrained`); stands in place of a `Trunk` of the weights.
     """
 
     def __init__(
@@ -187,12 +187,13 @@ class DerivedNetwork(tf.Module):
 
     def margins_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Of scaled images: margins of the towers alone [B, N], and what is read beside them [B, D]."""
-        maps, skips4, skips5 = self._sources(images)
-        x = self.bn4(self.conv4(maps[2], skips4))
-        return self.head(self.bn5(self.conv5(x, skips5))), readout.pooled(maps[2])
+        outputs = self.trunk(images)
+        conv3, skips4, skips5 = self._sources(outputs)
+        x = self.bn4(self.conv4(conv3, skips4))
+        return self.head(self.bn5(self.conv5(x, skips5))), readout.features(outputs)
 
     def attach(self, beside: readout.Readout) -> None:
-        """Reads Conv-3 beside the towers from now on."""
+        """Reads the trunk beside the towers from now on."""
         names = ("keep", "weights", "biases")
         self._readout = tuple(tf.Variable(getattr(beside, name), name=f"readout_{name}") for name in names)
 
@@ -201,17 +202,18 @@ class DerivedNetwork(tf.Module):
 
         def outputs(stage: int) -> Iterator[tf.Tensor]:
             for batch in in_parts(images):
-                maps, skips4, skips5 = self._sources(batch)
-                x = self.conv4(maps[2], skips4)
+                conv3, skips4, skips5 = self._sources(self.trunk(batch))
+                x = self.conv4(conv3, skips4)
                 yield x if stage == 4 else self.conv5(self.bn4(x), skips5)
 
         self.bn4.calibrate(outputs(4))
         self.bn5.calibrate(outputs(5))
 
-    def _sources(self, images):
-        maps = self.trunk(images)
+    def _sources(self, outputs):
+        """Conv-3's map, and what the skips of Conv-4 and of Conv-5 read, of the trunk's outputs."""
+        maps = outputs[: len(TRUNK_CHANNELS)]
         skips = [[layers.average_pool_to(m, side) for m in maps] for side in (self.side, self.side // 2)]
-        return maps, skips[0][:2], skips[1]
+        return maps[-1], skips[0][:2], skips[1]
 
 
 def in_parts(images: tf.Tensor) -> Iterator[tf.Tensor]:

@@ -3,18 +3,18 @@
 Towers read Conv-3's map and the pooled maps before it, so all three are kept at
 Conv-3's side. Records have several views: the picture itself, which is what
 validation sees, and where a label is scarce, copies changed as `augment` changes
-a training image. Layers, losses and rewards are those of `supernet`; only what stands in
+a training image. Beside them is kept what `readout` reads of the picture itself. Layers, losses and rewards are those of `supernet`; only what stands in
 the trunk's place differs.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import layers
+from galm_tf import layers, readout
 from galm_tf import supernet as supernet_lib
 from galm_tf.augment import Augment
 from galm_tf.config import Config
@@ -65,6 +65,7 @@ class Views:
     """
 
     dtype = np.dtype(np.float32)
+    read: np.ndarray  # [n, D] of the pictures as they are, once they are filled
 
     def __init__(self, num_records: int, num_cached: int, config: Config) -> None:
         side = map_side(config)
@@ -99,6 +100,10 @@ class FirstViews:
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         return self._views.values[self._views.rows(index), :1]
 
+    def readout_features(self, index: np.ndarray) -> np.ndarray:
+        """What `readout` reads of records int64 [m]: float32 [m, D]."""
+        return self._views.read[self._views.rows(index)]
+
 
 def fill_views(
     views: Views, trunk: Callable, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
@@ -107,20 +112,24 @@ def fill_views(
 
     Args:
       views: to be filled.
-      trunk: scaled images -> three feature maps, with fixed batch norms.
+      trunk: scaled images -> three feature maps and what may follow them, with fixed batch norms.
       images: uint8 [n, S, S, 3].
       index: int64 [m], sorted.
       changed: int64 [k], those of them whose other views are changed pictures; the others' repeat the first.
     """
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
     pictures, seed = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([2], tf.int32)
-    straight = traced(lambda x: _maps(trunk, x), input_signature=[pictures])  # of one trace, whatever the last batch's size
-    augmented = traced(lambda x, seed: _maps(trunk, augment(x, seed)), input_signature=[pictures, seed])
+    straight = traced(lambda x: _seen(trunk(scale_images(x))), input_signature=[pictures])  # of one trace, whatever the last batch's size
+    augmented = traced(lambda x, seed: _joined(trunk(scale_images(augment(x, seed)))), input_signature=[pictures, seed])
     views.hold(index)
+    read = []
     with Progress(len(index) + (views.shape[1] - 1) * len(changed), "trunk's maps", unit="image") as progress:
         for numbers, batch in _batches(images, index):
-            views.values[views.rows(numbers)] = straight(tf.constant(batch)).numpy()[:, None]
+            maps, features = straight(tf.constant(batch))
+            views.values[views.rows(numbers)] = maps.numpy()[:, None]
+            read.append(features.numpy())
             progress.update(len(batch))
+        views.read = np.concatenate(read)
         for view in range(1, views.shape[1]):
             for number, (numbers, batch) in enumerate(_batches(images, changed)):
                 seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
@@ -141,8 +150,13 @@ def _changes(config: Config) -> bool:
     return bool(config.augment_flip or config.augment_crop or config.augment_color)
 
 
-def _maps(trunk: Callable, images: tf.Tensor) -> tf.Tensor:
-    """Images in 0..255 [B, S, S, 3] -> all maps at Conv-3's side: [B, h, h, C]."""
-    maps = trunk(scale_images(images))
+def _seen(outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a trunk's outputs: the maps as they are kept, and what is read beside the towers, [B, D]."""
+    return _joined(outputs), readout.features(outputs)
+
+
+def _joined(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """All maps at Conv-3's side: [B, h, h, C]."""
+    maps = outputs[: len(TRUNK_CHANNELS)]
     side = int(maps[-1].shape[1])
     return tf.concat([layers.average_pool_to(m, side) for m in maps], -1)

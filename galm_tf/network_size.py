@@ -17,7 +17,7 @@ import numpy as np
 from galm_tf import search_space
 from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, READOUT_SIDE, TRUNK_CHANNELS, TRUNK_KERNELS, TRUNK_SHRINKS, Architecture
 
-READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads
+READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads for one attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Size:
         return f"{self.multiply_adds / 1e6:.1f} million multiply-adds an image, {self.parameters / 1e6:.2f} million parameters"
 
 
-def network_size(architectures: Iterable[Architecture], side: int, readout: bool, trunk: Size) -> Size:
-    """Of a derived network: the trunk and a tower per architecture, with a reading of Conv-3 beside each or not; side: of Conv-3's map."""
-    return sum((tower_size(a, side, readout) for a in architectures), trunk)
+def network_size(architectures: Iterable[Architecture], side: int, read: int, trunk: Size) -> Size:
+    """Of a derived network: the trunk and a tower per architecture, with a reading of so many numbers beside each; side: of Conv-3's map."""
+    return sum((tower_size(a, side, read) for a in architectures), trunk)
 
 
 def of_result(result: Mapping[str, Any], image_size: int) -> Size:
@@ -49,7 +49,7 @@ def of_result(result: Mapping[str, Any], image_size: int) -> Size:
         return Size(**result["network"])
     rows = [row for row in result["per_attribute"].values() if "excluded" not in row]
     return network_size(
-        (Architecture.from_json(row["architecture"]) for row in rows), image_size // TRUNK_SHRINKS, False, trunk_size(image_size)
+        (Architecture.from_json(row["architecture"]) for row in rows), image_size // TRUNK_SHRINKS, 0, trunk_size(image_size)
     )
 
 
@@ -60,10 +60,15 @@ def trunk_size(image_size: int, pretrained: Optional[Mapping[str, Any]] = None) 
     return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
 
 
-def tower_size(architecture: Architecture, side: int, readout: bool) -> Size:
-    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of the reading beside them if there is one; side: of Conv-3's map."""
+def numbers_read(pretrained: Optional[Mapping[str, Any]] = None) -> int:
+    """How many numbers of the trunk the reading beside a tower reads; pretrained: as of `trunk_size`."""
+    return (pretrained or {}).get("means", READ)
+
+
+def tower_size(architecture: Architecture, side: int, read: int) -> Size:
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of a reading of so many numbers beside them; side: of Conv-3's map."""
     tower = Size(_tower_multiply_adds(architecture, side), _tower_parameters(architecture, side))
-    return tower + Size(READ, READ + 2) if readout else tower  # its bias, and a factor of the tower's margin
+    return tower + Size(read, read + 2) if read else tower  # its bias, and a factor of the tower's margin
 
 
 @functools.lru_cache(maxsize=4)

@@ -30,7 +30,7 @@ from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.network_size import Size, network_size, tower_size, trunk_size
+from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder, environment
@@ -253,7 +253,7 @@ def derive_network(search: Search) -> DerivedNetwork:
 
 
 def assemble(search: Search, weights: Mapping[str, np.ndarray], calibration: np.ndarray, index: np.ndarray) -> DerivedNetwork:
-    """The architectures that a search chose, with weights and the reading of Conv-3.
+    """The architectures that a search chose, with weights and the reading of the trunk.
 
     Args:
       search: finished.
@@ -270,7 +270,7 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], calibration: np.
 
 
 def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, own: np.ndarray) -> None:
-    """Fits the reading of Conv-3 that the search chose a penalty for, on all images that train; nothing where it chose none.
+    """Fits the reading of the trunk that the search chose a penalty for, on all images that train; nothing where it chose none.
 
     Args:
       network: with its batch norms fixed.
@@ -349,7 +349,12 @@ def _size(search: Search) -> Size:
     """Of the trunk and all chosen networks."""
     architectures = map(search_space.Architecture.from_number, search.state.chosen)
     trunk = trunk_size(search.config.image_size, search.trunk and search.trunk.about)
-    return network_size(architectures, search_space.map_side(search.config), search.state.readout_penalty is not None, trunk)
+    return network_size(architectures, search_space.map_side(search.config), _read(search), trunk)
+
+
+def _read(search: Search) -> int:
+    """How many numbers of the trunk are read beside each tower."""
+    return 0 if search.state.readout_penalty is None else numbers_read(search.trunk and search.trunk.about)
 
 
 def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -366,7 +371,7 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "threshold": threshold,
         "architecture": architecture.to_json(),
         "description": architecture.describe(),
-        **tower_size(architecture, search_space.map_side(search.config), state.readout_penalty is not None).to_json(),
+        **tower_size(architecture, search_space.map_side(search.config), _read(search)).to_json(),
         "train_positives": config.train_positives,
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }

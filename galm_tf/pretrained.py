@@ -4,7 +4,9 @@ Practitioners start from a network that was trained on many other images. Its
 weights stay as they are. Each layer's map is projected to as many channels as
 the trunk's own map has, by the principal components of training images, whitened, and
 brought to 8×8 positions. So the towers, the search space and all that follows
-are the same, whatever the model.
+are the same, whatever the model. The linear reading beside the towers
+(`readout`) sees the means of all channels of the three maps: 64 components
+are too few for it (BUILD.md, "On a pretrained trunk").
 
 What is made of the model is stored in the run's folder, `trunk/`, as a
 SavedModel: a run that goes on, starts from it or adds to it needs neither the
@@ -47,8 +49,9 @@ class PretrainedTrunk:
     """A trunk as a run's folder holds it.
 
     Attributes:
-      maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS; what a SavedModel can hold.
-      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters.
+      maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier versions, float32 [B, D],
+        the mean of every channel of the layers; what a SavedModel can hold.
+      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, and D as means.
     """
 
     maps: Any
@@ -105,6 +108,7 @@ def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> 
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
         "multiply_adds": _multiply_adds(concrete.graph), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
+        "means": int(concrete.outputs[-1].shape[-1]),
     }  # fmt: skip
     try:
         tf.saved_model.save(trunk, path)
@@ -243,10 +247,11 @@ class _Trunk(tf.Module):
 
     @tf.function
     def __call__(self, images):
-        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS."""
+        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and means float32 [B, D] of all that they are made of."""
         maps = self._raw(images)
         projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
-        return [resized(m) + shift for m, shift in zip(projected, self._shifts)]
+        means = tf.concat([tf.reduce_mean(m, [1, 2]) for m in maps], -1)
+        return [*(resized(m) + shift for m, shift in zip(projected, self._shifts)), means]
 
     def _raw(self, images):
         pixels = (images + 1.0) * 127.5

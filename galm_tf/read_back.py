@@ -48,7 +48,7 @@ def is_of_towers(name: str) -> bool:
 
 
 def read_readout(network: Any) -> Optional[Readout]:
-    """The reading of Conv-3 beside the towers of such a network; None without one."""
+    """The reading of the trunk beside the towers of such a network; None without one."""
     variables = getattr(network, "_readout", None)
     return variables and Readout(*(v.numpy() for v in variables))
 

@@ -1,4 +1,4 @@
-"""A linear reading of Conv-3 beside every tower: ridge regression on the trunk's last map, averaged with the tower's margin.
+"""A linear reading of the trunk beside every tower: ridge regression on Conv-3's map, averaged with the tower's margin.
 
 Not in the paper. Towers are trained on few classes and learn them by heart; a reading in closed form on the trunk that
 they share errs otherwise, and the mean of both orders images of unseen classes better than either (docs/EXPERIMENTS.md).
@@ -8,24 +8,31 @@ Its penalty is chosen on validation images by weights that have not seen them.
 from __future__ import annotations
 
 import dataclasses
+from typing import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers
 from galm_tf.ridge import Ridge
-from galm_tf.search_space import READOUT_SIDE
+from galm_tf.search_space import READOUT_SIDE, TRUNK_CHANNELS
 
 
-def pooled(conv3: tf.Tensor) -> tf.Tensor:
-    """What is read: [B, h, h, C] -> [B, 16 C], averaged to 4×4 positions."""
-    small = layers.average_pool_to(conv3, READOUT_SIDE)
-    return tf.reshape(small, [-1, READOUT_SIDE**2 * int(conv3.shape[-1])])
+def features(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """What is read of a trunk's outputs: [B, D].
+
+    Conv-3's map averaged to 4×4 positions, D = 1024; of a pretrained trunk what it gives beside its three maps
+    (`pretrained`), where it gives that.
+    """
+    if len(outputs) > len(TRUNK_CHANNELS):
+        return outputs[-1]
+    small = layers.average_pool_to(outputs[-1], READOUT_SIDE)
+    return tf.reshape(small, [-1, READOUT_SIDE**2 * int(small.shape[-1])])
 
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
-    """margins = keep · the tower's + pooled(Conv-3) @ weights + biases.
+    """margins = keep · the tower's + features @ weights + biases.
 
     Attributes:
       keep: float32 [N].

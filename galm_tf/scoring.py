@@ -48,7 +48,7 @@ class Scoring:
 
     def readout_features(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """What `readout` reads of uint8 image batches, with fixed batch norms: float32 [n, D]."""
-        return np.concatenate([readout.pooled(self._features(tf.constant(batch))[2]).numpy() for batch in batches])
+        return np.concatenate([readout.features(self._features(tf.constant(batch))).numpy() for batch in batches])
 
     def score_chosen(
         self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int], calibration: bool = False

@@ -34,7 +34,7 @@ class Validation:
       config: settings.
       domain: its label rows are those of `images`.
       split: who trains, who judges.
-      images: uint8 [n, S, S, 3].
+      images: uint8 [n, S, S, 3]; of a frozen trunk `FirstViews`.
       margin_offsets: float32 [N], what training adds to the margins (`data.margin_offsets`).
       frozen: whether the trunk's features never change, and are computed once.
     """
@@ -84,11 +84,14 @@ class Validation:
         return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._margin_offsets)
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """As `judge`, with a reading of Conv-3 beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
+        """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
         images = self.scoring_images(recalibrated=True)
         leading = images.num_calibration
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
-        features = readout.pooled(tf.constant(images.maps[2])).numpy()
+        if self._kept is None:
+            features = readout.features([tf.constant(m) for m in images.maps]).numpy()
+        else:
+            features = self.readout_features(np.concatenate([self.calibration_index(), self._scored(None)]))
         train = self.training_index()
         fits = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
         best = ridge.choose(fits, features[leading:], images.labels)
@@ -110,7 +113,7 @@ class Validation:
 
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
-        return self.scoring.readout_features(image_batches(self._images, index))
+        return self.scoring.readout_features(image_batches(self._images, index)) if self._kept is None else self._images.readout_features(index)
 
     def scoring_images(self, group: Optional[int] = None, count: int = 0, recalibrated: bool = False) -> ScoringImages:
         """Trunk features of calibration and validation images.

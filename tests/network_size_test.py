@@ -22,7 +22,7 @@ def test_parameters_are_those_of_the_derived_network(image_size):
     architectures = [SMALL, LARGE, *map(Architecture.from_number, numbers)]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
     derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
-    assert network_size.network_size(architectures, image_size // 8, False, network_size.trunk_size(image_size)).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
+    assert network_size.network_size(architectures, image_size // 8, 0, network_size.trunk_size(image_size)).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
@@ -40,7 +40,7 @@ def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_siz
     products = sum(
         node.total_float_ops for node in _leaves(counted) if any(kind in node.name for kind in ("Conv2D", "MatMul"))
     )
-    assert network_size.network_size(architectures, image_size // 8, False, network_size.trunk_size(image_size)).multiply_adds == products / 2
+    assert network_size.network_size(architectures, image_size // 8, 0, network_size.trunk_size(image_size)).multiply_adds == products / 2
 
 
 def _leaves(node):
@@ -51,7 +51,7 @@ def test_the_smallest_and_the_largest_tower():
     sizes = network_size.relative_sizes(8)
     assert sizes.argmin() == SMALL.number and sizes.argmax() == LARGE.number
     assert sizes.mean() == pytest.approx(0.0, abs=1e-12)
-    ratio = network_size.tower_size(LARGE, 8, False).multiply_adds / network_size.tower_size(SMALL, 8, False).multiply_adds
+    ratio = network_size.tower_size(LARGE, 8, 0).multiply_adds / network_size.tower_size(SMALL, 8, 0).multiply_adds
     assert sizes.max() - sizes.min() == pytest.approx(np.log2(ratio))
     canonical = search_space.canonical_numbers()
     np.testing.assert_array_equal(sizes, sizes[canonical])  # a void width costs nothing

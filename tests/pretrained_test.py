@@ -12,16 +12,17 @@ import tensorflow as tf
 from add_attribute_test import TINY
 from small_domains import few_images
 
-from galm_tf import add_attribute, deploy, main, pipeline, pretrained, source_runs
+from galm_tf import add_attribute, deploy, export, main, network_size, pipeline, pretrained, readout, source_runs
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
+from galm_tf.read_back import read_readout
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
-from galm_tf.search_space import TRUNK_CHANNELS
+from galm_tf.search_space import TRUNK_CHANNELS, Architecture
 
 KERAS = tf.keras.layers
 RNG = np.random.default_rng(0)
@@ -94,6 +95,26 @@ def test_maps_are_those_of_the_layers_whitened_and_resized(model, finished):
         np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-3)
         fitted = np.linalg.lstsq(np.c_[expected, np.ones(len(expected))], rows, rcond=None)[0]  # they are linear in the layer's map
         np.testing.assert_allclose(np.c_[expected, np.ones(len(expected))] @ fitted, rows, atol=2e-2)
+    means = np.concatenate([raw.numpy().mean(axis=(1, 2)) for raw in outputs], axis=1)
+    assert len(maps) == 4 and finished[2]["trunk"]["means"] == means.shape[1] == 10 + 40 + 80
+    np.testing.assert_allclose(maps[3], means, rtol=1e-4, atol=1e-4)
+
+
+def test_the_reading_beside_the_towers_is_of_all_channels(finished):
+    config, path, result = finished
+    model = tf.saved_model.load(os.path.join(path, "saved_model"))
+    ((network, names),) = export.networks_of(model)
+    read = read_readout(network)
+    assert read.weights.shape == (130, len(names)) and result["readout"]["share"] == config.readout_share > 0
+    row = next(iter(pipeline.searched_rows(result).values()))
+    architecture = Architecture.from_json(row["architecture"])
+    assert row["multiply_adds"] == network_size.tower_size(architecture, 8, 0).multiply_adds + 130
+
+
+def test_a_trunk_of_an_earlier_version_gives_three_maps_and_conv_3_is_read():
+    maps = [tf.random.stateless_normal([3, 8, 8, c], [c, 0]) for c in TRUNK_CHANNELS]
+    np.testing.assert_allclose(readout.features(maps), tf.reshape(tf.nn.avg_pool2d(maps[2], 2, 2, "VALID"), [3, -1]))
+    assert network_size.numbers_read({"layers": []}) == network_size.numbers_read() == 16 * 64
 
 
 def test_the_trunk_says_what_it_is_made_of(finished):

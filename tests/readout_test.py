@@ -106,7 +106,7 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
     network.attach(beside)
     np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
-    assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 8, True, network_size.trunk_size(64)).parameters
+    assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 8, network_size.READ, network_size.trunk_size(64)).parameters
 
 
 @pytest.fixture(scope="module")
@@ -160,5 +160,5 @@ def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), plain, prepared))
     assert result["readout"] is None
     assert result["network"]["parameters"] == network_size.network_size(
-        map(Architecture.from_number, plain.state.chosen), 4, False, network_size.trunk_size(32)
+        map(Architecture.from_number, plain.state.chosen), 4, 0, network_size.trunk_size(32)
     ).parameters

@@ -86,7 +86,7 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
         assert f"{name} {value}" in text
     assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
     assert "warm-up of the shared weights 1.5 min" in text and "loading, test and export 30 s" in text
-    size = network_size(map(Architecture.from_number, NUMBERS), 4, False, trunk_size(32))
+    size = network_size(map(Architecture.from_number, NUMBERS), 4, 0, trunk_size(32))
     assert f"{size.multiply_adds / 1e6:.2f} M multiply-adds an image, {size.parameters / 1e6:.2f} M parameters" in text
     assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
 

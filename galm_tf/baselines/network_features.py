@@ -27,7 +27,7 @@ _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
 
 
 def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, config: Config) -> np.ndarray:
-    """Conv-3 of a finished run, averaged to 4×4 positions: float32 [n, 1024].
+    """What is read of a finished run's trunk (`readout.features`): float32 [n, D].
 
     Args:
       source: the run, as `source_runs.read_source` gives it.
@@ -36,7 +36,7 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
       config: the run's settings.
     """
     if source.pretrained:
-        call = traced(lambda x: readout.pooled(source.pretrained.maps(scale_images(x))[2]))
+        call = traced(lambda x: readout.features(source.pretrained.maps(scale_images(x))))
         return np.concatenate([call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), 32)])
     scoring = source_scoring(source, config)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]

@@ -100,7 +100,7 @@ def _penalised(penalty: float) -> str:
 def _multiply_adds(chosen: np.ndarray, config: Config) -> int:
     """Of one image in the trunk and all towers."""
     architectures = map(Architecture.from_number, chosen)
-    return network_size(architectures, map_side(config), readout=False, trunk=trunk_size(config.image_size)).multiply_adds
+    return network_size(architectures, map_side(config), read=0, trunk=trunk_size(config.image_size)).multiply_adds
 
 
 def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
     supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
     x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
     maps = [tf.constant(m) for m in supernet.trunk(x, training=True)]
-    work = sum(tower_size(Architecture.from_number(n), map_side(config), readout=False).multiply_adds for n in numbers)
+    work = sum(tower_size(Architecture.from_number(n), map_side(config), read=0).multiply_adds for n in numbers)
     flops = 6.0 * config.batch_size * work  # two each; backward counts twice
     ids, gates = tf.range(_N), gates_from_indices(search_space.all_indices()[numbers])
     stacked = _gradient_step(

@@ -97,7 +97,7 @@ class FinishedRun:
         row = self.rows[name]
         if "multiply_adds" in row:
             return Size(row["multiply_adds"], row["parameters"])
-        return tower_size(self.architectures[name], map_side(self.config), readout=False)
+        return tower_size(self.architectures[name], map_side(self.config), read=0)
 
 
 def read_run(path: str) -> FinishedRun:

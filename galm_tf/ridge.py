@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.preprocessing import StandardScaler
 
 from galm_tf import evaluate
+
+_EXACT, _MOST_STEPS = 1e-10, 10000  # of a residual, as a share of the right side; steps of conjugate gradients: tens, as a rule
 
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
 
@@ -32,8 +35,8 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
     """A fit per penalty, each attribute on the rows whose target is known.
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
-    rows (the dual form); else among the features, whose Gram matrix is that of all rows less that of the unknown ones
-    where these are fewer. One such matrix is held at a time.
+    rows (the dual form). Else the Gram matrix of all rows is taken apart once: in its axes the solution for all rows is a
+    division, and that for some of them is found from it by conjugate gradients.
 
     Args:
       features: [n, D].
@@ -43,36 +46,66 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
     scaler = StandardScaler().fit(features)
     x = scaler.transform(np.asarray(features, np.float64))
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
-    whole = x.T @ x if len(x) >= x.shape[1] else None
+    axes = _Axes(x) if len(x) >= x.shape[1] else None
     weights, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
-            rows, y = x[known], targets[known][:, own].astype(np.float64)
-            if len(rows) < x.shape[1]:
-                solutions = _dual_solutions(rows, y, penalties)
-            else:
-                gram = whole - x[~known].T @ x[~known] if known.mean() > 0.5 else rows.T @ rows
-                solutions = _solutions(gram, rows, y, penalties)
-            weights[:, :, own], biases[:, own] = solutions
+            y = targets[known][:, own].astype(np.float64)
+            few = axes is None or known.sum() < x.shape[1]
+            weights[:, :, own], biases[:, own] = _dual_solutions(x[known], y, penalties) if few else axes.solutions(known, y, penalties)
     scaled = weights / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
 
-def _solutions(gram: np.ndarray, x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [P, D, K] and biases [P, K] by penalty: xᵀx [D, D], x [m, D], y [m, K]."""
-    mean, level = x.mean(axis=0), y.mean(axis=0)
-    centred, right = gram - len(x) * np.outer(mean, mean), x.T @ (y - level)
-    weights = np.stack([linalg.solve(centred + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
-    return weights, level - mean @ weights
+class _Axes:
+    """Centred features [n, D] in the axes of their Gram matrix, where it is diagonal."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self._spread, self._axes = linalg.eigh(x.T @ x)  # [D], [D, D]
+        self._rows = x @ self._axes
+
+    def solutions(self, known: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Weights [P, D, K] and biases [P, K] by penalty: known bool [n], m of them; y [m, K]."""
+        rows, level, count = self._rows[known], y.mean(axis=0), len(y)
+        mean, right = rows.mean(axis=0), rows.T @ (y - level)
+        share, found = count / len(known), []
+        for penalty in penalties:
+            near = 1.0 / (share * self._spread + penalty)  # of the diagonal of all rows, as many as are known
+            if known.all():
+                found.append(near[:, None] * right)
+                continue
+            system = self._system(known, rows, mean, penalty)
+            found.append(np.stack([_conjugate_gradients(system, column, near) for column in right.T], axis=1))
+        weights = np.stack(found)
+        return self._axes @ weights, level - mean @ weights
+
+    def _system(self, known: np.ndarray, rows: np.ndarray, mean: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+        """The centred Gram matrix of the known rows, with the penalty, as what it makes of a vector [D]."""
+        others = self._rows[~known] if len(rows) > len(known) / 2 else None  # what is less to go through
+
+        def product(v: np.ndarray) -> np.ndarray:
+            gram = rows.T @ (rows @ v) if others is None else self._spread * v - others.T @ (others @ v)
+            return gram - len(rows) * mean * (mean @ v) + penalty * v
+
+        return product
+
+
+def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """v [D] of system(v) = right, whose inverse is near the diagonal `near`."""
+    shape = len(right), len(right)
+    matrix, preconditioner = (LinearOperator(shape, times, dtype=np.float64) for times in (system, lambda v: near * v))
+    found, failed = cg(matrix, right, x0=near * right, rtol=_EXACT, maxiter=_MOST_STEPS, M=preconditioner)
+    assert not failed, failed  # no eigenvalue is below the penalty
+    return found
 
 
 def _dual_solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `_solutions`, by a matrix [m, m] of the rows."""
+    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [m, m] of the rows: x [m, D], y [m, K]."""
     mean, level = x.mean(axis=0), y.mean(axis=0)
     centred = x - mean
     gram = centred @ centred.T
-    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(x)), y - level, assume_a="pos") for p in penalties])
+    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(gram)), y - level, assume_a="pos") for p in penalties])
     return weights, level - mean @ weights
 
 

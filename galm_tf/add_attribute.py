@@ -26,7 +26,7 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, export, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import PRETRAINED_SETTINGS, Config
 from galm_tf.controller_training import ControllerTraining
@@ -300,8 +300,10 @@ def _search(
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
-    pretrained_trunk = pretrained.of_run(config, folder, prepared.images, split.train)
-    search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, pretrained_trunk)
+    trunk = pretrained.of_run(config, folder, prepared.images, split.train)
+    if trunk is not None:  # that of the model, which the extended one then stores once
+        trunk = dataclasses.replace(trunk, maps=export.networks_of(finished.predictor.model)[0][0].trunk)
+    search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, trunk)
     with _timed(seconds, "features"):
         index = np.union1d(labelled, search.validation.calibration_index())
         frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config)
@@ -354,6 +356,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
     sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
+    stored_once = network_size.Size(0, added["trunk"]["parameters"] if added.get("trunk") else 0)
     every = list(rows.values())
     flattered = [*source_runs.flattered(before), *(names if finished.source.finetuned_on_validation else [])]
     return {
@@ -371,7 +374,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
-        "network": (sizes[0] + sizes[1]).to_json(),
+        "network": (sizes[0] + sizes[1] - stored_once).to_json(),
         "search": added["search"],
         "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total"), "flattered": flattered},
     }

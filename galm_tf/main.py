@@ -159,14 +159,20 @@ def _started(result: dict[str, Any]) -> list[str]:
 
 
 def _ranked(rows: dict[str, Any]) -> list[str]:
-    """The best and the worst of the tested attributes; all in one line where they are few."""
+    """The best and the worst of the tested attributes; all in one line where they are few. Of few images an AUC is luck, which is said."""
     tested = evaluate.best_to_worst(rows, 2 * _SHOWN)
     many = len(tested) >= 2 * _SHOWN
     shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
     return [
-        f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f} ({rows[n]['description']})" for n in names)
+        f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f}{_on_few(rows[n])} ({rows[n]['description']})" for n in names)
         for title, names in shown if names
     ]  # fmt: skip
+
+
+def _on_few(row: dict[str, Any]) -> str:
+    """How few images of one label an AUC is of, where that is luck."""
+    fewest = evaluate.fewest_tested(row)
+    return "" if fewest is None or fewest >= evaluate.MIN_TOLD else f" on {fewest} image{'s' * (fewest > 1)} of one label"
 
 
 def _untested(rows: dict[str, Any]) -> list[str]:

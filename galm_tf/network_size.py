@@ -30,6 +30,9 @@ class Size:
     def __add__(self, other: "Size") -> "Size":
         return Size(self.multiply_adds + other.multiply_adds, self.parameters + other.parameters)
 
+    def __sub__(self, other: "Size") -> "Size":
+        return Size(self.multiply_adds - other.multiply_adds, self.parameters - other.parameters)
+
     def to_json(self) -> dict[str, int]:
         return dataclasses.asdict(self)
 

@@ -319,7 +319,7 @@ class Search:
             gains = selection.specialisation(table)
             self.state.search.update(
                 num_attributes_rewarded=int(table.rewarded.sum()),
-                specialisation=float(gains.mean()) if len(gains) else None,
+                specialisation=float(gains.mean()) if len(gains) > 1 else None,  # of one attribute it is 0 by definition
             )
             if self.config.measure_skill:
                 self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(wanted))

@@ -117,7 +117,7 @@ def test_what_single_test_images_decide_is_told():
     description = _described(domain)
     assert to_json(description)["tested_on_few"] == ["zoo/rare"]
     text = to_text(description)
-    assert "Tested on fewer than 5 images of one label, so that single images decide the figure (1): rare" in text.replace("\n  ", " ")
+    assert "Tested on fewer than 10 images of one label, so that single images decide the figure (1): rare" in text.replace("\n  ", " ")
     assert re.search(r"^rare .* on few$", text, re.MULTILINE) and re.search(r"^wet .* yes$", text, re.MULTILINE)
 
 

@@ -102,6 +102,9 @@ def _result(rows, scored=1536):
 def test_the_end_of_a_run_says_where_to_look():
     told = main.summary(_result({"sun/a": _row(0.75)}), "runs/x").splitlines()
     assert "attributes: sun/a 0.750 (conv)" in told
+    assert main._ranked({"sun/a": {"test_auc": 0.75, "test_positives": 1, "test_negatives": 70, "description": "conv"}}) == [
+        "attributes: sun/a 0.750 on 1 image of one label (conv)"
+    ]
     assert told[-3:] == [
         "Look at it: python -m galm_tf.report runs/x",
         "Try it:     python -m galm_tf.predict --model=runs/x/saved_model IMAGE...",

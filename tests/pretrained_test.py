@@ -225,6 +225,13 @@ def test_an_attribute_is_added_on_the_same_trunk(finished, extended):
     np.testing.assert_array_equal(after["probability"][:, :20], before["probability"])
     assert after["probability"].shape == (6, 21) and extended[1]["num_attributes"] == 21
     assert pretrained.read(extended[0]).about == finished[2]["trunk"]
+    new, trunk = extended[1]["per_attribute"]["sun/treeless"], finished[2]["trunk"]
+    stored = [
+        sum(int(np.prod(shape)) for name, shape in tf.train.list_variables(os.path.join(path, "saved_model", "variables", "variables")) if "VARIABLE_VALUE" in name)
+        for path in (finished[1], extended[0])
+    ]
+    assert stored[1] - stored[0] == new["parameters"] == extended[1]["network"]["parameters"] - finished[2]["network"]["parameters"]
+    assert extended[1]["network"]["multiply_adds"] == finished[2]["network"]["multiply_adds"] + new["multiply_adds"] + trunk["multiply_adds"]
 
 
 def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended):

@@ -19,6 +19,7 @@ from galm_tf.attribute_names import without_domain
 from galm_tf.domains import build
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import MORE_JUDGED, Split, unlearnable_attributes
+from galm_tf.evaluate import MIN_TOLD
 
 _PARTS = {
     "train": "training",
@@ -30,7 +31,6 @@ _PARTS = {
 _PREVALENCE_PARTS = ("train", "validation", "test")
 _SHOWN_BAD_IMAGES = 20  # the JSON form lists all of them
 _WIDTH = 110
-_FEW = 5  # images of a label, below which single ones decide an attribute's test figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +149,10 @@ def _graded(domain: Domain) -> list[str]:
 
 
 def _tested_on_few(description: Description) -> list[str]:
-    """The tested attributes of which the test shows fewer than `_FEW` images of one label."""
+    """The tested attributes of which the test shows fewer than `MIN_TOLD` images of one label."""
     table = description.attributes
     rarer = np.minimum(table["test_positives"], table["test_known"] - table["test_positives"])
-    return list(table.index[table["tested"] & (rarer < _FEW)])
+    return list(table.index[table["tested"] & (rarer < MIN_TOLD)])
 
 
 def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
@@ -222,7 +222,7 @@ def _attribute_lines(description: Description) -> list[str]:
         for reason in filter(None, problem.split("; ")):
             by_reason.setdefault(reason, []).append(name)
     few = _tested_on_few(description)
-    told = f"Tested on fewer than {_FEW} images of one label, so that single images decide the figure ({len(few)}): {_names(domain, few)}"
+    told = f"Tested on fewer than {MIN_TOLD} images of one label, so that single images decide the figure ({len(few)}): {_names(domain, few)}"
     unjudged = f"What is not judged gets an architecture that is not of its own, and no yes or no: {MORE_JUDGED}."
     notes = [*([_wrapped("", told)] if few else []), *([_wrapped("", unjudged)] if judges["none"] > total / 2 else [])]
     return [summary, *notes] + [

@@ -112,6 +112,7 @@ def run(
     started = time.monotonic()
     for path in () if config.resume else config.source_run:  # before the data are read, which may take minutes
         source_runs.expect_fitting(path, config)
+    pretrained.expect_file(config, folder)
     prepared = prepared or prepare(config)
     searched = search(config, folder, prepared, make_strategy)
     network = derive_network(searched)

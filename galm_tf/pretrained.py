@@ -119,13 +119,18 @@ def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> 
         json.dump(about, file, indent=1)
 
 
-def _load_model(path: str, image_size: int) -> tf.keras.Model:
-    """The model of a file; raises UserError where it is none, or not one of such pictures."""
-    if not os.path.isfile(path):
+def expect_file(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are read, which may take minutes."""
+    path = config.trunk_model
+    if path and not config.source_run and not folder.has(FOLDER) and not os.path.isfile(path):
         raise UserError(
             f"Expected a Keras model file in --trunk_model. Received: {path}, which is {'a folder' if os.path.isdir(path) else 'no file'}; write one "
             "by model.save('NAME.keras')."
         )
+
+
+def _load_model(path: str, image_size: int) -> tf.keras.Model:
+    """The model of a file; raises UserError where it is none, or not one of such pictures."""
     try:
         model = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that it cannot read

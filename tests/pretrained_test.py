@@ -275,7 +275,9 @@ def _start(config, path):
 def test_a_file_that_is_no_model(tmp_path, finished):
     config = finished[0]
     for name, said in (("none.keras", "no file"), (".", "a folder")):
-        text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "prepare", None)  # it is told before the data are read
+            text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
         assert text.startswith("Expected a Keras model file in --trunk_model. Received:") and said in text
     (tmp_path / "bad.keras").write_text("no model")
     text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "bad.keras")), tmp_path / "run")

@@ -39,7 +39,7 @@ def test_a_flagfile_is_valid_and_says_what_it_is(path, parse):
 
 
 def test_the_flagfiles_are_there():
-    assert {"default", "paper", "quick", "smoke", "table_quick", "transfer"} == {p.stem for p in FLAGFILES}
+    assert {"default", "paper", "pretrained", "quick", "smoke", "table_quick", "transfer"} == {p.stem for p in FLAGFILES}
 
 
 def test_default_flags_are_the_defaults(parse):

@@ -459,7 +459,7 @@ def _expect_error(labels, run, tmp_path, message, *more):
         (["--transfer_gate_steps=3"], "Expected no trial from nothing beside --add_attribute=TABLE: its trunk is the source's. Received: transfer_gate_steps=3"),
         (["--source_run=a,b"], "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b"),
         (["--source_run="], "Received: source_run=(nothing); name the run to add to"),
-        (["--data_dir=/nowhere"], "Expected a folder for --domain=sun. Received: data_dir=/nowhere, which is none"),
+        (["--data_dir=/nowhere"], "Expected a folder in --data_dir, with the data of sun. Received: data_dir=/nowhere, which is none"),
         (["--run_dir=RUN"], "Expected a new run folder. Received: run_dir=RUN, which holds a run"),
         (["--run_dir=RUN/more"], "Expected a --run_dir outside of the source run, which is only read. Received: run_dir=RUN/more"),
     ],

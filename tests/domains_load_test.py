@@ -92,12 +92,15 @@ def test_folder_without_a_layout(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match=r"Expected a folder for --domain=zoo.*nowhere"):
+    with pytest.raises(UserError, match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path"):
         load(("zoo", tmp_path / "nowhere"))
+    (tmp_path / "attributes.csv").write_text("image\n")
+    with pytest.raises(UserError, match=r"attributes.csv, which is a file; give the folder it lies in"):
+        load(("zoo", tmp_path / "attributes.csv"))
 
 
 def test_empty_name_of_a_folder(tmp_path):
-    with pytest.raises(UserError, match=r"Expected a folder for --domain=sun"):
+    with pytest.raises(UserError, match=r"with the data of sun. Received: data_dir=.nothing.; name one for every domain"):
         load_domains(Config(domain=("zoo", "sun"), data_dir=(str(make_awa(tmp_path / "a")), "")))
 
 

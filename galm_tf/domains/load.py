@@ -86,9 +86,10 @@ def _load_folder(i: int, name: str, config: Config) -> Domain:
     given = config.data_dir[i]
     folder = os.path.abspath(os.path.expanduser(given))
     if not given or not os.path.isdir(folder):
+        received = f"{given}, which is a file; give the folder it lies in" if os.path.isfile(folder) else f"{given}, which is none; check its path"
         raise UserError(
-            f"Expected a folder for --domain={name}. Received: data_dir={given or '(nothing)'}, "
-            f"{'which is none' if given else 'which names none'}; check --data_dir."
+            f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir="
+            f"{received if given else '(nothing); name one for every domain'}."
         )
     layout, place = _find_layout(name, folder, config.layout[i] if config.layout else "")
     files.check_inside(place, folder)

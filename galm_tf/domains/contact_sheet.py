@@ -60,17 +60,20 @@ def contact_sheet(domain: Domain, split: Split, images: np.ndarray, seed: int = 
         if part in _TITLES and len(index):
             sheet.part(f"{_TITLES[part]}: {len(index)} images", index, rng)
     sheet.heading("Attributes in training images: with it (green), without it (red)")
-    for attribute in _shown_attributes(domain, split.train):
+    shown = _shown_attributes(domain, split.train)
+    if len(shown) < len(domain.attributes):
+        sheet.line(f"{len(shown)} of {len(domain.attributes)} attributes, evenly over those of which there are examples of both kinds.", 14, _FAINT)
+    for attribute in shown:
         sheet.attribute(attribute, split.train, rng)
     return sheet.finish()
 
 
 def _shown_attributes(domain: Domain, train: np.ndarray) -> np.ndarray:
-    """Attributes with enough examples of both kinds, evenly over the list: int64 [at most 8]."""
+    """Attributes with examples of both kinds, evenly over the list: int64 [at most 8]."""
     labels = domain.labels[train]
-    enough = np.flatnonzero(((labels == 1).sum(axis=0) >= _EXAMPLES) & ((labels == 0).sum(axis=0) >= _EXAMPLES))
-    places = np.linspace(0, len(enough) - 1, min(_NUM_ATTRIBUTES, len(enough))).round().astype(int)
-    return enough[places]
+    both = np.flatnonzero((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
+    places = np.linspace(0, len(both) - 1, min(_NUM_ATTRIBUTES, len(both))).round().astype(int)
+    return both[places]
 
 
 def spread_over_classes(index: np.ndarray, class_ids: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -126,13 +126,12 @@ class _Sheet:
         known = np.isfinite(labels)
         share = f"{100 * labels[known].mean():.1f} % of {known.sum()} known"
         self._text((_MARGIN, self._top + _CELL // 2 + 2), share, _font(12), _FAINT)
-        left = _MARGIN + _NAME_COLUMNS * (_CELL + _GAP)
-        for value, color in ((1, _POSITIVE), (0, _NEGATIVE)):
+        for value, color, column in ((1, _POSITIVE, _NAME_COLUMNS), (0, _NEGATIVE, _NAME_COLUMNS + _EXAMPLES + 1)):
+            left = _MARGIN + column * (_CELL + _GAP)
             for record in spread_over_classes(train[labels == value], self._domain.class_ids, _EXAMPLES, rng):
                 self._picture(int(record), left, color)
                 self._caption(int(record), left, _CELL)
                 left += _CELL + _GAP
-            left += _CELL + _GAP
         self._top += _CELL + _CAPTION + _GAP
 
     def _example(self, record: int, left: int, boxed: bool) -> None:

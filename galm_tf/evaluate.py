@@ -120,6 +120,12 @@ def fewest_tested(row: Mapping[str, Any]) -> Optional[int]:
     return None if None in counts else min(counts)
 
 
+def told_by_few(row: Mapping[str, Any]) -> bool:
+    """Whether an attribute has a test AUC of so few images of either label that it is luck."""
+    fewest = fewest_tested(row)
+    return row["test_auc"] is not None and fewest is not None and fewest < MIN_TOLD
+
+
 def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Why attributes have no test AUC -> their names, the reason of most first."""
     found: dict[str, list[str]] = {}

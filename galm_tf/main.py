@@ -172,7 +172,7 @@ def _ranked(rows: dict[str, Any]) -> list[str]:
 def _on_few(row: dict[str, Any]) -> str:
     """How few images of one label an AUC is of, where that is luck."""
     fewest = evaluate.fewest_tested(row)
-    return "" if fewest is None or fewest >= evaluate.MIN_TOLD else f" on {fewest} image{'s' * (fewest > 1)} of one label"
+    return f" on {fewest} image{'s' * (fewest > 1)} of one label" if evaluate.told_by_few(row) else ""
 
 
 def _untested(rows: dict[str, Any]) -> list[str]:

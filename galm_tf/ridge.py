@@ -36,7 +36,7 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
     rows (the dual form). Else the Gram matrix of all rows is taken apart once: in its axes the solution for all rows is a
-    division, and that for some of them is found from it by conjugate gradients.
+    division, and conjugate gradients find that for some of them from there.
 
     Args:
       features: [n, D].
@@ -46,14 +46,14 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
     scaler = StandardScaler().fit(features)
     x = scaler.transform(np.asarray(features, np.float64))
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
-    axes = _Axes(x) if len(x) >= x.shape[1] else None
+    enough = patterns.sum(axis=0) >= x.shape[1]
+    axes = _Axes(x) if enough.any() else None
     weights, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
             y = targets[known][:, own].astype(np.float64)
-            few = axes is None or known.sum() < x.shape[1]
-            weights[:, :, own], biases[:, own] = _dual_solutions(x[known], y, penalties) if few else axes.solutions(known, y, penalties)
+            weights[:, :, own], biases[:, own] = axes.solutions(known, y, penalties) if enough[g] else _dual_solutions(x[known], y, penalties)
     scaled = weights / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
@@ -67,28 +67,24 @@ class _Axes:
 
     def solutions(self, known: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Weights [P, D, K] and biases [P, K] by penalty: known bool [n], m of them; y [m, K]."""
-        rows, level, count = self._rows[known], y.mean(axis=0), len(y)
-        mean, right = rows.mean(axis=0), rows.T @ (y - level)
-        share, found = count / len(known), []
+        rows, level = self._rows[known], y.mean(axis=0)
+        mean, right, gram = rows.mean(axis=0), rows.T @ (y - level), self._gram(known, rows)
+        diagonal, weights = len(rows) / len(known) * self._spread, []  # that of all rows, as many as are known
         for penalty in penalties:
-            near = 1.0 / (share * self._spread + penalty)  # of the diagonal of all rows, as many as are known
-            if known.all():
-                found.append(near[:, None] * right)
-                continue
-            system = self._system(known, rows, mean, penalty)
-            found.append(np.stack([_conjugate_gradients(system, column, near) for column in right.T], axis=1))
-        weights = np.stack(found)
-        return self._axes @ weights, level - mean @ weights
 
-    def _system(self, known: np.ndarray, rows: np.ndarray, mean: np.ndarray, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
-        """The centred Gram matrix of the known rows, with the penalty, as what it makes of a vector [D]."""
-        others = self._rows[~known] if len(rows) > len(known) / 2 else None  # what is less to go through
+            def system(v: np.ndarray, penalty: float = penalty) -> np.ndarray:
+                return gram(v) - len(rows) * mean * (mean @ v) + penalty * v
 
-        def product(v: np.ndarray) -> np.ndarray:
-            gram = rows.T @ (rows @ v) if others is None else self._spread * v - others.T @ (others @ v)
-            return gram - len(rows) * mean * (mean @ v) + penalty * v
+            near = 1.0 / (diagonal + penalty)
+            weights.append(np.stack([_conjugate_gradients(system, column, near) for column in right.T], axis=1))
+        return self._axes @ np.stack(weights), level - mean @ np.stack(weights)
 
-        return product
+    def _gram(self, known: np.ndarray, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """The Gram matrix of the known rows as what it makes of a vector [D], by them or by the others, whichever are fewer."""
+        if len(rows) <= len(known) / 2:
+            return lambda v: rows.T @ (rows @ v)
+        others = self._rows[~known]
+        return lambda v: self._spread * v - others.T @ (others @ v)
 
 
 def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.ndarray, near: np.ndarray) -> np.ndarray:

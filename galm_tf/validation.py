@@ -53,6 +53,7 @@ class Validation:
         self._images, self._margin_offsets = images, margin_offsets
         # By the arguments of `scoring_images`.
         self._kept: Optional[dict[tuple[Optional[int], int, bool], ScoringImages]] = {} if frozen else None
+        self._fitted: Optional[list[ridge.Ridge]] = None
         self.scoring = Scoring(supernet)
 
     def exact_table(self, title: str) -> RewardTable:
@@ -92,14 +93,20 @@ class Validation:
             features = readout.features([tf.constant(m) for m in images.maps]).numpy()
         else:
             features = self.readout_features(np.concatenate([self.calibration_index(), self._scored(None)]))
-        train = self.training_index()
-        fits = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
+        fits = self._readings()
         best = ridge.choose(fits, features[leading:], images.labels)
         own = self._domain.is_own(self.calibration_index())
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._margin_offsets))
+
+    def _readings(self) -> list[ridge.Ridge]:
+        """Fitted on training images, one per penalty; of a frozen trunk once."""
+        if self._fitted is None or self._kept is None:
+            train = self.training_index()
+            self._fitted = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
+        return self._fitted
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""

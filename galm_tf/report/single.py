@@ -256,7 +256,7 @@ def _attribute_rows(
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
-            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": _few_told(row),
+            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluate.told_by_few(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows
@@ -265,12 +265,6 @@ def _attribute_rows(
 def _told_by(row: dict[str, Any]) -> str:
     """How many test images have an attribute and have it not; "" of a run of an earlier version, which does not say."""
     return f"{row['test_positives']} / {row['test_negatives']}" if "test_positives" in row else ""
-
-
-def _few_told(row: dict[str, Any]) -> bool:
-    """Whether so few test images of either label tell an attribute's AUC that it is luck."""
-    fewest = evaluate.fewest_tested(row)
-    return row["test_auc"] is not None and fewest is not None and fewest < evaluate.MIN_TOLD
 
 
 def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:

@@ -37,6 +37,7 @@ from galm_tf.domains.splits import Split, few_positives, unlearnable_attributes,
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.map_cache import MapCache
 from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
 from galm_tf.run_folder import RunFolder, environment, read_config, read_policy, same_kind_of_place, with_kept_tables
@@ -186,7 +187,7 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
             folder.write_arrays(source_runs.SEEN, {"images": finished.source.seen})
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with _timed(seconds, "test"):
-        network = _derive(search, prepared, finished)
+        network = _derive(search, finished)
         result = _join_results(pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config)
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
@@ -296,7 +297,7 @@ def _search(
     known = np.isfinite(domain.labels).any(axis=1)
     kept = {k: getattr(split, k)[known[getattr(split, k)]] for k in ("validation_classes", "validation_images")}
     labelled = np.concatenate([split.train[known[split.train]], *kept.values()])
-    views = frozen_trunk.Views(len(domain.paths), len(labelled) + config.calibration_images, config)
+    views = frozen_trunk.Views(len(domain.paths), len(labelled) + 2 * config.calibration_images, config)
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
@@ -305,8 +306,9 @@ def _search(
         trunk = dataclasses.replace(trunk, maps=export.networks_of(finished.predictor.model)[0][0].trunk)
     search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, trunk)
     with _timed(seconds, "features"):
-        index = np.union1d(labelled, search.validation.calibration_index())
-        frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config)
+        index = np.unique(np.concatenate([labelled, *map(search.validation.calibration_index, (False, True))]))
+        cache = trunk and MapCache(config, domain, trunk.digest)
+        frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config, cache)
     if not (config.resume and search.restore()):
         with _timed(seconds, "match"):
             _start(search, prepared, finished)
@@ -341,11 +343,11 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
     search.strategy.remember_initial()
 
 
-def _derive(search: Search, prepared: Prepared, finished: Finished) -> DerivedNetwork:
+def _derive(search: Search, finished: Finished) -> DerivedNetwork:
     """The new attributes' chosen architectures on the source's trunk."""
     towers = {name: v.numpy() for name, v in search.supernet.variables.items()}
     index = search.validation.calibration_index(final=True)
-    return pipeline.assemble(search, {**finished.source.weights, **towers}, np.asarray(prepared.images[index]), index)
+    return pipeline.assemble(search, {**finished.source.weights, **towers}, index)
 
 
 def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+DRAWS = 6
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
 
 
@@ -27,7 +28,10 @@ class Augment(tf.keras.layers.Layer):
 
     def call(self, images, seed):
         """seed: int32 [2]."""
-        draws = tf.random.stateless_uniform([tf.shape(images)[0], 6], seed)
+        return self.changed(images, tf.random.stateless_uniform([tf.shape(images)[0], DRAWS], seed))
+
+    def changed(self, images, draws):
+        """By uniform draws float32 [B, DRAWS] in [0, 1), a row for each image."""
         if self.flip or self.shift:
             images = _move(images, draws[:, :3], self.flip, self.shift)
         images = tf.cast(images, tf.float32)

@@ -179,18 +179,18 @@ class DerivedNetwork(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
-        margins, features = self.margins_and_features(images)
+        outputs = self.trunk(images)
+        margins = self.margins(outputs)
         if self._readout is None:
             return margins
         keep, weights, biases = self._readout
-        return margins * keep + tf.matmul(features, weights) + biases
+        return margins * keep + tf.matmul(readout.features(outputs), weights) + biases
 
-    def margins_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of scaled images: margins of the towers alone [B, N], and what is read beside them [B, D]."""
-        outputs = self.trunk(images)
+    def margins(self, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Of the towers alone, by the trunk's outputs of B images: [B, N]."""
         conv3, skips4, skips5 = self._sources(outputs)
         x = self.bn4(self.conv4(conv3, skips4))
-        return self.head(self.bn5(self.conv5(x, skips5))), readout.features(outputs)
+        return self.head(self.bn5(self.conv5(x, skips5)))
 
     def attach(self, beside: readout.Readout) -> None:
         """Reads the trunk beside the towers from now on."""
@@ -199,27 +199,30 @@ class DerivedNetwork(tf.Module):
 
     def calibrate(self, images: tf.Tensor) -> None:
         """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""
+        self.calibrate_on(lambda: self.outputs(images))
 
-        def outputs(stage: int) -> Iterator[tf.Tensor]:
-            for batch in in_parts(images):
-                conv3, skips4, skips5 = self._sources(self.trunk(batch))
+    def outputs(self, images: tf.Tensor) -> Iterator[Sequence[tf.Tensor]]:
+        """The trunk's outputs of scaled images [B, S, S, 3], in parts that all towers take at once in bounded memory."""
+        size = max(1, _PART_PIXELS // images.shape[1] ** 2)
+        return (self.trunk(images[start : start + size]) for start in range(0, len(images), size))
+
+    def calibrate_on(self, outputs: Callable[[], Iterable[Sequence[tf.Tensor]]]) -> None:
+        """As `calibrate`, by the trunk's outputs of the images in parts, which are asked for once a stage."""
+
+        def stage(number: int) -> Iterator[tf.Tensor]:
+            for part in outputs():
+                conv3, skips4, skips5 = self._sources(part)
                 x = self.conv4(conv3, skips4)
-                yield x if stage == 4 else self.conv5(self.bn4(x), skips5)
+                yield x if number == 4 else self.conv5(self.bn4(x), skips5)
 
-        self.bn4.calibrate(outputs(4))
-        self.bn5.calibrate(outputs(5))
+        self.bn4.calibrate(stage(4))
+        self.bn5.calibrate(stage(5))
 
     def _sources(self, outputs):
         """Conv-3's map, and what the skips of Conv-4 and of Conv-5 read, of the trunk's outputs."""
         maps = outputs[: len(TRUNK_CHANNELS)]
         skips = [[layers.average_pool_to(m, side) for m in maps] for side in (self.side, self.side // 2)]
         return maps[-1], skips[0][:2], skips[1]
-
-
-def in_parts(images: tf.Tensor) -> Iterator[tf.Tensor]:
-    """Images in parts that all towers take at once in bounded memory: [B, S, S, 3] -> [b, S, S, 3] each."""
-    size = max(1, _PART_PIXELS // images.shape[1] ** 2)
-    return (images[start : start + size] for start in range(0, len(images), size))
 
 
 class Trunk(tf.Module):

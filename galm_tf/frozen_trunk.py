@@ -9,16 +9,18 @@ the trunk's place differs.
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Sequence
+import functools
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers, readout
 from galm_tf import supernet as supernet_lib
-from galm_tf.augment import Augment
+from galm_tf.augment import DRAWS, Augment
 from galm_tf.config import Config
-from galm_tf.draws import Stream, tensor_seed
+from galm_tf.draws import Stream, generator
+from galm_tf.map_cache import MapCache, Rows
 from galm_tf.preprocess import scale_images
 from galm_tf.progress import Progress
 from galm_tf.scoring import image_batches
@@ -65,7 +67,7 @@ class Views:
     """
 
     dtype = np.dtype(np.float32)
-    read: np.ndarray  # [n, D] of the pictures as they are, once they are filled
+    read: Optional[np.ndarray] = None  # [n, D] of the pictures as they are, once they are filled
 
     def __init__(self, num_records: int, num_cached: int, config: Config) -> None:
         side = map_side(config)
@@ -104,9 +106,21 @@ class FirstViews:
         """What `readout` reads of records int64 [m]: float32 [m, D]."""
         return self._views.read[self._views.rows(index)]
 
+    def outputs(self, index: np.ndarray) -> Iterator[list[tf.Tensor]]:
+        """The trunk's outputs of records int64 [m], some at a time: its three maps at Conv-3's side, and what is read of it."""
+        for start in range(0, len(index), _BATCH_IMAGES):
+            part = index[start : start + _BATCH_IMAGES]
+            yield [*tf.split(tf.constant(self[part][:, 0]), TRUNK_CHANNELS, axis=-1), tf.constant(self.readout_features(part))]
+
 
 def fill_views(
-    views: Views, trunk: Callable, images: np.ndarray, index: np.ndarray, changed: np.ndarray, config: Config
+    views: Views,
+    trunk: Callable,
+    images: np.ndarray,
+    index: np.ndarray,
+    changed: np.ndarray,
+    config: Config,
+    cache: Optional[MapCache] = None,
 ) -> None:
     """Computes the views of the named records, which are all that have some.
 
@@ -116,25 +130,36 @@ def fill_views(
       images: uint8 [n, S, S, 3].
       index: int64 [m], sorted.
       changed: int64 [k], those of them whose other views are changed pictures; the others' repeat the first.
+      cache: what of it earlier runs have left.
     """
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
-    pictures, seed = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([2], tf.int32)
+    pictures, draws = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([None, DRAWS], tf.float32)
     straight = traced(lambda x: _seen(trunk(scale_images(x))), input_signature=[pictures])  # of one trace, whatever the last batch's size
-    augmented = traced(lambda x, seed: _joined(trunk(scale_images(augment(x, seed)))), input_signature=[pictures, seed])
+    augmented = traced(lambda x, draws: _joined(trunk(scale_images(augment.changed(x, draws)))), input_signature=[pictures, draws])
+
+    def as_they_are(index: np.ndarray) -> Iterator[Rows]:
+        return ((records, [v.numpy() for v in straight(tf.constant(batch))]) for records, batch in _batches(images, index))
+
+    def as_changed(view: int, index: np.ndarray) -> Iterator[Rows]:
+        each = generator(config.seed, Stream.VIEWS, view).random((len(images), DRAWS), np.float32)  # a record's own, whichever others have views
+        return ((records, [augmented(tf.constant(batch), tf.constant(each[records])).numpy()]) for records, batch in _batches(images, index))
+
+    def rows(kind: Sequence[Any], index: np.ndarray, make: Callable[[np.ndarray], Iterator[Rows]]) -> Iterator[Rows]:
+        return make(index) if cache is None else cache.rows(kind, index, make)
+
     views.hold(index)
-    read = []
     with Progress(len(index) + (views.shape[1] - 1) * len(changed), "trunk's maps", unit="image") as progress:
-        for numbers, batch in _batches(images, index):
-            maps, features = straight(tf.constant(batch))
-            views.values[views.rows(numbers)] = maps.numpy()[:, None]
-            read.append(features.numpy())
-            progress.update(len(batch))
-        views.read = np.concatenate(read)
+        for records, (maps, read) in rows(["as they are"], index, as_they_are):
+            views.values[views.rows(records)] = maps[:, None]
+            if views.read is None:
+                views.read = np.zeros((len(index), read.shape[1]), views.dtype)
+            views.read[views.rows(records)] = read
+            progress.update(len(records))
         for view in range(1, views.shape[1]):
-            for number, (numbers, batch) in enumerate(_batches(images, changed)):
-                seed = tensor_seed(config.seed, Stream.VIEWS, number * MAX_VIEWS + view)
-                views.values[views.rows(numbers), view] = augmented(tf.constant(batch), tf.constant(seed)).numpy()
-                progress.update(len(batch))
+            kind = ["changed", view, config.seed, config.augment_flip, config.augment_crop, config.augment_color]
+            for records, (maps,) in rows(kind, changed, functools.partial(as_changed, view)):
+                views.values[views.rows(records), view] = maps
+                progress.update(len(records))
 
 
 def _batches(images: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

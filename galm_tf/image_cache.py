@@ -16,14 +16,12 @@ import inspect
 import json
 import logging
 import os
-import re
-import tempfile
-import time
 from typing import Mapping, Optional
 
 import numpy as np
 
 from galm_tf import preprocess
+from galm_tf.cache_folder import cache_path, partial_file, publish
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
@@ -31,9 +29,6 @@ from galm_tf.image_decoding import decode_images
 from galm_tf.words import listed
 
 FORMAT = 2  # of the files; those of another format are made anew
-_PARTIAL = ".partial"
-_ABANDONED = re.compile(r"-\d+-[0-9a-f]{20}\.npy\.[^.]+\.partial(\.json)?$")  # as `load_images` and `_partial_file` name it: the folder may hold others' files
-_ABANDONED_SECONDS = 24 * 3600.0  # no run takes so long to decode: what is older was left by a killed one
 _CHUNK = 256  # records moved at once
 _NAMED = 10  # unreadable images in a warning
 
@@ -50,8 +45,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
       UserError: the disk is full.
     """
     key = cache_key(domain, config)
-    folder = os.path.expanduser(config.cache_dir)
-    path = os.path.join(folder, f"{domain.name.replace(os.sep, '_')}-{config.image_size}-{key[:20]}.npy")
+    path = cache_path(config.cache_dir, domain.name, config.image_size, key)
     stored = _open(path)
     if stored is not None and stored[1] and _any_repaired(domain, config, stored[1]):
         with contextlib.suppress(OSError):
@@ -205,10 +199,8 @@ def _publish(partial: str, path: str) -> tuple[np.ndarray, dict[str, str]]:
     """Gives a finished file its name, unless another run has finished the same one meanwhile."""
     stored = _open(path)
     if stored is None:
-        for made in (partial, partial + ".json"):
-            os.chmod(made, 0o644)  # others may share the folder
-        os.replace(partial, path)
-        os.replace(partial + ".json", path + ".json")
+        publish(partial, path)
+        publish(partial + ".json", path + ".json")
         stored = _open(path)
     assert stored is not None, path
     return stored
@@ -217,9 +209,7 @@ def _publish(partial: str, path: str) -> tuple[np.ndarray, dict[str, str]]:
 def _partial_file(path: str) -> Optional[str]:
     """A temporary name beside `path`; None, with a warning, where nothing can be written."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        _remove_abandoned(os.path.dirname(path))
-        handle, name = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=_PARTIAL, dir=os.path.dirname(path))
+        return partial_file(path)
     except OSError as error:
         logging.warning(
             "The cache folder %s cannot be written (%s): images are decoded into memory for this run only; "
@@ -227,21 +217,3 @@ def _partial_file(path: str) -> Optional[str]:
             os.path.dirname(path), error.strerror,
         )
         return None
-    os.close(handle)
-    return name
-
-
-def _remove_abandoned(folder: str) -> None:
-    """Removes what runs that were killed while decoding left behind."""
-    with os.scandir(folder) as entries:
-        old = [e.path for e in entries if _ABANDONED.search(e.name) and _age_seconds(e) > _ABANDONED_SECONDS]
-    for path in old:
-        with contextlib.suppress(OSError):
-            os.remove(path)
-
-
-def _age_seconds(entry: os.DirEntry) -> float:
-    try:
-        return time.time() - entry.stat().st_mtime
-    except OSError:  # gone meanwhile
-        return 0.0

@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -23,13 +23,14 @@ from scipy.special import expit
 from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, ridge, scoring, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.derived import DerivedNetwork, in_parts
+from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.map_cache import MapCache
 from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
@@ -164,7 +165,8 @@ def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared
     split = prepared.split
     index = np.union1d(split.trained, split.validation)
     views = frozen_trunk.Views(len(prepared.images), len(index), config)
-    frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, config)
+    cache = MapCache(config, prepared.domain, trunk.digest)
+    frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, config, cache)
     return views
 
 
@@ -247,36 +249,39 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
 def derive_network(search: Search) -> DerivedNetwork:
     """The chosen architectures with fixed, recalibrated batch norms."""
     index = search.validation.calibration_index(final=True)
-    calibration = np.asarray(search.pictures[index])
-    if search.trunk is None:
-        search.validation.scoring.calibrate_trunk(calibration)
-    return assemble(search, {name: v.numpy() for name, v in search.supernet.variables.items()}, calibration, index)
+    if search.views is None:
+        search.validation.scoring.calibrate_trunk(np.asarray(search.pictures[index]))
+    return assemble(search, {name: v.numpy() for name, v in search.supernet.variables.items()}, index)
 
 
-def assemble(search: Search, weights: Mapping[str, np.ndarray], calibration: np.ndarray, index: np.ndarray) -> DerivedNetwork:
+def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarray) -> DerivedNetwork:
     """The architectures that a search chose, with weights and the reading of the trunk.
 
     Args:
       search: finished.
       weights: by the names of `Supernet.variables`; of the trunk none where it is a pretrained one.
-      calibration: uint8 [m, S, S, 3], the images that fix the batch norms.
-      index: int64 [m], their records.
+      index: int64 [m], the records that fix the batch norms; of a trunk that no longer learns those with views.
     """
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
-    trunk = search.trunk and search.trunk.maps
-    network = DerivedNetwork(architectures, weights, search_space.map_side(search.config), trunk=trunk)
-    network.calibrate(scale_images(tf.constant(calibration)))
-    _attach_readout(network, search, calibration, search.domain.is_own(index))
+    network = DerivedNetwork(architectures, weights, search_space.map_side(search.config), trunk=search.trunk and search.trunk.maps)
+
+    def outputs() -> Iterable[Sequence[tf.Tensor]]:
+        if search.views is not None:
+            return search.views.outputs(index)
+        return network.outputs(scale_images(tf.constant(np.asarray(search.pictures[index]))))
+
+    network.calibrate_on(outputs)
+    _attach_readout(network, search, outputs(), search.domain.is_own(index))
     return network
 
 
-def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray, own: np.ndarray) -> None:
+def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[Sequence[tf.Tensor]], own: np.ndarray) -> None:
     """Fits the reading of the trunk that the search chose a penalty for, on all images that train; nothing where it chose none.
 
     Args:
       network: with its batch norms fixed.
       search: finished.
-      images: uint8 [m, S, S, 3], some training images, to scale the reading by.
+      outputs: the trunk's, of some training images, to scale the reading by.
       own: bool [m, N], which of them are of an attribute's own domain.
     """
     if search.state.readout_penalty is None:
@@ -284,8 +289,7 @@ def _attach_readout(network: DerivedNetwork, search: Search, images: np.ndarray,
     index = search.validation.training_index(final=True)
     features, targets = search.validation.readout_features(index), search.domain.targets[index]
     (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
-    scaled = scale_images(tf.constant(images))
-    margins, seen = map(np.concatenate, zip(*(network.margins_and_features(part) for part in in_parts(scaled))))
+    margins, seen = map(np.concatenate, zip(*((network.margins(part), readout.features(part)) for part in outputs)))
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 

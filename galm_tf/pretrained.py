@@ -16,6 +16,8 @@ model's file nor the stack that wrote it.
 from __future__ import annotations
 
 import dataclasses
+import glob
+import hashlib
 import json
 import logging
 import os
@@ -41,6 +43,7 @@ from galm_tf.words import listed
 FOLDER = "trunk"  # in a run's
 _ABOUT = os.path.join("assets.extra", "about.json")
 _IMAGES, _BATCH = 500, 32
+_ANY_SEED = 0  # of images to project by: runs of all seeds share a trunk, and what it has made of the images
 _LEAST_VARIANCE = 1e-6  # of a component, as a share of the greatest: below, it is noise
 
 
@@ -52,10 +55,12 @@ class PretrainedTrunk:
       maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier versions, float32 [B, D],
         the mean of every channel of the layers; what a SavedModel can hold.
       about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, and D as means.
+      digest: of its weights and of that; of equal trunks the same, whatever run made them.
     """
 
     maps: Any
     about: dict[str, Any]
+    digest: str
 
 
 def of_run(config: Config, folder: RunFolder, images: np.ndarray, train: np.ndarray) -> Optional[PretrainedTrunk]:
@@ -90,10 +95,20 @@ def read(run: str) -> PretrainedTrunk:
     try:
         with open(os.path.join(path, _ABOUT), encoding="utf-8") as file:
             about = json.load(file)
-        return PretrainedTrunk(tf.saved_model.load(path), {**about, "multiply_adds": int(about["multiply_adds"]), "parameters": int(about["parameters"])})
+        about = {**about, "multiply_adds": int(about["multiply_adds"]), "parameters": int(about["parameters"])}
+        return PretrainedTrunk(tf.saved_model.load(path), about, _digest(path))
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"Expected the pretrained trunk of the run {run} in {path}. Received: {reason}; restore the folder from a copy.") from error
+
+
+def _digest(path: str) -> str:
+    """Of a trunk's folder; not of its graph, which TensorFlow does not write alike twice."""
+    digest = hashlib.sha256()
+    for name in (*sorted(glob.glob(os.path.join(glob.escape(path), "variables", "variables.data-*"))), os.path.join(path, _ABOUT)):
+        with open(name, "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> None:
@@ -101,7 +116,7 @@ def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> 
     model = _load_model(config.trunk_model, config.image_size)
     layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
     backbone = _maps_of(model, layers, config)
-    chosen = generator(config.seed, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False)
+    chosen = generator(_ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False)
     trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
     trunk.project(np.asarray(images[np.sort(chosen)]))
     concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))

@@ -93,6 +93,7 @@ class Search:
 
     Attributes:
       images: what batches are made of, pictures or views.
+      views: of the pictures as they are, where the trunk no longer learns; else None.
     """
 
     def __init__(
@@ -110,14 +111,15 @@ class Search:
         self.images, self.trunk, self._folder = pictures if views is None else views, trunk, folder
         self.num_attributes = n = len(domain.attributes)
         if views is None:
-            self.supernet, augment, scored = build_supernet(n, config.image_size, config.dropout, config.seed), None, pictures
+            self.supernet, augment = build_supernet(n, config.image_size, config.dropout, config.seed), None
         else:
-            self.supernet, augment, scored = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view, frozen_trunk.FirstViews(views)
+            self.supernet, augment = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view
+        self.views = None if views is None else frozen_trunk.FirstViews(views)
         self.margin_offsets = margin_offsets(domain.labels[split.train], config)
         weights = np.exp(self.margin_offsets) if config.imbalance == "positive_weight" else np.ones(n, np.float32)
         self.training = SupernetTraining(self.supernet, domain.targets, weights, config, augment)
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, scored, self.margin_offsets, frozen=views is not None)
+        self.validation = Validation(self.supernet, config, domain, split, pictures if views is None else self.views, self.margin_offsets, frozen=views is not None)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}

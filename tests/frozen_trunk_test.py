@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import frozen_trunk
+from galm_tf import frozen_trunk, readout
 from galm_tf.config import Config
-from galm_tf.derived import Trunk
+from galm_tf.derived import DerivedNetwork, Trunk
 from galm_tf.gates import gates_from_indices
 from galm_tf.preprocess import scale_images
-from galm_tf.search_space import all_indices
+from galm_tf.search_space import Architecture, all_indices
 from galm_tf.supernet import build_supernet
 
 CONFIG = Config(image_size=32)
@@ -37,6 +37,26 @@ def test_towers_on_cached_maps_give_the_networks_logits(networks):
     expected = whole.supernet([scale_images(tf.constant(images[index])), *rest])
     got = frozen.supernet([frozen.scale(tf.constant(views[index])), *rest])
     np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
+    whole, _, images, index, views = networks
+    architectures, weights = [Architecture.from_number(n) for n in (7, 1000, 2303)], {k: v.numpy() for k, v in whole.variables.items()}
+    by_images, by_maps = (DerivedNetwork(architectures, weights, 4) for _ in range(2))
+    scaled = scale_images(tf.constant(images[index]))
+    by_images.calibrate(scaled)
+    by_maps.calibrate_on(lambda: frozen_trunk.FirstViews(views).outputs(index))
+    np.testing.assert_allclose(by_maps(scaled), by_images(scaled), atol=1e-4)
+    (outputs,) = frozen_trunk.FirstViews(views).outputs(index)
+    np.testing.assert_allclose(by_maps.margins(outputs), by_images(scaled), atol=1e-4)
+    np.testing.assert_allclose(readout.features(outputs), readout.features(by_images.trunk(scaled)), atol=1e-5)
+
+
+def test_changed_pictures_are_a_records_own_whichever_others_have_views(networks):
+    whole, _, images, index, views = networks
+    fewer = frozen_trunk.Views(len(images), 6, CONFIG)
+    frozen_trunk.fill_views(fewer, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index[2:], index[3:4], CONFIG)
+    np.testing.assert_allclose(fewer[index[3:4]], views[index[3:4]], atol=1e-5)
 
 
 def test_a_frozen_supernet_has_towers_only(networks):

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from galm_tf import image_cache, preprocess
+from galm_tf import cache_folder, image_cache, preprocess
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -171,7 +171,7 @@ def test_what_killed_runs_left_is_removed(setup):
     assert not old.exists() and not meta.exists() and fresh.exists() and others.exists()
     (made,) = setup.cache.glob("*.npy")
     assert made.stat().st_mode & 0o777 == 0o644  # others who share the folder read it
-    assert image_cache._ABANDONED.search(os.path.basename(image_cache._partial_file(str(made))))
+    assert cache_folder._ABANDONED.search(os.path.basename(image_cache._partial_file(str(made))))
 
 
 _RUN = """

@@ -12,7 +12,7 @@ import tensorflow as tf
 from add_attribute_test import TINY
 from small_domains import few_images
 
-from galm_tf import add_attribute, deploy, export, main, network_size, pipeline, pretrained, readout, source_runs
+from galm_tf import add_attribute, deploy, export, frozen_trunk, main, network_size, pipeline, pretrained, readout, source_runs
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -209,14 +209,23 @@ def _labels(config, name):
 
 @pytest.fixture(scope="module")
 def extended(place, finished):
-    """(folder, result) of the run with one attribute more."""
+    """(folder, result, how many images its trunk was computed for) of the run with one attribute more."""
     config, source, _ = finished
     names = [p.split("seed0/")[1] for p in load_domains(config).paths]
     table = place / "more.csv"
     table.write_text("image,treeless\n" + "".join(f"{n},{1 - int(v)}\n" for n, v in zip(names, _labels(config, "sun/trees"))), encoding="utf-8")
     path = str(place / "A-plus")
     settings = main_flags.settings(f"--add_attribute={table}", f"--source_run={source}", f"--run_dir={path}")
-    return path, main.run(settings, path)
+    computed, batches = [], frozen_trunk._batches
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frozen_trunk, "_batches", lambda images, index: computed.extend(index) or batches(images, index))
+        return path, main.run(settings, path), len(computed)
+
+
+def test_an_addition_has_the_maps_of_the_run_from_the_cache(finished, extended):
+    assert extended[2] == 0
+    kept = [name for name in os.listdir(finished[0].cache_dir) if "-maps-" in name]
+    assert len(kept) >= 2  # as they are, and changed
 
 
 def test_an_attribute_is_added_on_the_same_trunk(finished, extended):

@@ -98,7 +98,8 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(8, 64, 64, 3)), tf.float32)
     network.calibrate(images)
-    before, features = (v.numpy() for v in network.margins_and_features(images))
+    outputs = network.trunk(images)
+    before, features = network.margins(outputs).numpy(), readout.features(outputs).numpy()
     np.testing.assert_array_equal(network(images), before)
     assert features.shape == (8, network_size.READ)
     conv3 = network.trunk(images)[2].numpy()
@@ -129,7 +130,7 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
     split, labels = prepared.split, prepared.domain.labels
     train, test = np.concatenate([split.train, split.validation]), split.test
     train = train[np.isfinite(labels[train]).any(axis=1)]
-    features = network.margins_and_features(scale_images(tf.constant(prepared.images)))[1].numpy()
+    features = readout.features(network.trunk(scale_images(tf.constant(prepared.images)))).numpy()
     (expected,) = ridge.fit(features[train], labels[train], [search.state.readout_penalty])
     scores = expected(features[test])  # the share is 1: the order is the reading's alone
     for i in range(labels.shape[1]):

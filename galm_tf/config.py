@@ -267,6 +267,9 @@ def unstated(name: str) -> Any:
 
 def _check_field(field: dataclasses.Field, value: Any) -> None:
     choices, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
+    if str(field.type).startswith("tuple") and not isinstance(value, tuple):  # each letter of a name would pass for one
+        written = f"({value!r},)" if isinstance(value, str) else f"tuple({value!r})"
+        raise UserError(f"Expected a tuple in the setting {field.name}. Received: {value!r}; write {field.name}={written}.")
     if choices and value not in choices:
         raise UserError(f"Expected --{field.name} to be one of {list(choices)}. Received: {field.name}={value!r}.")
     if isinstance(value, float) and not math.isfinite(value):

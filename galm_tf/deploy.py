@@ -26,7 +26,7 @@ from galm_tf import attribute_names, export, lite
 from galm_tf.derived import DerivedNetwork
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
-from galm_tf.predict import Predictor, of_run
+from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
 from galm_tf.read_back import is_of_towers, read_back, read_readout
 from galm_tf.readout import Readout
@@ -67,7 +67,7 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
     """
     out = out.rstrip(os.sep) or out
     _expect_fitting(model, out, weights)
-    predictor = Predictor(of_run(model), repair="give --model=runs/NAME of a finished run, or restore it from a copy")
+    predictor = Predictor(model, repair="give --model=runs/NAME of a finished run, or restore it from a copy")
     part = _take(predictor, attribute_names.columns(attributes, predictor.attributes), tiles=not lite.is_lite(out))
     images = _pictures(predictor.image_size)
     expected = predictor(images)[0][:, part.columns]

@@ -172,8 +172,7 @@ def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) ->
     domain = search.domain
 
     def find(every, columns):
-        photographs = np.unique([domain.paths[i] for i in index], return_inverse=True)[1]
-        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index], photographs)
+        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index], domain.photographs[index])
         return [
             Match(*every[columns[i]], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
             for i, auc, strength in found

@@ -81,8 +81,10 @@ def prepare(config: Config) -> Prepared:
         )
     keep = [a not in excluded for a in domain.attributes]
     domain = with_few_positives(domain, split.train, config)
-    _warn_of_unjudged([judge for judge, kept in zip(split.judged_by, keep) if kept], len(split.validation))
-    return Prepared(domain.select_attributes(keep), split.select_attributes(keep), images, excluded, bad)
+    domain, split = domain.select_attributes(keep), split.select_attributes(keep)
+    _warn_of_unjudged(split.judged_by, len(split.validation))
+    _warn_of_untested(split)
+    return Prepared(domain, split, images, excluded, bad)
 
 
 def _warn_of_unjudged(judged_by: Sequence[str], images: int) -> None:
@@ -92,6 +94,16 @@ def _warn_of_unjudged(judged_by: Sequence[str], images: int) -> None:
         logging.warning(
             "%d of %d attributes have too few labels of either kind among the %d validation images to be judged: their architectures will not "
             "be of their own, and no yes or no can be given; %s.", unjudged, len(judged_by), images, MORE_JUDGED,
+        )  # fmt: skip
+
+
+def _warn_of_untested(split: Split) -> None:
+    """Tells before anything is trained that the test says little of the networks, or nothing."""
+    untested = int((~split.testable).sum())
+    if untested > len(split.testable) / 2:
+        logging.warning(
+            "%d of %d attributes cannot be tested: what is known of them among the %d test images is of one kind. --split_seed=1 tests other "
+            "classes; python -m galm_tf.domains tells what of a split can be tested.", untested, len(split.testable), len(split.test),
         )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     Raises:
       UserError: no model, no images, an unknown attribute; with on_bad_image=fail an unreadable image.
     """
-    predictor = Predictor(of_run(options.model))
+    predictor = Predictor(options.model)
     keep = attribute_names.columns(options.attributes, predictor.attributes)
     paths = _expand(arguments)
     if not paths:
@@ -101,7 +101,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     return 1 if bad else 0
 
 
-def of_run(path: str) -> str:
+def _of_run(path: str) -> str:
     """The model of a run, where a path is a run's; else the path."""
     model = os.path.join(path, "saved_model")
     return model if os.path.isdir(model) else path
@@ -109,6 +109,10 @@ def of_run(path: str) -> str:
 
 class Predictor:
     """A loaded SavedModel, or a TensorFlow Lite file of `deploy`.
+
+    Args:
+      path: a run's folder, its saved_model, or what `deploy` wrote.
+      repair: what an error says to do.
 
     Attributes:
       metadata: what travels along (`export.ServingModule`).
@@ -123,6 +127,7 @@ class Predictor:
     """
 
     def __init__(self, path: str, repair: str = "give --model=runs/NAME/saved_model") -> None:
+        path = _of_run(path)
         try:
             content, metadata = lite.read(path.rstrip(os.sep)) if lite.is_lite(path) else (b"", _read_metadata(path))
             self.metadata: dict[str, Any] = metadata

@@ -294,7 +294,9 @@ class Search:
         if stored is not None:
             return RewardTable.from_arrays(stored)
         table = self.validation.exact_table(f"reward table {round_}")
-        self._folder.write_arrays(name, table.to_arrays())
+        described = [search_space.Architecture.from_number(n).describe() for n in range(search_space.NUM_ARCHITECTURES)]
+        names = {"attribute": np.array(self.domain.attributes), "architecture": np.array(described)}  # of rows and columns, for whoever reads it
+        self._folder.write_arrays(name, {**table.to_arrays(), **names})
         return table
 
     def _wanted(self, table: Optional[RewardTable]) -> Optional[RewardTable]:

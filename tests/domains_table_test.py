@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 import unicodedata
 
 import numpy as np
@@ -12,8 +13,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from galm_tf import pipeline
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 
@@ -29,8 +32,8 @@ sub/d.jfif,bus,,1,
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
     (tmp_path / "images" / "sub").mkdir(parents=True)
-    for name in NAMES:
-        Image.new("RGB", (40, 30), "red").save(tmp_path / "images" / name, "png")
+    for level, name in enumerate(NAMES):
+        Image.new("RGB", (40, 30), (255 - level, 0, 0)).save(tmp_path / "images" / name, "png")
     write(tmp_path, TABLE)
     return tmp_path
 
@@ -115,14 +118,54 @@ def test_ways_of_writing_the_same_table(folder, variant):
     check_standard(load(folder))
 
 
-def test_classes_without_a_split_column_are_drawn_the_same_whatever_the_seed(folder):
+def test_classes_without_a_split_column_are_chosen_the_same_whatever_the_seed(folder):
     classes = [f"k{i}" for i in range(10)]
     rows = [f"{NAMES[0]},{c},{left},0,{left + 5},9,1" for left, c in enumerate(classes)]
     write(folder, "image,class,left,top,right,bottom,red\n" + "\n".join(rows))
     splits = [load(folder, **settings) for settings in ({}, {"seed": 1}, {"split_seed": 1})]
     tested = [set(d.class_ids[d.subsets == "test"]) for d in splits]
     assert tested[0] == tested[1] != tested[2] and len(tested[0]) == len(tested[2]) == 2
-    assert "2 of 10 classes, drawn at random, are tested; --split_seed=1 draws others." in " ".join(splits[0].notes)
+    assert "2 of 10 classes, chosen so that most attributes can be tested, are tested; --split_seed=1 draws others." in " ".join(splits[0].notes)
+
+
+def test_classes_that_tell_most_of_the_attributes_are_tested(folder):
+    """Of twelve classes only two show both labels of each attribute; drawn at random others would be tested."""
+    telling, rows = (3, 8), []
+    for c in range(12):
+        for i in range(12):
+            values = [i % 2] * 3 if c in telling else [int(c in (0, 5, 11))] * 3
+            rows.append(f"{NAMES[0]},k{c:02d},{i},{c},{i + 5},{c + 9},{','.join(map(str, values))}")
+    write(folder, "image,class,left,top,right,bottom,red,old,wet\n" + "\n".join(rows))
+    for seed in (0, 5):
+        domain = load(folder, seed=seed)
+        assert set(domain.class_names(np.flatnonzero(domain.subsets == "test"))) & {f"mine/k{c:02d}" for c in telling}
+        labels = domain.labels[domain.subsets == "test"]
+        assert (labels == 1).any(axis=0).all() and (labels == 0).any(axis=0).all()
+
+
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_copies_of_a_file_are_one_photograph(folder, with_classes):
+    rng, rows = np.random.default_rng(0), []
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).save(folder / "images" / f"p{i}.png")
+        for j in range(3):
+            shutil.copy(folder / "images" / f"p{i}.png", folder / "images" / f"copy{j}-{i}.png")
+    names = [f"{kind}{i}.png" for kind in ("p", "copy0-", "copy1-", "copy2-") for i in range(12)]
+    rows = [f"{name},{n % 2}" for n, name in enumerate(names)]
+    if with_classes:  # the last copy of each is taken for one of another class
+        rows = [f"{name},k{(n % 12 + (n >= 36)) % 5},{n % 2}" for n, name in enumerate(names)]
+    header = "image,class,red\n" if with_classes else "image,red\n"
+    for settings in ({}, {"split_seed": 2}):
+        domain = load(folder_of(folder, header + "\n".join(rows)), **settings)
+        sides = [{pathlib.Path(p).name.split("-")[-1].lstrip("p") for p, of in zip(domain.paths, domain.subsets) if of == side} for side in ("train", "test")]
+        assert sides[0] and sides[1] and not sides[0] & sides[1]
+        assert len(np.unique(domain.photographs)) == 12
+        assert sum("36 files are copies of others, byte for byte, e.g. copy0-0.png of p0.png: " in note for note in domain.notes) == 1
+    split = make_split(domain, Config())
+    assert not set(domain.photographs[split.train]) & set(domain.photographs[split.validation])
+    given = "\n".join(f"{row},{'test' if row.startswith('copy0') else 'train'}" for row in rows)
+    notes = load(folder_of(folder, header.replace("\n", ",split\n") + given)).notes
+    assert any("12 of 12 tested records of" in note and "show photographs that other records train on" in note for note in notes)
 
 
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"split_seed": 1}])
@@ -403,3 +446,18 @@ def test_damaged_parquet_file(folder):
     (folder / "attributes.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(UserError, match=r"Expected (a table in|pyarrow to read) .*attributes\.parquet"):
         load(folder)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder, caplog, told):
+    rows = []
+    for i in range(40):
+        Image.new("RGB", (40, 30), (0, i, 0)).save(folder / "images" / f"{i}.png")
+        test = i >= 30
+        red, old = (1, int(told and i % 2)) if test else (i % 2, int(i % 3 == 0))
+        rows.append(f"{i}.png,k{i // 5},{'test' if test else 'train'},{red},{old}")
+    write(folder, "image,class,split,red,old\n" + "\n".join(rows))
+    prepared = pipeline.prepare(Config(domain=("mine",), data_dir=(str(folder),), image_size=32, cache_dir=str(folder / "cache"), validation_fraction=0.4))
+    assert prepared.split.testable.tolist() == [False, told]
+    message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes"
+    assert [message in text for text in caplog.messages if "cannot be tested" in text] == ([] if told else [True])

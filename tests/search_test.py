@@ -9,6 +9,7 @@ from galm_tf import network_size, pipeline, ridge, search
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
+from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
 from small_domains import few_images
 
@@ -53,7 +54,10 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, 
             _, folder = RunFolder.begin_or_resume(str(tmp_path / f"run{number}"), of_penalty)
             searches.append(pipeline.search(of_penalty, folder, prepared, Exhaustive))
             chosen.append(np.array(searches[-1].state.chosen))
-            tables.append(folder.read_arrays("tables/round1.npz")["full"])
+            stored = folder.read_arrays("tables/round1.npz")
+            tables.append(stored["full"])
+    assert stored["attribute"].tolist() == list(prepared.domain.attributes)
+    assert [stored["architecture"][n] for n in chosen[-1]] == [Architecture.from_number(n).describe() for n in chosen[-1]]
     np.testing.assert_allclose(tables[1], tables[0], atol=1e-5)  # AUCs as they are
     sizes = network_size.relative_sizes(4)
     assert sizes[chosen[0]].mean() > sizes[chosen[1]].mean() > sizes[chosen[2]].mean()

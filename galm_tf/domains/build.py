@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
+from galm_tf.domains.splits import most_telling
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.words import listed
@@ -32,6 +33,7 @@ def build_domain(
     crop_padding: float = 0.0,
     notes: Sequence[str] = (),
     draw=None,
+    originals: Mapping[str, str] | None = None,
 ) -> Domain:
     """A single domain; names become `name/…`. Shapes as in `Domain`."""
     if not len(paths):
@@ -62,13 +64,16 @@ def build_domain(
         crop_paddings=(crop_padding,),
         draw=draw,
         notes=tuple(notes),
+        originals=originals or {},
     )
 
 
-def photographs_apart(paths: Sequence[str], subsets: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """(subsets, notes) of a drawn split: training records whose photograph shows a tested one too, since boxes overlap, are unused."""
-    tested = {path for path, subset in zip(paths, subsets) if subset == TEST}
-    shared = np.array([path in tested for path in paths], bool) & (subsets == TRAIN)
+def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """(subsets, notes) of a drawn split: training records whose photograph shows a tested one too, since boxes overlap, are unused.
+
+    photographs: [n], which one each record shows.
+    """
+    shared = np.isin(photographs, photographs[subsets == TEST]) & (subsets == TRAIN)
     if not shared.any():
         return subsets, []
     note = f"{shared.sum()} of {(subsets == TRAIN).sum()} training records show photographs that are tested too and are unused."
@@ -105,19 +110,30 @@ def subsets_by_class(
 def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
     """A class-disjoint split by seed: `train` or `test` per record, at least two classes a side where possible."""
     present = np.unique(class_ids)
-    number = int(np.clip(round(test_fraction * len(present)), min(2, len(present) - 1), max(1, len(present) - 2)))
-    test = generator(seed, Stream.SPLIT).permutation(present)[:number]
+    test = generator(seed, Stream.SPLIT).permutation(present)[: _tested_classes(len(present), test_fraction)]
     return np.where(np.isin(class_ids, test), TEST, TRAIN)
 
 
-def random_subsets(class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, seed: int) -> np.ndarray:
+def _telling_subsets(class_ids: np.ndarray, labels: np.ndarray, test_fraction: float) -> np.ndarray:
+    """As `random_class_subsets`, of the classes by which most attributes can be tested, and trained by the others; always the same."""
+    classes, numbers = np.unique(class_ids, return_inverse=True)
+    count = _tested_classes(len(classes), test_fraction)
+    return np.where(np.isin(numbers, most_telling(labels, numbers, count, generator(_DRAWN_SPLIT, Stream.SPLIT), even=True)), TEST, TRAIN)
+
+
+def _tested_classes(classes: int, test_fraction: float) -> int:
+    """How many of so many."""
+    return int(np.clip(round(test_fraction * classes), min(2, classes - 1), max(1, classes - 2)))
+
+
+def random_subsets(class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
     """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    return random_class_subsets(_units(class_ids, paths), test_fraction, seed)
+    return random_class_subsets(_units(class_ids, photographs), test_fraction, seed)
 
 
-def _units(class_ids: np.ndarray, paths: Sequence[str]) -> np.ndarray:
+def _units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
     """What a split keeps together, by number: classes, or photographs where there is one class."""
-    return class_ids if has_classes(class_ids) else np.unique(paths, return_inverse=True)[1]
+    return class_ids if has_classes(class_ids) else photographs
 
 
 def has_classes(class_ids: np.ndarray) -> bool:
@@ -126,21 +142,31 @@ def has_classes(class_ids: np.ndarray) -> bool:
 
 
 def drawn_subsets(
-    class_ids: np.ndarray, paths: Sequence[str], test_fraction: float, config: Config
+    class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, config: Config, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for others."""
-    subsets = random_subsets(class_ids, paths, test_fraction, _DRAWN_SPLIT)
+    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for others.
+
+    Args:
+      class_ids: int [n].
+      photographs: int [n], which one each record shows.
+      test_fraction: share of the classes, or of the photographs where there is one class.
+      config: whether another split will take its place.
+      labels: float32 [n, A]: classes are not drawn but chosen by these, so that most attributes can be tested.
+    """
+    chosen = labels is not None and has_classes(class_ids)
+    subsets = _telling_subsets(class_ids, labels, test_fraction) if chosen else random_subsets(class_ids, photographs, test_fraction, _DRAWN_SPLIT)
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
     kind = "classes"
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
-    return subsets, [f"No split is given: {tested} of {total} {kind}, drawn at random, are tested; --split_seed=1 draws others."]
+    how = "chosen so that most attributes can be tested" if chosen else "drawn at random"
+    return subsets, [f"No split is given: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."]
 
 
 def test_fraction(domain: Domain) -> float:
     """Share of the classes with images, or of the photographs where there is one class, that the domain's own split tests."""
     used = domain.subsets != UNUSED
-    units, subsets = _units(domain.class_ids[used], np.array(domain.paths)[used]), domain.subsets[used]
+    units, subsets = _units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
     return len(np.unique(units[subsets == TEST])) / max(1, len(np.unique(units)))

@@ -8,7 +8,7 @@ is learned may be finer (`targets`), what is judged never is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Domain:
       notes: sentences a user should see (oddities of the data, stand-ins).
       shares: float32 [n, A] in [0, 1], the share of annotators that said yes, NaN
         where the data tell none; None where they tell none at all.
+      originals: path of a file that another holds too -> the path of that one.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Domain:
     draw: Callable[[int, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
     shares: np.ndarray | None = None
+    originals: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, a = len(self.paths), len(self.attributes)
@@ -80,6 +82,11 @@ class Domain:
     def targets(self) -> np.ndarray:
         """What is learned: float32 [n, A] in [0, 1], shares where they are told, else labels; NaN where labels are."""
         return finer(self.labels, self.shares)
+
+    @property
+    def photographs(self) -> np.ndarray:
+        """Which one each record shows, by number: int64 [n]; parts of one, and copies, have the same."""
+        return np.unique([self.originals.get(path, path) for path in self.paths], return_inverse=True)[1]
 
     def class_names(self, index: np.ndarray) -> frozenset[str]:
         """Names of the classes of some records, int64 [m]."""

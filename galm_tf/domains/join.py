@@ -49,4 +49,5 @@ def join_domains(domains: Sequence[Domain]) -> Domain:
         crop_paddings=sum((d.crop_paddings for d in domains), ()),
         draw=draw if any(d.draw for d in domains) else None,
         notes=sum((d.notes for d in domains), ()),
+        originals={copy: first for d in domains for copy, first in d.originals.items()},
     )

@@ -133,7 +133,7 @@ def _resplit(domain: Domain, config: Config) -> Domain:
         unused = f"{(subsets == UNUSED).sum()} of {len(subsets)} images of {domain.name}"
         notes += (f"{unused} are in neither list of {config.splits_file}.",) if (subsets == UNUSED).any() else ()
     elif config.split_seed >= 0:
-        subsets, more = build.photographs_apart(domain.paths, _seeded_subsets(domain, config.split_seed))
+        subsets, more = build.photographs_apart(domain.photographs, _seeded_subsets(domain, config.split_seed))
         notes += tuple(more)
     else:
         return domain
@@ -155,5 +155,5 @@ def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:
     fraction = build.test_fraction(domain) if own else _TEST_FRACTION
     used = domain.subsets != UNUSED
     subsets = np.full(len(used), UNUSED)
-    subsets[used] = build.random_subsets(domain.class_ids[used], np.array(domain.paths)[used], fraction, seed)
+    subsets[used] = build.random_subsets(domain.class_ids[used], domain.photographs[used], fraction, seed)
     return subsets

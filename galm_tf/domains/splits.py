@@ -106,7 +106,7 @@ def make_split(domain: Domain, config: Config) -> Split:
     in_held_out = np.isin(domain.class_ids[training], held_out)
     validation_classes = training[in_held_out]
     rest = training[~in_held_out]
-    photographs = np.unique(domain.paths, return_inverse=True)[1]
+    photographs = domain.photographs
     beside = rest[np.isin(photographs[rest], photographs[validation_classes])]
     drawn = [
         _most_judging(domain, by_class, _draws(domain, own, beside, photographs, config.validation_fraction, seed))
@@ -231,12 +231,25 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
         if len(classes) < _MIN_TRAINING_CLASSES or not _tests_unseen_classes(domain, classes, group):
             continue
         labels = domain.labels[np.ix_(index, domain.attribute_domains == group)]
-        counts = np.stack([_count_labels(labels[domain.class_ids[index] == c]) for c in classes])  # [C, 2, A]
-        images = np.array([np.sum(domain.class_ids[index] == c) for c in classes])
         number = int(np.clip(round(config.validation_class_fraction * len(classes)), 1, len(classes) - 2))
         rng = generator(seed, Stream.CLASSES)  # whichever its neighbours are
-        chosen.append(classes[_most_judgeable(counts.astype(np.int32), images, number, rng)])
+        chosen.append(classes[most_telling(labels, np.searchsorted(classes, domain.class_ids[index]), number, rng)])
     return np.sort(np.concatenate(chosen))
+
+
+def most_telling(labels: np.ndarray, class_numbers: np.ndarray, number: int, rng: np.random.Generator, even: bool = False) -> np.ndarray:
+    """Which `number` of C classes leave the most attributes with enough labels on both sides (`_most_judgeable`): int64 [number], sorted.
+
+    Args:
+      labels: float32 [n, A] in {0, 1, NaN}.
+      class_numbers: int [n], 0 to C - 1, each of which occurs.
+      number: how many.
+      rng: where the search begins.
+      even: whether of such sets one is taken that has about its share of every attribute's labels.
+    """
+    classes = range(int(class_numbers.max()) + 1)
+    counts = np.stack([_count_labels(labels[class_numbers == c]) for c in classes])  # [C, 2, A]
+    return _most_judgeable(counts.astype(np.int32), np.bincount(class_numbers), number, rng, even)
 
 
 def _tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
@@ -245,7 +258,7 @@ def _tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bo
     return domain.class_disjoint or not np.isin(tested, classes).any()
 
 
-def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np.random.Generator, even: bool = False) -> np.ndarray:
     """Which `number` of C classes leave the most attributes with enough labels on both sides.
 
     Among equals, the set that leaves the fewest attributes with too few labels to
@@ -257,6 +270,7 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
     Args:
       counts: int32 [C, 2, A], positives and negatives of each class.
       images: int64 [C], images of each class.
+      even: see `most_telling`.
 
     Returns:
       int64 [number], sorted.
@@ -273,7 +287,8 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
         judged = np.minimum(least, rest) >= MIN_LABELS
         lost = learnable & (rest < MIN_LABELS)
         large = held[:, 0, -1] > _MOST_HELD_OUT * total[0, -1]
-        return judged.sum(axis=1) * (attributes + 1) - lost.sum(axis=1) - large * (attributes + 1) ** 2
+        worth = judged.sum(axis=1) * (attributes + 1) - lost.sum(axis=1) - large * (attributes + 1) ** 2
+        return worth - np.abs(held / np.maximum(1, total) - number / len(counts)).mean(axis=(1, 2)) if even else worth
 
     best, best_value = np.arange(number), -np.inf
     for _ in range(_RESTARTS):
@@ -287,12 +302,12 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
 
 def _climb(
     counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, float]:
     """Exchanges the first `number` of `order` for the others, one after the other, until none helps: (members, value)."""
     order = order.copy()
     members, others = order[:number], order[number:]
     held = counts[members].sum(axis=0)
-    value, unchanged, place = int(values(held[None])[0]), 0, 0
+    value, unchanged, place = values(held[None])[0], 0, 0
     while unchanged < number:
         gains = values(held - counts[members[place]] + counts[others])  # [C - number]
         other = int(gains.argmax())
@@ -300,7 +315,7 @@ def _climb(
         if gains[other] > value:
             held = held - counts[members[place]] + counts[others[other]]
             members[place], others[other] = others[other], members[place]
-            value, unchanged = int(gains[other]), 0
+            value, unchanged = gains[other], 0
         place = (place + 1) % number
     return members, value
 

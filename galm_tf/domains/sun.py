@@ -97,7 +97,7 @@ def _subsets(
     """(`train` or `test` per record, notes): by the class lists, without any by seed."""
     lists = ("trainclasses.txt", "testclasses.txt")
     if not any(os.path.exists(os.path.join(folder, name)) for name in lists):
-        return build.drawn_subsets(class_ids, paths, _TEST_FRACTION, config)
+        return build.drawn_subsets(class_ids, np.unique(paths, return_inverse=True)[1], _TEST_FRACTION, config)
     train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, name))] for name in lists)
     return build.subsets_by_class(class_ids, classes, train, test, folder), []
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from galm_tf.config import Config
-from galm_tf.domains import build, files
+from galm_tf.domains import build, copies, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
 
@@ -54,13 +54,15 @@ def load(name: str, folder: str, config: Config) -> Domain:
     pictures, notes = _pictures(table, path, folder, config)
     _check_duplicates(table, pictures, boxes, path)
     there = pictures.notna().to_numpy()
+    first_files = copies.originals(pictures[there].tolist())
+    photographs = pictures[there].map(lambda path: first_files.get(path, path))
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
-    subsets, drawn = _subsets(table[there], path, class_ids, pictures[there].tolist(), config)
+    subsets, drawn = _subsets(table[there], path, class_ids, photographs, labels[there], config)
     if not config.splits_file and config.split_seed < 0:  # else another split counts than this one
         if "split" in table:
-            drawn += _torn_photographs(pictures[there], subsets, path)
+            drawn += _torn_photographs(photographs, subsets, path)
         else:
-            subsets, more = build.photographs_apart(pictures[there].tolist(), subsets)
+            subsets, more = build.photographs_apart(photographs.to_numpy(), subsets)
             drawn = [*drawn, *more]
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
@@ -76,7 +78,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
         boxes=boxes[there],
         source="own",
         class_disjoint=not len(shared),
-        notes=[*notes, *drawn, *_graded_note(graded, path), *_alike(classes, path), *_alike(attributes, path)],
+        originals=first_files,
+        notes=[*notes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, path), *_alike(classes, path), *_alike(attributes, path)],
     )
 
 
@@ -347,22 +350,31 @@ def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     return np.where(whole[:, None], np.array(WHOLE_IMAGE), np.nan_to_num(boxes)).astype(np.int32)
 
 
-def _torn_photographs(pictures: pd.Series, subsets: np.ndarray, path: str) -> list[str]:
+def _copies_note(first_files: Mapping[str, str], folder: str) -> list[str]:
+    """A note where files are the same."""
+    if not first_files:
+        return []
+    copy, first = (os.path.relpath(path, os.path.join(folder, "images")) for path in next(iter(first_files.items())))
+    which = f"{len(first_files)} files are copies of others" if len(first_files) > 1 else "A file is a copy of another"
+    return [f"{which}, byte for byte, e.g. {copy} of {first}: they count as one photograph, and no drawn split parts them."]
+
+
+def _torn_photographs(photographs: pd.Series, subsets: np.ndarray, path: str) -> list[str]:
     """A note where photographs of several records are on both sides of the user's split."""
-    tested = pictures[subsets == TEST]
-    torn = tested[tested.isin(pictures[subsets == TRAIN])]
+    tested = photographs[subsets == TEST]
+    torn = tested[tested.isin(photographs[subsets == TRAIN])]
     note = f"{len(torn)} of {len(tested)} tested records of {path} show photographs that other records train on: give one photograph one split."
     return [note] if len(torn) else []
 
 
 def _subsets(
-    table: pd.DataFrame, path: str, class_ids: np.ndarray, pictures: Sequence[str], config: Config
+    table: pd.DataFrame, path: str, class_ids: np.ndarray, photographs: pd.Series, labels: np.ndarray, config: Config
 ) -> tuple[np.ndarray, list[str]]:
-    """(`train`, `test` or `unused` per record, notes): by the column split, without one by seed."""
+    """(`train`, `test` or `unused` per record, notes): by the column split, without one by labels and classes, or by seed."""
     if "split" not in table:
-        if not build.has_classes(class_ids) and len(set(pictures)) < 2:
+        if not build.has_classes(class_ids) and photographs.nunique() < 2:
             raise UserError(f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some.")
-        return build.drawn_subsets(class_ids, pictures, _TEST_FRACTION, config)
+        return build.drawn_subsets(class_ids, np.unique(photographs, return_inverse=True)[1], _TEST_FRACTION, config, labels)
     column = table["split"].where(~_blank(table["split"]), UNUSED).astype(str).str.strip().str.lower()
     wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())
     if len(wrong):

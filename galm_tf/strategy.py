@@ -8,6 +8,7 @@ others are in `strategies/`.
 from __future__ import annotations
 
 import abc
+import contextlib
 from typing import Callable, Mapping, Optional, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ import tensorflow as tf
 from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.draws import from_tensor_seed
+from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.telemetry import Telemetry
 
@@ -81,11 +83,16 @@ class Strategy(abc.ABC):
         rewards that it has not seen (DESIGN §3.4).
         """
         own, choices = self._values(), []
-        for half in table.halves:
-            self._assign(self.initial)
-            seen = RewardTable(half, (half, half))
-            self.train_on_table(seen, 0, self.config.rounds * self.config.controller_steps)
-            choices.append(self.choose(seen))
+        steps = self.config.rounds * self.config.controller_steps if self.learns else 0
+        with Progress(2 * steps, "skill") if steps else contextlib.nullcontext() as progress:
+            for half in table.halves:
+                self._assign(self.initial)
+                seen = RewardTable(half, (half, half))
+                for first in range(0, steps, self.chunk_steps):
+                    count = min(self.chunk_steps, steps - first)
+                    self.train_on_table(seen, first, count)
+                    progress.update(count)
+                choices.append(self.choose(seen))
         self._assign(own)
         return choices[0], choices[1]
 

@@ -99,7 +99,7 @@ def test_a_setting_adds_them_to_any_domain(tmp_path):
     ("text", "message"),
     [
         ("picture,shiny\n1.jpg,1\n", "Expected a column image in FILE. Received: ['picture', 'shiny']; call so the one that names the pictures, or add it"),
-        ("image;shi,ny\n1.jpg;1\n", "Expected a column image in FILE. Received: ['image;shi', 'ny']; separate the columns by commas"),
+        ("image|shi,ny\n1.jpg|1\n", "Expected a column image in FILE. Received: ['image|shi', 'ny']; separate the columns by commas"),
         ("image\n1.jpg\n", "Expected a column per attribute in FILE. Received: ['image']"),
         ("image,shiny\n1.jpg,1\na/2.jpg,perhaps\n", "Expected 0, 1, a share between them or an empty cell in FILE, line 3, column shiny. Received: 'perhaps'"),
         ("image,shiny\n1.jpg,1\n,0\n", "Expected a value of image in FILE, line 3"),
@@ -114,7 +114,7 @@ def test_a_setting_adds_them_to_any_domain(tmp_path):
         ("image,x\n1.jpg,1\na/1.jpg,0\n", "Expected one row per image in FILE, line 3, column image. Received: a/1.jpg, as in line 2"),
         ("image,left,top,right,bottom,x\nb/3.jpg,0,0,5,6,1\n", "Expected a box that the data have in FILE, line 2, column image. Received: [0, 0, 5, 6] of b/3.jpg, whose boxes are [[0, 0, 5, 5], [5, 0, 9, 9]]"),
     ],
-    ids=["no-image", "semicolons", "no-attribute", "value", "empty", "exists", "twice", "unknown", "nearest", "ambiguous", "repeated", "box"],
+    ids=["no-image", "bars", "no-attribute", "value", "empty", "exists", "twice", "unknown", "nearest", "ambiguous", "repeated", "box"],
 )
 def test_a_mistake_is_told_with_its_place(add, tmp_path, text, message):
     with pytest.raises(UserError) as error:

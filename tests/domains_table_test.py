@@ -96,6 +96,10 @@ def test_reads_labels_split_and_names(folder):
         lambda t: t.replace("bus,,1,\n", "bus,,1\n"),
         lambda t: t.replace("has wheels", '"has\n wheels"'),
         lambda t: t.replace("tram,", '" tram\n",'),
+        lambda t: "\n \n,,,,\n" + t,
+        lambda t: "sep=;\r\n\r\n" + t.replace(",", ";"),
+        lambda t: "\ufeffSEP=|\n" + t.replace(",", "|"),
+        lambda t: '"sep=\t"\n' + t.replace(",", "\t"),
     ],
     ids=[
         "bom",
@@ -111,6 +115,10 @@ def test_reads_labels_split_and_names(folder):
         "short-line",
         "name of two lines",
         "class of two lines",
+        "empty lines first",
+        "sep=",
+        "sep= of another mark",
+        "sep= in quotes",
     ],
 )
 def test_ways_of_writing_the_same_table(folder, variant):
@@ -243,7 +251,17 @@ MISTAKES = {
     "no class": (TABLE + "no.jpg, ,test,1,1\n", r"value of class in .*line 6"),
     "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'.*call so the one that names"),
     "no column class": (TABLE.replace("class", "kind"), r"line 2, column kind. Received: 'tram'.*call it class"),
-    "semicolons and a comma": (TABLE.replace(",", ";").replace("has ", "has, "), r"Expected a column image in .*separate the columns by commas"),
+    "bars": (TABLE.replace(",", "|"), r"Expected a column image in .*separate the columns by commas"),
+    "semicolons below other words": ("sep=,\n" + TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
+    "no column image among semicolons": (
+        TABLE.replace(",", ";").replace("image", "file").replace("has wheels", '"warm, sunny"'),
+        r"a column image in .*Received: \['file', 'class', 'split', 'striped', 'warm, sunny'\]; call so the one that names",
+    ),
+    "same attribute twice below an empty line": ("\n" + TABLE.replace("has wheels", "striped"), r"different names in the header of .*striped twice"),
+    "too many cells between semicolons": (
+        TABLE.replace("tram,train,1,0", "tram,train,1,0,1").replace(",", ";"),
+        r"6 cells in line 2 and 5 in the header; remove the semicolons too many",
+    ),
     "Image": (TABLE.replace("image", "Image"), r"the column image in small letters in .*Received: Image; rename it"),
     "Split": (TABLE.replace("split", "Split"), r"the column split in small letters in .*Received: Split; rename it"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
@@ -263,9 +281,11 @@ MISTAKES = {
     "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
     "other names": ("image,red\na b.jpeg,1\nx-y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
-    "empty file": ("", r"Expected a table in .*attributes\.csv.*nothing in the first line; save it as"),
-    "empty line alone": ("\n", r"Expected a table in .*attributes\.csv.*nothing in the first line"),
-    "empty line first": ("\n" + TABLE, r"Expected a table in .*attributes\.csv.*nothing in the first line"),
+    "empty file": ("", r"Expected a table in .*attributes\.csv.*no line with text; save it as"),
+    "empty line alone": ("\n", r"Expected a table in .*attributes\.csv.*no line with text"),
+    "sep= alone": ("sep=;\n", r"Expected a table in .*attributes\.csv.*no line with text"),
+    "below sep=": ("sep=;\n" + TABLE.replace(",", ";").replace("0.0", "2"), r"line 5, column striped.*'2'"),
+    "below empty lines": ("\n;;;;\n" + TABLE.replace("0.0", "2"), r"line 6, column striped.*'2'"),
     "open quote": (TABLE.replace("tram", '"tram'), r"Expected a table in .*attributes\.csv"),
 }
 
@@ -276,6 +296,19 @@ def test_a_spreadsheets_separators_are_read(folder, mark):
     expected = load(folder_of(folder, TABLE))
     assert written.attributes == expected.attributes and written.paths == expected.paths
     np.testing.assert_array_equal(written.labels, expected.labels)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+@pytest.mark.parametrize("name", ['"warm, sunny"', "warm, sunny", '"warm,\nsunny"'])
+def test_a_comma_in_the_header_does_not_hide_a_spreadsheets_separators(folder, mark, name):
+    domain = load(folder_of(folder, TABLE.replace(",", mark).replace("has wheels", name)))
+    assert domain.attributes == ("mine/striped", "mine/warm, sunny")
+    with pytest.raises(UserError, match="the column image in small letters in .*Received: Image; rename it"):
+        load(folder_of(folder, TABLE.replace(",", mark).replace("has wheels", name).replace("image", "Image")))
+
+
+def test_commas_stand_between_cells_where_names_hold_semicolons(folder):
+    assert load(folder_of(folder, TABLE.replace("striped", "a;b;c;d;e;f"))).attributes == ("mine/a;b;c;d;e;f", "mine/has wheels")
 
 
 def test_yes_and_no_are_labels(folder):
@@ -355,10 +388,22 @@ def test_labels_as_pandas_writes_them(folder):
     check_standard(load(folder_of(folder, text)))
 
 
-def test_another_encoding(folder):
-    (folder / "attributes.csv").write_bytes(TABLE.encode("latin-1"))
-    with pytest.raises(UserError, match=r"Expected a table in .*UTF-8"):
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_another_encoding(folder, end):
+    path = folder / "attributes.csv"
+    path.write_bytes(TABLE.replace("\n", end).encode("latin-1"))
+    with pytest.raises(UserError) as caught:
         load(folder)
+    assert str(caught.value) == f"Expected a table in {path}. Received: bytes in line 3 that are not UTF-8; save it as UTF-8 CSV."
+    path.write_bytes(TABLE.strip().replace("\n", end).encode("utf-16")[:-1])
+    with pytest.raises(UserError, match=r"Received: bytes in line 5 that are not UTF-16; save it as UTF-8 CSV\."):
+        load(folder)
+
+
+@pytest.mark.parametrize("encoding, start", [("utf-16", ""), ("utf-16-be", "\ufeff"), ("utf-16-le", "\ufeff")])
+def test_a_spreadsheets_unicode_text_is_read(folder, encoding, start):
+    (folder / "attributes.csv").write_bytes((start + TABLE.replace(",", "\t").replace("\n", "\r\n")).encode(encoding))
+    check_standard(load(folder))
 
 
 def test_absent_images_are_left_out_on_request(folder):

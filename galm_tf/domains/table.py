@@ -11,8 +11,10 @@ nothing can be held out but images.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
+import io
 import logging
 import os
 import re
@@ -30,6 +32,7 @@ _TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
 _NAMED = ("image", "class", "split")
 _RESERVED = (*_NAMED, *_BOX)
+_MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that stand between cells
 _TEST_FRACTION = 0.2
 _NO_CLASS = "image"  # of every image where the table names none
 _WORDS = {"true": "1", "false": "0", "yes": "1", "no": "0", "nan": ""}
@@ -90,7 +93,7 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     filled: columns every cell of which is filled where they are there.
     """
     try:
-        table = _read_csv(path) if path.endswith(".csv") else _read_parquet(path)
+        table = _read_csv(path, required[0]) if path.endswith(".csv") else _read_parquet(path)
     except ImportError as error:
         raise UserError(
             f"Expected pyarrow to read {path}. Received: {error}; "
@@ -112,37 +115,62 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     return table
 
 
-def _read_csv(path: str) -> pd.DataFrame:
-    """All cells as text; the index is the line on which a row begins. Rows that end early are filled up, which is told."""
+def _read_csv(path: str, wanted: str) -> pd.DataFrame:
+    """All cells as text; the index is the line on which a row begins. Rows that end early are filled up, which is told.
+
+    wanted: a column that must be there, by which is known what stands between the cells.
+    """
+    lines = list(io.StringIO(_text(path), newline=""))
+    said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0], re.IGNORECASE) if lines else None
+    above = 1 if said else 0  # lines above the header
+    while above < len(lines) and re.fullmatch(r"[\s,;|]*", lines[above]):
+        above += 1
+    lines = lines[above:]
+    mark = said[1] if said else _delimiter(lines, wanted)
     rows: dict[int, list[str]] = {}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader, line = csv.reader(file, delimiter=_delimiter(file.readline()), strict=True), 1
-        file.seek(0)
-        for row in reader:
-            rows[line], line = row, reader.line_num + 1
-    header = rows.pop(1, None)
+    reader, line = csv.reader(lines, delimiter=mark, strict=True), above + 1
+    for row in reader:
+        rows[line], line = row, above + reader.line_num + 1
+    header = rows.pop(above + 1, None)
     if not header:
-        raise ValueError("nothing in the first line")
-    _check_lengths(rows, len(header), path)
+        raise ValueError("no line with text")
+    _check_lengths(rows, len(header), path, _MARKS.get(mark, "marks"))
     cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
     return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
 
 
-def _delimiter(header: str) -> str:
-    """What stands between the cells of a table with this first line: a spreadsheet may write semicolons, or tabs."""
-    return next((mark for mark in ",;\t" if mark in header), ",")
+def _text(path: str) -> str:
+    """A file's text: UTF-8 with or without byte order mark, or UTF-16 with one."""
+    with open(path, "rb") as file:
+        data = file.read()
+    encoding = "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = re.findall("\r\n|\r|\n", data[: error.start].decode(encoding))
+        raise ValueError(f"bytes in line {len(before) + 1} that are not {encoding}; save it as UTF-8 CSV") from None
 
 
-def _check_lengths(rows: Mapping[int, list[str]], width: int, path: str) -> None:
-    """Raises ValueError for a row with too many cells; tells how many end early: programs leave out empty cells at the end."""
+def _delimiter(lines: Sequence[str], wanted: str) -> str:
+    """What stands between the cells: what makes one of the header `wanted`, in any case, else what makes most of it."""
+    headers = {mark: next(csv.reader(lines, delimiter=mark), []) for mark in _MARKS}
+    found = [mark for mark, cells in headers.items() if wanted in (" ".join(c.split()).lower() for c in cells)]
+    return found[0] if found else max(headers, key=lambda mark: len(headers[mark]))
+
+
+def _check_lengths(rows: Mapping[int, list[str]], width: int, path: str, marks: str) -> None:
+    """Raises ValueError for a row with too many cells; tells how many end early: programs leave out empty cells at the end.
+
+    marks: what stands between the cells, in words.
+    """
     for line, row in rows.items():
-        if len(row) > width == 1:  # the header has no comma at all
+        if len(row) > width == 1:
             raise ValueError(
-                f"a header without commas and {len(row)} cells in line {line}; separate the columns by commas, and write decimal points, as in 0.5"
+                f"a header without {marks} and {len(row)} cells in line {line}; separate the columns by {marks}, and write decimal points, as in 0.5"
             )
         if len(row) > width:
             raise ValueError(
-                f"{len(row)} cells in line {line} and {width} in the header; remove the commas too many, or put a name that holds one in quotes"
+                f"{len(row)} cells in line {line} and {width} in the header; remove the {marks} too many, or put a name that holds one in quotes"
             )
     short = [line for line, row in rows.items() if row and len(row) < width]
     if short:
@@ -173,10 +201,10 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
             raise UserError(f"Expected the column {meant} in small letters in {path}. Received: {column}; rename it.")
         if not column or column in columns[:i]:
             what = f"{column} twice" if column else f"no name in column {i + 1}"
-            raise UserError(f"Expected columns with different names in {path}, line 1. Received: {what}; rename or remove one.")
+            raise UserError(f"Expected columns with different names in the header of {path}. Received: {what}; rename or remove one.")
     for column in required:
         if column not in columns:
-            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t") else "; call so the one that names the pictures, or add it"
+            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t|") else "; call so the one that names the pictures, or add it"
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
 
 

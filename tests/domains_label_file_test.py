@@ -58,6 +58,14 @@ def test_images_are_found_by_the_end_of_their_path(add):
     assert domain.labels.dtype == np.float32
 
 
+def test_a_spreadsheets_table_is_read(add):
+    domain = add('sep=;\n\nimage;shiny;"warm, sunny"\n1.jpg;0,75;Y\na/2.jpg;?;n\n')
+    assert domain.attributes == ("mine/old", "mine/shiny", "mine/warm, sunny")
+    np.testing.assert_array_equal(domain.targets[:2, 1:], [[0.75, 1], [np.nan, 0]])
+    with pytest.raises(UserError, match="line 4, column shiny. Received: '75%'; .*divide percentages by 100"):
+        add("sep=;\n\nimage;shiny\n1.jpg;75%\n")
+
+
 def test_shares_of_joined_domains_stay_beside_added_ones(add):
     """Each attribute learns what its own data tell; where they tell no share, its labels."""
     other = _domain("other", tuple(p.replace("/d/", "/e/") for p in PATHS))

@@ -225,10 +225,42 @@ MISTAKES = {
     "value 2": (TABLE.replace("0.0", "2"), r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
     "value 1.5": (TABLE.replace("0.0", "1.5"), r"0, 1, a share between them or an empty cell in .*line 4, column striped.*'1\.5'"),
     "value -0.1": (TABLE.replace("0.0", "-0.1"), r"line 4, column striped.*'-0\.1'"),
-    "value 0,5": (TABLE.replace("0.0", '"0,5"'), r"line 4, column striped. Received: '0,5'; write 1 for yes, .* and decimal points, as in 0\.5\.$"),
+    "value 0,5": (TABLE.replace("0.0", '"0,5"'), r"line 4, column striped. Received: '0,5'; write 1 or yes, 0 or no, .* and decimal points, as in 0\.5\.$"),
     "value maybe": (
         TABLE.replace("0.0", "maybe"),
-        r"line 4, column striped.*'maybe'; write 1 for yes, .*if it is no attribute, remove the column or call it class where it names one",
+        r"line 4, column striped.*'maybe'; write 1 or yes, 0 or no, .*if it is no attribute, remove the column or call it class where it names one",
+    ),
+    "value -1": (
+        TABLE.replace("0.0", "-1"), r"line 4, column striped. Received: '-1'; write 0 where -1 is no, and nothing where it is unknown\.$"
+    ),
+    "value -1 as Excel writes it": (TABLE.replace(",", ";").replace("0.0", "-1,0"), r"column striped.*; write 0 where -1 is no"),
+    "percentage": (TABLE.replace("0.0", "67 %"), r"Received: '67 %'; write 1 or yes, .* as in 0\.5, and divide percentages by 100\.$"),
+    "numbers up to 100": (
+        "image,red\na b.jpg,1\nx+y.JPG,67\nsub/d.jfif,100\n",
+        r"line 3, column red\. Received: '67', the first of 2 such cells of 1 column; .*, and divide percentages by 100\.$",
+    ),
+    "numbers above 100": ("image,red\na b.jpg,1\nx+y.JPG,67\nsub/d.jfif,101\n", r"Received: '67', the first of 2 .*, as in 0\.5\.$"),
+    "values in several columns": (
+        "image,red,big,wet\na b.jpg,1,maybe,2\nx+y.JPG,0,1,3\nsub/d.jfif,1,0,0\n",
+        r"line 2, column big\. Received: 'maybe', the first of 3 such cells of 2 columns; write 1 or yes",
+    ),
+    "set": ("image,red,set\na b.jpg,1,Train\nx+y.JPG,0,\nsub/d.jfif,1, TEST\n", r"column set\. Received: 'Train', the first of 2 .*; call the column split\.$"),
+    "set with validation": ("image,red,Fold\na b.jpg,1,val\nx+y.JPG,0,test\n", r"column Fold\. Received: 'val', .*; call the column split\.$"),
+    "set and another word": ("image,red,set\na b.jpg,1,train\nx+y.JPG,0,none of these\n", r"column set\. Received: 'train', .*remove the column"),
+    "set beside a split": (
+        TABLE.replace("has wheels", "set").replace("1,0\n", "1,train\n"), r"line 2, column set\. Received: 'train'; write 1 or yes, .*remove the column"
+    ),
+    "box in other letters": (
+        BOXED.replace("left,top,right,bottom", "Left,top,RIGHT,Bottom").format("x+y.JPG,b,1,0,3,10,1"),
+        r"the columns left, right, bottom in small letters in .*Received: Left, RIGHT, Bottom; rename them\.$",
+    ),
+    "corners": (
+        BOXED.replace("left,top,right,bottom", "x1,y1,x2,y2").format("x+y.JPG,b,1,0,3,10,1"),
+        r"Expected the columns \['left', 'top', 'right', 'bottom'\] of a box in .*Received: \['x1', 'y1', 'x2', 'y2'\]; call them left, top, right, bottom, or",
+    ),
+    "corners in another order": (
+        BOXED.replace("left,top,right,bottom", "XMin,XMax,Y_min,y_max").format("x+y.JPG,b,1,0,3,10,1"),
+        r"Received: \['XMin', 'Y_min', 'XMax', 'y_max'\]; call them left, top, right, bottom, or otherwise if they are attributes\.$",
     ),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
@@ -240,8 +272,9 @@ MISTAKES = {
     "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
     "box columns": (
         "image,class,left,right,red\nx+y.JPG,a,0,3,1\n",
-        r"\['left', 'top', 'right', 'bottom'\] together.*\['left', 'right'\] only",
+        r"\['left', 'top', 'right', 'bottom'\] together.*\['left', 'right'\] only; add the others, or rename these if they are attributes",
     ),
+    "top alone": ("image,top\na b.jpg,1\nx+y.JPG,0\n", r"together in .*Received: \['top'\] only; add the others, or rename it if it is an attribute\.$"),
     "image absent": (
         TABLE + "no.jpg,bus,test,1,1\n",
         r"attributes\.csv \(line 6\).*images.*1 of 5 absent, the first is no\.jpg",
@@ -263,6 +296,7 @@ MISTAKES = {
         r"6 cells in line 2 and 5 in the header; remove the semicolons too many",
     ),
     "Image": (TABLE.replace("image", "Image"), r"the column image in small letters in .*Received: Image; rename it"),
+    "Image and Class": (TABLE.replace("image,class", "Image,Class"), r"the columns image, class in small letters in .*Received: Image, Class; rename them"),
     "Split": (TABLE.replace("split", "Split"), r"the column split in small letters in .*Received: Split; rename it"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
     "same attribute twice": (TABLE.replace("has wheels", "striped"), r"different names.*striped twice"),
@@ -271,7 +305,7 @@ MISTAKES = {
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
         r"Expected a table in .*6 cells in line 2 and 5 in the header; remove the commas too many",
     ),
-    "decimal commas": (TABLE.replace(",", ";").replace("0.0", "0,0"), r"line 4, column striped. Received: '0,0'; .*decimal points"),
+    "several commas": (TABLE.replace(",", ";").replace("0.0", "0,0,0"), r"line 4, column striped. Received: '0,0,0'; .*decimal points"),
     "commas below one name": ("image\na b.jpg,1\n", r"a header without commas and 2 cells in line 2; separate the columns by commas"),
     "too many cells everywhere": (
         TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
@@ -311,9 +345,28 @@ def test_commas_stand_between_cells_where_names_hold_semicolons(folder):
     assert load(folder_of(folder, TABLE.replace("striped", "a;b;c;d;e;f"))).attributes == ("mine/a;b;c;d;e;f", "mine/has wheels")
 
 
-def test_yes_and_no_are_labels(folder):
-    worded = load(folder_of(folder, "image,red\na b.jpg,Yes\nx+y.JPG,no\nsub/d.jfif,\n"))
-    np.testing.assert_array_equal(worded.labels[:, 0], [1, 0, np.nan])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_are_read_between_a_spreadsheets_separators(folder, mark):
+    text = "image|class|left|top|right|bottom|red\nx+y.JPG|a|0|0|10|10|1\nx+y.JPG|b|10,2|,0|39,5|30,0|0,67\na b.jpg|1,5||||| 1,5E-01\n"
+    domain = load(folder_of(folder, text.replace("|", mark)))
+    np.testing.assert_array_equal(domain.boxes, [[0, 0, 10, 10], [10, 0, 40, 30], [-1, -1, -1, -1]])
+    np.testing.assert_allclose(domain.targets[:, 0], [1, 0.67, 0.15], rtol=1e-6)
+    assert domain.classes == ("mine/1,5", "mine/a", "mine/b")
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (("Yes", "y", "TRUE", " t "), 1),
+        (("no", "N", "False", "f"), 0),
+        (("NA", "n/a", "None", "null"), np.nan),
+        ((" ? ", "nan", "", " "), np.nan),
+    ],
+    ids=["yes", "no", "unknown", "also unknown"],
+)
+def test_words_are_labels(folder, words, label):
+    worded = load(folder_of(folder, "image,red,old\n" + "\n".join(f"{name},{word},{i % 2}" for i, (name, word) in enumerate(zip(NAMES, words)))))
+    np.testing.assert_array_equal(worded.labels[:, 0], [label] * 4)
 
 
 def test_names_that_differ_in_case_from_their_files_are_found_and_told(folder):

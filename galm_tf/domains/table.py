@@ -3,10 +3,10 @@
 Columns: `image` (path below images/), optionally `class`, `split` (train, test)
 and a box (`left`, `top`, `right`, `bottom`: pixels, right and bottom exclusive),
 then one column per attribute: 0, 1, the share of annotators that said yes (from one
-half on it counts as yes), or empty for unknown; True, False and NaN, as pandas writes
-them, and yes and no, too. Commas stand between cells, or the semicolons or tabs that a
-spreadsheet has put there. An image may have several rows when their boxes differ. Without classes
-nothing can be held out but images.
+half on it counts as yes), or empty for unknown; words for these (yes, n, True, NA, ?)
+too, as people and pandas write them. Commas stand between cells, or the semicolons or tabs
+that a spreadsheet has put there, with which 0,67 is a number. An image may have several rows
+when their boxes differ. Without classes nothing can be held out but images.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
+_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))  # what others call these four
 _NAMED = ("image", "class", "split")
 _RESERVED = (*_NAMED, *_BOX)
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that stand between cells
 _TEST_FRACTION = 0.2
 _NO_CLASS = "image"  # of every image where the table names none
-_WORDS = {"true": "1", "false": "0", "yes": "1", "no": "0", "nan": ""}
+_WORDS = {
+    **dict.fromkeys(("yes", "y", "true", "t"), "1"),
+    **dict.fromkeys(("no", "n", "false", "f"), "0"),
+    **dict.fromkeys(("nan", "na", "n/a", "none", "null", "?"), ""),
+}
+_SUBSETS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")  # words of a column that is a split
 
 
 def recognises(folder: str) -> bool:
@@ -136,7 +142,15 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
         raise ValueError("no line with text")
     _check_lengths(rows, len(header), path, _MARKS.get(mark, "marks"))
     cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
+    if mark != ",":
+        named = [" ".join(name.split()) in _NAMED for name in header]
+        cells = [[c if name else _with_point(c) for name, c in zip(named, row)] for row in cells]
     return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal comma with a decimal point, any other cell as it is."""
+    return cell.replace(",", ".") if re.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*", cell) else cell
 
 
 def _text(path: str) -> str:
@@ -195,10 +209,14 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 def _check_columns(columns: list[str], first: str, path: str, required: Sequence[str]) -> None:
     """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the file."""
+    known = _RESERVED if {c.lower() for c in columns}.issuperset(_BOX) else _NAMED
+    meant = {c: c.lower() for c in columns if c.lower() in known and c.lower() not in columns}
+    if meant:
+        which, them = ("columns", "them") if len(meant) > 1 else ("column", "it")
+        raise UserError(
+            f"Expected the {which} {', '.join(meant.values())} in small letters in {path}. Received: {', '.join(meant)}; rename {them}."
+        )
     for i, column in enumerate(columns):
-        meant = column.lower()
-        if meant != column and meant in _NAMED and meant not in columns:
-            raise UserError(f"Expected the column {meant} in small letters in {path}. Received: {column}; rename it.")
         if not column or column in columns[:i]:
             what = f"{column} twice" if column else f"no name in column {i + 1}"
             raise UserError(f"Expected columns with different names in the header of {path}. Received: {what}; rename or remove one.")
@@ -206,6 +224,22 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
         if column not in columns:
             hint = "; separate the columns by commas" if any(mark in first for mark in ";\t|") else "; call so the one that names the pictures, or add it"
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
+    _check_box(columns, path)
+
+
+def _check_box(columns: list[str], path: str) -> None:
+    """Raises UserError where some columns of a box are missing, or all have other names."""
+    there = [c for c in _BOX if c in columns]
+    if 0 < len(there) < len(_BOX):
+        rename = "it if it is an attribute" if len(there) == 1 else "these if they are attributes"
+        raise UserError(f"Expected the columns {_BOX} together in {path}. Received: {there} only; add the others, or rename {rename}.")
+    spelt = {c.lower().replace("_", ""): c for c in columns}
+    for corners in _CORNERS:
+        if not there and all(c in spelt for c in corners):
+            raise UserError(
+                f"Expected the columns {_BOX} of a box in {path}. Received: {[spelt[c] for c in corners]}; call them {', '.join(_BOX)}, or "
+                "otherwise if they are attributes."
+            )
 
 
 def _place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
@@ -303,7 +337,17 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
     attributes = [c for c in table.columns if c not in _RESERVED]
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
-    return attributes, np.stack([_labels(table[c], path) for c in attributes], axis=1)
+    shares = np.stack([_labels(table[c]) for c in attributes], axis=1)
+    columns, rows = np.nonzero(np.isinf(shares.T))
+    if len(rows):
+        column, row = table[attributes[columns[0]]], int(rows[0])
+        wide = len(set(columns))
+        more = f", the first of {len(rows)} such cells of {wide} column{'s' * (wide > 1)}" if len(rows) > 1 else ""
+        raise UserError(
+            f"Expected 0, 1, a share between them or an empty cell in {_place(column, path, row)}, column {column.name}. "
+            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, 'split' in table)}."
+        )
+    return attributes, shares
 
 
 def _graded_note(attributes: Sequence[str], path: str) -> list[str]:
@@ -328,34 +372,34 @@ def labels_from_shares(shares: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(shares), shares >= 0.5, np.nan).astype(np.float32)
 
 
-def _labels(column: pd.Series, path: str) -> np.ndarray:
-    """A column of numbers from 0 to 1 and empty cells as float32 [n] with NaN."""
+def _labels(column: pd.Series) -> np.ndarray:
+    """A column of numbers from 0 to 1 and empty cells as float32 [n]: NaN for these, infinite for any other."""
     plain = column.astype(object).map(lambda cell: _WORDS.get(str(cell).strip().lower(), cell))
     empty = _blank(plain)
     values = _numbers(plain.where(~empty))
-    wrong = np.flatnonzero(~empty & ~((values >= 0.0) & (values <= 1.0)))
-    if len(wrong):
-        row = int(wrong[0])
-        raise UserError(
-            f"Expected 0, 1, a share between them or an empty cell in {_place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}; {_label_repair(str(column.iloc[row]))}."
-        )
-    return values.astype(np.float32)
+    return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
 
 
-def _label_repair(cell: str) -> str:
-    """What to write in place of a cell that is no label; a word may be that of a column which is no attribute."""
-    plain = "write 1 for yes, 0 for no, nothing for unknown, and decimal points, as in 0.5"
+def _label_repair(column: pd.Series, row: int, split: bool) -> str:
+    """What to write in place of a cell that is no label, or what to do with a column that is no attribute.
+
+    split: whether the table has a column of this name.
+    """
+    cell, numbers = str(column.iloc[row]).strip(), _numbers(column.astype(object))
+    if not split and column[~_blank(column)].astype(str).str.strip().str.lower().isin(_SUBSETS).all():
+        return "call the column split"
+    if numbers[row] == -1.0:
+        return "write 0 where -1 is no, and nothing where it is unknown"
+    plain = "write 1 or yes, 0 or no, nothing for unknown, and decimal points, as in 0.5"
+    if cell.endswith("%") or 1.0 < numbers[row] <= np.nanmax(numbers) <= 100.0:
+        return f"{plain}, and divide percentages by 100"
     return plain if re.fullmatch(r"[-+\d.,%\s]+", cell) else f"{plain}, or, if it is no attribute, remove the column or call it class where it names one"
 
 
 def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     """int32 [n, 4]; the whole image where no box is given. Checks order and sign, not the image's size."""
-    columns = [c for c in _BOX if c in table]
-    if not columns:
+    if not all(c in table for c in _BOX):
         return np.tile(np.array(WHOLE_IMAGE, np.int32), (len(table), 1))
-    if len(columns) < len(_BOX):
-        raise UserError(f"Expected the columns {_BOX} together in {path}. Received: {columns} only; add the others.")
     empty = np.stack([_blank(table[c]) for c in _BOX], axis=1)
     values = np.stack([_numbers(table[c]) for c in _BOX], axis=1)
     whole = empty.all(axis=1)

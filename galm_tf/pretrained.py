@@ -63,7 +63,9 @@ class PretrainedTrunk:
     digest: str
 
 
-def of_run(config: Config, folder: RunFolder, images: np.ndarray, train: np.ndarray) -> Optional[PretrainedTrunk]:
+def of_run(
+    config: Config, folder: RunFolder, images: np.ndarray, train: np.ndarray, source: Optional[PretrainedTrunk] = None
+) -> Optional[PretrainedTrunk]:
     """The run's pretrained trunk, made and stored in its folder where it is not there yet; None without --trunk_model.
 
     Args:
@@ -71,13 +73,15 @@ def of_run(config: Config, folder: RunFolder, images: np.ndarray, train: np.ndar
       folder: the run's.
       images: uint8 [n, S, S, 3].
       train: int64, the records that train.
+      source: the source run's trunk, where it has been read.
     """
     if not config.trunk_model:
         return None
     path = os.path.join(folder.path, FOLDER)
     if os.path.isdir(path):
         return read(folder.path)
-    source = read(config.source_run[0]) if config.source_run else None
+    if config.source_run and source is None:
+        source = read(config.source_run[0])
     try:
         with whole_folder(path) as partial:
             if source:

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from galm_tf import evaluate
 
+_FEW_SOLUTIONS = 10  # that cost less one by one than taking a Gram matrix apart
 _EXACT, _MOST_STEPS = 1e-10, 10000  # of a residual, as a share of the right side; steps of conjugate gradients: tens, as a rule
 
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
@@ -35,8 +36,9 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
     """A fit per penalty, each attribute on the rows whose target is known.
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
-    rows (the dual form). Else the Gram matrix of all rows is taken apart once: in its axes the solution for all rows is a
-    division, and conjugate gradients find that for some of them from there.
+    rows (the dual form). Else, where there are few such solutions, each has a Gram matrix of its own; where there are
+    many, that of all rows is taken apart once: in its axes the solution for all rows is a division, and conjugate
+    gradients find that for some of them from there.
 
     Args:
       features: [n, D].
@@ -47,13 +49,16 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
     x = scaler.transform(np.asarray(features, np.float64))
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     enough = patterns.sum(axis=0) >= x.shape[1]
-    axes = _Axes(x) if enough.any() else None
+    axes = _Axes(x) if enough.sum() * len(penalties) > _FEW_SOLUTIONS else None
     weights, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
             y = targets[known][:, own].astype(np.float64)
-            weights[:, :, own], biases[:, own] = axes.solutions(known, y, penalties) if enough[g] else _dual_solutions(x[known], y, penalties)
+            if enough[g] and axes:
+                weights[:, :, own], biases[:, own] = axes.solutions(known, y, penalties)
+            else:
+                weights[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(x[known], y, penalties)
     scaled = weights / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
@@ -94,6 +99,15 @@ def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.n
     found, failed = cg(matrix, right, x0=near * right, rtol=_EXACT, maxiter=_MOST_STEPS, M=preconditioner)
     assert not failed, failed  # no eigenvalue is below the penalty
     return found
+
+
+def _solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K]."""
+    mean, level = x.mean(axis=0), y.mean(axis=0)
+    centred = x - mean
+    gram, right = centred.T @ centred, centred.T @ (y - level)
+    weights = np.stack([linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
+    return weights, level - mean @ weights
 
 
 def _dual_solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,9 @@ def data():
     return features.astype(np.float32), labels
 
 
-def test_ridge_is_scikit_learns_on_the_known_rows(data):
+@pytest.mark.parametrize("few", [0, 100])
+def test_ridge_is_scikit_learns_on_the_known_rows(data, few, monkeypatch):
+    monkeypatch.setattr(ridge, "_FEW_SOLUTIONS", few)  # both ways of many rows
     features, labels = data
     x = StandardScaler().fit_transform(features.astype(np.float64))
     for penalty, got in zip((1.0, 100.0), ridge.fit(features, labels, (1.0, 100.0))):
@@ -41,8 +43,10 @@ def test_ridge_is_scikit_learns_on_the_known_rows(data):
         assert (scores[:, 5] == 0).all()
 
 
+@pytest.mark.parametrize("few", [0, 100])
 @pytest.mark.parametrize("rows", [40, 90, 91])
-def test_more_features_than_rows_give_scikit_learns_ridge_too(rows):
+def test_more_features_than_rows_give_scikit_learns_ridge_too(rows, few, monkeypatch):
+    monkeypatch.setattr(ridge, "_FEW_SOLUTIONS", few)
     rng = np.random.default_rng(1)
     features = rng.normal(2.0, 3.0, (rows, 90)).astype(np.float32)
     labels = (rng.random((rows, 3)) < 0.4).astype(np.float32)

@@ -27,7 +27,7 @@ import tensorflow as tf
 from absl import flags
 
 from galm_tf import attribute_names, lite
-from galm_tf.domains.files import list_images
+from galm_tf.domains.files import IMAGE_ENDINGS, list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.hardware import decoders
@@ -38,6 +38,7 @@ from galm_tf.progress import Progress
 FLAGS = flags.FLAGS
 _FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
 _QUIET_IMAGES = 200  # fewer need no progress line
+_NO_PICTURES = (".txt", ".csv", ".json", ".md", ".xml", ".ini", ".db")  # endings of what lies beside pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,31 +225,51 @@ def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
 
 
 def _expand(arguments: Iterable[str]) -> list[str]:
-    """Paths of images as they were given, none twice."""
-    return list({os.path.abspath(path): path for argument in arguments for path in _expand_one(argument)}.values())
+    """Paths of images as they were given, none twice; tells how many files of folders are left out for their endings."""
+    passed: dict[str, list[str]] = {}
+    found = {os.path.abspath(path): path for argument in arguments for path in _expand_one(argument, passed)}
+    for argument, paths in passed.items():
+        others = [path for path in paths if os.path.abspath(path) not in found]
+        if others:
+            print(f"note: {_told(argument, others)}", file=sys.stderr)
+    return list(found.values())
 
 
-def _expand_one(argument: str) -> Iterable[str]:
+def _told(argument: str, others: Sequence[str]) -> str:
+    """That files were passed over for their endings, in words."""
+    if len(others) == 1:
+        return f"1 file below {argument} has another ending ({others[0]}) and was not looked at; name it to try it"
+    return f"{len(others)} files below {argument} have other endings (the first is {others[0]}) and were not looked at; name them to try them"
+
+
+def _expand_one(argument: str, passed: dict[str, list[str]]) -> Iterable[str]:
+    """Paths of one argument; to `passed`, by it, go those of files that a folder has beside pictures."""
     if argument == "-":
         lines = [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
         return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
     if os.path.isdir(argument):
-        found = _below(argument)
+        found, others = _below(argument)
         if not found:
-            raise UserError(f"Expected images below a folder. Received: {argument}, which holds none; name another.")
+            repair = f"{_told(argument, others)}." if others else "name another."
+            raise UserError(f"Expected images below a folder. Received: {argument}, which holds none; {repair}")
+        passed[argument] = others
         return found
     if glob.has_magic(argument) and not os.path.exists(argument):
         matches = sorted(glob.glob(argument, recursive=True))
-        found = [path for m in matches for path in (_below(m) if os.path.isdir(m) else [m])]
+        below = {match: _below(match) for match in matches if os.path.isdir(match)}
+        found = [path for match in matches for path in (below[match][0] if match in below else [match])]
+        passed[argument] = list(dict.fromkeys(path for _, others in below.values() for path in others))
         if not found:
             raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none; check the path.")
         return found
     return [argument]
 
 
-def _below(folder: str) -> list[str]:
-    """Pictures below a folder as it was named, wherever its links lead."""
-    return [os.path.join(folder, *name.split("/")) for name in list_images(folder, leave=True)]
+def _below(folder: str) -> tuple[list[str], list[str]]:
+    """(pictures, files with other endings) below a folder as it was named, wherever its links lead."""
+    paths = [os.path.join(folder, *name.split("/")) for name in list_images(folder, endings=("",), leave=True)]
+    pictures = [path for path in paths if path.lower().endswith(IMAGE_ENDINGS)]
+    return pictures, [path for path in paths if not path.lower().endswith((*IMAGE_ENDINGS, *_NO_PICTURES))]
 
 
 if __name__ == "__main__":

@@ -287,6 +287,11 @@ def test_contradictory_splits_name_both(other):
 # Symbolic links.
 
 
+def test_endings_of_pictures_are_pillows():
+    known = {".avif", *Image.registered_extensions()}  # older versions lack the first
+    assert set(files.IMAGE_ENDINGS) <= known and len(set(files.IMAGE_ENDINGS)) == len(files.IMAGE_ENDINGS)
+
+
 def test_link_out_of_the_data_folder_is_refused(tmp_path):
     secret = tmp_path / "secret.png"
     picture(secret)

@@ -201,6 +201,45 @@ def test_links_are_followed(model, pictures, tmp_path, capsys):
     assert _images(model, [tmp_path / "here"], capsys) == [str(tmp_path / "here" / "there" / "d.jpg")]
 
 
+@pytest.mark.parametrize("ending", ["jpe", "jfif", "ppm", "tga", "pcx"])
+def test_a_folder_is_searched_for_all_that_pillow_reads(model, tmp_path, capsys, ending):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / f"a.{ending}")
+    (tmp_path / f"a.{ending}").rename(tmp_path / f"A.{ending.upper()}")
+    assert predict.predict(Options(model, "csv"), [str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    assert [row["image"] for row in rows_of_csv(output.out)] == [str(tmp_path / f"A.{ending.upper()}")]
+    assert output.err == f"note: the model was trained on a {NOTICE}\n"
+
+
+def test_files_with_other_endings_are_told_once(model, pictures, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(pictures, folder)
+    for name in ("labels.csv", "notes.TXT", "a.json", "b.md", "c.xml", ".hidden.heic"):
+        (folder / name).write_text("beside pictures")
+    assert len(_images(model, [folder], capsys)) == 8 and capsys.readouterr().err == ""
+    (folder / "unter ordner" / "x.HEIC").write_text("")
+
+    def told(*arguments):
+        predict.predict(Options(model, "csv"), list(map(str, arguments)))
+        return [line for line in capsys.readouterr().err.splitlines() if "not looked at" in line]
+
+    first = folder / "unter ordner" / "x.HEIC"
+    assert told(folder) == [f"note: 1 file below {folder} has another ending ({first}) and was not looked at; name it to try it"]
+    (folder / "y.mov").write_text("")
+    (folder / "z").write_text("")
+    assert told(folder, folder, folder / "a.jpg") == [
+        f"note: 3 files below {folder} have other endings (the first is {first}) and were not looked at; name them to try them"
+    ]
+    assert told(folder / "u*") == [f"note: 1 file below {folder / 'u*'} has another ending ({first}) and was not looked at; name it to try it"]
+    assert told(folder / "**") == [], "the pattern names them"
+    shutil.rmtree(folder / "unter ordner")
+    for path in folder.iterdir():
+        if path.suffix.lower() in (".jpg", ".png", ".gif", ".bmp"):
+            path.unlink()
+    with pytest.raises(UserError, match=r"Received: .*photos, which holds none; 2 files below .*photos have other endings \(the first is .*y.mov\) and were not"):
+        told(folder)
+
+
 def test_a_list_on_standard_input(model, files, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + "\r\n".join(files[1:3]) + "\r\n\r\n"))
     assert _images(model, [files[0], "-", files[4]], capsys) == [*files[:3], files[4]]

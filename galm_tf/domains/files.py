@@ -12,7 +12,11 @@ import numpy as np
 
 from galm_tf.errors import UserError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+# Of still pictures that Pillow reads.
+IMAGE_ENDINGS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf",
+    ".jpx", ".jpc", ".j2c", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".pcx", ".qoi", ".sgi",
+)  # fmt: skip
 
 
 def require(folder: str, *names: str, root: str | None = None, flag: str = "data_dir") -> str:

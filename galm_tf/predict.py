@@ -14,6 +14,7 @@ from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import contextlib
 import dataclasses
+import functools
 import glob
 import json
 import os
@@ -50,6 +51,7 @@ class Options:
     top: int = 0
     attributes: tuple[str, ...] = ()
     threshold: Optional[float] = None
+    decisions: bool = False
     batch_size: int = 64
     on_bad_image: str = "skip"
 
@@ -60,6 +62,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
     flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated; a name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
     flags.DEFINE_float("threshold", None, "Probability from which the answer is yes, for all attributes; without it each has its own, chosen on validation data.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_boolean("decisions", False, "In csv 1 for yes and 0 for no, as in attributes.csv, in place of the probability; empty where validation chose no threshold.")
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
     flags.DEFINE_enum("on_bad_image", "skip", ("fail", "skip"), "skip: name unreadable images, go on, exit with 1; fail: stop at the first, exit with 2.")
 
@@ -81,8 +84,11 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     """Prints the attributes of images; returns the exit status.
 
     Raises:
-      UserError: no model, no images, an unknown attribute; with on_bad_image=fail an unreadable image.
+      UserError: no model, no images, an unknown attribute, decisions of another format than csv; with on_bad_image=fail an
+        unreadable image.
     """
+    if options.decisions and options.format != "csv":
+        raise UserError(f"Expected --decisions beside --format=csv. Received: --format={options.format}, which shows probability and decision already; leave it out.")
     predictor = Predictor(options.model)
     keep = attribute_names.columns(options.attributes, predictor.attributes)
     paths = _expand(arguments)
@@ -93,7 +99,8 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
         Prediction(row.image, row.probability[keep], row.decision[keep], row.decides[keep])
         for row in _predictions(predictor, paths, options, bad)
     )
-    _FORMATS[options.format]([predictor.attributes[i] for i in keep], rows, options.top)
+    show = functools.partial(print_csv, decisions=True) if options.decisions else _FORMATS[options.format]
+    show([predictor.attributes[i] for i in keep], rows, options.top)
     sys.stdout.flush()
     if bad:
         print(f"warning: {len(bad)} of {len(paths)} images could not be read and are left out", file=sys.stderr)

@@ -41,13 +41,22 @@ def print_table(names: Sequence[str], rows: Iterable[Prediction], top: int) -> N
             print(f"  {names[i]:<{width}}  {row.probability[i]:.3f}  {word:<3}  {bar}".rstrip())
 
 
-def print_csv(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
-    """A header, then a line per image with a probability per attribute; those that --top cuts are empty."""
+def print_csv(names: Sequence[str], rows: Iterable[Prediction], top: int, decisions: bool = False) -> None:
+    """A header, then a line per image with a probability per attribute; those that --top cuts are empty.
+
+    decisions: 1 or 0 in its place, nothing where no threshold decides.
+    """
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", *names])
     for row in rows:
         shown = set(_order(row.probability, top).tolist())
-        writer.writerow([row.image, *(f"{p:.6f}" if i in shown else "" for i, p in enumerate(row.probability))])
+        values = _decisions(row) if decisions else [f"{p:.6f}" for p in row.probability]
+        writer.writerow([row.image, *(value if i in shown else "" for i, value in enumerate(values))])
+
+
+def _decisions(row: Prediction) -> list[str]:
+    """Yes and no as a table of labels has them: 1, 0, or nothing where it is not known."""
+    return [str(int(yes)) if decides else "" for yes, decides in zip(row.decision, row.decides)]
 
 
 def print_json(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:

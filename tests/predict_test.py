@@ -116,18 +116,47 @@ def test_table(model, files, capsys):
     assert output.err == f"note: the model was trained on a {NOTICE}\n"
 
 
-def test_where_no_threshold_was_chosen_there_is_no_yes_or_no(tmp_path, files, capsys):
-    path = str(tmp_path / "saved_model")
+@pytest.fixture(scope="module")
+def undecided(tmp_path_factory):
+    """A model whose first attribute has no threshold."""
+    path = str(tmp_path_factory.mktemp("undecided") / "saved_model")
     thresholds = np.array([np.nan, *THRESHOLDS[1:]])
     export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=thresholds, margin_offsets=np.zeros(3), image_size=32, metadata={})
-    predict.predict(Options(path), files[:1])
+    return path
+
+
+def test_where_no_threshold_was_chosen_there_is_no_yes_or_no(undecided, files, capsys):
+    predict.predict(Options(undecided), files[:1])
     words = {line.split("  ")[1].strip(): line.split()[-2 if line.endswith("#") else -1] for line in capsys.readouterr().out.splitlines()[1:]}
     assert words[NAMES[0]] == "?" and {words[n] for n in NAMES[1:]} <= {"yes", "no"}
-    predict.predict(Options(path, "json"), files[:1])
+    predict.predict(Options(undecided, "json"), files[:1])
     (item,) = json.loads(capsys.readouterr().out)
     assert item["attributes"][NAMES[0]]["decision"] is None and isinstance(item["attributes"][NAMES[1]]["decision"], bool)
-    predict.predict(Options(path, "json", threshold=0.0), files[:1])  # the user's own decides
+    predict.predict(Options(undecided, "json", threshold=0.0), files[:1])  # the user's own decides
     assert all(row["decision"] is True for row in json.loads(capsys.readouterr().out)[0]["attributes"].values())
+
+
+def test_decisions_in_csv_are_those_of_a_table_of_labels(undecided, files, capsys):
+    def shown(**options):
+        assert predict.predict(Options(undecided, "csv", decisions=True, **options), files) == 0
+        rows = rows_of_csv(capsys.readouterr().out)
+        assert [row.pop("image") for row in rows] == files
+        return rows
+
+    truths = [dict(zip(NAMES, expected(path))) for path in files]
+    decided = [{name: str(int(truth[name] >= threshold)) for name, threshold in zip(NAMES[1:], THRESHOLDS[1:])} for truth in truths]
+    assert shown() == [{NAMES[0]: "", **row} for row in decided]
+    assert {value for row in decided for value in row.values()} == {"0", "1"}
+    assert shown(threshold=0.45) == [{name: str(int(p >= 0.45)) for name, p in truth.items()} for truth in truths]  # the user's own decides
+    for row, truth in zip(shown(top=1, attributes=("metal", "furry")), decided):
+        (best,) = [name for name in row if row[name]]
+        assert row[best] == truth[best] and list(row) == NAMES[1:]
+
+
+@pytest.mark.parametrize("format_", ["table", "json"])
+def test_decisions_are_of_csv(model, files, format_):
+    with pytest.raises(UserError, match=f"Expected --decisions beside --format=csv. Received: --format={format_}, which shows probability and decision"):
+        predict.predict(Options(model, format_, decisions=True), files)
 
 
 def test_top_and_attributes(model, files, capsys):

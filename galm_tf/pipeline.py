@@ -416,6 +416,7 @@ def export_network(
     path = os.path.join(folder.path, "saved_model")
     shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result
     keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "trunk", "val_mauc", "test_mauc")
+    boxes = bool((search.domain.boxes[search.split.train, 2] >= 0).any())  # else it has learned whole pictures alone
     export.export_saved_model(
         network,
         path,
@@ -423,6 +424,6 @@ def export_network(
         thresholds=export.with_nan(search.state.thresholds),
         margin_offsets=search.margin_offsets,
         image_size=search.config.image_size,
-        metadata={**{k: result[k] for k in keys}, "architectures": {k: r["architecture"] for k, r in rows.items()}},
+        metadata={**{k: result[k] for k in keys}, "boxes": boxes, "architectures": {k: r["architecture"] for k, r in rows.items()}},
         base=base,
     )

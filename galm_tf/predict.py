@@ -106,6 +106,8 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
         print(f"warning: {len(bad)} of {len(paths)} images could not be read and are left out", file=sys.stderr)
     if predictor.notice:
         print(f"note: the model was trained on a {predictor.notice}", file=sys.stderr)
+    if predictor.boxes:
+        print("note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about", file=sys.stderr)
     return 1 if bad else 0
 
 
@@ -128,6 +130,7 @@ class Predictor:
       decides: bool [N]: validation chose a threshold; else the model's decision means nothing.
       image_size: side of what the network sees, which a Lite file asks for.
       notice: what a reader of its output must know about its training data, or None.
+      boxes: whether it was trained on parts of photographs; models of earlier versions do not tell.
       model: the loaded SavedModel, or `lite.LiteModel`.
 
     Raises:
@@ -148,6 +151,7 @@ class Predictor:
             self.decides = np.array([t is not None for t in metadata["thresholds"]], bool)
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
+            self.boxes: bool = metadata.get("boxes", False)
             if content:
                 self.model = self._serve = lite.LiteModel(content, metadata)
             else:

@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import main_flags
 from galm_tf import add_attribute, evaluate, main, pipeline, source_runs, transfer
@@ -18,7 +19,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.network_size import trunk_size
-from galm_tf.predict import Options, predict
+from galm_tf.predict import Options, Predictor, predict
 from galm_tf.progress import Progress
 from galm_tf.report.run_reading import read_run
 from galm_tf.run_folder import RunFolder, read_config, read_policy
@@ -51,8 +52,9 @@ def _finished(config, path):
     pipeline.remember_data(config, folder, prepared.domain, prepared.split)
     folder.write_text("metrics.jsonl", "")
     search = Search(config, prepared.domain, prepared.split, prepared.images, folder, ControllerTraining)
-    search.state.chosen = np.random.default_rng(0).integers(0, 2304, 20).tolist()
-    search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, 20).tolist(), [0.5] * 20
+    count = search.num_attributes
+    search.state.chosen = np.random.default_rng(0).integers(0, 2304, count).tolist()
+    search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, count).tolist(), [0.5] * count
     network = pipeline.derive_network(search)
     result = pipeline.build_result(search, prepared, pipeline.test(network, search, prepared))
     pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)
@@ -134,6 +136,30 @@ def _pictures(folder):
 def test_old_outputs_stay_the_same_to_the_last_bit(source, extended):
     images = np.asarray(pipeline.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(source[1], extended[1], images, _pictures(source[1]))
+
+
+def _metadata(folder):
+    return Predictor(os.path.join(folder, "saved_model")).metadata
+
+
+def test_models_tell_whether_they_learned_parts_of_photographs(source, extended, tmp_path):
+    assert _metadata(source[1])["boxes"] is False and _metadata(extended[1])["boxes"] is False
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    rng, rows = np.random.default_rng(0), {"attributes.csv": ["image,left,top,right,bottom,red,dark"], "more.csv": ["image,left,top,right,bottom,blue"]}
+    for i in range(80):
+        halves = rng.integers(0, 256, (2, 3), np.uint8)
+        Image.fromarray(halves[:, None].repeat(20, 1).repeat(20, 0)).save(tmp_path / "data" / "images" / f"{i}.png")
+        for top, (red, green, blue) in zip((0, 20), halves):
+            place = f"{i}.png,0,{top},20,{top + 20}"
+            rows["attributes.csv"].append(f"{place},{int(red > 127)},{int(green < 128)}")
+            rows["more.csv"].append(f"{place},{int(blue > 127)}")
+    for name, lines in rows.items():
+        (tmp_path / "data" / name).write_text("\n".join(lines), encoding="utf-8")
+    config = Config(domain=("pets",), data_dir=(str(tmp_path / "data"),), cache_dir=str(tmp_path / "cache"), **{**TINY, "attributes_per_step": 0})
+    _finished(config, str(tmp_path / "A"))
+    assert _metadata(tmp_path / "A")["boxes"] is True
+    _add(tmp_path / "data" / "more.csv", tmp_path / "A", tmp_path / "A-plus")
+    assert _metadata(tmp_path / "A-plus")["boxes"] is True and len(_metadata(tmp_path / "A-plus")["attributes"]) == 3
 
 
 def test_the_source_run_is_only_read(source, extended):

@@ -48,7 +48,7 @@ def make_network(names, seed, trunk=None, readout=True):
 
 def save(network, names, path, base=None, **changes):
     known = OLD + NEW if base else names
-    metadata = {"architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known}, "test_mauc": 0.8, "notice": "drawn"}
+    metadata = {"architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known}, "test_mauc": 0.8, "notice": "drawn", "boxes": True}
     settings = dict(
         attributes=names, thresholds=np.array([THRESHOLDS[n] for n in names]), margin_offsets=np.array([OFFSETS[n] for n in names]),
         image_size=SIZE, metadata=metadata, base=base,
@@ -104,7 +104,7 @@ def test_attributes_say_what_they_said_in_the_whole(run, images, tmp_path, out, 
     told = deploy.deploy(run, out, names)
     full = [f"sun/{n}" for n in names] or OLD
     whole, part = Predictor(os.path.join(run, "saved_model")), Predictor(out)
-    assert part.attributes == full and f"{len(full)} of 5 attributes" in told and part.notice == "drawn"
+    assert part.attributes == full and f"{len(full)} of 5 attributes" in told and part.notice == "drawn" and part.boxes
     columns = [OLD.index(n) for n in full]
     for given in (images[:1], images.repeat(2, 1)[:, 5:], images):  # of any size
         (expected, yes), (probability, decision) = whole(given), part(given)
@@ -162,7 +162,7 @@ def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
         assert predict.predict(Options(model, "csv", attributes=("trees", "night")), [str(tmp_path / "picture.png")]) == 0
         captured = capfd.readouterr()
         outputs.append(captured.out)
-        assert captured.err == "note: the model was trained on a drawn\n"
+        assert [line.split(":")[1] for line in captured.err.splitlines()] == [" the model was trained on a drawn", " the model was trained on parts of photographs, cut out by boxes"]
     assert outputs[0].splitlines()[0] == outputs[1].splitlines()[0]
     rows = [[float(v) for v in output.splitlines()[1].split(",")[-2:]] for output in outputs]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)

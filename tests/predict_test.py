@@ -172,6 +172,15 @@ def test_top_and_attributes(model, files, capsys):
         assert [name for name in row if row[name]] == [max(truth, key=truth.get)]
 
 
+@pytest.mark.parametrize("metadata", [{"boxes": True}, {"boxes": False}, {}])
+def test_a_model_of_parts_of_photographs_asks_for_such(files, tmp_path, capsys, metadata):
+    path = str(tmp_path / "saved_model")
+    export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata=metadata)
+    predict.predict(Options(path), files[:1])
+    note = "note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about\n"
+    assert capsys.readouterr().err == (note if metadata.get("boxes") else "")
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.45, 0.55, 1.0])
 def test_a_threshold_replaces_the_models(model, files, capsys, threshold):
     predict.predict(Options(model, "json", threshold=threshold), files)

@@ -7,7 +7,9 @@ functions, so a picture means the same numbers everywhere.
 from __future__ import annotations
 
 import io
+import logging
 import os
+import threading
 import warnings
 from typing import Iterable, Optional, Union
 
@@ -18,6 +20,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from galm_tf.errors import UserError
 
 VERSION = 2  # part of the cache key: raise it when a function here changes what it returns
+
+_FULL = 65535.0  # white of 16 bits
+_DARK = 8192  # an eighth of their range
+_told_of_dark = threading.Lock()  # whoever takes it tells, for the whole process
 
 # Pillow warns from its limit on, where some phones' photographs are, and refuses what has twice as many pixels.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -47,8 +53,9 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
     """A picture as RGB: uint8 [H, W, 3].
 
     EXIF orientation is applied, unless the EXIF data are damaged; alpha is laid on
-    white; 16-bit greys are scaled to 8 bits; of an animation the first frame
-    counts; CMYK and palettes become RGB. Colour profiles are not applied.
+    white; 16-bit greys are scaled to 8 bits by their full range, with a warning of
+    the first that uses little of it; of an animation the first frame counts; CMYK
+    and palettes become RGB. Colour profiles are not applied.
 
     Args:
       source: a path, or the bytes of a file.
@@ -60,7 +67,7 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
-            rgb, turn = _to_rgb(image), _TURNS.get(_orientation(image))
+            rgb, turn = _to_rgb(image, name), _TURNS.get(_orientation(image))
             return np.asarray(rgb if turn is None else rgb.transpose(turn))
     except FileNotFoundError:
         raise BadImageError(f"Expected an image file. Received: {name}, which does not exist; check the path.") from None
@@ -91,23 +98,26 @@ def _orientation(image: Image.Image) -> Optional[int]:
         return None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_to_8_bits(image)).convert("RGB")
+        return Image.fromarray(_to_8_bits(image, name)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bits(image: Image.Image) -> np.ndarray:
+def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     """Greys of more than 8 bits: uint8 [H, W]."""
     values = np.nan_to_num(np.asarray(image, np.float64))
+    highest = values.max(initial=0.0)
     if image.mode.startswith("I;16") or image.format == "PNG":
-        full = 65535.0
+        full = _FULL
     else:  # 32-bit integers and floats do not say what white is: the least usual scale that holds the picture
         scales = (1.0, 255.0) if image.mode == "F" else (255.0,)
-        full = next((scale for scale in scales if values.max(initial=0.0) <= scale), 65535.0)
+        full = next((scale for scale in scales if highest <= scale), _FULL)
+    if full == _FULL and 0 < highest < _DARK and _told_of_dark.acquire(blocking=False):
+        logging.warning("16-bit picture %s uses less than an eighth of its range and is seen nearly black; rescale such pictures", name)
     return np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5)
 
 

@@ -3,6 +3,7 @@
 import io
 import itertools
 import pathlib
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from galm_tf import preprocess
 from galm_tf.preprocess import BadImageError, decode_image, resize_images
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -77,6 +79,26 @@ def test_sixteen_bits_are_scaled_by_their_range_not_by_their_content(kind, brigh
     deep = np.linspace(0, brightest, 12 * 10).reshape(12, 10).astype(np.uint16)
     decoded = decode_image(encoded(Image.fromarray(deep), kind))
     np.testing.assert_array_equal(decoded, np.repeat(np.round(deep / 257)[..., None], 3, axis=-1))
+
+
+def _deep(path, highest):
+    Image.fromarray(np.linspace(0, highest, 120).reshape(12, 10).astype(np.uint16)).save(path)
+    return str(path)
+
+
+def test_the_first_picture_that_uses_little_of_16_bits_is_told_once_whatever_the_thread(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(preprocess, "_told_of_dark", threading.Lock())
+    for name, highest in (("black.png", 0), ("bright.png", 8192), ("white.tif", 65535)):
+        decode_image(_deep(tmp_path / name, highest))
+    decode_image(encoded(Image.new("L", (4, 4), 3), "PNG"))
+    assert caplog.messages == []
+    paths = [_deep(tmp_path / f"{i}{ending}", 8191 >> i % 8) for i in range(32) for ending in (".png", ".tif")]
+    with ThreadPoolExecutor(8) as pool:
+        decoded = list(pool.map(decode_image, paths))
+    assert decoded[0].max() == 32, "as it is, for no scale is guessed"
+    (message,) = caplog.messages
+    name = message.removeprefix("16-bit picture ").removesuffix(" uses less than an eighth of its range and is seen nearly black; rescale such pictures")
+    assert name in paths
 
 
 @pytest.mark.parametrize("highest", [1.0, 255.0])

@@ -56,6 +56,11 @@ def _series(records: list[dict], tag: str, phase: str = "") -> tuple[list[int], 
     return [r["step"] for r in rows], [r[tag] for r in rows]
 
 
+def _draw_line(axis, steps: list[int], values: list[float], style: str = "-", **options) -> None:
+    """A series as a line; as a dot where it has one value, of which no line can be drawn."""
+    axis.plot(steps, values, "o" if len(steps) == 1 else style, **options)
+
+
 def _draw_losses(axis, records) -> None:
     axis.set_title("training loss (cross-entropy)")
     axis.set_xlabel("supernet step")
@@ -67,7 +72,7 @@ def _draw_losses(axis, records) -> None:
     ):
         steps, values = _series(records, tag, phase)
         if steps:
-            axis.plot(steps, values, label=label)
+            _draw_line(axis, steps, values, label=label)
 
 
 def _draw_rewards(axis, records) -> None:
@@ -76,7 +81,7 @@ def _draw_rewards(axis, records) -> None:
     for tag, style in (("controller/reward", "-"), ("controller/baseline", ":")):
         steps, values = _series(records, tag)
         if steps:
-            axis.plot(steps, values, style, label=tag.split("/")[1])
+            _draw_line(axis, steps, values, style, label=tag.split("/")[1])
     for tag, label in (("validation/table_best", "best of table"), ("validation/table_mean", "mean of table")):
         steps, values = _series(records, tag)
         if steps:
@@ -88,7 +93,7 @@ def _draw_entropy(axis, records) -> None:
     axis.set_xlabel("controller step")
     steps, values = _series(records, "controller/entropy")
     if steps:
-        axis.plot(steps, values, label="policy")
+        _draw_line(axis, steps, values, label="policy")
         axis.axhline(_UNIFORM_ENTROPY, linestyle="--", color="grey", label="uniform, ln 2304")
         axis.set_ylim(0, _UNIFORM_ENTROPY * 1.08)
 

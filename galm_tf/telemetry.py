@@ -29,6 +29,7 @@ from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.plots import without_font_warnings
 from galm_tf.run_folder import RunFolder, unwritable
+from galm_tf.words import abridged
 
 TAGS = {
     "supernet/loss": "mean masked cross-entropy of the sampled architectures over the last steps (nats)",
@@ -68,6 +69,7 @@ _HPARAMS = (
 )
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
+_LABEL = 32  # letters of a name beside the heat map
 
 
 class Telemetry:
@@ -195,7 +197,7 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     drawn = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
-    labels = [names[i] for i in order]
+    labels = [abridged(names[i], _LABEL) for i in order]  # a long one leaves the map no room
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
     axes.set_yticks(range(len(labels)), labels, fontsize=7, parse_math=False)
     figure.colorbar(drawn, ax=axes, label="cosine of attribute embeddings")

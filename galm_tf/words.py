@@ -1,4 +1,4 @@
-"""Lists and choices in sentences."""
+"""Lists and choices in sentences, names in tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ def listed(names: Sequence[str], most: int) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def abridged(name: str, most: int = 60) -> str:
+    """A name of at most `most` characters: of a longer one the beginning and the end, an ellipsis between."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
 
 
 def choice_repair(value: str, known: Collection[str]) -> str:

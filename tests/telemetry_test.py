@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
+from scipy import ndimage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from galm_tf import search_space, telemetry
+from galm_tf import plots, search_space, telemetry
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
@@ -162,6 +163,34 @@ def test_names_that_the_font_lacks_are_drawn_without_a_word(folder, recwarn):
     with Telemetry(folder) as shown:
         shown.correlation_image(0, np.eye(2), ["sun/写真", "sun/night"])
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+@pytest.mark.parametrize("letter", "aW写")
+def test_long_names_leave_the_heat_map_room(folder, recwarn, letter):
+    with Telemetry(folder) as shown:
+        shown.correlation_image(0, np.eye(6), [f"sun/{300 * letter}{i}" for i in range(6)])
+    picture = np.asarray(Image.open(io.BytesIO(tf.make_ndarray(_events(folder, "pictures").Tensors("correlation")[0].tensor_proto)[2])))
+    diagonal = (np.abs(picture[..., :3].astype(int) - (103, 0, 31)) < 5).all(axis=-1)
+    assert min(diagonal.any(axis=0).sum(), diagonal.any(axis=1).sum()) > 100
+    assert not [w for w in recwarn if "layout" in str(w.message)]
+
+
+def _drawn(picture, row, column):
+    """How many separate lines and dots of the first series' colour a panel of curves.png has, its legend's among them."""
+    height, width = (side // 2 for side in picture.shape[:2])
+    panel = picture[row * height : (row + 1) * height, column * width : (column + 1) * width].astype(int)
+    return ndimage.label((np.abs(panel - (31, 119, 180)) < 40).all(axis=-1))[1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_curves_show_a_series_of_one_value_too(folder, count):
+    with Telemetry(folder) as shown:
+        for step in range(count):
+            shown.scalars("warmup", step, {"supernet/loss": 0.7 - step / 10})
+            shown.scalars("controller", step, {"controller/reward": 0.5 + step / 10, "controller/entropy": 6 - step})
+            shown.scalars("adapt", step, {"derived/validation_mauc": 0.6 + step / 10})
+    picture = np.asarray(Image.open(plots.write_learning_curves(folder)).convert("RGB"))
+    assert [_drawn(picture, row, column) for row in (0, 1) for column in (0, 1)] == [2, 2, 2, 2]  # the series, and its mark in the legend
 
 
 @pytest.mark.parametrize("count", [1, 2, 251])

@@ -14,6 +14,8 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
+from galm_tf.words import abridged
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -32,6 +34,7 @@ def _order(probability: np.ndarray, top: int) -> np.ndarray:
 
 def print_table(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
     """For people: an image, below it its attributes with yes, no or ? (no validation image could choose a threshold) and a bar."""
+    names = [abridged(name) for name in names]
     width = max(map(len, names))
     for row in rows:
         print(row.image)

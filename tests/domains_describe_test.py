@@ -50,7 +50,7 @@ def test_data_without_classes_are_said_to_have_none_and_what_cannot_be_judged_is
     domain = _domain(images=2)
     plain = dataclasses.replace(domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",), class_disjoint=False)
     text = to_text(describe(plain, make_split(plain, Config(domain=("zoo",)))))
-    assert "12 images, no classes, 5 attributes" in text and "Test classes" not in text
+    assert "12 images, no classes, 5 attributes" in text and "est classes" not in text
     assert " ".join(text.split()).count("What is not judged gets an architecture that is not of its own, and no yes or no: hold out more by --validation_fraction=0.3,") == 1
 
 
@@ -142,6 +142,21 @@ def test_text_names_what_is_wrong():
     assert "  /zoo/19.png: the file is empty" in lines and "  /zoo/20.png: the file is empty" not in lines
     assert "  and 3 more, all of them in description.json" in lines
     assert "Every image can be read." in to_text(_described(_domain()))
+
+
+def test_seen_test_classes_are_told():
+    seen = "Some test classes are also trained: the test figures are not those of unseen classes."
+    assert seen in to_text(_described(dataclasses.replace(_domain(), class_disjoint=False))).splitlines()
+    assert seen not in to_text(_described(_domain()))
+
+
+def test_a_long_name_is_shortened_in_the_table_alone():
+    domain = _domain()
+    names = ("zoo/" + 150 * "ab", *domain.attributes[1:])
+    description = _described(dataclasses.replace(domain, attributes=names))
+    (line,) = [line for line in to_text(description).splitlines() if "…" in line]
+    assert line.startswith(f"{15 * 'ab'}…{'b' + 14 * 'ab'}  ") and len(line) == 140
+    assert list(to_json(description)["attributes"]) == list(names)
 
 
 def test_names_of_joined_domains_keep_their_prefix():

@@ -159,6 +159,19 @@ def test_decisions_are_of_csv(model, files, format_):
         predict.predict(Options(model, format_, decisions=True), files)
 
 
+def test_a_long_name_is_shortened_in_the_table_alone(files, tmp_path, capsys):
+    path, names = str(tmp_path / "saved_model"), ["sun/" + 100 * "abc", "sun/" + 56 * "d", "sun/furry"]
+    export.export_saved_model(Colours(), path, attributes=names, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata={})
+    predict.predict(Options(path), files[:1])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert {line[2:62].rstrip() for line in lines} == {f"sun/{8 * 'abc'}ab…bc{9 * 'abc'}", *names[1:]}
+    assert all(re.match("  [01][.][0-9]{3}  (yes|no)", line[62:]) for line in lines)
+    predict.predict(Options(path, "csv"), files[:1])
+    assert list(rows_of_csv(capsys.readouterr().out)[0]) == ["image", *names]
+    predict.predict(Options(path, "json"), files[:1])
+    assert set(json.loads(capsys.readouterr().out)[0]["attributes"]) == set(names)
+
+
 def test_top_and_attributes(model, files, capsys):
     options = Options(model, "json", top=1, attributes=("sun/furry", "sun/metal", "sun/furry"))
     predict.predict(options, files)

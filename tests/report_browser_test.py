@@ -176,6 +176,18 @@ def test_long_names_fit_the_screen(browser, pages):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_long_name_leaves_the_figure_on_its_card_whole(browser, pages, width):
+    show(browser, pages["galm"], width)
+    lines, inside = browser.execute_script(
+        "const name = document.querySelector('.card h4.name'), card = name.closest('.card'), figure = name.querySelector('b');"
+        "name.firstChild.textContent = 'long'.repeat(75);"
+        "const range = document.createRange(); range.selectNodeContents(figure);"
+        "return [range.getClientRects().length, figure.getBoundingClientRect().right <= card.getBoundingClientRect().right && card.scrollWidth <= card.clientWidth]"
+    )
+    assert lines == 1 and inside
+
+
 @pytest.mark.parametrize("width, scrolls", [(1400, False), (800, True), (390, False)])
 def test_a_table_that_scrolls_says_so(browser, pages, width, scrolls):
     show(browser, pages["galm"], width)

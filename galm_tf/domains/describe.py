@@ -20,6 +20,7 @@ from galm_tf.domains import build
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import MORE_JUDGED, Split, unlearnable_attributes
 from galm_tf.evaluate import MIN_TOLD
+from galm_tf.words import abridged
 
 _PARTS = {
     "train": "training",
@@ -178,8 +179,8 @@ def to_text(description: Description) -> str:
     blocks.append(_wrapped("Held-out classes: ", _names(domain, split.held_out_classes)))
     if build.has_classes(domain.class_ids):
         blocks.append(_wrapped("Test classes: ", _names(domain, dict.fromkeys(domain.classes[c] for c in domain.class_ids[split.test]))))
-    if not domain.class_disjoint:
-        blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
+        if not domain.class_disjoint:
+            blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
     blocks += ["", "Prevalence of each attribute: share of its known labels that are positive", _prevalence_text(description), ""]
     return "\n".join(blocks + _attribute_lines(description) + _bad_lines(description.bad_images))
 
@@ -194,7 +195,7 @@ def _wrapped(label: str, text: str) -> str:
 
 def _prevalence_text(description: Description) -> str:
     table = description.attributes
-    shown = pd.DataFrame(index=[shown_name(description.domain, name) for name in table.index])
+    shown = pd.DataFrame(index=[abridged(shown_name(description.domain, name)) for name in table.index])
     for part in _PREVALENCE_PARTS:
         shares = table[f"{part}_prevalence"]
         shown[part] = [("unknown" if np.isnan(v) else f"{100 * v:.1f} %") for v in shares]

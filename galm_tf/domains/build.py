@@ -14,6 +14,7 @@ from galm_tf.errors import UserError
 from galm_tf.words import listed
 
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
+_MOST_CHOSEN = 300  # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
 
 
 def build_domain(
@@ -153,7 +154,7 @@ def drawn_subsets(
       config: whether another split will take its place.
       labels: float32 [n, A]: classes are not drawn but chosen by these, so that most attributes can be tested.
     """
-    chosen = labels is not None and has_classes(class_ids)
+    chosen = labels is not None and 1 < len(np.unique(class_ids)) <= _MOST_CHOSEN
     subsets = _telling_subsets(class_ids, labels, test_fraction) if chosen else random_subsets(class_ids, photographs, test_fraction, _DRAWN_SPLIT)
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced

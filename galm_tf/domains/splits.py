@@ -295,7 +295,7 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
         members, value = _climb(counts, rng.permutation(len(counts)), number, values)
         if value > best_value:
             best, best_value = members, value
-        if best_value >= bound:
+        if best_value >= bound or (even and best_value > bound - 1):  # unevenness costs less than an attribute
             break
     return np.sort(best)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from galm_tf import pipeline
 from galm_tf.config import Config
-from galm_tf.domains import load_domains
+from galm_tf.domains import copies, load_domains
 from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -559,3 +559,13 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
     assert prepared.split.testable.tolist() == [False, told]
     message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes"
     assert [message in text for text in caplog.messages if "cannot be tested" in text] == ([] if told else [True])
+
+
+def test_copies_are_told_by_all_of_their_bytes(tmp_path):
+    end = bytes(range(256)) * 40
+    contents = {"a": b"1" + end, "b": b"2" + end, "c": b"1" + end, "d": end, "e": b"", "f": b"1" + end, "g": b"2" + end}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in (*contents, "absent")]
+    found = copies.originals([*paths, paths[0]])
+    assert {os.path.basename(c): os.path.basename(o) for c, o in found.items()} == {"c": "a", "f": "a", "g": "b"}

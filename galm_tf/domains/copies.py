@@ -5,31 +5,39 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+_END = 4096  # bytes by which files of one size are told apart first: pictures without compression all have one
 
 
 def originals(paths: Sequence[str]) -> dict[str, str]:
-    """Path -> the first path whose file holds the same bytes, of files that come later; only those of one size are read."""
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for path in dict.fromkeys(paths):
+    """Path -> the first path whose file holds the same bytes, of files that come later.
+
+    Only of files of one size the ends are read, and whole only those that end alike. What cannot be read has no copies.
+    """
+    groups: list[list[str]] = [list(dict.fromkeys(paths))]
+    for told in (os.path.getsize, _end, _digest):
+        groups = [alike for group in groups for alike in _alike(group, told)]
+    return {path: first for first, *others in groups for path in others}
+
+
+def _alike(paths: Iterable[str], told: Callable[[str], Hashable]) -> list[list[str]]:
+    """Those of the paths of which the same is told as of others, together, in their order."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for path in paths:
         try:
-            by_size[os.path.getsize(path)].append(path)
+            groups[told(path)].append(path)
         except OSError:  # decoding will say so
             continue
-    found: dict[str, str] = {}
-    for alike in by_size.values():
-        firsts: dict[bytes, str] = {}
-        for path in alike if len(alike) > 1 else ():
-            first = firsts.setdefault(_digest(path), path)
-            if first != path:
-                found[path] = first
-    return found
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _end(path: str) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(-min(_END, os.path.getsize(path)), os.SEEK_END)
+        return file.read()
 
 
 def _digest(path: str) -> bytes:
-    """Of what a file holds; of one that cannot be read, of its name."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read()).digest()
-    except OSError:
-        return path.encode(errors="surrogateescape")
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read()).digest()

@@ -569,3 +569,46 @@ def test_copies_are_told_by_all_of_their_bytes(tmp_path):
     paths = [str(tmp_path / name) for name in (*contents, "absent")]
     found = copies.originals([*paths, paths[0]])
     assert {os.path.basename(c): os.path.basename(o) for c, o in found.items()} == {"c": "a", "f": "a", "g": "b"}
+
+
+CLASS_TABLE = "class;striped;old\ntram;1;0,5\nTür;0;NA\nbus;;1\nship;1;1\n"
+
+
+def test_labels_of_whole_classes(folder):
+    """They hold where an image has no label of its own; classes on one side only are told."""
+    (folder / "class_attributes.csv").write_text(CLASS_TABLE, encoding="utf-8")
+    domain = load(folder)
+    assert domain.attributes == ("mine/striped", "mine/has wheels", "mine/old")
+    np.testing.assert_array_equal(domain.labels, [[1, 0, 1], [0, 1, np.nan], [0, 1, 1], [1, np.nan, 1]])
+    np.testing.assert_array_equal(domain.targets[:, 2], np.float32([0.5, np.nan, 1, 1]))
+    (note,) = (note for note in domain.notes if "have no image in" in note)
+    assert note.startswith("1 classes of ") and note.endswith("the first is ship.") and not any("have no row in" in note for note in domain.notes)
+    (folder / "class_attributes.csv").write_text(CLASS_TABLE.replace("Tür", "tür").replace("ship;1;1\n", ""), encoding="utf-8")
+    domain = load(folder)
+    np.testing.assert_array_equal(domain.labels[1], [np.nan, 1, np.nan])
+    assert any(note.startswith("1 classes of ") and "have no row in" in note and "the first is Tür" in note for note in domain.notes)
+
+
+def test_labels_of_classes_alone_suffice(folder):
+    write(folder, "image,class,split\n" + "\n".join(f"{name},{c},train" for name, c in zip(NAMES, ("tram", "Tür", "bus", "bus"))))
+    (folder / "class_attributes.csv").write_text(CLASS_TABLE, encoding="utf-8")
+    domain = load(folder)
+    assert domain.attributes == ("mine/striped", "mine/old")
+    np.testing.assert_array_equal(domain.labels, [[1, 1], [0, np.nan], [np.nan, 1], [np.nan, 1]])
+
+
+@pytest.mark.parametrize(
+    "table, classes, message",
+    [
+        (TABLE, CLASS_TABLE + "bus;1;1\n", r"one row per class in .*class_attributes.csv, line 6, column class. Received: bus, as in line 4; remove one"),
+        (TABLE, "class,old\nTram,1\nBus,0\n", r"rows of the classes of .* Received: none of 3, e.g. Tram and not tram; write their names alike"),
+        (TABLE, CLASS_TABLE.replace("0,5", "7"), r"an empty cell in .*class_attributes.csv, line 2, column old. Received: '7'"),
+        (TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"), CLASS_TABLE, r"a column class in .*attributes.csv, by which"),
+        (TABLE, CLASS_TABLE.replace("class", "name", 1), r"Expected a column class in .*class_attributes.csv"),
+    ],
+)
+def test_mistakes_in_labels_of_classes(folder, table, classes, message):
+    write(folder, table)
+    (folder / "class_attributes.csv").write_text(classes, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load(folder)

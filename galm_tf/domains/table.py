@@ -7,6 +7,9 @@ half on it counts as yes), or empty for unknown; words for these (yes, n, True, 
 too, as people and pandas write them. Commas stand between cells, or the semicolons or tabs
 that a spreadsheet has put there, with which 0,67 is a number. An image may have several rows
 when their boxes differ. Without classes nothing can be held out but images.
+
+What is true of whole classes may stand in `class_attributes.csv` (or .parquet) beside it: a column `class` and
+one per attribute. Where an image has a label of its own, that counts.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from galm_tf.domains.domain import TEST, TRAIN, UNUSED, WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
+_CLASS_TABLES = ("class_attributes.csv", "class_attributes.parquet")
 _BOX = ["left", "top", "right", "bottom"]
 _CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))  # what others call these four
 _NAMED = ("image", "class", "split")
@@ -56,7 +60,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     table = table.assign(**{"class": table["class"].str.split().str.join(" ") if "class" in table else _NO_CLASS})
     if "split" in table and _blank(table["split"]).all():
         table = table.drop(columns="split")
-    attributes, shares = read_labels(table, path)
+    attributes, shares, of_classes = _labels_of_both(table, path, folder)
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
     boxes = read_boxes(table, path)
@@ -88,8 +92,57 @@ def load(name: str, folder: str, config: Config) -> Domain:
         source="own",
         class_disjoint=not len(shared),
         originals=first_files,
-        notes=[*notes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, path), *_alike(classes, path), *_alike(attributes, path)],
+        notes=[*notes, *of_classes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, folder), *_alike(classes, path), *_alike(attributes, path)],
     )
+
+
+def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[str], np.ndarray, list[str]]:
+    """(attributes, shares float32 [n, A], notes) of the images' table and of that of their classes, where there is one.
+
+    table: whose column class is as `load` cleans it.
+    """
+    class_path = next((p for p in (os.path.join(folder, name) for name in _CLASS_TABLES) if os.path.exists(p)), None)
+    if class_path is None:
+        return *read_labels(table, path), []
+    files.check_inside(class_path, folder)
+    if (table["class"] == _NO_CLASS).all():
+        raise UserError(f"Expected a column class in {path}, by which {class_path} tells labels. Received: {list(table.columns)}; add it.")
+    own = any(c not in _RESERVED for c in table)
+    attributes, shares = read_labels(table, path) if own else ([], np.zeros((len(table), 0), np.float32))
+    classes = read_table(class_path, ("class",))
+    names, values = read_labels(classes, class_path)
+    keys = classes["class"].str.split().str.join(" ")
+    repeated = np.flatnonzero(keys.duplicated())
+    if len(repeated):
+        row, first = int(repeated[0]), int(np.flatnonzero(keys == keys.iloc[repeated[0]])[0])
+        raise UserError(
+            f"Expected one row per class in {_place(classes, class_path, row)}, column class. Received: {keys.iloc[row]}, as in "
+            f"{line(classes, class_path, first)}; remove one."
+        )
+    rows = pd.Index(keys).get_indexer(table["class"])
+    if (rows < 0).all():
+        raise UserError(
+            f"Expected rows of the classes of {path} in {class_path}. Received: none of {table['class'].nunique()}, e.g. {keys.iloc[0]} and not "
+            f"{table['class'].iloc[0]}; write their names alike."
+        )
+    of_class = np.where(rows[:, None] >= 0, values[rows], np.nan).astype(np.float32)
+    for name, column in zip(names, of_class.T):
+        if name in attributes:
+            place = attributes.index(name)
+            shares[:, place] = np.where(np.isfinite(shares[:, place]), shares[:, place], column)
+        else:
+            attributes, shares = [*attributes, name], np.concatenate([shares, column[:, None]], axis=1)
+    return attributes, shares, _unmatched(table["class"][rows < 0], keys[~keys.isin(table["class"])], path, class_path)
+
+
+def _unmatched(without: pd.Series, idle: pd.Series, path: str, class_path: str) -> list[str]:
+    """Notes on classes of images that the table of classes does not have, and on those of it that no image has."""
+    notes = []
+    if len(without):
+        notes.append(f"{without.nunique()} classes of {path} have no row in {class_path}, the first is {without.iloc[0]}: what that tells is unknown of them.")
+    if len(idle):
+        notes.append(f"{len(idle)} classes of {class_path} have no image in {path}, the first is {idle.iloc[0]}.")
+    return notes
 
 
 def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -> pd.DataFrame:
@@ -350,10 +403,10 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
     return attributes, shares
 
 
-def _graded_note(attributes: Sequence[str], path: str) -> list[str]:
+def _graded_note(attributes: Sequence[str], folder: str) -> list[str]:
     if not attributes:
         return []
-    which = f"The attribute {attributes[0]} of {path} has" if len(attributes) == 1 else f"{len(attributes)} attributes of {path}, the first is {attributes[0]}, have"
+    which = f"The attribute {attributes[0]} of {folder} has" if len(attributes) == 1 else f"{len(attributes)} attributes of {folder}, the first is {attributes[0]}, have"
     return [f"{which} shares between 0 and 1: from one half on they count as yes."]
 
 

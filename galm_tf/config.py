@@ -50,7 +50,7 @@ class Config:
     data_dir: tuple[str, ...] = _setting((), "Folder of each domain, comma-separated, in the order of --domain. Without it a small generated stand-in is drawn.")
     layout: tuple[str, ...] = _setting((), "Layout of each folder: awa, apay, sun or table. Found by what is in the folder when left out.")
     image_size: int = _setting(64, "Side of the square images that the networks see, in pixels; a multiple of 32.", low=32, high=256)
-    cache_dir: str = _setting(os.path.join("~", ".cache", "galm_tf"), "Where decoded images are cached.")
+    cache_dir: str = _setting(os.path.join("~", ".cache", "galm_tf"), "Where decoded images are cached, and what a pretrained trunk makes of them.")
     verify_cache: bool = _setting(False, "Hash the content of the source images before trusting the cache, not only their size and time.")
     on_bad_image: str = _setting("fail", "What to do with an image that cannot be read.", ("fail", "skip"))
     sun_votes: str = _setting("majority", "How SUN's three votes become labels: majority (positive at sun_positive and above), or unanimous (between 0 and sun_unanimous unknown).", ("majority", "unanimous"))

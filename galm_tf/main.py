@@ -3,6 +3,9 @@
     python -m galm_tf.main --domain=sun
     python -m galm_tf.main --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
     python -m galm_tf.main --add_attribute=labels.csv --source_run=runs/A --run_dir=runs/A-plus
+
+Most runs need few of the flags below: --domain and --data_dir (on what), --flagfile (how long), --image_size and
+--trunk_model (what it sees), --seed and --split_seed, --run_dir and --resume, --source_run (from which run), --method.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ class Domain:
 
     @property
     def photographs(self) -> np.ndarray:
-        """Which one each record shows, by number: int64 [n]; parts of one, and copies, have the same."""
-        return np.unique([self.originals.get(path, path) for path in self.paths], return_inverse=True)[1]
+        """Which one each record shows, by number: int64 [n]."""
+        return photograph_numbers(self.paths, self.originals)
 
     def class_names(self, index: np.ndarray) -> frozenset[str]:
         """Names of the classes of some records, int64 [m]."""
@@ -122,6 +122,11 @@ class Domain:
             shares=None if self.shares is None else self.shares[:, index],
             attribute_domains=self.attribute_domains[index],
         )
+
+
+def photograph_numbers(paths: Sequence[str], originals: Mapping[str, str]) -> np.ndarray:
+    """`Domain.photographs` of these paths: parts of one photograph, and its copies, have the same number."""
+    return np.unique([originals.get(path, path) for path in paths], return_inverse=True)[1]
 
 
 def finer(labels: np.ndarray, shares: np.ndarray | None) -> np.ndarray:

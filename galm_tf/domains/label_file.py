@@ -1,7 +1,7 @@
 """Further attributes of a domain's images, from a table (CSV or Parquet) of one's own.
 
 Columns: `image`, then one per attribute: 0, 1, a share between or empty for
-unknown, as in `table`; images without a row are unknown. An image is named by the end of its
+unknown, as in `table_file`; images without a row are unknown. An image is named by the end of its
 path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`. Where records are
 parts of an image, the columns of a box name one of them; without a box a row
 holds for all. `class` and `split` are passed over: these are the domain's.
@@ -17,8 +17,7 @@ from collections import defaultdict
 import numpy as np
 import pandas as pd
 
-from galm_tf.domains import files
-from galm_tf.domains import table as own_table
+from galm_tf.domains import files, table_file
 from galm_tf.domains.domain import WHOLE_IMAGE, Domain
 from galm_tf.errors import UserError
 
@@ -32,12 +31,12 @@ def with_labels(domain: Domain, path: str, on_bad_image: str = "fail") -> Domain
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file; check the path.")
-    table = own_table.read_table(path, ("image",))
-    columns, values = own_table.read_labels(table, path)
-    rows, records, notes = _records(domain, table, own_table.read_boxes(table, path), path, on_bad_image)
+    table = table_file.read_table(path, ("image",))
+    columns, values = table_file.read_labels(table, path)
+    rows, records, notes = _records(domain, table, table_file.read_boxes(table, path), path, on_bad_image)
     shares = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
     shares[records] = values[rows]
-    labels = own_table.labels_from_shares(shares)
+    labels = table_file.labels_from_shares(shares)
     theirs = np.full(domain.labels.shape, np.nan, np.float32) if domain.shares is None else domain.shares
     groups = [_domain_of(domain, column, labels[:, i], path) for i, column in enumerate(columns)]
     names = [_full_name(column, domain.domain_names[group]) for column, group in zip(columns, groups)]
@@ -64,12 +63,12 @@ def _records(
         _refuse_unknown(places, table, unknown, path)
     owner: dict[int, int] = {}  # record -> the row that labels it
     for row, paths in ((row, paths) for row, paths in enumerate(named) if paths):
-        where, name = f"{path}, {own_table.line(table, path, row)}, column image", names[row]
+        where, name = f"{path}, {table_file.line(table, path, row)}, column image", names[row]
         for record in _labelled(domain, places, name, paths, boxes[row], where):
             if record in owner:
                 raise UserError(
                     f"Expected one row per image in {where}. Received: {name}, as in "
-                    f"{own_table.line(table, path, owner[record])}; remove one."
+                    f"{table_file.line(table, path, owner[record])}; remove one."
                 )
             owner[record] = row
     return np.array([*owner.values()]), np.array([*owner]), _passed_over(table, unknown, path)
@@ -141,7 +140,7 @@ def _refuse_unknown(places: _Places, table: pd.DataFrame, unknown: list[int], pa
     first = table["image"].iloc[unknown[0]]
     raise UserError(
         f"Expected images of the data in {path}, column image. Received: {len(unknown)} of {len(table)} that are not "
-        f"among its {len(places.records)}, the first in {own_table.line(table, path, unknown[0])}: {first}, nearest "
+        f"among its {len(places.records)}, the first in {table_file.line(table, path, unknown[0])}: {first}, nearest "
         f"known one {places.nearest(first)}; correct or remove these rows, or pass over them with --on_bad_image=skip."
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from galm_tf.config import Config
 from galm_tf.domains import build, files, matlab
-from galm_tf.domains.domain import Domain
+from galm_tf.domains.domain import Domain, photograph_numbers
 from galm_tf.errors import UserError
 
 _TEST_FRACTION = 107 / 707  # the paper's proportion of classes, §4.2.2
@@ -97,7 +97,7 @@ def _subsets(
     """(`train` or `test` per record, notes): by the class lists, without any by seed."""
     lists = ("trainclasses.txt", "testclasses.txt")
     if not any(os.path.exists(os.path.join(folder, name)) for name in lists):
-        return build.drawn_subsets(class_ids, np.unique(paths, return_inverse=True)[1], _TEST_FRACTION, config)
+        return build.drawn_subsets(class_ids, photograph_numbers(paths, {}), _TEST_FRACTION, config)
     train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, name))] for name in lists)
     return build.subsets_by_class(class_ids, classes, train, test, folder), []
 

@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import pathlib
 import shlex
 import time
 from typing import Any, Callable, Iterator, Optional, Sequence
@@ -98,7 +99,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
     stored = _stored_settings(source_run, labels)
     count = len(source_runs.read_json(source_run[0], "architectures.json"))
     share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
-    rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, transfer=tuple(parts)).hands_over_policy
+    rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)).hands_over_policy
     if stored.controller_optimizer == "adam" and guided:
         rate = max(_CONTROLLER_RATE, rate)
     return dataclasses.replace(
@@ -163,8 +164,7 @@ def check_settings(config: Config, run_dir: str) -> None:
             f"Expected no trial from nothing beside --add_attribute={config.add_attribute}: its trunk is the source's. Received: "
             f"transfer_gate_steps={config.transfer_gate_steps}; leave it out."
         )
-    inside, outside = os.path.realpath(run_dir), os.path.realpath(path)
-    if os.path.commonpath([inside, outside]) == outside and inside != outside:
+    if pathlib.Path(os.path.realpath(path)) in pathlib.Path(os.path.realpath(run_dir)).parents:
         raise UserError(
             f"Expected a --run_dir outside of the source run, which is only read. Received: run_dir={run_dir} in "
             f"source_run={path}; name another folder."

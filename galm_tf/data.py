@@ -12,14 +12,16 @@ import tensorflow as tf
 from scipy.special import logit
 
 from galm_tf.config import Config
+from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator
 
 
 class BatchPlan:
     """The images of every step.
 
-    Without weights each epoch is a fresh permutation, cut into full batches that
-    run on into the next epoch. With weights, images are drawn with replacement.
+    Each epoch is a fresh permutation, cut into full batches that run on into the
+    next epoch. With weights it holds each record as often as its weight says,
+    rounded up or down at random (systematic sampling), and as many in all.
 
     Args:
       index: int64 [m], the records to draw from.
@@ -31,14 +33,11 @@ class BatchPlan:
     def __init__(self, index: np.ndarray, batch_size: int, seed: int, weights: Optional[np.ndarray] = None) -> None:
         assert len(index), "no images to draw from"
         self._index, self._batch_size, self._seed = np.asarray(index, np.int64), batch_size, seed
-        self._weights = None if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
+        self._weights = None if weights is None else np.asarray(weights, np.float64) / np.mean(weights)
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def at(self, step: int) -> np.ndarray:
         """Records of one step: int64 [batch_size]."""
-        if self._weights is not None:
-            rng = generator(self._seed, Stream.BATCHES, step)
-            return rng.choice(self._index, self._batch_size, p=self._weights)
         position, parts, missing = step * self._batch_size, [], self._batch_size
         while missing:
             epoch, offset = divmod(position, len(self._index))
@@ -50,14 +49,48 @@ class BatchPlan:
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = generator(self._seed, Stream.BATCHES, epoch).permutation(self._index)
+            rng = generator(self._seed, Stream.BATCHES, epoch)
+            self._order = rng.permutation(self._index) if self._weights is None else rng.permutation(self._repeated(rng))
         return self._order
 
+    def _repeated(self, rng: np.random.Generator) -> np.ndarray:
+        """As many records as there are, each as often as its weight says."""
+        order = rng.permutation(len(self._index))
+        ends = np.floor(np.cumsum(self._weights[order]) + rng.random()).astype(int)
+        ends[-1] = len(order)  # whatever the sum was rounded to
+        return np.repeat(self._index[order], np.diff(ends, prepend=0))
 
-def training_plan(index: np.ndarray, labels: np.ndarray, config: Config) -> BatchPlan:
-    """The plan that the settings ask for; labels [n, N] are those of all records."""
-    weights = balanced_record_weights(labels[index]) if config.imbalance == "balanced" else None
-    return BatchPlan(index, config.batch_size, config.seed, weights)
+
+def training_plan(index: np.ndarray, domain: Domain, config: Config) -> BatchPlan:
+    """The plan of records int64 [m] that the settings ask for."""
+    return BatchPlan(index, config.batch_size, config.seed, drawing_weights(index, domain, config))
+
+
+def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
+    """How often each of some records is drawn, by its class and its labels as the settings say: float64 [m]; None where all alike."""
+    by_class = class_weights(index, domain, config.class_balance)
+    if config.imbalance != "balanced":
+        return by_class
+    by_label = balanced_record_weights(domain.labels[index])
+    return by_label if by_class is None else by_class * by_label
+
+
+def class_weights(index: np.ndarray, domain: Domain, balance: float) -> Optional[np.ndarray]:
+    """How much each of some records counts, so that classes of few records count nearly as much as those of many.
+
+    Test classes are unseen, and one class is one witness of what an attribute looks like, however many its images.
+
+    Args:
+      index: int64 [m].
+      balance: weights are the class's number of records among them to the power of -balance.
+
+    Returns:
+      float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
+    """
+    classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
+    weights = np.bincount(classes)[classes] ** -float(balance)
+    weights *= (np.bincount(domains) / np.bincount(domains, weights))[domains]
+    return None if np.ptp(weights) < 1e-9 else weights
 
 
 def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_step: int) -> tf.data.Dataset:
@@ -92,18 +125,24 @@ def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
     return np.clip(negatives / np.maximum(positives, 1), 1 / maximum, maximum).astype(np.float32)
 
 
-def margin_offsets(labels: np.ndarray, config: Config) -> np.ndarray:
+def margin_offsets(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:
     """What training adds to an attribute's log-odds by what the settings do about imbalance, and is taken off again: float32 [N].
 
     Args:
-      labels: [n, N] in {0, 1, NaN}, those of the training images.
-      config: imbalance, max_positive_weight.
+      index: int64 [m], the training images.
+      domain: what is learned of them, and their classes.
+      config: imbalance, max_positive_weight, class_balance.
     """
+    targets, weights = domain.targets[index], drawing_weights(index, domain, config)
+    drawn = 0.0 if weights is None else log_odds(targets, weights) - log_odds(targets)
+    return (drawn + np.log(loss_weights(index, domain, config))).astype(np.float32)
+
+
+def loss_weights(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:
+    """What a positive of each attribute counts in the loss of some training images, int64 [m], as the settings say: float32 [N]."""
     if config.imbalance == "positive_weight":
-        return np.log(positive_weights(labels, config.max_positive_weight))
-    if config.imbalance == "balanced":
-        return (log_odds(labels, balanced_record_weights(labels)) - log_odds(labels)).astype(np.float32)
-    return np.zeros(labels.shape[1], np.float32)
+        return positive_weights(domain.labels[index], config.max_positive_weight)
+    return np.ones(len(domain.attributes), np.float32)
 
 
 def log_odds(targets: np.ndarray, weights: Optional[np.ndarray] = None) -> np.ndarray:

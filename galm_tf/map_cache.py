@@ -138,15 +138,24 @@ class _Writer:
         """Makes room for a file of so many bytes among those of maps; raises OSError where it is too large for that."""
         if size > _MOST_BYTES:
             raise OSError(0, f"{size / 2**30:.1f} GiB, where all have {_MOST_BYTES / 2**30:.0f}")
-        with os.scandir(os.path.dirname(self._path)) as entries:
-            files = sorted((e.stat().st_mtime, e.path, e.stat().st_size) for e in entries if _OURS.search(e.name))
+        files = sorted(_files_of_maps(os.path.dirname(self._path)))
         total = size + sum(file_size for *_, file_size in files)
         for _, path, file_size in files:
             if total <= _MOST_BYTES:
                 return
             if path != self._path:
-                os.remove(path)
+                with contextlib.suppress(FileNotFoundError):  # another run has made room too
+                    os.remove(path)
             total -= file_size
+
+
+def _files_of_maps(folder: str) -> Iterator[tuple[float, str, int]]:
+    """(time of last use, path, bytes) of each."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _OURS.search(entry.name):
+                with contextlib.suppress(FileNotFoundError):  # another run has removed it meanwhile
+                    yield entry.stat().st_mtime, entry.path, entry.stat().st_size
 
 
 def _open(path: str) -> Optional[np.ndarray]:

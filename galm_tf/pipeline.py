@@ -299,19 +299,18 @@ def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[S
     if search.state.readout_penalty is None:
         return
     index = search.validation.training_index(final=True)
-    features, targets = search.validation.readout_features(index), search.domain.targets[index]
-    (fitted,) = ridge.fit(features, targets, [search.state.readout_penalty])
+    (fitted,) = search.validation.fit_readings(search.validation.readout_features(index), index, [search.state.readout_penalty])
     margins, seen = map(np.concatenate, zip(*((network.margins(part), readout.features(part)) for part in outputs)))
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 
 def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:
-    """Probabilities on the test images: float32 [t, N]."""
+    """Probabilities on the test images: float64 [t, N]."""
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]  # of one trace, whatever the last batch's size
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
     margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
-    return expit(margins - search.margin_offsets)
+    return expit(margins.astype(np.float64) - search.validation.margin_offsets(final=True))  # float32 would hold all that is sure for equal
 
 
 def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
@@ -422,7 +421,7 @@ def export_network(
         path,
         attributes=search.domain.attributes,
         thresholds=export.with_nan(search.state.thresholds),
-        margin_offsets=search.margin_offsets,
+        margin_offsets=search.validation.margin_offsets(final=True),
         image_size=search.config.image_size,
         metadata={**{k: result[k] for k in keys}, "boxes": boxes, "architectures": {k: r["architecture"] for k, r in rows.items()}},
         base=base,

@@ -281,7 +281,7 @@ class _Trunk(tf.Module):
         pixels = (images + 1.0) * 127.5
         if self._pixels != "raw":
             pixels = tf.keras.applications.imagenet_utils.preprocess_input(pixels, mode=self._pixels, data_format="channels_last")
-        return self._backbone(pixels)
+        return [tf.cast(m, tf.float32) for m in self._backbone(pixels)]  # of a model of mixed precision they are not
 
 
 def resized(x: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ class Ridge:
         return features @ self.weights + self.biases
 
 
-def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -> list[Ridge]:
+def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], weights: np.ndarray | None = None) -> list[Ridge]:
     """A fit per penalty, each attribute on the rows whose target is known.
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
@@ -44,41 +44,46 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float]) -
       features: [n, D].
       targets: [n, N], NaN where unknown.
       penalties: of the squared weights of standardised features.
+      weights: how much each row counts, [n], of mean 1; all alike when left out.
     """
-    scaler = StandardScaler().fit(features)
+    with np.errstate(invalid="ignore"):  # of a constant, whose variance may come out below 0; it counts as a constant
+        scaler = StandardScaler().fit(features, sample_weight=weights)
     x = scaler.transform(np.asarray(features, np.float64))
+    root = np.ones(len(x)) if weights is None else np.sqrt(weights)
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     enough = patterns.sum(axis=0) >= x.shape[1]
-    axes = _Axes(x) if enough.sum() * len(penalties) > _FEW_SOLUTIONS else None
-    weights, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
+    axes = _Axes(x, root) if enough.sum() * len(penalties) > _FEW_SOLUTIONS else None
+    slopes, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
             y = targets[known][:, own].astype(np.float64)
             if enough[g] and axes:
-                weights[:, :, own], biases[:, own] = axes.solutions(known, y, penalties)
+                slopes[:, :, own], biases[:, own] = axes.solutions(known, y, penalties)
             else:
-                weights[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(x[known], y, penalties)
-    scaled = weights / scaler.scale_[:, None]
+                slopes[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(x[known], y, root[known], penalties)
+    scaled = slopes / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
 
 class _Axes:
-    """Centred features [n, D] in the axes of their Gram matrix, where it is diagonal."""
+    """Centred features [n, D], times the roots [n] of their weights, in the axes of their Gram matrix, where it is diagonal."""
 
-    def __init__(self, x: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, root: np.ndarray) -> None:
+        x, self._root = x * root[:, None], root
         self._spread, self._axes = linalg.eigh(x.T @ x)  # [D], [D, D]
         self._rows = x @ self._axes
 
     def solutions(self, known: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
         """Weights [P, D, K] and biases [P, K] by penalty: known bool [n], m of them; y [m, K]."""
-        rows, level = self._rows[known], y.mean(axis=0)
-        mean, right, gram = rows.mean(axis=0), rows.T @ (y - level), self._gram(known, rows)
+        rows, root = self._rows[known], self._root[known]
+        total, level = root @ root, np.average(y, axis=0, weights=root**2)
+        mean, right, gram = root @ rows / total, rows.T @ (root[:, None] * (y - level)), self._gram(known, rows)
         diagonal, weights = len(rows) / len(known) * self._spread, []  # that of all rows, as many as are known
         for penalty in penalties:
 
             def system(v: np.ndarray, penalty: float = penalty) -> np.ndarray:
-                return gram(v) - len(rows) * mean * (mean @ v) + penalty * v
+                return gram(v) - total * mean * (mean @ v) + penalty * v
 
             near = 1.0 / (diagonal + penalty)
             weights.append(np.stack([_conjugate_gradients(system, column, near) for column in right.T], axis=1))
@@ -101,22 +106,26 @@ def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.n
     return found
 
 
-def _solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K]."""
-    mean, level = x.mean(axis=0), y.mean(axis=0)
-    centred = x - mean
-    gram, right = centred.T @ centred, centred.T @ (y - level)
+def _solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K], roots of the rows' weights [m]."""
+    (mean, centred), (level, right) = (_centred(values, root) for values in (x, y))
+    gram, right = centred.T @ centred, centred.T @ right
     weights = np.stack([linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
     return weights, level - mean @ weights
 
 
-def _dual_solutions(x: np.ndarray, y: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [m, m] of the rows: x [m, D], y [m, K]."""
-    mean, level = x.mean(axis=0), y.mean(axis=0)
-    centred = x - mean
+def _dual_solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """As `_solutions`, by a matrix [m, m] of the rows."""
+    (mean, centred), (level, right) = (_centred(values, root) for values in (x, y))
     gram = centred @ centred.T
-    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(gram)), y - level, assume_a="pos") for p in penalties])
+    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
     return weights, level - mean @ weights
+
+
+def _centred(values: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, what is left times the roots of the weights) of rows [m, K]."""
+    mean = np.average(values, axis=0, weights=root**2)
+    return mean, (values - mean) * root[:, None]
 
 
 def choose(fits: Sequence[Ridge], features: np.ndarray, labels: np.ndarray) -> int:

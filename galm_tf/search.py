@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from typing import Any, Callable, Optional
 
@@ -24,7 +25,7 @@ import tensorflow as tf
 
 from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, margin_offsets, training_batches, training_plan
+from galm_tf.data import BatchPlan, loss_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -115,11 +116,9 @@ class Search:
         else:
             self.supernet, augment = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view
         self.views = None if views is None else frozen_trunk.FirstViews(views)
-        self.margin_offsets = margin_offsets(domain.labels[split.train], config)
-        weights = np.exp(self.margin_offsets) if config.imbalance == "positive_weight" else np.ones(n, np.float32)
-        self.training = SupernetTraining(self.supernet, domain.targets, weights, config, augment)
+        self.training = SupernetTraining(self.supernet, domain.targets, loss_weights(split.train, domain, config), config, augment)
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, pictures if views is None else self.views, self.margin_offsets, frozen=views is not None)
+        self.validation = Validation(self.supernet, config, domain, split, pictures if views is None else self.views, frozen=views is not None)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -169,7 +168,7 @@ class Search:
                 step = phase.first_step + self.state.step
                 rate = self._learning_rate(phase, self.state.step)
                 metrics = self._train(batch, choices(step), step, rate)
-                losses.append(float(metrics["loss"]))
+                losses.append(_finite(float(metrics["loss"]), phase, self.state.step))
                 self.state.step += 1
                 progress.update(1, loss=losses[-1])
                 if self.state.step % _LOG_STEPS == 0 or self.state.step == until:
@@ -208,7 +207,7 @@ class Search:
 
     def _batch_plan(self, phase: Phase) -> BatchPlan:
         index = self.validation.training_index(final=phase.kind == FINETUNE)
-        return training_plan(index, self.domain.labels, self.config)
+        return training_plan(index, self.domain, self.config)
 
     def _attributes(self, step: int) -> np.ndarray:
         """The attributes whose towers this step trains: int32 [A], sorted."""
@@ -283,7 +282,7 @@ class Search:
 
     def _batch_rewards(self) -> controller_training.BatchRewards:
         images = self.validation.scoring_images()
-        rewards = controller_training.BatchRewards(self.supernet, images, self.config, self.margin_offsets)
+        rewards = controller_training.BatchRewards(self.supernet, images, self.config, self.validation.margin_offsets())
         self.state.search["num_attributes_rewarded"] = len(rewards.judged)
         return rewards
 
@@ -437,6 +436,14 @@ def archive(folder: RunFolder) -> None:
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _finite(loss: float, phase: Phase, step: int) -> float:
+    """The loss of a step; raises UserError where training has diverged."""
+    if not math.isfinite(loss):
+        rate = f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate"
+        raise UserError(f"Expected a finite loss in {_title(phase)}, step {step + 1}. Received: {loss}: training has diverged; begin anew with a smaller --{rate}.")
+    return loss
 
 
 def _title(phase: Phase) -> str:

@@ -77,11 +77,15 @@ class Source:
     def expect_policy(self) -> dict[str, np.ndarray]:
         """Its policy; raises UserError where it has none."""
         if not self.policy:
-            raise UserError(
-                f"Expected a run that has left a policy in --source_run={self.path}. Received: one without, of another method than galm or "
-                "extended without handing it over; leave policy out of --transfer, and take another --match than cosine."
-            )
+            raise _without_policy(self.path)
         return self.policy
+
+
+def _without_policy(path: str) -> UserError:
+    return UserError(
+        f"Expected a run that has left a policy in --source_run={path}. Received: one without, of another method than galm or "
+        "extended without handing it over; leave policy out of --transfer, and take another --match than cosine."
+    )
 
 
 def read_source(path: str, config: Config) -> Source:
@@ -152,7 +156,11 @@ def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: i
 def expect_fitting(path: str, config: Config) -> Config:
     """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data, no weights."""
     theirs = expect_finished(path)
-    for setting in ("image_size", *PRETRAINED_SETTINGS, "conditioning", "controller_cell"):
+    reads_policy = config.hands_over_policy or config.match == "cosine"
+    needs_policy = config.match == "cosine" or (config.hands_over_policy and len(config.source_run) == 1)  # of several, that of one
+    if needs_policy and theirs.method != "galm":
+        raise _without_policy(path)
+    for setting in ("image_size", *PRETRAINED_SETTINGS, *(("conditioning", "controller_cell") if reads_policy else ())):
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(

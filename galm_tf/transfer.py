@@ -155,7 +155,7 @@ def _begin_heads(search: Search, rows: np.ndarray) -> None:
 
 def _frequency_margins(search: Search) -> np.ndarray:
     """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing: float64 [N]."""
-    return log_odds(search.domain.targets[search.split.train]) + search.margin_offsets
+    return log_odds(search.domain.targets[search.validation.training_index()]) + search.validation.margin_offsets()
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from galm_tf import evaluate, readout, ridge, search_space
 from galm_tf.config import Config
+from galm_tf.data import class_weights, margin_offsets
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
@@ -35,7 +36,6 @@ class Validation:
       domain: its label rows are those of `images`.
       split: who trains, who judges.
       images: uint8 [n, S, S, 3]; of a frozen trunk `FirstViews`.
-      margin_offsets: float32 [N], what training adds to the margins (`data.margin_offsets`).
       frozen: whether the trunk's features never change, and are computed once.
     """
 
@@ -46,11 +46,10 @@ class Validation:
         domain: Domain,
         split: Split,
         images: np.ndarray,
-        margin_offsets: np.ndarray,
         frozen: bool = False,
     ) -> None:
         self._supernet, self._config, self._domain, self._split = supernet, config, domain, split
-        self._images, self._margin_offsets = images, margin_offsets
+        self._images, self._offsets = images, margin_offsets(self.training_index(), domain, config)
         # By the arguments of `scoring_images`.
         self._kept: Optional[dict[tuple[Optional[int], int, bool], ScoringImages]] = {} if frozen else None
         self._fitted: Optional[list[ridge.Ridge]] = None
@@ -73,7 +72,7 @@ class Validation:
     def engine(self, images: ScoringImages) -> RewardEngine:
         """The exact reward engine on these images, by the settings."""
         config = self._config
-        return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._margin_offsets)
+        return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._offsets)
 
     def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N]).
@@ -82,7 +81,7 @@ class Validation:
         """
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._margin_offsets)
+        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._offsets)
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
@@ -99,14 +98,22 @@ class Validation:
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
-        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._margin_offsets))
+        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._offsets))
 
     def _readings(self) -> list[ridge.Ridge]:
         """Fitted on training images, one per penalty; of a frozen trunk once."""
         if self._fitted is None or self._kept is None:
             train = self.training_index()
-            self._fitted = ridge.fit(self.readout_features(train), self._domain.targets[train], ridge.PENALTIES)
+            self._fitted = self.fit_readings(self.readout_features(train), train, ridge.PENALTIES)
         return self._fitted
+
+    def margin_offsets(self, final: bool = False) -> np.ndarray:
+        """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]."""
+        return margin_offsets(self.training_index(final=True), self._domain, self._config) if final else self._offsets
+
+    def fit_readings(self, features: np.ndarray, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
+        """Ridge regression of the targets of records int64 [m] on features [m, D], one per penalty."""
+        return ridge.fit(features, self._domain.targets[index], penalties, class_weights(index, self._domain, self._config.class_balance))
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
@@ -167,7 +174,9 @@ class Validation:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on; `final` those of the exported network."""
         index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
-        return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False))
+        weights = class_weights(index, self._domain, self._config.class_balance)  # as training draws them
+        shares = None if weights is None else weights / weights.sum()
+        return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False, p=shares))
 
 
 def some_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

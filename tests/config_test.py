@@ -25,6 +25,7 @@ def test_json_round_trip():
         (dict(seed=2**64), "between 0 and 4294967294. Received: seed=18446744073709551616"),
         (dict(learning_rate=float("nan")), "finite number. Received: learning_rate=nan"),
         (dict(reward_data="batch", reward="accuracy"), "--reward_bn=batch with --reward_data=batch"),
+        (dict(reward_data="batch", reward_bn="batch", reward_images=9), "--reward_images=0 with --reward_data=batch"),
     ],
 )
 def test_contradictions_name_both_values(settings, message):

@@ -1,9 +1,14 @@
+import dataclasses
+
 import numpy as np
+import pytest
 import tensorflow as tf
+from scipy.special import logit
 
 from galm_tf.augment import Augment
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, balanced_record_weights, margin_offsets, positive_weights, training_batches
+from galm_tf.data import BatchPlan, balanced_record_weights, class_weights, margin_offsets, positive_weights, training_batches, training_plan
+from galm_tf.domains.domain import Domain
 
 
 def test_every_record_comes_once_an_epoch():
@@ -39,6 +44,15 @@ def test_weighted_records_come_in_proportion():
     assert abs((drawn == 0).mean() - 0.75) < 0.02
 
 
+def test_an_epoch_holds_records_as_often_as_their_weights_say():
+    index, weights = np.arange(10, 70), np.repeat([0.1, 0.9, 2.0], 20)
+    plan = BatchPlan(index, 60, seed=5, weights=weights)
+    counts = np.stack([np.bincount(plan.at(epoch), minlength=70)[10:] for epoch in range(200)])
+    assert ((counts == np.floor(weights)) | (counts == np.ceil(weights))).all()
+    np.testing.assert_allclose(counts.mean(axis=0), weights, atol=0.12)
+    assert any((plan.at(0) != plan.at(1)).tolist()) and sorted(BatchPlan(index, 60, 5, np.ones(60)).at(3)) == list(index)
+
+
 def test_positive_weights_balance_known_labels():
     labels = np.array([[1, 0], [0, np.nan], [0, 0], [0, 1]], np.float32)
     np.testing.assert_allclose(positive_weights(labels, 10.0), [3.0, 2.0])
@@ -58,13 +72,56 @@ def test_margin_offsets_are_what_a_network_that_sees_nothing_learns_beyond_the_f
     labels = (rng.random((4000, 3)) < (0.03, 0.3, 0.5)).astype(np.float32)
     labels[rng.random(labels.shape) < 0.2] = np.nan
     odds = np.nansum(labels, axis=0) / np.nansum(1 - labels, axis=0)
-    assert not margin_offsets(labels, Config(imbalance="none")).any()
-    weighed = np.exp(margin_offsets(labels, Config(imbalance="positive_weight", max_positive_weight=100.0)))
+    every, domain = np.arange(len(labels)), _domain(labels, np.zeros(len(labels), int))
+    assert not margin_offsets(every, domain, Config(imbalance="none")).any()
+    weighed = np.exp(margin_offsets(every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0)))
     np.testing.assert_allclose(weighed * odds, 1.0, rtol=1e-4)
     drawn = labels[rng.choice(len(labels), 400_000, p=balanced_record_weights(labels) / len(labels))]
     shown = np.nansum(drawn, axis=0) / np.nansum(1 - drawn, axis=0)
-    np.testing.assert_allclose(np.exp(margin_offsets(labels, Config(imbalance="balanced"))), shown / odds, rtol=0.03)
+    np.testing.assert_allclose(np.exp(margin_offsets(every, domain, Config(imbalance="balanced"))), shown / odds, rtol=0.03)
     assert shown[0] > 5 * odds[0]
+    large = labels[:, 1] > 0  # a class of the images with the second label, NaN elsewhere, and ten of the others
+    domain = _domain(labels, np.where(large, 0, 1 + every % 10))
+    config = Config(class_balance=1.0)
+    drawn = labels[training_plan(every, domain, dataclasses.replace(config, batch_size=400_000)).at(0)]
+    shown = np.nansum(drawn, axis=0) / np.nansum(1 - drawn, axis=0)
+    np.testing.assert_allclose(np.exp(margin_offsets(every, domain, config)), shown / odds, rtol=0.03)
+    assert shown[1] < 0.5 * odds[1]
+
+
+def test_offsets_are_those_of_the_shares_that_are_learned():
+    rng = np.random.default_rng(1)
+    classes = np.repeat(np.arange(6), [500, 200, 100, 50, 20, 10])
+    shares = rng.random((6, 2))[classes].round(2).astype(np.float32)
+    domain = dataclasses.replace(_domain((shares > 0.5).astype(np.float32), classes), shares=shares)
+    weights = class_weights(np.arange(880), domain, 1.0)
+    mean, drawn = shares.mean(axis=0), weights @ shares / 880
+    np.testing.assert_allclose(margin_offsets(np.arange(880), domain, Config(class_balance=1.0)), logit(drawn) - logit(mean), atol=1e-2)
+
+
+def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_before():
+    classes = np.repeat([0, 1, 2, 3, 4], [400, 100, 4, 50, 50])
+    domain = _domain(np.zeros((604, 1), np.float32), classes, np.repeat([0, 1], [504, 100]))
+    index = np.setdiff1d(np.arange(604), [504])  # of the other domain, one is left out
+    assert class_weights(index, domain, 0.0) is None
+    for balance, counts in ((1.0, [1, 1, 1]), (0.5, [20, 10, 2])):
+        each = class_weights(index, domain, balance)
+        together = np.bincount(classes[index], each)
+        np.testing.assert_allclose(together[:3], 504 * np.array(counts) / np.sum(counts))
+        assert together[3:].sum() == pytest.approx(99)
+    assert class_weights(np.arange(504, 604), domain, 1.0) is None  # classes of a size
+
+
+def _domain(labels, class_ids, image_domains=None):
+    """Records of these labels and classes in one domain, or in several."""
+    domains = np.zeros(len(labels), int) if image_domains is None else image_domains
+    names = [str(i) for i in range(labels.shape[1])]
+    return Domain(
+        name="d", attributes=tuple(f"d/{i}" for i in names), classes=tuple(map(str, range(class_ids.max() + 1))),
+        paths=tuple(map(str, range(len(labels)))), boxes=np.full((len(labels), 4), -1, np.int32), class_ids=class_ids, labels=labels,
+        subsets=np.full(len(labels), "train"), image_domains=domains, attribute_domains=np.zeros(len(names), np.int32),
+        domain_names=("d", "e"), data_sources=("own", "own"), layouts=("table", "table"),
+    )  # fmt: skip
 
 
 def _images():

@@ -20,7 +20,7 @@ from galm_tf.errors import UserError
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
 from galm_tf.read_back import read_readout
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.search import Search
 from galm_tf.search_space import TRUNK_CHANNELS, Architecture
 
@@ -98,6 +98,22 @@ def test_maps_are_those_of_the_layers_whitened_and_resized(model, finished):
     means = np.concatenate([raw.numpy().mean(axis=(1, 2)) for raw in outputs], axis=1)
     assert len(maps) == 4 and finished[2]["trunk"]["means"] == means.shape[1] == 10 + 40 + 80
     np.testing.assert_allclose(maps[3], means, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_mixed_precision_is_a_trunk_too(place, finished, precision):
+    config, path = finished[0], str(place / f"{precision}.keras")
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(precision)
+    try:
+        make_model(path)
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+    config = dataclasses.replace(config, trunk_model=path)
+    prepared = pipeline.prepare(config)
+    trunk = pretrained.of_run(config, RunFolder.create(str(place / precision), config), prepared.images, prepared.split.train)
+    maps = trunk.maps(scale_images(tf.constant(prepared.images[:3])))
+    assert all(m.dtype == tf.float32 and np.isfinite(m).all() for m in maps) and np.std(maps[2]) > 0.1
 
 
 def test_the_reading_beside_the_towers_is_of_all_channels(finished):
@@ -249,6 +265,10 @@ def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended)
     expected = _outputs(extended[0], images)["probability"].numpy()
     names = list(pipeline.searched_rows(extended[1]))
     np.testing.assert_allclose(Predictor(str(place / "last"))(images)[0], expected[:, [20, names.index("sun/trees")]], atol=1e-4)
+    began = dataclasses.replace(read_config(extended[0]), add_attribute="", source_run=("elsewhere",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(add_attribute, "_stored_settings", lambda *_: began)  # of a run that itself began from another
+        assert add_attribute.source_settings((extended[0],), "another.csv", ("policy", "towers")).source_run == (extended[0],)
     config = add_attribute.source_settings((extended[0],), "another.csv", ("towers",))
     assert config.trunk_model == finished[0].trunk_model and add_attribute.read_finished(config).source.pretrained is not None
 

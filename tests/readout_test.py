@@ -44,6 +44,21 @@ def test_ridge_is_scikit_learns_on_the_known_rows(data, few, monkeypatch):
 
 
 @pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("rows", [10, 90])
+def test_ridge_with_weights_is_scikit_learns_with_weights(data, rows, few, monkeypatch):
+    monkeypatch.setattr(ridge, "_FEW_SOLUTIONS", few)
+    features, labels = (values[:rows] for values in data)
+    weights = np.random.default_rng(3).uniform(0.1, 5.0, rows)
+    weights /= weights.mean()
+    x = StandardScaler().fit(features.astype(np.float64), sample_weight=weights).transform(features)
+    for penalty, got in zip((1.0, 100.0), ridge.fit(features, labels, (1.0, 100.0), weights)):
+        for i in range(5):
+            known = np.isfinite(labels[:, i])
+            expected = Ridge(alpha=penalty).fit(x[known], labels[known, i], sample_weight=weights[known]).predict(x)
+            np.testing.assert_allclose(got(features)[:, i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("few", [0, 100])
 @pytest.mark.parametrize("rows", [40, 90, 91])
 def test_more_features_than_rows_give_scikit_learns_ridge_too(rows, few, monkeypatch):
     monkeypatch.setattr(ridge, "_FEW_SOLUTIONS", few)

@@ -7,6 +7,7 @@ import pytest
 
 from galm_tf import network_size, pipeline, ridge, search
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
 from galm_tf.search_space import Architecture
@@ -77,7 +78,7 @@ def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkey
             super().__init__(supernet, targets, *others)
 
     monkeypatch.setattr(search, "SupernetTraining", Seen)
-    monkeypatch.setattr(ridge, "fit", lambda x, targets, penalties: learned.append(targets) or fit(x, targets, penalties))
+    monkeypatch.setattr(ridge, "fit", lambda x, targets, *others: learned.append(targets) or fit(x, targets, *others))
     with few_images(12):
         prepared = pipeline.prepare(config)
         shares = (0.25 + 0.5 * prepared.domain.labels).astype(np.float32)
@@ -86,3 +87,9 @@ def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkey
         result = pipeline.run(config, folder, prepared=prepared, make_strategy=RandomArchitecture)
     assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)  # towers, choosing, exporting
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
+
+
+def test_training_that_diverges_is_told(tmp_path, drawn):
+    config = Config(domain=("sun",), method="random", image_size=32, warmup_steps=30, learning_rate=1e6, batch_size=8, cache_dir=drawn)
+    with few_images(12), pytest.raises(UserError, match=r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\."):
+        pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=RandomArchitecture)

@@ -315,7 +315,7 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     spread = np.ptp(said, axis=0)
     assert (spread[1::2] < 1e-5).all() and (spread[::2] > 1e-3).all()
     targets = prepared.domain.targets[prepared.split.train][:, 1::2]
-    frequency = expit(said[0, 1::2] - search.margin_offsets[1::2])
+    frequency = expit(said[0, 1::2] - search.validation.margin_offsets()[1::2])
     np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)  # half an image of each label is added
 
 
@@ -517,6 +517,24 @@ def test_bad_sources_are_named(source, tmp_path):
         source_runs.read_source(str(tmp_path / "begun"), config)
     with pytest.raises(UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"):
         Config(transfer=("heads",))
+
+
+def test_a_policy_must_be_there_and_be_like_the_searchs_where_it_is_read(source, tmp_path):
+    config, path = source
+    other = dataclasses.replace(config, conditioning="concat")
+    with pytest.raises(UserError, match="Expected the conditioning of --source_run=.*, which is film. Received: conditioning=concat"):
+        source_runs.expect_fitting(path, other)
+    for unread in (dict(transfer=("trunk", "towers")), dict(method="random")):
+        source_runs.expect_fitting(path, dataclasses.replace(other, **unread))
+    without = dataclasses.replace(config, method="random")
+    RunFolder.create(str(tmp_path / "random"), without).write_json("result.json", {})
+    missing = "Expected a run that has left a policy in --source_run=.*random. Received: one without"
+    begun = dataclasses.replace(config, source_run=(str(tmp_path / "random"),))
+    for needs in ({}, dict(match="cosine", transfer=("towers",)), dict(match="cosine", source_run=(path, str(tmp_path / "random")))):
+        with pytest.raises(UserError, match=missing):
+            source_runs.expect_fitting(str(tmp_path / "random"), dataclasses.replace(begun, **needs))
+    for needs_none in (dict(transfer=("towers",)), dict(source_run=(path, str(tmp_path / "random")))):  # of several it may be another's
+        source_runs.expect_fitting(str(tmp_path / "random"), dataclasses.replace(begun, **needs_none))
 
 
 def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source, untouched):

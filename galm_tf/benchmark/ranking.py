@@ -30,7 +30,7 @@ from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
-from galm_tf.data import training_batches, training_plan
+from galm_tf.data import loss_weights, training_batches, training_plan
 from galm_tf.domains import load_domains
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.errors import UserError
@@ -111,10 +111,10 @@ class _Alone:
         self._domain, self._split = prepared.domain.select_attributes(keep), prepared.split.select_attributes(keep)
         self._n = len(attributes)
         self._supernet = build_supernet(self._n, config.image_size, config.dropout, config.seed)
-        weights = np.zeros(self._n, np.float32)
-        self._training = SupernetTraining(self._supernet, self._domain.targets, np.exp(weights), config)
-        self._validation = Validation(self._supernet, config, self._domain, self._split, self._images, weights)
-        self._plan = training_plan(self._split.train, self._domain.labels, config)
+        weights = loss_weights(self._split.train, self._domain, config)
+        self._training = SupernetTraining(self._supernet, self._domain.targets, weights, config)
+        self._validation = Validation(self._supernet, config, self._domain, self._split, self._images)
+        self._plan = training_plan(self._split.train, self._domain, config)
 
     def train(self, number: int, seed: int) -> dict[str, Optional[float]]:
         """Attribute -> AUC on validation images after as many steps as the supernet takes."""

@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, ridge, scoring, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork

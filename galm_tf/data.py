@@ -16,6 +16,9 @@ from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator
 
 
+UNSEEN_CLASS_BALANCE = 0.5  # what --class_balance=-1 means where the tested classes are unseen
+
+
 class BatchPlan:
     """The images of every step.
 
@@ -68,26 +71,27 @@ def training_plan(index: np.ndarray, domain: Domain, config: Config) -> BatchPla
 
 def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
     """How often each of some records is drawn, by its class and its labels as the settings say: float64 [m]; None where all alike."""
-    by_class = class_weights(index, domain, config.class_balance)
+    by_class = class_weights(index, domain, config)
     if config.imbalance != "balanced":
         return by_class
     by_label = balanced_record_weights(domain.labels[index])
     return by_label if by_class is None else by_class * by_label
 
 
-def class_weights(index: np.ndarray, domain: Domain, balance: float) -> Optional[np.ndarray]:
+def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
     """How much each of some records counts, so that classes of few records count nearly as much as those of many.
 
-    Test classes are unseen, and one class is one witness of what an attribute looks like, however many its images.
+    Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images.
 
     Args:
       index: int64 [m].
-      balance: weights are the class's number of records among them to the power of -balance.
+      config: class_balance; weights are the class's number of records among them to the power of minus that.
 
     Returns:
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
+    balance = config.class_balance if config.class_balance >= 0 else UNSEEN_CLASS_BALANCE if domain.class_disjoint else 0.0
     weights = np.bincount(classes)[classes] ** -float(balance)
     weights *= (np.bincount(domains) / np.bincount(domains, weights))[domains]
     return None if np.ptp(weights) < 1e-9 else weights

@@ -113,7 +113,7 @@ class Validation:
 
     def fit_readings(self, features: np.ndarray, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
         """Ridge regression of the targets of records int64 [m] on features [m, D], one per penalty."""
-        return ridge.fit(features, self._domain.targets[index], penalties, class_weights(index, self._domain, self._config.class_balance))
+        return ridge.fit(features, self._domain.targets[index], penalties, class_weights(index, self._domain, self._config))
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
@@ -174,7 +174,7 @@ class Validation:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on; `final` those of the exported network."""
         index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
-        weights = class_weights(index, self._domain, self._config.class_balance)  # as training draws them
+        weights = class_weights(index, self._domain, self._config)  # as training draws them
         shares = None if weights is None else weights / weights.sum()
         return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False, p=shares))
 

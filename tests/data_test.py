@@ -94,7 +94,7 @@ def test_offsets_are_those_of_the_shares_that_are_learned():
     classes = np.repeat(np.arange(6), [500, 200, 100, 50, 20, 10])
     shares = rng.random((6, 2))[classes].round(2).astype(np.float32)
     domain = dataclasses.replace(_domain((shares > 0.5).astype(np.float32), classes), shares=shares)
-    weights = class_weights(np.arange(880), domain, 1.0)
+    weights = class_weights(np.arange(880), domain, Config(class_balance=1.0))
     mean, drawn = shares.mean(axis=0), weights @ shares / 880
     np.testing.assert_allclose(margin_offsets(np.arange(880), domain, Config(class_balance=1.0)), logit(drawn) - logit(mean), atol=1e-2)
 
@@ -103,13 +103,14 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
     classes = np.repeat([0, 1, 2, 3, 4], [400, 100, 4, 50, 50])
     domain = _domain(np.zeros((604, 1), np.float32), classes, np.repeat([0, 1], [504, 100]))
     index = np.setdiff1d(np.arange(604), [504])  # of the other domain, one is left out
-    assert class_weights(index, domain, 0.0) is None
-    for balance, counts in ((1.0, [1, 1, 1]), (0.5, [20, 10, 2])):
-        each = class_weights(index, domain, balance)
+    assert class_weights(index, domain, Config(class_balance=0.0)) is None
+    assert class_weights(index, dataclasses.replace(domain, class_disjoint=False), Config()) is None
+    for config, counts in ((Config(class_balance=1.0), [1, 1, 1]), (Config(class_balance=0.5), [20, 10, 2]), (Config(), [20, 10, 2])):
+        each = class_weights(index, domain, config)
         together = np.bincount(classes[index], each)
         np.testing.assert_allclose(together[:3], 504 * np.array(counts) / np.sum(counts))
         assert together[3:].sum() == pytest.approx(99)
-    assert class_weights(np.arange(504, 604), domain, 1.0) is None  # classes of a size
+    assert class_weights(np.arange(504, 604), domain, Config()) is None  # classes of a size
 
 
 def _domain(labels, class_ids, image_domains=None):

@@ -137,7 +137,7 @@ def test_children_and_shared_weights_are_judged_on_the_same_images(config, measu
     _, found, ((test, test_labels), (validation, validation_labels)) = measured
     prepared = _prepared(config)
     for name in found.attributes:
-        data, column = AttributeData.of(prepared, name), prepared.domain.attributes.index(name)
+        data, column = AttributeData.of(prepared, name, config), prepared.domain.attributes.index(name)
         for ours, scored, labels in ((data.validation, validation, validation_labels), (data.test, test, test_labels)):
             known = np.isfinite(labels[:, column])
             np.testing.assert_array_equal(np.sort(scored[known]), np.sort(ours))
@@ -160,7 +160,7 @@ def test_points_are_what_the_tables_say(config, measured):
     assert last["galm"] == pytest.approx(whole.full[rows, galm.choose(whole)[rows]].mean(), abs=1e-6)
 
 
-def test_costs_are_those_of_all_that_was_used(measured):
+def test_costs_are_those_of_all_that_was_used(config, measured):
     out, found, _ = measured
     costs, curves = found.costs.set_index("method"), found.curves
     with open(os.path.join(out, "supernets", "split_seed3", "costs.json"), encoding="utf-8") as file:
@@ -170,7 +170,7 @@ def test_costs_are_those_of_all_that_was_used(measured):
     ends = curves[curves["kind"].isin([nas.SHARED, nas.SCRATCH])].groupby("method")["seconds"].last()
     np.testing.assert_allclose(costs[parts].sum(axis=1)[ends.index], ends)
     assert costs.loc["random", "rewards_seconds"] == 0 < costs.loc["exhaustive", "rewards_seconds"]
-    steps = len(AttributeData.of(_prepared_of(out), found.attributes[0]).train)
+    steps = len(AttributeData.of(_prepared_of(out), found.attributes[0], config).train)
     assert costs.loc["kerastuner random", "child_steps"] == 2 * 2 * -(-steps // 16)  # attributes, children, batches
 
 
@@ -186,7 +186,7 @@ def test_a_childs_curve_is_of_its_own_weights(config, measured):
     own = found.curves[found.curves["method"] == "kerastuner random"]
     assert list(own["kind"]) == ["scratch", "scratch", "retrained"] and own["seconds"].is_monotonic_increasing
     assert own["val_reward"].iloc[1] >= own["val_reward"].iloc[0] and own["attributes_searched"].eq(2).all()
-    data = [AttributeData.of(_prepared(config), name) for name in found.attributes]
+    data = [AttributeData.of(_prepared(config), name, config) for name in found.attributes]
     one = dataclasses.replace(config, split_seed=3)
     aucs = []
     for attribute in data:

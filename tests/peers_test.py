@@ -51,7 +51,7 @@ def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):
     data, config = _bright_or_dark(), Config(image_size=32, batch_size=16, augment_color=0.0)
     architecture = Architecture.from_number(777)
     child = Child(architecture, config, 5)
-    child.train(data, data.train, 0, 6)
+    child.train(data, "train", 0, 6)
     assert child.auc(data, data.test) > 0.9
     norms = [layer for layer in child_lib._layers(child.model) if type(layer).__name__ == "BatchNormalization"]
     assert len(norms) == 5 and all(norm.momentum == pytest.approx(0.99) for norm in norms)
@@ -187,7 +187,7 @@ def test_the_suite_compares_galm_with_its_peers(config, measured):
 def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     out, budget, _, curves = measured
     name = curves["attribute"].iloc[0]
-    data = AttributeData.of(pipeline.prepare(config), name)
+    data = AttributeData.of(pipeline.prepare(config), name, config)
     with np.load(os.path.join(out, "data", f"{file_name(name)}.npz")) as stored:
         settings = json.loads(str(stored["settings"]))
         for part in ("train", "validation", "final", "test"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Optional
 
 import keras_tuner
 import numpy as np
@@ -13,7 +15,7 @@ from galm_tf import attribute_names, evaluate, search_space
 from galm_tf.augment import Augment
 from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, training_batches
+from galm_tf.data import BatchPlan, class_weights, training_batches
 from galm_tf.errors import UserError
 from galm_tf.metrics import both_labels
 from galm_tf.pipeline import Prepared
@@ -36,6 +38,7 @@ class AttributeData:
       targets: float32 [n] in [0, 1], what is learned.
       train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
       final: all of training and validation, on which the last network is trained, as GALM fine-tunes its own.
+      weights: "train" and "final" -> how often each of these records is drawn, as by GALM (`data.class_weights`); all alike where there are none.
     """
 
     name: str
@@ -46,9 +49,10 @@ class AttributeData:
     validation: np.ndarray
     final: np.ndarray
     test: np.ndarray
+    weights: Mapping[str, Optional[np.ndarray]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, prepared: Prepared, name: str) -> "AttributeData":
+    def of(cls, prepared: Prepared, name: str, config: Config) -> "AttributeData":
         """Raises UserError when validation or test cannot judge the attribute, or there is none of that name."""
         number = attribute_number(prepared, name)
         domain, split = prepared.domain, prepared.split
@@ -56,7 +60,8 @@ class AttributeData:
         judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
         train, final, test = (index[np.isfinite(labels[index])] for index in (split.train, np.sort(split.trained), split.test))
         targets, judging = domain.targets[:, number], split.validation[judging]
-        data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test)
+        weights = {"train": class_weights(train, domain, config), "final": class_weights(final, domain, config)}
+        data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test, weights)
         for part in ("validation", "test"):
             if not both_labels(labels[getattr(data, part)]):
                 raise UserError(
@@ -112,10 +117,11 @@ class Child:
         self._config, self._seed = config, seed
         self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
 
-    def train(self, data: AttributeData, index: np.ndarray, first_epoch: int, last_epoch: int) -> None:
-        """Epochs first_epoch to last_epoch - 1 over the named records."""
+    def train(self, data: AttributeData, part: str, first_epoch: int, last_epoch: int) -> None:
+        """Epochs first_epoch to last_epoch - 1 over the records of a part, train or final."""
+        index = getattr(data, part)
         steps = math.ceil(len(index) / self._config.batch_size)
-        plan, targets = BatchPlan(index, self._config.batch_size, self._seed), tf.constant(data.targets)
+        plan, targets = BatchPlan(index, self._config.batch_size, self._seed, data.weights.get(part)), tf.constant(data.targets)
 
         def inputs(step, batch):
             images = self._augment(batch["image"], tf.stack([tf.constant(self._seed, tf.int64), step]))

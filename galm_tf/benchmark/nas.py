@@ -157,7 +157,7 @@ class _Split:
         self, config: Config, prepared: pipeline.Prepared, searches: Searches, names: Sequence[str], cells: Cells, name: str
     ) -> None:
         self._config, self._prepared, self._searches, self._cells, self._name = config, prepared, searches, cells, name
-        self.attributes = [AttributeData.of(prepared, attribute) for attribute in names]
+        self.attributes = [AttributeData.of(prepared, attribute, config) for attribute in names]
         expect_once("attributes", [data.name for data in self.attributes])
         known = prepared.domain.attributes
         self._rows = np.array([known.index(data.name) for data in self.attributes])

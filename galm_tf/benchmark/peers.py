@@ -92,7 +92,7 @@ class Cell:
         child = Child(architecture, self.config, self._child_seed(len(self.children)))
         if parent:
             child.restore(self._weights(parent))
-        child.train(self.data, self.data.train, first_epoch, last_epoch)
+        child.train(self.data, "train", first_epoch, last_epoch)
         auc = child.auc(self.data, self.data.validation)
         child.save(self._weights(trial))
         now = time.monotonic()
@@ -118,7 +118,7 @@ class Cell:
         best, started = max(self.children, key=lambda child: child[OBJECTIVE]), time.monotonic()
         architecture = Architecture.from_number(best["architecture"])
         final = Child(architecture, self.config, self._child_seed(len(self.children)))
-        final.train(self.data, self.data.final, 0, self.epochs)
+        final.train(self.data, "final", 0, self.epochs)
         return {
             "val_auc": best[OBJECTIVE],
             "test_auc": final.auc(self.data, self.data.test),

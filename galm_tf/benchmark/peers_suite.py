@@ -73,7 +73,7 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
     begun = Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite")
     prepared = pipeline.prepare(config)
     names = budget.attributes or evenly_split(prepared, budget.num_attributes)
-    data = [AttributeData.of(prepared, name) for name in names]
+    data = [AttributeData.of(prepared, name, config) for name in names]
     expect_once("attributes", [one.name for one in data])
     galm = dataclasses.replace(config, method=GALM, run_dir=os.path.join(out, GALM))
     result = run_once(galm, prepared)

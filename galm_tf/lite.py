@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 import warnings
 import zipfile
 from typing import Any
@@ -108,7 +109,7 @@ def read(path: str) -> tuple[bytes, dict[str, Any]]:
 
 
 class LiteModel:
-    """A network in the Lite format, called like a SavedModel's `serving_default`.
+    """A network in the Lite format, called like a SavedModel's `serving_default`; threads may share it, one at a time runs it.
 
     Args:
       content: of the file.
@@ -131,6 +132,7 @@ class LiteModel:
                 f"Expected a {SUFFIX} file that TensorFlow {tf.__version__} can run. Received: one made by {made.get('tensorflow', 'an unknown version')} with "
                 f"weights={made.get('weights', 'unknown')} ({(str(error).splitlines() or [''])[0]}); make it by this version, or with --weights=float32."
             ) from error
+        self._running = threading.Lock()  # an interpreter has one place for its input, and one for what it computes
         self._size = metadata["image_size"]
         self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in metadata["thresholds"]], np.float32)
 
@@ -139,5 +141,6 @@ class LiteModel:
         images = tf.convert_to_tensor(images)
         if images.shape[1:3] != [self._size, self._size]:
             images = resize_images(images, self._size)
-        probability = self._run(images=images.numpy())["probability"]
+        with self._running:
+            probability = self._run(images=images.numpy())["probability"]
         return {"probability": tf.constant(probability), "decision": tf.constant(probability >= self._thresholds)}

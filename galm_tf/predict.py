@@ -167,9 +167,34 @@ class Predictor:
             ) from error
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]."""
+        """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]; raises UserError for other images."""
+        images = _batch(images)
+        if not len(images):
+            shape = (0, len(self.attributes))
+            return np.zeros(shape, np.float32), np.zeros(shape, bool)
         outputs = self._serve(images=tf.constant(images))
         return outputs["probability"].numpy(), outputs["decision"].numpy()
+
+
+def _batch(images: Any) -> np.ndarray:
+    """Images as an array, uint8 [B, H, W, 3]; raises UserError where they are none: TensorFlow Lite, given others, may end the process."""
+    expected = "Expected images as an array uint8 [B, H, W, 3]."
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise UserError(f"{expected} Received: arrays of different shapes; resize them to one, or call once for each.") from error
+    repairs = [] if images.dtype == np.uint8 else ["give pixel values 0 to 255 as uint8"]
+    if images.ndim == 3:
+        repairs.append("add the batch axis, images[None]")
+    elif images.ndim != 4:
+        repairs.append("give a batch of pictures")
+    if images.ndim in (3, 4) and images.shape[-1] != 3:
+        repairs.append("give three channels, red, green and blue")
+    if 0 in images.shape[-3:-1]:
+        repairs.append("give pictures that have pixels")
+    if repairs:
+        raise UserError(f"{expected} Received: {images.dtype} {list(images.shape)}; {' and '.join(repairs)}.")
+    return images
 
 
 def _read_metadata(path: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -166,6 +167,58 @@ def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
     assert outputs[0].splitlines()[0] == outputs[1].splitlines()[0]
     rows = [[float(v) for v in output.splitlines()[1].split(",")[-2:]] for output in outputs]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def both(run, tmp_path_factory):
+    """One model as a SavedModel and in TensorFlow Lite."""
+    path = str(tmp_path_factory.mktemp("both") / "all.tflite")
+    deploy.deploy(run, path)
+    return Predictor(run), Predictor(path)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["SavedModel", "Lite"])
+def test_threads_may_share_a_model(both, images, kind):
+    given = [np.roll(images, i, axis=2)[: 1 + i % 3] for i in range(48)]
+    alone = [both[kind](batch)[0] for batch in given]
+    with ThreadPoolExecutor(4) as pool:
+        for (probability, decision), expected in zip(pool.map(both[kind], given), alone):
+            np.testing.assert_allclose(probability, expected, atol=1e-6)
+            assert decision.shape == expected.shape
+
+
+_PIXELS = "give pixel values 0 to 255 as uint8"
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["SavedModel", "Lite"])
+@pytest.mark.parametrize(
+    "change, received",
+    [
+        (lambda a: a[0], "uint8 [64, 64, 3]; add the batch axis, images[None]."),
+        (lambda a: a[0] / 255, f"float64 [64, 64, 3]; {_PIXELS} and add the batch axis, images[None]."),
+        (lambda a: a.astype(np.float32), f"float32 [3, 64, 64, 3]; {_PIXELS}."),
+        (lambda a: a.astype(np.int64), f"int64 [3, 64, 64, 3]; {_PIXELS}."),
+        (lambda a: a[..., [0, 1, 2, 0]], "uint8 [3, 64, 64, 4]; give three channels, red, green and blue."),
+        (lambda a: a[..., 0], "uint8 [3, 64, 64]; add the batch axis, images[None] and give three channels, red, green and blue."),
+        (lambda a: a[0, 0, 0, 0], "uint8 []; give a batch of pictures."),
+        (lambda a: a[:, :0], "uint8 [3, 0, 64, 3]; give pictures that have pixels."),
+        (lambda a: [a[0], a[0, :32]], "arrays of different shapes; resize them to one, or call once for each."),
+    ],
+)
+def test_images_that_are_none_are_told_and_harm_nothing(both, images, kind, change, received):
+    predictor = both[kind]
+    expected = predictor(images)[0]
+    with pytest.raises(UserError) as error:
+        predictor(change(images))
+    assert str(error.value) == f"Expected images as an array uint8 [B, H, W, 3]. Received: {received}"
+    np.testing.assert_array_equal(predictor(list(images))[0], expected)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["SavedModel", "Lite"])
+def test_no_images_have_no_attributes(both, images, kind):
+    for none, some in zip(both[kind](images[:0]), both[kind](images)):
+        assert none.shape == (0, 5) and none.dtype == some.dtype
+    assert both[kind](images)[0].shape == (3, 5)
 
 
 def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):

@@ -1,18 +1,19 @@
 """How every entry module starts: flags parsed, a user's mistake told in one line.
 
-Exit status: 0 done, 1 done in part, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 done in part, 2 bad input or nowhere to write what is told, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import difflib
 import gc
 import logging
 import os
 import re
 import sys
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
 
 # Before TensorFlow, which reads them as it starts.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notices bury ours
@@ -43,7 +44,9 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
             stream.reconfigure(errors="backslashreplace")
     if _command():
         _begin_collecting()
-    sys.exit(_call(main, sys.argv if argv is None else argv))
+    with contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")), contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")):
+        status = _call(main, sys.argv if argv is None else argv)
+    sys.exit(status)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -83,7 +86,61 @@ def expect_no_arguments(arguments: Sequence[str]) -> None:
         raise UserError(f"Expected flags only. Received: {arguments[1]}; a flag starts with two dashes, in a flagfile too.")
 
 
+class _UnwrittenError(OSError):
+    """What was told could not be written; the message says where to, and why."""
+
+
+class _Stream:
+    """A standard stream whose failures can be told from those of other files: all but a broken pipe raise `_UnwrittenError`."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._failures():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._failures():
+            self._stream.flush()
+
+    def give_up(self) -> None:
+        """What is still to be written goes nowhere, also at the end of the process."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _UnwrittenError(f"Expected to write {self._name}. Received: {error.strerror or error}; make room there, or send it elsewhere.") from error
+
+
 def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> int:
+    """Exit status of `main`, once all that it has told is written."""
+    status = DONE
+    try:
+        status = _ended(main, argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of standard output has seen enough, e.g. `| head`
+        sys.stdout.give_up()
+    except _UnwrittenError as error:
+        status = BAD_INPUT
+        sys.stdout.give_up()
+        try:
+            print(f"error: {error}", file=sys.stderr)
+        except OSError:  # nobody can be told
+            sys.stderr.give_up()
+    return status
+
+
+def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> int:
+    """Exit status of `main`, whose end is told where it is no success."""
     try:
         return main(parse_flags(argv)) or DONE
     except UserError as error:
@@ -92,9 +149,8 @@ def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> in
     except KeyboardInterrupt as stop:
         print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of standard output has seen enough, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    except SystemExit as end:  # of help
+        return end.code
 
 
 def _flagfiles_first(arguments: Sequence[str]) -> list[str]:
@@ -182,6 +238,13 @@ def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:
     return ""
 
 
+def _open_closed_streams() -> None:
+    """Standard streams that were closed lead nowhere: `print` would take standard output for standard error, and other files their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+
+
 def _begin_collecting() -> None:
     """Garbage is collected from here on, but not looked for in what imports have left; nor anywhere at the end of the process, which frees all."""
     gc.freeze()
@@ -213,6 +276,7 @@ def _command() -> str:
 
 
 if _command():
+    _open_closed_streams()
     sys.excepthook = _end_quietly
     _handler = logging.StreamHandler()
     _handler.setFormatter(_Lines())

@@ -68,8 +68,9 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if sys.stdin:  # None where it was closed
-        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
+    if sys.__stdout__ is None:  # it was closed
+        raise UserError("Expected standard output for what is predicted. Received: a closed one; send it to a file or another program.")
+    sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
     if FLAGS.format == "table":
         sys.stdout.reconfigure(errors="backslashreplace")
     else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
@@ -281,7 +282,7 @@ def _told(argument: str, others: Sequence[str]) -> str:
 def _expand_one(argument: str, passed: dict[str, list[str]]) -> Iterable[str]:
     """Paths of one argument; to `passed`, by it, go those of files that a folder has beside pictures."""
     if argument == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
+        lines = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         return [line.removeprefix("\ufeff") for line in lines[:1]] + lines[1:]
     if os.path.isdir(argument):
         found, others = _below(argument)

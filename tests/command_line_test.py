@@ -258,6 +258,40 @@ def test_a_reader_that_stops_early_is_no_error():
     assert done.stdout.strip() == "0" and not done.stderr
 
 
+def _redirected(redirection, *arguments):
+    """A Python of which a shell redirects the standard streams."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("a disk that is full")
+    command = ["sh", "-c", f'exec "$0" "$@" {redirection}', sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+_FULL = "error: Expected to write standard output. Received: No space left on device; make room there, or send it elsewhere.\n"
+
+
+@pytest.mark.parametrize("size", [1, 10**6])
+@pytest.mark.parametrize("end", ["return 0", "return 1", "raise command_line.UserError('Expected a.')", "--help"])
+def test_what_cannot_be_written_is_no_success(size, end):
+    code = f"from galm_tf import command_line\ndef main(_):\n  print({size} * 'x')\n  {end.replace('--help', 'pass')}\ncommand_line.run(main)"
+    arguments = ("-c", code, *[end] * (end == "--help"))
+    done = _redirected(">/dev/full", *arguments)
+    assert done.returncode == 2 and done.stderr in (_FULL, f"error: Expected a.\n{_FULL}")
+    both = _redirected(">/dev/full 2>&1", *arguments)
+    assert (both.returncode, both.stdout, both.stderr) == (2, "", "")
+
+
+def test_another_file_that_cannot_be_written_is_not_taken_for_standard_output():
+    done = _python("from galm_tf import command_line\ndef main(_):\n  raise OSError(28, 'No space left on device')\ncommand_line.run(main, ['x'])")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_takes_what_is_told(closed):
+    done = _redirected(closed, "-m", "galm_tf.report", "no such run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == done.stderr.startswith("error: Expected") == (closed == ">&-")
+
+
 def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
     lines = "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\nI0000 00:00:17.1 7 port.cc:153] on\nE0000 00:00 trouble\n"
     code = f"import os\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    os.write(2, {lines.encode()!r})\nos.write(2, b'after')"

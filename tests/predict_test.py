@@ -425,6 +425,26 @@ def test_a_name_that_is_no_text(model, files, tmp_path):
     assert process.stdout.splitlines()[1].startswith(name + b",0.")
 
 
+@pytest.mark.parametrize(
+    ("redirection", "status", "told"),
+    [
+        ("2>&-", 1, None),
+        (">&-", 2, "error: Expected standard output for what is predicted. Received: a closed one;"),
+        (">/dev/full", 2, "error: Expected to write standard output. Received: No space left on device;"),
+    ],
+)
+def test_streams_that_are_closed_or_full(model, files, some_bad, redirection, status, told):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("a disk that is full")
+    command = ["sh", "-c", f'exec "$0" "$@" {redirection}', sys.executable, "-m", "galm_tf.predict", f"--model={model}", "--format=csv", files[0], some_bad[1][1]]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, encoding="utf-8")
+    assert process.returncode == status
+    if told:
+        assert process.stdout == "" and "Traceback" not in process.stderr and process.stderr.splitlines()[-1].startswith(told)
+    else:
+        assert [row["image"] for row in rows_of_csv(process.stdout)] == files[:1] and process.stderr == ""
+
+
 def test_bad_input_exits_with_2(tmp_path):
     process = _command(f"--model={tmp_path}", "x.jpg")
     assert process.returncode == 2 and process.stdout == ""

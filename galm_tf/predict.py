@@ -3,8 +3,8 @@
     python -m galm_tf.predict --model=runs/NAME/saved_model IMAGE...
     python -m galm_tf.predict --model=FILE.tflite IMAGE...          # of galm_tf.deploy
 
-IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of paths on
-standard input. Results go to standard output, everything else to standard error. Exit status: 0; 1 when some images
+IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of files on
+standard input, a path a line. An image counts once, as it was first named, but every line of a list. Results go to standard output, everything else to standard error. Exit status: 0; 1 when some images
 could not be read; 2 on bad input.
 """
 
@@ -229,7 +229,7 @@ def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, b
             block = paths[start : start + options.batch_size]
             images = _readable(block, predictor.image_size, options, bad)
             if images:
-                for path, probability, decision in zip(images, *predictor(np.stack([*images.values()]))):
+                for (path, _), probability, decision in zip(images, *predictor(np.stack([image for _, image in images]))):
                     decides = predictor.decides
                     if options.threshold is not None:
                         decision, decides = probability >= np.float32(options.threshold), np.ones_like(decides)
@@ -238,13 +238,13 @@ def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, b
                 progress.update(len(block))
 
 
-def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str]) -> dict[str, np.ndarray]:
-    """Path -> image of those that can be read."""
-    images = {}
+def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str]) -> list[tuple[str, np.ndarray]]:
+    """(path, image) of those that can be read."""
+    images = []
     with ThreadPoolExecutor(decoders()) as pool:
         for path, image in zip(paths, pool.map(lambda path: _read(path, size), paths)):
             if not isinstance(image, BadImageError):
-                images[path] = image
+                images.append((path, image))
                 continue
             if options.on_bad_image == "fail":
                 raise first_of([str(image)])
@@ -262,14 +262,22 @@ def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
 
 
 def _expand(arguments: Iterable[str]) -> list[str]:
-    """Paths of images as they were given, none twice; tells how many files of folders are left out for their endings."""
+    """Paths of images as they were first named, and of a list on standard input all; tells how many are left out, also of folders for their endings."""
     passed: dict[str, list[str]] = {}
-    found = {os.path.abspath(path): path for argument in arguments for path in _expand_one(argument, passed)}
-    for argument, paths in passed.items():
-        others = [path for path in paths if os.path.abspath(path) not in found]
+    paths, found, repeated = [], set(), 0
+    for argument in arguments:
+        its = _expand_one(argument, passed)
+        new = its if argument == "-" else [path for path in its if os.path.abspath(path) not in found]
+        paths += new
+        repeated += len(its) - len(new)
+        found.update(map(os.path.abspath, its))
+    if repeated:
+        print(f"note: images that are named again are shown once ({repeated} left out)", file=sys.stderr)
+    for argument, files in passed.items():
+        others = [path for path in files if os.path.abspath(path) not in found]
         if others:
             print(f"note: {_told(argument, others)}", file=sys.stderr)
-    return list(found.values())
+    return paths
 
 
 def _told(argument: str, others: Sequence[str]) -> str:
@@ -279,7 +287,7 @@ def _told(argument: str, others: Sequence[str]) -> str:
     return f"{len(others)} files below {argument} have other endings (the first is {others[0]}) and were not looked at; name them to try them"
 
 
-def _expand_one(argument: str, passed: dict[str, list[str]]) -> Iterable[str]:
+def _expand_one(argument: str, passed: dict[str, list[str]]) -> list[str]:
     """Paths of one argument; to `passed`, by it, go those of files that a folder has beside pictures."""
     if argument == "-":
         lines = [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
@@ -294,7 +302,7 @@ def _expand_one(argument: str, passed: dict[str, list[str]]) -> Iterable[str]:
     if glob.has_magic(argument) and not os.path.exists(argument):
         matches = sorted(glob.glob(argument, recursive=True))
         below = {match: _below(match) for match in matches if os.path.isdir(match)}
-        found = [path for match in matches for path in (below[match][0] if match in below else [match])]
+        found = list(dict.fromkeys(path for match in matches for path in (below[match][0] if match in below else [match])))
         passed[argument] = list(dict.fromkeys(path for _, others in below.values() for path in others))
         if not found:
             raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none; check the path.")

@@ -210,6 +210,8 @@ def _images(model, arguments, capsys):
 def test_folders_and_patterns(model, pictures, files, capsys):
     assert sorted(_images(model, [pictures], capsys)) == files
     assert sorted(_images(model, [pictures / "**"], capsys)) == files, "none twice"
+    predict.predict(Options(model, "csv"), [str(pictures / "**")])
+    assert "named again" not in capsys.readouterr().err
     assert _images(model, [pictures / "*.jpg"], capsys) == [str(pictures / "[e].jpg"), str(pictures / "a.jpg")]
     assert _images(model, [pictures / "**" / "d.jpg"], capsys) == [str(pictures / "unter ordner" / "d.jpg")]
     assert _images(model, [pictures / "[e].jpg"], capsys) == [str(pictures / "[e].jpg")], "a file's name, no pattern"
@@ -219,6 +221,14 @@ def test_relative_and_absolute_names_of_one_image_are_one(model, pictures, files
     monkeypatch.chdir(pictures)
     assert len(_images(model, ["a.jpg", pictures, "**"], capsys)) == len(files)
     assert _images(model, ["unter ordner"], capsys) == [os.path.join("unter ordner", "d.jpg")], "as the folder was named"
+
+
+def test_an_image_that_is_named_again_keeps_its_first_name(model, pictures, capsys, monkeypatch):
+    monkeypatch.chdir(pictures)
+    assert predict.predict(Options(model, "csv"), ["a.jpg", str(pictures / "a.jpg"), "c.png", "./c.png", "a.jpg"]) == 0
+    output = capsys.readouterr()
+    assert [row["image"] for row in rows_of_csv(output.out)] == ["a.jpg", "c.png"]
+    assert output.err.splitlines()[0] == "note: images that are named again are shown once (3 left out)"
 
 
 def test_a_runs_folder_stands_for_its_model(model, files, tmp_path, capsys):
@@ -294,6 +304,18 @@ def test_files_with_other_endings_are_told_once(model, pictures, tmp_path, capsy
 def test_a_list_on_standard_input(model, files, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\ufeff" + "\r\n".join(files[1:3]) + "\r\n\r\n"))
     assert _images(model, [files[0], "-", files[4]], capsys) == [*files[:3], files[4]]
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_every_line_of_a_list_has_its_row(model, files, capsys, monkeypatch, batch_size):
+    lines = [files[1], files[0], files[1], files[1]]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    assert predict.predict(Options(model, "csv", batch_size=batch_size), [files[0], "-", files[1]]) == 0
+    output = capsys.readouterr()
+    rows = rows_of_csv(output.out)
+    assert [row["image"] for row in rows] == [files[0], *lines] and output.err.startswith("note: images that are named again are shown once (1 left out)\n")
+    for row in rows:
+        np.testing.assert_allclose([float(row[name]) for name in NAMES], expected(row["image"]), atol=2e-6)
 
 
 @pytest.fixture

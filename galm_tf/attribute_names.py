@@ -9,6 +9,8 @@ import shlex
 import unicodedata
 from typing import Sequence
 
+from absl import flags
+
 from galm_tf.config import as_flag
 from galm_tf.errors import UserError
 
@@ -49,6 +51,13 @@ def file_name(name: str) -> str:
     if re.fullmatch(r"\w+/\w+", name):
         return readable
     return f"{readable[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def asked_for(values: flags.FlagValues) -> list[str]:
+    """What --attributes names, nothing where it was left out; raises UserError where it was given and names none."""
+    if values["attributes"].present and not any(values.attributes):
+        raise UserError("Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out for all.")
+    return values.attributes
 
 
 def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:

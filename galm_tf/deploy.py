@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     if not FLAGS.model or not FLAGS.out:
         raise UserError(f"Expected a model and a place for what is made of it. Received: model={FLAGS.model or '(nothing)'} and out={FLAGS.out or '(nothing)'}; give --model=runs/NAME --out=NAME.tflite.")
-    print(deploy(FLAGS.model, FLAGS.out, FLAGS.attributes, FLAGS.weights))
+    print(deploy(FLAGS.model, FLAGS.out, attribute_names.asked_for(FLAGS), FLAGS.weights))
 
 
 def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = "float32") -> str:

@@ -78,16 +78,18 @@ def main(arguments: list[str]) -> int:
     if not FLAGS.model:
         raise UserError(f"Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model, or a {lite.SUFFIX} file.")
     options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
-    return predict(Options(**{**options, "attributes": tuple(FLAGS.attributes)}), arguments[1:])
+    return predict(Options(**{**options, "attributes": tuple(attribute_names.asked_for(FLAGS))}), arguments[1:])
 
 
 def predict(options: Options, arguments: Sequence[str]) -> int:
     """Prints the attributes of images; returns the exit status.
 
     Raises:
-      UserError: no model, no images, an unknown attribute, decisions of another format than csv; with on_bad_image=fail an
-        unreadable image.
+      UserError: no model, no images, an unknown attribute, a threshold that is no probability, decisions of another format
+        than csv; with on_bad_image=fail an unreadable image.
     """
+    if options.threshold is not None and not 0 <= options.threshold <= 1:  # nan is within any bounds of a flag
+        raise UserError(f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={options.threshold}; leave it out for each attribute's own.")
     if options.decisions and options.format != "csv":
         raise UserError(f"Expected --decisions beside --format=csv. Received: --format={options.format}, which shows probability and decision already; leave it out.")
     predictor = Predictor(options.model)
@@ -258,6 +260,8 @@ def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
     try:
         return resize_images(tf.constant(decode_image(path)), size).numpy()
     except BadImageError as error:
+        if os.path.isdir(path):  # of a list: arguments have been looked into
+            return BadImageError(f"Expected files in a list on standard input. Received: {path}, a folder; name it as an argument.")
         return error
 
 

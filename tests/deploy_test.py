@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from PIL import Image
 
 from galm_tf import deploy, export, lite, predict
@@ -298,6 +299,18 @@ def test_nothing_is_written_over(run, tmp_path):
 def test_bad_input_is_told(run, tmp_path, model, changes, message):
     with pytest.raises(UserError, match=message):
         deploy.deploy(run if model == "run" else model, str(tmp_path / "new"), **changes)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_list_of_attributes_that_is_empty_does_not_mean_all(run, tmp_path, monkeypatch):
+    values = flags.FlagValues()
+    for name in ("model", "out"):
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    flags.DEFINE_list("attributes", [], "", flag_values=values)
+    monkeypatch.setattr(deploy, "FLAGS", values)
+    rest = values(["deploy", f"--model={run}", f"--out={tmp_path}/new", "--attributes="])
+    with pytest.raises(UserError, match="Expected names in --attributes"):
+        deploy.main(rest)
     assert os.listdir(tmp_path) == []
 
 

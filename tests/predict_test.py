@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 from PIL import ExifTags, Image
 from scipy.special import expit
 
@@ -243,6 +244,18 @@ def test_attributes_need_no_domain():
         attribute_names.columns(["snow"], names)
 
 
+def test_attributes_that_name_none_are_told_unless_left_out():
+    values = flags.FlagValues()
+    flags.DEFINE_list("attributes", [], "", flag_values=values)
+    for given, asked in (([], []), (["--attributes=trees,,snow"], ["trees", "", "snow"])):
+        values(["predict", *given])
+        assert attribute_names.asked_for(values) == asked
+    for none in ("", " ", ","):
+        values(["predict", f"--attributes={none}"])
+        with pytest.raises(UserError, match="Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out"):
+            attribute_names.asked_for(values)
+
+
 def test_a_full_name_means_its_attribute_alone_however_accents_are_composed():
     names = ["mine/a", "mine/mine/a", "mine/u\u0308n"]
     assert attribute_names.columns(["mine/a"], names) == [0] and attribute_names.columns(["mine/mine/a"], names) == [1]
@@ -316,6 +329,20 @@ def test_every_line_of_a_list_has_its_row(model, files, capsys, monkeypatch, bat
     assert [row["image"] for row in rows] == [files[0], *lines] and output.err.startswith("note: images that are named again are shown once (1 left out)\n")
     for row in rows:
         np.testing.assert_allclose([float(row[name]) for name in NAMES], expected(row["image"]), atol=2e-6)
+
+
+def test_a_folder_in_a_list_is_told(model, pictures, files, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pictures}\n{files[0]}\n"))
+    assert predict.predict(Options(model, "csv"), ["-"]) == 1
+    output = capsys.readouterr()
+    assert [row["image"] for row in rows_of_csv(output.out)] == files[:1]
+    assert output.err.splitlines()[0] == f"warning: Expected files in a list on standard input. Received: {pictures}, a folder; name it as an argument."
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -0.1, 1.5])
+def test_a_threshold_that_is_no_probability_is_told(model, files, threshold):
+    with pytest.raises(UserError, match=f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={threshold}; leave it out"):
+        predict.predict(Options(model, threshold=threshold), files)
 
 
 @pytest.fixture

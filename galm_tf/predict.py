@@ -4,8 +4,8 @@
     python -m galm_tf.predict --model=FILE.tflite IMAGE...          # of galm_tf.deploy
 
 IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of files on
-standard input, a path a line. An image counts once, as it was first named, but every line of a list. Results go to standard output, everything else to standard error. Exit status: 0; 1 when some images
-could not be read; 2 on bad input.
+standard input, a path a line. An image counts once, as it was first named, but every line of a list. Results go to
+standard output, everything else to standard error. Exit status: 0; 1 when some images could not be read; 2 on bad input.
 """
 
 from __future__ import annotations

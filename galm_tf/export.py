@@ -126,12 +126,13 @@ def networks_of(model: Any) -> list[tuple[Any, list[str]]]:
     return [*before, (model._network, names[sum(len(its) for _, its in before) :])]
 
 
-def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:
+def export_saved_model(network: tf.Module, path: str, repair: str = "free some space or name another folder", **settings: Any) -> None:
     """Writes a SavedModel, whole or not at all.
 
     Args:
       network, **settings: of `ServingModule`.
       path: a folder that does not exist yet.
+      repair: what to do where it cannot be written.
 
     Raises:
       UserError: the folder exists, or cannot be written.
@@ -154,4 +155,4 @@ def export_saved_model(network: tf.Module, path: str, **settings: Any) -> None:
                 file.write(module.json + "\n")
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).split(" [Op:")[0].rsplit("; ", 1)[-1]
-        raise UserError(f"Expected to write {path}. Received: {reason}; free some space or name another folder.") from error
+        raise UserError(f"Expected to write {path}. Received: {reason}; {repair}.") from error

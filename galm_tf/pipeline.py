@@ -419,6 +419,7 @@ def export_network(
     export.export_saved_model(
         network,
         path,
+        "free some space and go on with --resume",
         attributes=search.domain.attributes,
         thresholds=export.with_nan(search.state.thresholds),
         margin_offsets=search.validation.margin_offsets(final=True),

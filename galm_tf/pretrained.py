@@ -33,7 +33,7 @@ from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
-from galm_tf.run_folder import RunFolder, unwritable
+from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import image_batches
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_CHANNELS
 from galm_tf.tracing import traced
@@ -89,7 +89,7 @@ def of_run(
             else:
                 _write(config, images, train, partial)
     except (OSError, shutil.Error) as error:
-        raise unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
+        raise folder.unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
     return source or read(folder.path)
 
 

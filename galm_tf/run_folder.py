@@ -20,7 +20,7 @@ import shlex
 import shutil
 import subprocess
 import zipfile
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -120,8 +120,18 @@ class RunFolder:
     def remove_if_unused(self) -> None:
         """Removes the folder when nothing but settings, data and split was ever written into it."""
         with contextlib.suppress(OSError):  # what was in the way before matters more
-            if not set(os.listdir(self.path)) - _SETTINGS_FILES:
+            if self._is_unused():
                 shutil.rmtree(self.path)
+
+    def _is_unused(self) -> bool:
+        return not {name for name in os.listdir(self.path) if not is_partial(name)} - _SETTINGS_FILES
+
+    def unwritable(self, path: str, reason: str, code: Optional[int]) -> UserError:
+        """The sentence about a place in the folder that cannot be written; code: of `errno`."""
+        with contextlib.suppress(OSError):
+            if self._new and self._is_unused():  # it will go
+                return _unwritable(path, reason, code)
+        return _unwritable(path, reason, code, begun=True)
 
     @contextlib.contextmanager
     def kept_if_used(self) -> Iterator[None]:
@@ -149,7 +159,7 @@ class RunFolder:
     def append_line(self, name: str, line: str) -> None:
         """Adds one line to a text file that a resumed run cuts back by `keep_lines`."""
         path = os.path.join(self.path, name)
-        with _clear_errors(path), open(path, "a", encoding="utf-8") as file:
+        with _clear_errors(path, self.unwritable), open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def keep_lines(self, name: str, count: int) -> list[str]:
@@ -221,7 +231,7 @@ class RunFolder:
     def _whole(self, name: str) -> Iterator[Any]:
         """A binary file that appears under its name only when it is complete."""
         path = os.path.join(self.path, name)
-        with _clear_errors(path):
+        with _clear_errors(path, self.unwritable):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with whole_file(path) as partial, open(partial, "wb") as file:
                 yield file
@@ -395,23 +405,24 @@ def in_use(path: str) -> bool:
         return False
 
 
+def _unwritable(path: str, reason: str, code: Optional[int], begun: bool = False) -> UserError:
+    """As `RunFolder.unwritable`; begun: whether the run has something to go on from, so that another folder is no way."""
+    repairs = {
+        "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "make it writable": (errno.EACCES, errno.EPERM, errno.EROFS),
+    }
+    helps = [repair for repair, codes in repairs.items() if code in codes]
+    way = " and ".join([*(helps or ["repair that"]), "go on with --resume"]) if begun else " or ".join([*helps, "name another folder by --run_dir"])
+    return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
+
+
 @contextlib.contextmanager
-def _clear_errors(path: str) -> Iterator[None]:
+def _clear_errors(path: str, sentence: Callable[[str, str, Optional[int]], UserError] = _unwritable) -> Iterator[None]:
     """Turns an operating system's refusal into a sentence."""
     try:
         yield
     except OSError as error:
-        raise unwritable(path, str(error.strerror or error), error.errno) from error
-
-
-def unwritable(path: str, reason: str, code: Optional[int]) -> UserError:
-    """The sentence about a place in a run folder that cannot be written; code: of `errno`."""
-    repairs = {
-        "free some space or ": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-        "make it writable or ": (errno.EACCES, errno.EPERM, errno.EROFS),
-    }
-    helps = next((repair for repair, codes in repairs.items() if code in codes), "")
-    return UserError(f"Expected to be able to write {path}. Received: {reason}; {helps}name another folder by --run_dir.")
+        raise sentence(path, str(error.strerror or error), error.errno) from error
 
 
 def _escape(name: str) -> str:

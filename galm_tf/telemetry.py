@@ -28,7 +28,7 @@ from tensorboard.plugins.hparams import api as hparams
 from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.plots import without_font_warnings
-from galm_tf.run_folder import RunFolder, unwritable
+from galm_tf.run_folder import RunFolder
 from galm_tf.words import abridged
 
 TAGS = {
@@ -89,7 +89,7 @@ class Telemetry:
             self._scalars = tf.summary.create_file_writer(root)
             self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
         except tf.errors.OpError as error:
-            raise unwritable(root, str(error.message).split(" [Op:")[0], errno.ENOSPC) from error
+            raise folder.unwritable(root, str(error.message).split(" [Op:")[0], errno.ENOSPC) from error
         kept = folder.keep_lines(_METRICS, first_record)
         self.num_records = len(kept)
         for line in kept:

@@ -1,6 +1,7 @@
 """A run's folder: never overwritten, every file whole or absent, resumed with the same settings only."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -311,12 +312,26 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(folder, path):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
     try:
-        with pytest.raises(UserError, match="Expected to be able to write .*npz. Received: File too large; free some space"):
+        with pytest.raises(UserError, match="Expected to be able to write .*npz. Received: File too large; free some space and go on with --resume[.]$"):
             folder.save_checkpoint({"big": np.ones(100_000)}, {"step": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert folder.load_checkpoint()[1] == {"step": 1}
     assert os.listdir(os.path.join(path, "checkpoints")) == ["000001.npz"]
+
+
+def test_of_a_run_that_has_begun_another_folder_is_no_way_around_a_full_disk(folder, path):
+    def told(folder, code=errno.ENOSPC):
+        return str(folder.unwritable(f"{path}/a", os.strerror(code), code)).split("; ")[1]
+
+    assert told(folder) == "free some space or name another folder by --run_dir."  # it will go
+    pathlib.Path(path, ".a.partial").touch()
+    assert told(folder, errno.EIO) == "name another folder by --run_dir."
+    folder.write_text("metrics.jsonl", "")
+    assert (told(folder), told(folder, errno.EIO)) == ("free some space and go on with --resume.", "repair that and go on with --resume.")
+    folder._lock.close()
+    os.remove(os.path.join(path, "metrics.jsonl"))
+    assert told(RunFolder.resume(path, CONFIG), errno.EROFS) == "make it writable and go on with --resume."
 
 
 def test_a_place_that_cannot_hold_a_folder(tmp_path):

@@ -226,7 +226,7 @@ def read_finished(config: Config) -> Finished:
 def prepare(config: Config, finished: Finished) -> Prepared:
     """The source's data and split with the new attributes alone; raises UserError when they cannot be learned."""
     theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
-    before = load_domains(theirs)
+    before = load_domains(theirs, has_split=True)
     domain = label_file.with_labels(before, config.label_files[-1], config.on_bad_image)
     for note in domain.notes[len(before.notes) :]:
         logging.warning("%s", note)

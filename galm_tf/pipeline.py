@@ -69,7 +69,7 @@ class Prepared:
 
 def prepare(config: Config) -> Prepared:
     """Loads the data, splits it, and leaves out attributes that cannot be learned."""
-    domain, images, bad = load_images(load_domains(config), config)
+    domain, images, bad = load_images(load_domains(config, has_split=config.resume), config)
     split = make_split(domain, config)
     excluded = unlearnable_attributes(domain, split.train)
     for reason in dict.fromkeys(excluded.values()):

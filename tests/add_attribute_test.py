@@ -517,8 +517,8 @@ def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, mo
     config, path = source
     original = add_attribute.load_domains
 
-    def relabelled(settings):
-        domain = original(settings)
+    def relabelled(settings, **more):
+        domain = original(settings, **more)
         labels, index = domain.labels.copy(), slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1]
         labels[index] = 1 - labels[index]
         return dataclasses.replace(domain, labels=labels)
@@ -549,8 +549,8 @@ def test_records_in_another_order_are_other_data(source, labels, tmp_path, monke
     """Classes that share all labels change places: every prevalence is as it was, but numbers of records mean others."""
     original = add_attribute.load_domains
 
-    def exchanged(settings):
-        domain = original(settings)
+    def exchanged(settings, **more):
+        domain = original(settings, **more)
         order = np.arange(len(domain.classes))
         order[[0, 1]] = 1, 0
         return dataclasses.replace(domain, class_ids=order[domain.class_ids].astype(np.int32))

@@ -402,6 +402,12 @@ def test_an_empty_split_column_is_none(folder):
     assert sorted(set(domain.subsets)) == ["test", "train"] and "No split is given" in " ".join(domain.notes)
 
 
+def test_who_has_a_split_is_not_told_to_draw_another(folder, caplog):
+    config = Config(domain=("mine",), data_dir=(str(folder_of(folder, "\n".join(["image,red", *(f"{name},{i % 2}" for i, name in enumerate(NAMES))]))),))
+    assert load_domains(config, has_split=True).notes == load_domains(config).notes
+    assert [r.getMessage()[:17] for r in caplog.records] == ["There are no clas", "No split is given", "There are no clas"]
+
+
 def test_names_that_differ_in_case_alone_and_pictures_without_a_row_are_noted(folder):
     domain = load(folder_of(folder, "image,class,red,Red\na b.jpg,Bus,1,0\nx+y.JPG,bus,0,1\nsub/d.jfif,tram,1,1\n"))
     path, notes = folder / "attributes.csv", domain.notes

@@ -13,6 +13,7 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.words import listed
 
+NO_SPLIT = "No split is given"  # begins the note on it
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
 _MOST_CHOSEN = 300  # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
 
@@ -163,7 +164,7 @@ def drawn_subsets(
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
     how = "chosen so that most attributes can be tested" if chosen else "drawn at random"
-    return subsets, [f"No split is given: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."]
+    return subsets, [f"{NO_SPLIT}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."]
 
 
 def test_fraction(domain: Domain) -> float:

@@ -23,8 +23,11 @@ _TEST_FRACTION = 0.25  # of the classes by --split_seed, where the data set's ow
 _MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv (table)"
 
 
-def load_domains(config: Config) -> Domain:
-    """All domains of the settings as one; raises UserError for what does not fit."""
+def load_domains(config: Config, has_split: bool = False) -> Domain:
+    """All domains of the settings as one; raises UserError for what does not fit.
+
+    has_split: whether a run has its split already, so that nobody is told to draw another.
+    """
     _check(config)
     domains = []
     for i, name in enumerate(config.domain):
@@ -42,7 +45,8 @@ def load_domains(config: Config) -> Domain:
     if not config.soft_labels:
         joined = dataclasses.replace(joined, shares=None)
     for note in joined.notes:
-        _LOGGER.warning("%s", note)
+        if not (has_split and note.startswith(build.NO_SPLIT)):
+            _LOGGER.warning("%s", note)
     return joined
 
 

@@ -140,7 +140,7 @@ def load_data(run: FinishedRun) -> RunData:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("Pictures and ridge regression are left out: the run's split.json cannot be read.") from error
     try:
-        domain, images, _ = load_images(load_domains(with_kept_tables(run.config, run.path)), run.config)
+        domain, images, _ = load_images(load_domains(with_kept_tables(run.config, run.path), has_split=True), run.config)
     except UserError as error:
         raise Unavailable(f"Pictures and ridge regression are left out, for the data cannot be loaded. {error}") from error
     if max(map(_last, (split.train, split.validation, split.test))) >= len(domain.paths) or not len(split.test):

@@ -93,7 +93,7 @@ def test_folder_without_a_layout(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path"):
+    with pytest.raises(UserError, match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path, and name the new one by --data_dir where the data have moved"):
         load(("zoo", tmp_path / "nowhere"))
     (tmp_path / "attributes.csv").write_text("image\n")
     with pytest.raises(UserError, match=r"attributes.csv, which is a file; give the folder it lies in"):

@@ -90,7 +90,7 @@ def _load_folder(i: int, name: str, config: Config) -> Domain:
     given = config.data_dir[i]
     folder = os.path.abspath(os.path.expanduser(given))
     if not given or not os.path.isdir(folder):
-        received = f"{given}, which is a file; give the folder it lies in" if os.path.isfile(folder) else f"{given}, which is none; check its path"
+        received = f"{given}, which is a file; give the folder it lies in" if os.path.isfile(folder) else f"{given}, which is none; check its path, and name the new one by --data_dir where the data have moved"
         raise UserError(
             f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir="
             f"{received if given else '(nothing); name one for every domain'}."

@@ -144,7 +144,7 @@ def _stored_settings(source_run: Sequence[str], labels: str) -> Config:
 def check_settings(config: Config, run_dir: str) -> None:
     """Raises UserError where the settings contradict those of the source run, before anything is written."""
     path = config.source_run[0]
-    theirs = read_config(path)
+    theirs = read_config(path, "source_run")
     expected = {name: getattr(theirs, name) for name in _FIXED}
     tables, another = (*theirs.label_files, config.add_attribute), config.label_files[-1:] != (config.add_attribute,)
     # Data may have moved: their content is compared once they are read.
@@ -173,12 +173,17 @@ def check_settings(config: Config, run_dir: str) -> None:
 
 def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config], Strategy] = ControllerTraining) -> dict[str, Any]:
     """Adds the attributes of `config.add_attribute`; writes into `folder` and returns what result.json holds."""
+    if config.resume:
+        pipeline.expect_places(config, folder)
     if config.resume and folder.has("result.json"):
+        folder.note_places(config)
         result = folder.read_json("result.json")
         if not _is_archived(folder, result):
             _archive(read_finished(config), config, folder)
         return result
     started, seconds = time.monotonic(), {}
+    if config.resume:  # wherever it lies: the new towers stand on its trunk
+        source_runs.expect_same(config, folder)
     with _timed(seconds, "load"):
         finished = read_finished(config)
         prepared = prepare(config, finished)

@@ -104,15 +104,17 @@ def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
 
 def run(config: Config, path: str) -> dict[str, Any]:
     """Makes or continues the run in a folder; says how to go on when it is stopped."""
-    if config.add_attribute:
+    finished = config.resume and os.path.exists(os.path.join(path, "result.json"))
+    if config.add_attribute and not finished:
         add_attribute.check_settings(config, path)
     task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     print(f"Run folder: {path}", file=sys.stderr)
     try:
         with folder.kept_if_used():
-            if config.resume and folder.has("result.json"):
-                print("This run was finished before: nothing is done, and the data are not looked at.", file=sys.stderr)
+            if finished:
+                noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
+                print(f"This run was finished before: nothing is done{noted}, and the data are not looked at.", file=sys.stderr)
             return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None

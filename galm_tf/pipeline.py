@@ -24,7 +24,7 @@ from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, 
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
-from galm_tf.domains import load_domains
+from galm_tf.domains import expect_data, load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
@@ -34,7 +34,7 @@ from galm_tf.map_cache import MapCache
 from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
-from galm_tf.run_folder import RunFolder, environment
+from galm_tf.run_folder import DATA, RunFolder, environment, run_digest
 from galm_tf.search import Search, archive
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
@@ -43,7 +43,6 @@ from galm_tf.words import listed
 
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
-DATA = "data.json"  # counts, and digests of what a resumed run must find again
 IMAGES = ("images", "names of images", "boxes", "sizes of image files")  # of data.json, whatever is learned of them
 _IN_FULL = {"names of images": "names of images, or another order of them", "split": "split (who trains, judges and is tested)"}
 
@@ -117,9 +116,12 @@ def run(
 
     Of a finished run it is read again; where `prepared` is at hand, it must be of these data.
     """
+    if config.resume:
+        expect_places(config, folder)
     if config.resume and folder.has("result.json"):
         if prepared is not None:
             remember_data(config, folder, prepared.domain, prepared.split)
+        folder.note_places(config)
         archive(folder)  # it may have been stopped just before
         return folder.read_json("result.json")
     started = time.monotonic()
@@ -182,6 +184,15 @@ def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared
     return views
 
 
+def expect_places(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted. Quick: no data are read."""
+    moved = folder.moved(config)
+    if {"data_dir", "splits_file"} & set(moved):
+        expect_data(config)
+    if "source_run" in moved:
+        source_runs.expect_same(config, folder)
+
+
 def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Split) -> None:
     """Writes split.json and what the data are; raises UserError where a resumed run finds others than it began with.
 
@@ -200,7 +211,7 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     if before is now:  # what stands there is the same
         folder.write_json("split.json", split.to_json())
         folder.keep_tables(config.label_files)
-        folder.write_json(DATA, now)
+        folder.write_json(DATA, {**now, source_runs.DIGESTS: [run_digest(path) for path in config.source_run]})
     else:
         folder.note_places(config)
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import glob
+import hashlib
 import itertools
 import json
 import logging
@@ -39,10 +40,12 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
 
 FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
+DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
 _TABLES = "labels"  # a run's copies of the tables of --label_files
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", "data.json", "split.json", "seen.npz", "trunk", _TABLES}  # what a new run has before it begins
-_PLACES = ("data_dir", "label_files", "splits_file")  # where data lie, which may move
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", DATA, "split.json", "seen.npz", "trunk", _TABLES}  # what a new run has before it begins
+_NOTED_PLACES = ("data_dir", "splits_file", "source_run")  # where data and source runs lie, which may move
+_PLACES = (*_NOTED_PLACES, "label_files")  # of tables of labels a run has copies
 # Settings that may differ between a run and its continuation, since no number depends on them.
 FREE_SETTINGS = ("resume", "run_dir", "cache_dir", "checkpoint_seconds", "reward_memory_mib", "verify_cache")
 
@@ -72,11 +75,12 @@ class RunFolder:
     def resume(cls, path: str, config: Config) -> "RunFolder":
         """Opens the folder of an interrupted run; raises UserError when its settings differ.
 
-        Data may lie elsewhere where data.json says what they are: `pipeline.remember_data` compares them.
+        Data and source runs may lie elsewhere where data.json says what they are, which is compared later
+        (`pipeline.remember_data`, `source_runs.expect_same`), or where the run is finished and reads them no more.
         """
         stored = read_config(path, "run_dir")
         ours, theirs = config.to_json(), stored.to_json()
-        if os.path.exists(os.path.join(path, "data.json")):
+        if any(os.path.exists(os.path.join(path, name)) for name in (DATA, "result.json")):
             theirs.update({name: ours[name] for name in _PLACES if same_kind_of_place(ours[name], theirs[name])})
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(shlex.quote(as_flag(name, value)) for name, value in changed_settings(ours, theirs).items())
@@ -91,12 +95,15 @@ class RunFolder:
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
         return config, (cls.resume if config.resume else cls.create)(path, config)
 
+    def moved(self, config: Config) -> dict[str, Any]:
+        """The settings that name other places than the run has noted, but for tables of labels, of which it has copies."""
+        ours, theirs = config.to_json(), read_config(self.path).to_json()
+        return {name: getattr(config, name) for name in changed_settings(ours, theirs) if name in _NOTED_PLACES}
+
     def note_places(self, config: Config) -> None:
-        """Where the data of the run lie now, but for tables of labels, of which it has copies."""
-        stored = read_config(self.path)
-        moved = dataclasses.replace(stored, data_dir=config.data_dir, splits_file=config.splits_file)
-        if moved != stored:
-            self._write_settings(moved)
+        """Where the data and the source runs of the run lie now."""
+        if moved := self.moved(config):
+            self._write_settings(dataclasses.replace(read_config(self.path), **moved))
 
     def keep_tables(self, paths: Sequence[str]) -> None:
         """Copies tables of labels, so that those named may go, or change: see `with_kept_tables`."""
@@ -302,7 +309,8 @@ def read_config(path: str, flag: str = "") -> Config:
             stored = json.load(file)
     except OSError as error:
         raise UserError(
-            f"Expected a run folder with a config.json. Received: {named} ({error.strerror or error}); name the folder of the run."
+            f"Expected a run folder with a config.json. Received: {named} ({error.strerror or error}); name the folder of the "
+            + ("source run by --source_run, the new one where it has moved." if flag == "source_run" else "run.")
         ) from None
     except ValueError as error:
         raise UserError(f"Expected the settings of a run in {name}. Received: a damaged file ({error}); restore it from a copy.") from None
@@ -319,6 +327,15 @@ def read_config(path: str, flag: str = "") -> Config:
         raise UserError(f"{error} It stands in {name}: use the version of galm_tf that wrote it, or restore the file from a copy.") from error
     except (AttributeError, TypeError) as error:
         raise UserError(f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy.") from error
+
+
+def run_digest(path: str) -> Optional[str]:
+    """What tells the finished run in a folder from any other, wherever it lies; None where there is none."""
+    try:
+        with open(os.path.join(path, "result.json"), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None
 
 
 def with_kept_tables(config: Config, path: str) -> Config:

@@ -23,7 +23,7 @@ from galm_tf.paths import file_size, from_home
 from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
-from galm_tf.run_folder import RunFolder, read_config
+from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.scoring import Scoring, image_batches
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 from galm_tf.words import listed
@@ -36,6 +36,7 @@ _NAMESAKE_NOTE = (
     "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 )
 _POLICY = "controller/policy/"
+DIGESTS = "source runs"  # of data.json: what tells them from others, by `run_digest`
 SEEN = "seen.npz"  # of a run: digests of the images that it and its sources were trained or validated on
 
 
@@ -204,6 +205,18 @@ def expect_finished(path: str) -> Config:
             f"--run_dir={shlex.quote(path)}."
         )
     return config
+
+
+def expect_same(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where the source runs of one that goes on are not those that it began with; an earlier version did not note which."""
+    noted = folder.read_json(DATA).get(DIGESTS) if folder.has(DATA) else None
+    for path, digest in zip(config.source_run, noted or [None] * len(config.source_run)):
+        expect_finished(path)
+        if digest and run_digest(path) != digest:
+            raise UserError(
+                f"Expected the source run that the run in {folder.path} began with. Received: --source_run={path}, which is another one; name "
+                "the folder where it lies now."
+            )
 
 
 def read_json(path: str, name: str) -> Any:

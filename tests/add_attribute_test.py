@@ -1,6 +1,7 @@
 """One more attribute: old outputs to the last bit, the new one beside them, a chain, and each mistake in one sentence."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import os
@@ -144,6 +145,15 @@ def _metadata(folder):
 
 def test_models_tell_whether_they_learned_parts_of_photographs(source, extended, tmp_path):
     assert _metadata(source[1])["boxes"] is False and _metadata(extended[1])["boxes"] is False
+    config = _halves(tmp_path)
+    _finished(config, str(tmp_path / "A"))
+    assert _metadata(tmp_path / "A")["boxes"] is True
+    _add(tmp_path / "data" / "more.csv", tmp_path / "A", tmp_path / "A-plus")
+    assert _metadata(tmp_path / "A-plus")["boxes"] is True and len(_metadata(tmp_path / "A-plus")["attributes"]) == 3
+
+
+def _halves(tmp_path):
+    """The settings of a run on data of one's own without a split: two boxes a photograph, and a table of labels that it lacks."""
     (tmp_path / "data" / "images").mkdir(parents=True)
     rng, rows = np.random.default_rng(0), {"attributes.csv": ["image,left,top,right,bottom,red,dark"], "more.csv": ["image,left,top,right,bottom,blue"]}
     for i in range(80):
@@ -155,11 +165,69 @@ def test_models_tell_whether_they_learned_parts_of_photographs(source, extended,
             rows["more.csv"].append(f"{place},{int(blue > 127)}")
     for name, lines in rows.items():
         (tmp_path / "data" / name).write_text("\n".join(lines), encoding="utf-8")
-    config = Config(domain=("pets",), data_dir=(str(tmp_path / "data"),), cache_dir=str(tmp_path / "cache"), **{**TINY, "attributes_per_step": 0})
-    _finished(config, str(tmp_path / "A"))
-    assert _metadata(tmp_path / "A")["boxes"] is True
-    _add(tmp_path / "data" / "more.csv", tmp_path / "A", tmp_path / "A-plus")
-    assert _metadata(tmp_path / "A-plus")["boxes"] is True and len(_metadata(tmp_path / "A-plus")["attributes"]) == 3
+    return Config(domain=("pets",), data_dir=(str(tmp_path / "data"),), cache_dir=str(tmp_path / "cache"), **{**TINY, "attributes_per_step": 0})
+
+
+def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(tmp_path, monkeypatch, capsys, caplog):
+    first, second, third, run = (str(tmp_path / name) for name in ("A", "B", "C", "plus"))
+    _finished(_halves(tmp_path), first)
+    caplog.clear()
+    shutil.copy(tmp_path / "data" / "more.csv", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "update", _stopped_update)
+        with pytest.raises(_Killed):
+            _add(tmp_path / "more.csv", first, run)
+    os.rename(first, second)
+    os.rename(tmp_path / "data", tmp_path / "moved")
+    shutil.copytree(second, third)
+    _change_json(f"{third}/result.json", seconds_total=7.0)
+
+    def resume(*more):
+        gc.collect()  # what a refusal before holds: the lock
+        main_flags.call("--resume", f"--run_dir={run}", *more)
+        return capsys.readouterr()
+
+    def refused(*more):
+        with pytest.raises(UserError) as error:
+            resume(*more)
+        return str(error.value)
+
+    assert f"--source_run={first} (No such file or directory); name the folder of the source run by --source_run, the new one where" in refused()
+    assert f"Expected the source run that the run in {run} began with. Received: --source_run={third}, which is another one; " in refused(f"--source_run={third}")
+    assert "which is none; check its path, and name the new one by --data_dir" in refused(f"--source_run={second}")
+    places = f"--source_run={second}", f"--data_dir={tmp_path / 'moved'}"
+    assert "1 added to the 2 attributes of" in resume(*places).out
+    assert (read_config(run).source_run, read_config(run).data_dir) == ((second,), (str(tmp_path / "moved"),))
+    assert "No split is given" not in caplog.text  # it has the source's
+    assert any(note.startswith("No split is given") for note in RunFolder(run, lock=False).read_json("result.json")["notes"])
+    os.rename(tmp_path / "moved", tmp_path / "again")
+    os.rename(second, first)
+    told = resume()  # a finished one needs neither
+    assert "1 added to the 2 attributes of" in told.out and "nothing is done, and the data are not looked at" in told.err
+    assert "Received: --source_run=nowhere" in refused("--source_run=nowhere") and "which is none" in refused("--data_dir=nowhere")
+    assert "another one" in refused(f"--source_run={third}") and read_config(run).source_run == (second,)
+    assert "nothing is done but to note the new data_dir and source_run, and" in resume(f"--source_run={first}", f"--data_dir={tmp_path / 'again'}").err
+    assert (read_config(run).source_run, read_config(run).data_dir) == ((first,), (str(tmp_path / "again"),))
+    assert page_of(read_run(run)).content["pictures"]["missing"] == "" and "No split is given" not in caplog.text
+
+
+def test_a_source_that_an_earlier_version_did_not_note_may_have_moved(source, extended, tmp_path):
+    folder = RunFolder.create(str(tmp_path / "run"), extended[0])
+    config = dataclasses.replace(extended[0], source_run=(_copy(source, tmp_path),))
+    folder.write_json("data.json", {"images": 400})
+    source_runs.expect_same(config, folder)
+    folder.write_json("data.json", {"source runs": ["of another"]})
+    with pytest.raises(UserError, match="which is another one"):
+        source_runs.expect_same(config, folder)
+    with pytest.raises(UserError, match="--source_run=gone .No such file or directory.; name the folder of the source run"):
+        source_runs.expect_same(dataclasses.replace(config, source_run=("gone",)), folder)
+
+
+def _change_json(path, **changes):
+    with open(path, encoding="utf-8") as file:
+        stored = json.load(file)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**stored, **changes}, file)
 
 
 def test_the_source_run_is_only_read(source, extended):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import html
 import json
@@ -29,9 +30,9 @@ from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.names import breakable, in_a_row, without_directions
 from galm_tf.report.page import Page, better, percent, render, score, signed, write_page
-from galm_tf.report.run_data import Unavailable, load_data
+from galm_tf.report.run_data import Unavailable, gather, load_data
 from galm_tf.report.run_reading import read_run
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.search_space import Architecture
 
 
@@ -241,6 +242,29 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):
     damage(copy)
     assert sentence in text_of(render(page_of(read_run(str(copy)))))
+
+
+def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_how(runs, copy, caplog):
+    data, config = str(runs[0] / "data"), read_config(str(copy))
+    edit(copy / "config.json", data_dir=["/nowhere/at all"])
+    told = text_of(render(page_of(read_run(str(copy)))))
+    assert f"where it has moved, note its new place by python -m galm_tf.main --resume --run_dir={copy} --data_dir=NEW." in told
+
+    def resume(place):
+        moved = dataclasses.replace(config, data_dir=(place,), resume=True)
+        pipeline.run(moved, RunFolder.resume(str(copy), moved))
+
+    for wrong, reason in ((f"{data}-2", "which is none"), (str(copy), "Expected a known layout")):
+        with pytest.raises(UserError, match=reason):
+            resume(wrong)
+        assert read_config(str(copy)).data_dir == ("/nowhere/at all",)
+    resume(data)
+    assert read_config(str(copy)).data_dir == (data,)
+    assert page_of(read_run(str(copy))).content["pictures"]["missing"] == ""
+    edit(copy / "config.json", data_dir=["data", data], domain=["mine", "other"])
+    elsewhere = f"or not in {os.getcwd()}: make the report where the run was made; where it has moved"
+    told = gather(read_run(str(copy))).missing
+    assert elsewhere in told and told.endswith(f" --data_dir=NEW,{data}.")
 
 
 def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):

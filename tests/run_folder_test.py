@@ -122,6 +122,23 @@ def test_a_run_goes_on_where_its_data_have_moved_to(tmp_path):
     assert read_config(path) == moved and "--data_dir=moved" in pathlib.Path(path, "flags.txt").read_text(encoding="utf-8")
 
 
+def test_source_runs_may_lie_elsewhere_too_and_in_a_finished_run_all_may(tmp_path):
+    path, config = str(tmp_path / "run"), Config(source_run=("A",), data_dir=("mine",))
+    RunFolder.create(path, config)
+    moved = dataclasses.replace(config, source_run=("B",), data_dir=("moved",))
+    with pytest.raises(UserError, match="Received: .*source_run=.'B'. now, .'A'. in the run"):
+        RunFolder.resume(path, moved)
+    pathlib.Path(path, "result.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="Received: source_run=.'B', 'C'. now"):
+        RunFolder.resume(path, dataclasses.replace(moved, source_run=("B", "C")))
+    folder = RunFolder.resume(path, moved)
+    assert folder.moved(moved) == {"data_dir": ("moved",), "source_run": ("B",)} and folder.moved(config) == {}
+    folder.note_places(moved)
+    assert read_config(path) == moved and folder.moved(moved) == {}
+    folder.write_text("result.json", "1")
+    assert run_folder.run_digest(path) != run_folder.run_digest(str(tmp_path)) is None
+
+
 def test_tables_of_labels_and_a_file_of_splits_may_lie_elsewhere_too(tmp_path):
     path, config = str(tmp_path / "run"), Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat")
     RunFolder.create(path, config)

@@ -86,18 +86,32 @@ def _load_generated(name: str) -> Domain:
     return generated.load_generated(name)
 
 
+def expect_data(config: Config) -> None:
+    """Raises UserError where no data are found in a folder of --data_dir, or --splits_file is no file. Quick: nothing is read."""
+    for i, name in enumerate(config.domain if config.data_dir else ()):
+        _find_folder(i, name, config)
+    if config.splits_file:
+        splits_file.expect_file(os.path.expanduser(config.splits_file))
+
+
 def _load_folder(i: int, name: str, config: Config) -> Domain:
+    layout, place = _find_folder(i, name, config)
+    return LAYOUTS[layout].load(name, place, config)
+
+
+def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
+    """(layout, folder) of a domain's data."""
     given = config.data_dir[i]
     folder = os.path.abspath(os.path.expanduser(given))
-    if not given or not os.path.isdir(folder):
-        received = f"{given}, which is a file; give the folder it lies in" if os.path.isfile(folder) else f"{given}, which is none; check its path, and name the new one by --data_dir where the data have moved"
-        raise UserError(
-            f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir="
-            f"{received if given else '(nothing); name one for every domain'}."
-        )
+    if not os.path.isdir(folder) or not given:
+        received = "(nothing); name one for every domain"
+        if given:
+            what = "a file; give the folder it lies in" if os.path.isfile(folder) else "none; check its path, and name the new one by --data_dir where the data have moved"
+            received = f"{given}, which is {what}"
+        raise UserError(f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir={received}.")
     layout, place = _find_layout(name, folder, config.layout[i] if config.layout else "")
     files.check_inside(place, folder)
-    return LAYOUTS[layout].load(name, place, config)
+    return layout, place
 
 
 def _find_layout(name: str, folder: str, asked: str) -> tuple[str, str]:

@@ -23,8 +23,7 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
     Images are matched by folder and file name, the objects of one photograph in
     their order, so a folder that holds only some of the images will do.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file.")
+    expect_file(path)
     listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat", flag="splits_file")
     listed = [_tail(name) for name in matlab.strings(matlab.read_variables(listing, "image_files")[0])]
     parts = _parts(path, len(listed))
@@ -45,6 +44,12 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
                 "is it of another data set?"
             )
     return result
+
+
+def expect_file(path: str) -> None:
+    """Raises UserError where there is none."""
+    if not os.path.isfile(path):
+        raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file; name the new one by --splits_file where it has moved.")
 
 
 def _parts(path: str, size: int) -> np.ndarray:

@@ -6,11 +6,13 @@ import dataclasses
 import json
 import logging
 import os
-from typing import Any, Optional
+import shlex
+from typing import Any, Optional, Sequence
 
 import numpy as np
 
 from galm_tf import pipeline
+from galm_tf.config import as_flag
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, with_few_positives
@@ -123,17 +125,21 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
             )
 
 
-def _relative(path: str) -> str:
-    """Where a path was looked for that the run took from the folder in which it was called; "" for an absolute one."""
-    return "" if os.path.isabs(os.path.expanduser(path)) else f", or not in {os.getcwd()}: make the report where the run was made"
+def _absent(run: FinishedRun, folders: Sequence[str]) -> str:
+    """That data folders of a run are not here, and how to go on; one that is not absolute was named from where the run was made."""
+    elsewhere = "" if os.path.isabs(os.path.expanduser(folders[0])) else f", or not in {os.getcwd()}: make the report where the run was made"
+    moved = as_flag("data_dir", ["NEW" if folder in folders else folder for folder in run.config.data_dir])
+    return (
+        f"the data folder {folders[0]} is not on this machine{elsewhere}; where it has moved, note its new place by python -m galm_tf.main --resume "
+        f"{shlex.quote(f'--run_dir={run.path}')} {shlex.quote(moved)}"
+    )
 
 
 def load_data(run: FinishedRun) -> RunData:
     """Loads the data of a run, whose folder holds the split; raises Unavailable when they are not here or have changed."""
     absent = [d for d in run.config.data_dir if not os.path.isdir(os.path.expanduser(d))]
     if absent:
-        raise Unavailable(f"Pictures and ridge regression are left out: the data folder {absent[0]} is not "
-            f"on this machine{_relative(absent[0])}.")
+        raise Unavailable(f"Pictures and ridge regression are left out: {_absent(run, absent)}.")
     try:
         with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
             split = Split.from_json(json.load(file))

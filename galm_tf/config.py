@@ -71,7 +71,7 @@ class Config:
     augment_crop: float = _setting(0.15, "Largest shift of a training image, as a share of its side.", low=0.0, high=0.5)
     augment_color: float = _setting(0.2, "Strength of random brightness, contrast and saturation of training images.", low=0.0, high=1.0)
     imbalance: str = _setting("none", "Rare attributes in the loss: none, or positive_weight (weights undone in the exported probability), or balanced (images sampled so that rare labels come more often).", ("none", "positive_weight", "balanced"))
-    class_balance: float = _setting(-1.0, "How far classes of few images count as much in training as those of many: records are drawn, and weigh in the linear reading, by the size of their class to the power of -class_balance. 0: every image alike (paper); 1: every class alike; -1: 0.5 where the tested classes are unseen, else 0.", low=-1.0, high=1.0, before=0.0)
+    class_balance: float = _setting(-1.0, "How far classes of few images count as much in training as those of many: records are drawn, and weigh in the linear reading, by the size of their class to the power of -class_balance. 0: every image alike (paper); 1: every class alike; -1: 1 where the tested classes are unseen, else 0.", low=-1.0, high=1.0, before=0.0)
     max_positive_weight: float = _setting(10.0, "Largest positive weight with --imbalance=positive_weight.", low=1.0)
     # The run.
     run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")

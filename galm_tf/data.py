@@ -16,7 +16,7 @@ from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator
 
 
-UNSEEN_CLASS_BALANCE = 0.5  # what --class_balance=-1 means where the tested classes are unseen
+UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
 
 
 class BatchPlan:
@@ -79,7 +79,7 @@ def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Option
 
 
 def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
-    """How much each of some records counts, so that classes of few records count nearly as much as those of many.
+    """How much each of some records counts, so that classes of few records count as much as those of many, or nearly.
 
     Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images.
 

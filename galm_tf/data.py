@@ -17,6 +17,7 @@ from galm_tf.draws import Stream, generator
 
 
 UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
+_MOST_WEIGHT = 10.0  # of a record by its class, times the mean: of very few images one would be seen over and over
 
 
 class BatchPlan:
@@ -85,16 +86,22 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
 
     Args:
       index: int64 [m].
-      config: class_balance; weights are the class's number of records among them to the power of minus that.
+      config: class_balance; weights are the class's number of records among them to the power of minus that, but not above
+        `_MOST_WEIGHT`.
 
     Returns:
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
     balance = config.class_balance if config.class_balance >= 0 else UNSEEN_CLASS_BALANCE if domain.class_disjoint else 0.0
-    weights = np.bincount(classes)[classes] ** -float(balance)
-    weights *= (np.bincount(domains) / np.bincount(domains, weights))[domains]
+    weights = _of_mean_one(np.bincount(classes)[classes] ** -float(balance), domains)
+    weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights
+
+
+def _of_mean_one(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Weights [m] times a factor for each group, so that its mean is 1."""
+    return weights * (np.bincount(groups) / np.bincount(groups, weights))[groups]
 
 
 def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_step: int) -> tf.data.Dataset:

@@ -111,6 +111,9 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
         np.testing.assert_allclose(together[:3], 504 * np.array(counts) / np.sum(counts))
         assert together[3:].sum() == pytest.approx(99)
     assert class_weights(np.arange(504, 604), domain, Config()) is None  # classes of a size
+    rare = _domain(np.zeros((1001, 1), np.float32), np.repeat([0, 1, 2], [500, 500, 1]))  # one image would be a third of all
+    weights = class_weights(np.arange(1001), rare, Config())
+    assert 9.5 < weights[-1] / weights[0] < 20.1 and weights.mean() == pytest.approx(1)
 
 
 def _domain(labels, class_ids, image_domains=None):

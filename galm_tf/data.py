@@ -17,7 +17,7 @@ from galm_tf.draws import Stream, generator
 
 
 UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
-_MOST_WEIGHT = 10.0  # of a record by its class, times the mean: of very few images one would be seen over and over
+_MOST_WEIGHT = 10.0  # of a record by its class, times the mean, where it is cut: the image of a class of one would be seen over and over
 
 
 class BatchPlan:
@@ -86,8 +86,8 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
 
     Args:
       index: int64 [m].
-      config: class_balance; weights are the class's number of records among them to the power of minus that, but not above
-        `_MOST_WEIGHT`.
+      config: class_balance; weights are the class's number of records among them to the power of minus that, cut at
+        `_MOST_WEIGHT` times their mean.
 
     Returns:
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.

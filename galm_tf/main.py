@@ -49,42 +49,15 @@ def settings(given: flags.FlagValues) -> Config:
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
-    _expect_read(given, config)
+    if not config.resume:  # an earlier version may have let them be
+        config_lib.expect_read(config)
+        _expect_penalty_read(config)
     follows = not config.resume and not config.add_attribute  # these have their run's settings
     return source_runs.with_pretrained_trunk(config) if follows else config
 
 
-def _expect_read(given: flags.FlagValues, config: Config) -> None:
-    """Raises UserError for flags that the run would pass over; an earlier version may have let them be, so not of one that goes on."""
-    if config.resume:
-        return
-    if config.freeze_trunk and not config.source_run:
-        raise UserError(
-            "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
-            "leave --freeze_trunk out."
-        )
-    unread = [name for name in config_lib.PRETRAINED_SETTINGS if getattr(config, name) != getattr(Config(), name)]
-    if unread and not config.trunk_model:
-        raise UserError(
-            f"Expected a --trunk_model beside --{unread[0]}, which says how it is taken. Received: none; name a Keras model file, or leave "
-            f"--{unread[0]} out."
-        )
-    if config.transfer_gate_steps and not config.source_run:
-        raise UserError(
-            "Expected a --source_run beside --transfer_gate_steps, which tries it. Received: none; name a finished run, or leave "
-            "--transfer_gate_steps out."
-        )
-    unread = [name for name in ("match", "transfer") if getattr(config, name) != getattr(Config(), name)]
-    if unread and not config.source_run:
-        raise UserError(
-            f"Expected a --source_run beside --{unread[0]}, which says what is taken from it. Received: none; name a finished run, or leave "
-            f"--{unread[0]} out."
-        )
-    if config.source_run and not config.handed_over:
-        raise UserError(
-            f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
-            "of which it takes nothing; name trunk or towers too, or leave --transfer out."
-        )
+def _expect_penalty_read(config: Config) -> None:
+    """Raises UserError for a penalty of rewards beside a method that reads none."""
     if config.size_penalty not in (0, Config().size_penalty) and not METHODS[config.method].rewarded:
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "

@@ -23,7 +23,7 @@ from absl import flags
 from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
-from galm_tf import pipeline
+from galm_tf import pipeline, source_runs
 from galm_tf.begun import Begun, expect_writable
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -124,6 +124,7 @@ def _expect_tunable(config: Config) -> None:
             "Expected --reward_data=full, whose table of all rewards tells the skill of a search. Received: "
             f"reward_data={config.reward_data}; leave it out."
         )
+    config_lib.expect_read(config)
 
 
 def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared: pipeline.Prepared) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial traces its functions anew, as it must
     config = config_lib.from_flags(FLAGS)
-    table = tune(config, FLAGS.tuner, FLAGS.settings, FLAGS.trials, FLAGS.out)
+    table = tune(source_runs.with_pretrained_trunk(config), FLAGS.tuner, FLAGS.settings, FLAGS.trials, FLAGS.out)
     path = os.path.join(FLAGS.out, "trials.csv")
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)

@@ -140,6 +140,12 @@ def test_flags_of_one_run_are_refused(config, tmp_path, changes):
         tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize("changes", [dict(freeze_trunk=True), dict(match="cosine"), dict(trunk_pixels="tf")], ids=str)
+def test_settings_that_nothing_would_read_are_refused(config, tmp_path, changes):
+    with pytest.raises(UserError, match=f"Expected a --(source_run|trunk_model) beside --{[*changes][0]}"):
+        tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
+
+
 def test_rewards_of_mini_batches_tell_no_skill(config, tmp_path):
     config = dataclasses.replace(config, reward_data="batch", reward_bn="batch", size_penalty=0.0)
     with pytest.raises(UserError, match="Expected --reward_data=full, whose table.*Received: reward_data=batch; leave it out."):

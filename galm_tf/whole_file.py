@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 
 _PREFIX, _SUFFIX = ".", ".partial"
+_UMASK = os.umask(0)  # can only be read by setting it: once, before there are threads
+os.umask(_UMASK)
 
 
 @contextlib.contextmanager
@@ -22,7 +24,7 @@ def whole_file(path: str, replace: bool = True) -> Iterator[str]:
     os.close(handle)
     try:
         yield partial
-        os.chmod(partial, 0o644)
+        os.chmod(partial, 0o666 & ~_UMASK)
         if replace:
             os.replace(partial, path)
         else:
@@ -38,7 +40,7 @@ def whole_folder(path: str) -> Iterator[str]:
     partial = tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=os.path.dirname(path))
     try:
         yield partial
-        os.chmod(partial, 0o755)
+        os.chmod(partial, 0o777 & ~_UMASK)
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -137,15 +137,20 @@ def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
 
 
 def margin_offsets(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:
-    """What training adds to an attribute's log-odds by what the settings do about imbalance, and is taken off again: float32 [N].
+    """What training adds to an attribute's log-odds by what the settings do about rare labels, and is taken off again: float32 [N].
+
+    What counting classes alike does to them stays: it is how often the attribute is met where classes are unseen, of which
+    none is known to be more frequent.
 
     Args:
       index: int64 [m], the training images.
       domain: what is learned of them, and their classes.
       config: imbalance, max_positive_weight, class_balance.
     """
-    targets, weights = domain.targets[index], drawing_weights(index, domain, config)
-    drawn = 0.0 if weights is None else log_odds(targets, weights) - log_odds(targets)
+    drawn = 0.0
+    if config.imbalance == "balanced":
+        targets = domain.targets[index]
+        drawn = log_odds(targets, drawing_weights(index, domain, config)) - log_odds(targets, class_weights(index, domain, config))
     return (drawn + np.log(loss_weights(index, domain, config))).astype(np.float32)
 
 

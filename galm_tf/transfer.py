@@ -26,7 +26,7 @@ import numpy as np
 
 from galm_tf import search_space, selection, source_runs
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.data import log_odds
+from galm_tf.data import class_weights, log_odds
 from galm_tf.draws import Stream, generator
 from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
@@ -155,7 +155,8 @@ def _begin_heads(search: Search, rows: np.ndarray) -> None:
 
 def _frequency_margins(search: Search) -> np.ndarray:
     """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing: float64 [N]."""
-    return log_odds(search.domain.targets[search.validation.training_index()]) + search.validation.margin_offsets()
+    index = search.validation.training_index()
+    return log_odds(search.domain.targets[index], class_weights(index, search.domain, search.config)) + search.validation.margin_offsets()
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:

@@ -208,11 +208,6 @@ class Config:
                 "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
                 f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
             )
-        if self.reward_data == "batch" and self.reward_images:
-            raise UserError(
-                "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
-                f"Received: reward_images={self.reward_images}; leave one out."
-            )
         if self.reward_data == "batch" and self.size_penalty:
             raise UserError(
                 "Expected --size_penalty=0 with --reward_data=batch, since a penalty weighs the rewards of all architectures. "
@@ -363,4 +358,9 @@ def expect_read(config: Config) -> None:
         raise UserError(
             f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
             "of which it takes nothing; name trunk or towers too, or leave --transfer out."
+        )
+    if config.reward_data == "batch" and config.reward_images:
+        raise UserError(
+            "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
+            f"Received: reward_images={config.reward_images}; leave one out."
         )

@@ -26,7 +26,6 @@ def test_json_round_trip():
         (dict(learning_rate=float("nan")), "finite number. Received: learning_rate=nan"),
         (dict(class_balance=-0.5), "--class_balance between 0 and 1, or -1 to go by the split"),
         (dict(reward_data="batch", reward="accuracy"), "--reward_bn=batch with --reward_data=batch"),
-        (dict(reward_data="batch", reward_bn="batch", reward_images=9), "--reward_images=0 with --reward_data=batch"),
     ],
 )
 def test_contradictions_name_both_values(settings, message):

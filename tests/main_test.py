@@ -13,6 +13,14 @@ from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 
 
+def test_images_of_a_reward_that_nothing_would_read_are_refused():
+    batch = ("--reward_data=batch", "--reward_bn=batch", "--size_penalty=0")
+    with pytest.raises(UserError, match="Expected --reward_images=0 with --reward_data=batch.*Received: reward_images=9; leave one out"):
+        main_flags.settings(*batch, "--reward_images=9")
+    assert main_flags.settings(*batch).reward_data == "batch"
+    assert Config(reward_data="batch", reward_bn="batch", size_penalty=0.0, reward_images=9)  # runs of earlier versions can be read
+
+
 def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
     with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; give --size_penalty=0,"):
         main_flags.settings("--method=random", "--size_penalty=0.1")

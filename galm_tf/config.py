@@ -330,30 +330,23 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
     return config
 
 
+# (what must be there, what that is, settings that are read beside it alone, why)
+_READ_BESIDE = (
+    ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
+    ("trunk_model", "a Keras model file", PRETRAINED_SETTINGS, "which says how it is taken"),
+    ("source_run", "a finished run", ("transfer_gate_steps",), "which tries it"),
+    ("source_run", "a finished run", ("match", "transfer"), "which says what is taken from it"),
+)
+
+
 def expect_read(config: Config) -> None:
     """Raises UserError for settings that a run would pass over."""
-    if config.freeze_trunk and not config.source_run:
-        raise UserError(
-            "Expected a --source_run beside --freeze_trunk, whose trunk stays as it is. Received: none; name a finished run, or "
-            "leave --freeze_trunk out."
-        )
-    unread = [name for name in PRETRAINED_SETTINGS if getattr(config, name) != getattr(Config(), name)]
-    if unread and not config.trunk_model:
-        raise UserError(
-            f"Expected a --trunk_model beside --{unread[0]}, which says how it is taken. Received: none; name a Keras model file, or leave "
-            f"--{unread[0]} out."
-        )
-    if config.transfer_gate_steps and not config.source_run:
-        raise UserError(
-            "Expected a --source_run beside --transfer_gate_steps, which tries it. Received: none; name a finished run, or leave "
-            "--transfer_gate_steps out."
-        )
-    unread = [name for name in ("match", "transfer") if getattr(config, name) != getattr(Config(), name)]
-    if unread and not config.source_run:
-        raise UserError(
-            f"Expected a --source_run beside --{unread[0]}, which says what is taken from it. Received: none; name a finished run, or leave "
-            f"--{unread[0]} out."
-        )
+    for needed, kind, names, why in _READ_BESIDE:
+        unread = [name for name in names if getattr(config, name) != getattr(Config(), name)]
+        if unread and not getattr(config, needed):
+            raise UserError(
+                f"Expected a --{needed} beside --{unread[0]}, {why}. Received: none; name {kind}, or leave --{unread[0]} out."
+            )
     if config.source_run and not config.handed_over:
         raise UserError(
             f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "

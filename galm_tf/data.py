@@ -15,8 +15,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator
 
-
-UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
+_UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
 _MOST_WEIGHT = 10.0  # of a record by its class, times the mean, where it is cut: the image of a class of one would be seen over and over
 
 
@@ -93,7 +92,7 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
-    balance = config.class_balance if config.class_balance >= 0 else UNSEEN_CLASS_BALANCE if domain.class_disjoint else 0.0
+    balance = config.class_balance if config.class_balance >= 0 else _UNSEEN_CLASS_BALANCE if domain.class_disjoint else 0.0
     weights = _of_mean_one(np.bincount(classes)[classes] ** -float(balance), domains)
     weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights

@@ -310,7 +310,7 @@ def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[S
     if search.state.readout_penalty is None:
         return
     index = search.validation.training_index(final=True)
-    (fitted,) = search.validation.fit_readings(search.validation.readout_features(index), index, [search.state.readout_penalty])
+    (fitted,) = search.validation.fit_readings(index, [search.state.readout_penalty])
     margins, seen = map(np.concatenate, zip(*((network.margins(part), readout.features(part)) for part in outputs)))
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 

@@ -104,16 +104,16 @@ class Validation:
         """Fitted on training images, one per penalty; of a frozen trunk once."""
         if self._fitted is None or self._kept is None:
             train = self.training_index()
-            self._fitted = self.fit_readings(self.readout_features(train), train, ridge.PENALTIES)
+            self._fitted = self.fit_readings(train, ridge.PENALTIES)
         return self._fitted
 
     def margin_offsets(self, final: bool = False) -> np.ndarray:
         """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]."""
         return margin_offsets(self.training_index(final=True), self._domain, self._config) if final else self._offsets
 
-    def fit_readings(self, features: np.ndarray, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
-        """Ridge regression of the targets of records int64 [m] on features [m, D], one per penalty."""
-        return ridge.fit(features, self._domain.targets[index], penalties, class_weights(index, self._domain, self._config))
+    def fit_readings(self, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
+        """Ridge regression of the targets of records int64 [m] on what is read of them, one per penalty."""
+        return ridge.fit(self.readout_features(index), self._domain.targets[index], penalties, class_weights(index, self._domain, self._config))
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""

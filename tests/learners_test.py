@@ -132,7 +132,7 @@ def test_shares_of_votes_are_fitted_in_place_of_labels():
         made = _make(name).fit(dataclasses.replace(_data(features, labels, class_ids), shares=shares))
         assert evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75, name
     split = types.SimpleNamespace(train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels)))
-    scores = linear_pixels.fit_and_score(features, planted, shares, split)
+    scores = linear_pixels.fit_and_score(features, planted, shares, split, lambda index: None)
     assert evaluate.mean_auc(evaluate.auc_per_attribute(planted, scores)) > 0.8
     joined = learner.join([dataclasses.replace(_data(features, labels, class_ids), shares=shares), _data(features, labels, class_ids)])
     n, count = labels.shape
@@ -570,9 +570,9 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
 def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refused(small, tmp_path, monkeypatch):
     fit, fitted = linear_pixels.fit_and_score, []
 
-    def spy(features, labels, targets, split, with_validation=True):
+    def spy(features, labels, targets, split, weights, with_validation=True):
         fitted.append(with_validation)
-        return fit(features, labels, targets, split, with_validation)
+        return fit(features, labels, targets, split, weights, with_validation)
 
     monkeypatch.setattr(linear_pixels, "fit_and_score", spy)
     few = dataclasses.replace(small, train_positives=3)

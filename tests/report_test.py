@@ -22,6 +22,7 @@ import tensorflow as tf
 from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json, write_run
 
 from galm_tf import pipeline, report
+from galm_tf.data import class_weights
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
 from galm_tf.report import figures, notices, rivals, single
@@ -288,6 +289,21 @@ def test_ridge_is_fitted_on_the_runs_own_images(runs):
     assert aucs["mine/red"] == 1 and "mine/unseen" not in aucs and len(aucs) == 3
 
 
+def test_ridge_weighs_images_as_the_run_did(runs):
+    """Classes of other sizes: each counts alike by default, each image where the run says so."""
+    run = read_run(str(runs[0] / "galm"))
+    data = load_data(run)
+    kept = np.sort(np.concatenate([data.split.train[:5], data.split.train[-9:]]))
+    data = dataclasses.replace(data, split=dataclasses.replace(data.split, train=kept))
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rivals.linear_pixels.ridge, "fit", lambda x, y, penalties, weights: asked.append(weights) or [lambda f: np.zeros((len(f), y.shape[1]))] * len(penalties))
+        rivals.ridge(run, data)
+        rivals.ridge(dataclasses.replace(run, config=dataclasses.replace(run.config, class_balance=0.0)), data)
+    np.testing.assert_array_equal(asked[0], class_weights(kept, data.domain, run.config))
+    assert np.ptp(asked[0]) > 0 and asked[2] is None
+
+
 def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     run = read_run(str(runs[0] / "galm"))
     assert len(rivals.other_runs(run, [str(copy)])) == 1
@@ -317,7 +333,7 @@ def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
             load_data(run)
     write_json(copy / "data.json", {**stored, "names of attributes": "those that were added", "labels": "theirs"})
     load_data(run)
-    for changes, same in (({}, True), ({"split": "another"}, True), ({"labels": "x"}, False), ({"boxes": "x", "names of attributes": "y"}, False),
+    for changes, same in (({}, True), ({"split": "another"}, True), ({"source runs": ["another"]}, True), ({"labels": "x"}, False), ({"boxes": "x", "names of attributes": "y"}, False),
                           ({"labels": "x", "names of attributes": "y"}, True)):
         monkeypatch.setattr(rivals, "read_data", {run.path: stored, other.path: {**stored, **changes}}.get)
         assert rivals.same_test(run, other) is same, changes
@@ -329,7 +345,7 @@ def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):
     data = load_data(run)  # the labels have not changed since the run
     assert (np.nansum(data.labels[data.split.train], axis=0) <= 2).all() and np.isfinite(data.labels[data.split.validation]).all()
     fit, fitted = rivals.linear_pixels.fit_and_score, []
-    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[4]) or fit(*of))
+    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[5]) or fit(*of))
     rivals.ridge(run, data)
     rivals.ridge(read_run(str(runs[0] / "galm")), data)
     assert fitted == [False, True]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Optional
+
 import numpy as np
 import tensorflow as tf
 
@@ -11,6 +14,7 @@ from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
 
 SIDE = 16
+Weights = Callable[[np.ndarray], Optional[np.ndarray]]  # of records int64 [m]: how much each counts, [m] of mean 1; None where all alike
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
@@ -20,15 +24,15 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
 
 
 def test_aucs(
-    images: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, with_validation: bool = True
+    images: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, weights: Weights, with_validation: bool = True
 ) -> np.ndarray:
     """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64 [N]."""
-    scores = fit_and_score(pixel_features(images), labels, targets, split, with_validation)
+    scores = fit_and_score(pixel_features(images), labels, targets, split, weights, with_validation)
     return evaluate.auc_per_attribute(labels[split.test], scores)
 
 
 def fit_and_score(
-    features: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, with_validation: bool = True
+    features: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, weights: Weights, with_validation: bool = True
 ) -> np.ndarray:
     """Scores of the test images: float64 [t, N].
 
@@ -40,13 +44,14 @@ def fit_and_score(
       labels: [n, N] in {0, 1, NaN}, which choose.
       targets: [n, N] in [0, 1], NaN where labels are, which are learned.
       split: of the records.
+      weights: as GALM weighs them (`data.class_weights`).
       with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
     """
     validation = split.validation
-    fits = ridge.fit(features[split.train], targets[split.train], PENALTIES)
+    fits = ridge.fit(features[split.train], targets[split.train], PENALTIES, weights(split.train))
     best = ridge.choose(fits, features[validation], labels[validation])
     if not with_validation:
         return fits[best](features[split.test])
     fitted = np.concatenate([split.train, validation])
-    (final,) = ridge.fit(features[fitted], targets[fitted], PENALTIES[best : best + 1])
+    (final,) = ridge.fit(features[fitted], targets[fitted], PENALTIES[best : best + 1], weights(fitted))
     return final(features[split.test])

@@ -7,6 +7,7 @@ stopped. Beside the methods stands the linear model on 16×16 pixels.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import os
 from typing import Any, Optional, Sequence
@@ -19,6 +20,7 @@ from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
+from galm_tf.data import class_weights
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 
@@ -62,9 +64,9 @@ def free_networks() -> None:
 
 
 def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
-    domain = prepared.domain
+    domain, weights = prepared.domain, functools.partial(class_weights, domain=prepared.domain, config=config)
     return evaluate.mean_auc(
-        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, not config.train_positives)
+        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, weights, not config.train_positives)
     )
 
 

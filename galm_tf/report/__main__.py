@@ -90,10 +90,11 @@ def _expect_fitting(folders: list[str]) -> None:
     """Raises UserError for folders and flags that do not go together."""
     if not folders:
         raise UserError("Expected at least one run folder, e.g. python -m galm_tf.report runs/NAME. Received: none.")
-    twice = [f for i, f in enumerate(folders) if os.path.realpath(f) in map(os.path.realpath, folders[:i])]
+    named = flags.FLAGS.comparators
+    every = [*folders, *named]
+    twice = [f for i, f in enumerate(every) if os.path.realpath(f) in map(os.path.realpath, every[:i])]
     if twice:
         raise UserError(f"Expected each run folder once. Received: {twice[0]}, named twice; name different runs.")
-    named = flags.FLAGS.comparators
     if named and len(folders) > 1:
         raise UserError(
             f"Expected --comparators beside one run. Received: {len(folders)} runs and comparators={','.join(named)}; name all "

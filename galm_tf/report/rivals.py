@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import glob
 import json
 import logging
@@ -12,14 +13,16 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import pipeline, source_runs
 from galm_tf.baselines import linear_pixels
+from galm_tf.data import class_weights
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData, read_data
 from galm_tf.report.run_reading import FinishedRun, read_run
 from galm_tf.run_folder import FREE_SETTINGS
 
 RIDGE = f"ridge regression on {linear_pixels.SIDE}×{linear_pixels.SIDE} pixels"
+_NOT_TESTED = ("split", source_runs.DIGESTS)  # of data.json; of the split the test alone counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,8 @@ def chance(run: FinishedRun) -> Rival:
 def ridge(run: FinishedRun, data: RunData) -> Rival:
     """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
     logging.info("Fitting %s", RIDGE)
-    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, not run.config.train_positives)
+    weights = functools.partial(class_weights, domain=data.domain, config=run.config)
+    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, weights, not run.config.train_positives)
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
 
@@ -107,7 +111,7 @@ def same_test(run: FinishedRun, other: FinishedRun) -> bool:
     alike = ("soft_labels", "train_positives", "label_files")  # else what was learned differs where the test does not
     if ours.get("names of attributes") != theirs.get("names of attributes") or any(getattr(run.config, k) != getattr(other.config, k) for k in alike):
         ours = {name: value for name, value in ours.items() if name in pipeline.IMAGES}
-    return not pipeline.changed_data({k: v for k, v in ours.items() if k != "split"}, theirs)
+    return not pipeline.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
 
 
 def test_data(run: FinishedRun) -> tuple[Any, ...]:

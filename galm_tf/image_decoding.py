@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from galm_tf import preprocess
 from galm_tf.config import Config
@@ -69,6 +68,5 @@ def _decode_rows(domain: Domain, config: Config, images: np.ndarray, rows: list[
         except preprocess.BadImageError as error:
             errors[str(row)] = str(error)
             continue
-        same = part.shape[:2] == (config.image_size, config.image_size)
-        images[row] = part if same else preprocess.resize_images(tf.constant(part), config.image_size).numpy()
+        images[row] = preprocess.resize_picture(part, config.image_size)
     return rows, errors

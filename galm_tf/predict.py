@@ -33,7 +33,7 @@ from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.hardware import decoders
 from galm_tf.prediction_formats import Prediction, print_csv, print_json, print_table
-from galm_tf.preprocess import BadImageError, decode_image, first_of, resize_images
+from galm_tf.preprocess import BadImageError, decode_image, first_of, resize_picture
 from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
@@ -258,7 +258,7 @@ def _readable(paths: Sequence[str], size: int, options: Options, bad: list[str])
 def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
     """One image at the network's size, uint8 [S, S, 3], so that pictures of all sizes share a batch."""
     try:
-        return resize_images(tf.constant(decode_image(path)), size).numpy()
+        return resize_picture(decode_image(path), size)
     except BadImageError as error:
         if os.path.isdir(path):  # of a list: arguments have been looked into
             return BadImageError(f"Expected files in a list on standard input. Received: {path}, a folder; name it as an argument.")

@@ -153,6 +153,20 @@ def resize_images(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
 
+def resize_picture(picture: np.ndarray, size: int) -> np.ndarray:
+    """`resize_images` of one picture, to the last bit, by its one operation: uint8 [H, W, 3] -> uint8 [size, size, 3].
+
+    Called as it stands for picture after picture, what lies around that operation takes longer than it.
+    """
+    if picture.shape[:2] == (size, size):
+        return picture
+    scale = np.float32(size) / np.array(picture.shape[:2], np.float32)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=picture[None], size=[size, size], scale=scale, translation=[0.0, 0.0], kernel_type="triangle", antialias=True
+    )
+    return np.clip(np.rint(resized.numpy()[0]), 0, 255).astype(np.uint8)
+
+
 def scale_images(images: tf.Tensor) -> tf.Tensor:
     """Pixel values 0 to 255, any dtype -> network input float32 in [-1, 1]."""
     return tf.cast(images, tf.float32) / 127.5 - 1.0

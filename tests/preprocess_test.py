@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from galm_tf import preprocess
-from galm_tf.preprocess import BadImageError, crop_box, decode_image, resize_images
+from galm_tf.preprocess import BadImageError, crop_box, decode_image, resize_images, resize_picture
 
 
 def _smooth(height, width, seed=0):
@@ -71,6 +71,15 @@ def test_large_photographs_are_antialiased_like_pillow():
     ours = resize_images(tf.constant(noisy), 64).numpy()
     pillow = np.asarray(Image.fromarray(noisy).resize((64, 64), Image.BILINEAR))
     assert np.abs(ours.astype(int) - pillow).max() <= 2
+
+
+def test_a_single_picture_is_resized_to_the_same_bits():
+    rng = np.random.default_rng(0)
+    for height, width, size in ((64, 64, 64), (1, 1, 32), (3, 200, 64), (218, 178, 64), (61, 67, 128), (375, 500, 96), *rng.integers(2, 300, (40, 3))):
+        picture = rng.integers(0, 256, (height, width, 3), np.uint8)
+        one = resize_picture(picture, int(size))
+        np.testing.assert_array_equal(one, resize_images(tf.constant(picture), int(size)).numpy())
+        assert one.dtype == np.uint8
 
 
 def test_the_right_size_stays_as_it_is():

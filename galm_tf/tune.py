@@ -180,13 +180,14 @@ def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial traces its functions anew, as it must
     config = config_lib.from_flags(FLAGS)
-    table = tune(source_runs.with_pretrained_trunk(config), FLAGS.tuner, FLAGS.settings, FLAGS.trials, FLAGS.out)
+    settings = list(dict.fromkeys(FLAGS.settings))
+    table = tune(source_runs.with_pretrained_trunk(config), FLAGS.tuner, settings, FLAGS.trials, FLAGS.out)
     path = os.path.join(FLAGS.out, "trials.csv")
     with whole_file(path) as partial:
         table.to_csv(partial, index=False)
     print(shown(table))
     best = table.iloc[0]
-    print(f"Best: trial {best['trial']}, {' '.join(as_flag(name, best[name]) for name in FLAGS.settings)}")
+    print(f"Best: trial {best['trial']}, {' '.join(as_flag(name, best[name]) for name in settings)}")
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 
 

@@ -10,6 +10,7 @@ from galm_tf import evaluate
 from galm_tf.baselines import amt, convnet, fmt, ft
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
+from galm_tf.errors import UserError
 from galm_tf.benchmark import learners
 from planted_pictures import ATTRIBUTES, SIDE, planted_pictures
 
@@ -60,6 +61,14 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
     np.testing.assert_array_equal(trained(0)[0], trained(0)[0])
     assert (trained(0)[0] != trained(1)[0]).all()
     np.testing.assert_array_equal(*trained(0, learning_rate=0.0))
+
+
+def test_training_that_diverges_is_told():
+    x = np.full((20, 6), 1e30, np.float32)
+    layer = convnet.Dense("fc", 6, 2, generator(0, Stream.BASELINE), relu=False)
+    steps = convnet.train(lambda x, _: layer(x), layer.parameters, x, np.ones((20, 2)), convnet.attribute_loss, convnet.Training(), (1, 9), 1e30)
+    with pytest.raises(UserError, match="finite loss in the training of a learner, step .*: training has diverged; begin anew"):
+        list(steps)
 
 
 def test_networks_take_their_budget_from_the_settings_of_galm():

@@ -54,6 +54,19 @@ def test_data_without_classes_are_said_to_have_none_and_what_cannot_be_judged_is
     assert " ".join(text.split()).count("What is not judged gets an architecture that is not of its own, and no yes or no: hold out more by --validation_fraction=0.3,") == 1
 
 
+def test_of_thousands_of_classes_the_first_are_named():
+    class_ids = np.repeat(np.arange(500), 2)
+    labels = np.stack([class_ids % 2, class_ids // 2 % 2], axis=1).astype(np.float32)
+    faces = build_domain(
+        "faces", "table", attributes=["hat", "beard"], classes=[f"id{c}" for c in range(500)], paths=[f"/faces/{i}.png" for i in range(1000)],
+        class_ids=class_ids, labels=labels, subsets=np.where(class_ids >= 400, "test", "train"), source="own",
+    )  # fmt: skip
+    description = _described(faces)
+    text, held_out = " ".join(to_text(description).split()), description.split.held_out_classes
+    assert f", {held_out[59].removeprefix('faces/')} and {len(held_out) - 60} more, all of them in description.json Test classes: id400, id401," in text
+    assert ", id459 and 40 more, all of them in description.json" in text and "id460" not in text.split("Test classes")[1]
+
+
 def _described(domain, bad=()):
     return describe(domain, make_split(domain, Config(domain=("zoo",))), bad)
 

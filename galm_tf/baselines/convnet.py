@@ -8,6 +8,7 @@ how it scores: batch norms fixed to statistics of training images, as GALM's are
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Optional
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 from galm_tf.augment import Augment
 from galm_tf.data import BatchPlan
 from galm_tf.draws import Stream, generator, tensor_seed
+from galm_tf.errors import UserError
 from galm_tf.layers import ConvPool, SeededLayer, TowerDropout, TrunkBatchNorm, he_uniform
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
@@ -189,6 +191,9 @@ def train(
       stops: ascending numbers of steps, each yielded as often as it is there.
       steps: where the decay ends; the last stop when left out.
       first_step: number of the first step, later than 0 where a training goes on.
+
+    Raises:
+      UserError: training has diverged.
     """
     trained = {name: v for name, v in variables.items() if v.trainable}
     optimizer = LazyAdam(trained, frozenset())
@@ -200,6 +205,7 @@ def train(
         with tf.GradientTape() as tape:
             value = loss(target, forward(batch, seed))
         optimizer.apply(dict(zip(trained, tape.gradient(value, list(trained.values())))), rate, decay)
+        return value
 
     plan = BatchPlan(np.arange(len(inputs)), min(training.batch_size, len(inputs)), training.seed)
     end = steps or stops[-1]
@@ -208,7 +214,12 @@ def train(
         rate = cosine(number, end, peak)
         seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
         batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
-        step(*batch, seed, tf.constant(rate, tf.float32))
+        value = step(*batch, seed, tf.constant(rate, tf.float32))
+        if number + 1 in stops and not math.isfinite(float(value)):
+            raise UserError(
+                f"Expected a finite loss in the training of a learner, step {number + 1}. Received: {float(value)}: training has diverged; begin "
+                "anew with a smaller --learning_rate."
+            )
         yield from [number + 1] * list(stops).count(number + 1)
 
 

@@ -30,7 +30,7 @@ _PARTS = {
     "unused": "unused",
 }
 _PREVALENCE_PARTS = ("train", "validation", "test")
-_SHOWN_BAD_IMAGES = 20  # the JSON form lists all of them
+_SHOWN_BAD_IMAGES, _SHOWN_CLASSES = 20, 60  # the JSON form lists all of them
 _WIDTH = 110
 
 
@@ -176,9 +176,9 @@ def to_text(description: Description) -> str:
         blocks.append(_wrapped("Shares of votes: ", told))
     parts = description.parts[description.parts["records"] > 0]
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
-    blocks.append(_wrapped("Held-out classes: ", _names(domain, split.held_out_classes)))
+    blocks.append(_wrapped("Held-out classes: ", _class_names(domain, split.held_out_classes)))
     if build.has_classes(domain.class_ids):
-        blocks.append(_wrapped("Test classes: ", _names(domain, dict.fromkeys(domain.classes[c] for c in domain.class_ids[split.test]))))
+        blocks.append(_wrapped("Test classes: ", _class_names(domain, [domain.classes[c] for c in dict.fromkeys(domain.class_ids[split.test])])))
         if not domain.class_disjoint:
             blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
     blocks += ["", "Prevalence of each attribute: share of its known labels that are positive", _prevalence_text(description), ""]
@@ -187,6 +187,12 @@ def to_text(description: Description) -> str:
 
 def _names(domain: Domain, names: Iterable[str]) -> str:
     return ", ".join(shown_name(domain, n) for n in names) or "none"
+
+
+def _class_names(domain: Domain, names: Sequence[str]) -> str:
+    """The first of them where there are thousands: identities of faces, species."""
+    text, more = _names(domain, names[:_SHOWN_CLASSES]), len(names) - _SHOWN_CLASSES
+    return text + (f" and {more} more, all of them in description.json" if more > 0 else "")
 
 
 def _wrapped(label: str, text: str) -> str:

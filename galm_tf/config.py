@@ -20,6 +20,7 @@ from galm_tf import addons
 from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
+_REWARD_IMAGES = 10000  # of data that have more: rewards take time by their number
 PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels")  # what a pretrained trunk depends on
 # Implemented in `strategies`.
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
@@ -115,7 +116,7 @@ class Config:
     reward: str = _setting("auc", "Reward of an architecture: auc, accuracy or balanced_accuracy on validation images.", ("auc", "accuracy", "balanced_accuracy"))
     size_penalty: float = _setting(0.02, "Reward that every doubling of a network's multiply-adds costs, so that of networks that validation hardly tells apart the smaller is taken; 0 lets its size not count (paper).", low=0.0, before=0.0)
     reward_data: str = _setting("full", "Images of one reward: full (the whole validation set, all architectures at once), or batch (the current validation mini-batch, one architecture at a time, as in the paper).", ("full", "batch"))
-    reward_images: int = _setting(0, "Validation images of each domain that the rewards of all architectures are computed from, drawn so that rare labels stay; 0 takes all. The chosen architectures are judged on all.", low=0)
+    reward_images: int = _setting(_REWARD_IMAGES, "Validation images of each domain, at most, that the rewards of all architectures are computed from, drawn so that rare labels stay; 0 takes all. The chosen architectures are judged on all.", low=0, before=0)
     reward_bn: str = _setting("recalibrated", "Batch-norm statistics of a reward: recalibrated (per variant, on training images), or batch (of the scored images).", ("recalibrated", "batch"))
     calibration_images: int = _setting(512, "Training images from which batch-norm statistics are recalibrated.", low=16)
     reward_memory_mib: int = _setting(1024, "Memory that the reward engine may use for one block, in MiB; rewards do not depend on it.", low=64)
@@ -352,7 +353,7 @@ def expect_read(config: Config) -> None:
             f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
             "of which it takes nothing; name trunk or towers too, or leave --transfer out."
         )
-    if config.reward_data == "batch" and config.reward_images:
+    if config.reward_data == "batch" and config.reward_images not in (0, _REWARD_IMAGES):
         raise UserError(
             "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
             f"Received: reward_images={config.reward_images}; leave one out."

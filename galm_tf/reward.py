@@ -7,6 +7,9 @@ pre-activation is a sum of linear terms, so 2 convolutions and 2 skips give all
 widths of Fc-1 and Fc-2 are partial sums. Batch norms are recalibrated per
 variant: their statistics come from calibration images that lead every batch.
 
+Many images go in parts, each led by the calibration images, so that what is
+held at once does not grow with them.
+
 Half of the time is matrix products. Around them, images are the last axis from
 Conv-4's output on, so that what joins, pools and normalises the variants is
 XLA's loops over contiguous values, and no product needs a transpose. Variants
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterable, Mapping, Optional, Sequence
 
@@ -34,6 +38,8 @@ from galm_tf.supernet import Supernet, margins
 
 NUM_CONV4, NUM_CONV5, NUM_HEADS = 8, 16, 12  # variants of each stage; 8 * 16 * 12 = 1536
 _BYTES_PER_VALUE = 4
+_LEAST_PART = 2  # times the calibration images, which every part computes anew
+_VALUES_PER_POSITION = 800  # of Conv-3's map that the variants of Conv-4, their skips and one variant of Conv-5 hold for an image
 _XLA = tf.test.is_built_with_xla()
 
 
@@ -97,8 +103,9 @@ class RewardEngine:
       supernet: the network; its weights are read anew at each call.
       images: features and labels.
       reward: auc, accuracy or balanced_accuracy.
-      memory_mib: bound on what the threads' heads hold at once, down to one
-        variant of Conv-5 each. Scores do not depend on it: images do not interact.
+      memory_mib: bound on what a part of the images holds at once, down to twice as many as calibrate, and on what the
+        threads' heads do, down to one variant of Conv-5 each. Scores do not depend on it: images do not interact. Without calibration images all are
+        one part, whose statistics are of all.
       offsets: float32 [N], decision margins for the accuracies (log positive weights).
     """
 
@@ -117,12 +124,21 @@ class RewardEngine:
         part = {layer.name: layer for layer in supernet.towers.layers}
         self._layer4, self._layer5, self._head = part["conv4"], part["conv5"], part["head"]
         self._norm4, self._norm5 = part["bn4"], part["bn5"]
-        maps = [tf.constant(m) for m in images.maps]
-        self._features = maps[2]
-        self._sources4, self._sources5 = _images_last(part["skips4"](maps[:2])), _images_last(part["skips5"](maps))
+        self._skips = part["skips4"], part["skips5"]
+        most = memory_mib * 2**20 // (self._layer4.side**2 * _VALUES_PER_POSITION * _BYTES_PER_VALUE)
+        leading, count = images.num_calibration, len(images.labels)
+        self._rows = _slices(count, max(most - leading, _LEAST_PART * leading) if leading else count)
+        self._parts = [self._part(rows) for rows in self._rows]
         columns = 32 * 1024 * memory_mib // (search_space.FC_WIDTHS[-1] * _BYTES_PER_VALUE * 4)
         self._threads = min(NUM_CONV4, usable_cores())
-        self._block_variants = int(np.clip(columns // (len(images.labels) * self._threads), 1, NUM_CONV5))
+        part_images = self._rows[0].stop
+        self._block_variants = int(np.clip(columns // (part_images * self._threads), 1, NUM_CONV5))
+
+    def _part(self, rows: slice) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Of the calibration images and some of the scored ones: Conv-3's map, and what the skips of Conv-4 and of Conv-5 read, images last."""
+        leading = self._images.num_calibration
+        maps = [tf.constant(np.concatenate([m[:leading], m[leading:][rows]])) for m in self._images.maps]
+        return (maps[2], *(_images_last(skips(maps[:count])) for skips, count in zip(self._skips, (2, 3))))
 
     def scores(self, attribute_id: int) -> np.ndarray:
         """Margins of the 1536 distinct architectures on the scored images, float32 [8, 16, 12, n].
@@ -133,11 +149,19 @@ class RewardEngine:
 
     def _each_conv4(self, attribute_id: int, function: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """`function` of the scores [16, 12, n] of each variant of Conv-4, several at once: NumPy's sorts and TensorFlow both let go of the lock."""
-        conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32))
-        variants = tf.range(NUM_CONV4)
-        self._scores.get_concrete_function(conv4, variants[0], rest)  # threads that all wait for it pass for retracing
+        scores = np.empty([NUM_CONV4, NUM_CONV5, NUM_HEADS, len(self._images.labels)], np.float32)
         with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(lambda variant: function(self._scores(conv4, variant, rest).numpy()), variants))
+            for rows, part in zip(self._rows, self._parts):
+                conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32), *part)
+                self._scores.get_concrete_function(conv4, tf.constant(0), rest)  # threads that all wait for it pass for retracing
+
+                def fill(variant: int) -> np.ndarray:
+                    scores[variant][..., rows] = self._scores(conv4, tf.constant(variant), rest).numpy()
+                    return scores[variant]
+
+                if rows is self._rows[-1]:
+                    return list(pool.map(lambda variant: function(fill(variant)), range(NUM_CONV4)))
+                list(pool.map(fill, range(NUM_CONV4)))
 
     def rewards(self, attribute_id: int, halves: bool = True) -> Optional[np.ndarray]:
         """float32 [3, 2304]: rewards on all scored images and on both halves; None when not judged.
@@ -174,21 +198,21 @@ class RewardEngine:
         return reward_columns(self._reward, labels, scores, float(self._offsets[attribute_id]))
 
     @tf.function(autograph=False)
-    def _prefix(self, ids: tf.Tensor):
-        """What scoring the variants of Conv-4 shares: their outputs [D, 8, m] and the weights after them, skips summed."""
+    def _prefix(self, ids: tf.Tensor, features: tf.Tensor, sources4: tf.Tensor, sources5: tf.Tensor):
+        """What scoring the variants of Conv-4 shares, of a part: their outputs [D, 8, m] and the weights after them, skips summed."""
         row5, head = (_row(layer, ids) for layer in (self._layer5, self._head))
         kernels, side = [row5[f"kernel{k}"] for k in search_space.KERNELS], self._layer5.side
         if layers.dense_pays(side):
             kernels = tf.stack([layers.position_matrix(kernel[None], side)[0] for kernel in kernels])
-        skips5 = _skip_sums(self._sources5, row5, self._layer5.sources)
-        return self._conv4(ids), (kernels, skips5, _row(self._norm5, ids), _head_matrices(head))
+        skips5 = _skip_sums(sources5, row5, self._layer5.sources)
+        return self._conv4(ids, features, sources4), (kernels, skips5, _row(self._norm5, ids), _head_matrices(head))
 
-    def _conv4(self, ids: tf.Tensor) -> tf.Tensor:
+    def _conv4(self, ids: tf.Tensor, features: tf.Tensor, sources: tf.Tensor) -> tf.Tensor:
         """All 8 variants (skip 1, skip 2, kernel) of Conv-4 after batch norm: [side² / 4 * 32, 8, m]."""
         row = _row(self._layer4, ids)
-        linear = tf.stack([layers.convolution(self._features, row[f"kernel{k}"]) for k in search_space.KERNELS])
-        linear = tf.transpose(tf.reshape(linear, [2, len(self._features), -1]), [0, 2, 1])
-        skips = _skip_sums(self._sources4, row, self._layer4.sources)
+        linear = tf.stack([layers.convolution(features, row[f"kernel{k}"]) for k in search_space.KERNELS])
+        linear = tf.transpose(tf.reshape(linear, [2, features.shape[0], -1]), [0, 2, 1])
+        skips = _skip_sums(sources, row, self._layer4.sources)
         return _join(linear, skips, _row(self._norm4, ids), self._layer4.side, self._images.statistics_images)
 
     @tf.function(autograph=False)
@@ -212,6 +236,13 @@ class RewardEngine:
         maps = tf.reshape(tf.transpose(x), [-1, side, side, self._layer5.channels])
         parts = [tf.reshape(layers.convolution(maps, kernel), [-1, side**2 * self._layer5.filters]) for kernel in kernels]
         return tf.transpose(tf.stack(parts), [0, 2, 1])
+
+
+def _slices(count: int, most: int) -> list[slice]:
+    """Of so many rows, as few as have `most` each at most; all of a length, so that neighbours may share some."""
+    number = max(1, math.ceil(count / max(1, most)))
+    length = math.ceil(count / number)
+    return [slice(int(start), int(start) + length) for start in np.linspace(0, count - length, number).round()]
 
 
 def _row(layer: layers.SeededLayer, ids: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -35,7 +35,10 @@ TOWER_WEIGHTS = tuple(
 
 
 def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:
-    """Conv-1 to Conv-3: images float32 [B, H, W, 3] -> maps at 1/2, 1/4 and 1/8 of the side."""
+    """Conv-1 to Conv-3: images float32 [B, H, H, 3] -> their maps, all at 1/8 of the side.
+
+    The first two are averaged to the side of the third, which is all that skips read of them.
+    """
     x = image = tf.keras.Input((image_size, image_size, 3), name="image")
     maps, channels = [], 3
     for i, (filters, kernel) in enumerate(zip(search_space.TRUNK_CHANNELS, search_space.TRUNK_KERNELS), 1):
@@ -43,7 +46,9 @@ def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:
         x = layers.TrunkBatchNorm(f"bn{i}", filters)(x)
         maps.append(x)
         channels = filters
-    return tf.keras.Model(image, maps, name="trunk")
+    side = int(x.shape[1])
+    pooled = [layers.SkipSources(f"pool{i}", side)([m]) for i, m in enumerate(maps[:-1], 1)]
+    return tf.keras.Model(image, [*pooled, x], name="trunk")
 
 
 def build_towers(

@@ -68,6 +68,22 @@ def test_rewards_do_not_depend_on_the_block_size(supernet, images):
     np.testing.assert_array_equal(small.rewards(0), large.rewards(0))
 
 
+def test_many_images_go_in_parts_that_calibration_images_lead(supernet, images, monkeypatch):
+    whole = reward.RewardEngine(supernet, images, "auc", 1024)
+    monkeypatch.setattr(reward, "_VALUES_PER_POSITION", 10**6)
+    parts = reward.RewardEngine(supernet, images, "auc", 64)
+    assert len(whole._rows) == 1 and [(s.start, s.stop) for s in parts._rows] == [(0, 30), (30, 60)]
+    np.testing.assert_allclose(parts.scores(0), whole.scores(0), atol=1e-6)
+    np.testing.assert_array_equal(parts.rewards(1), whole.rewards(1))
+    of_all = reward.RewardEngine(supernet, _images(supernet, 0), "auc", 64)  # statistics are of the scored images
+    assert len(of_all._rows) == 1
+
+
+@pytest.mark.parametrize("count, most, expected", [(10, 10, [(0, 10)]), (11, 10, [(0, 6), (5, 11)]), (12, 5, [(0, 4), (4, 8), (8, 12)]), (7, 3, [(0, 3), (2, 5), (4, 7)])])
+def test_parts_are_as_long_as_each_other_and_hold_all(count, most, expected):
+    assert [(s.start, s.stop) for s in reward._slices(count, most)] == expected
+
+
 def test_an_attribute_with_one_label_has_no_reward(supernet, images):
     table = reward.RewardEngine(supernet, images, "balanced_accuracy", 1024).table([0, 2])
     assert table.rewarded.tolist() == [True, False] == table.crossfitted.tolist()

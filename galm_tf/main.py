@@ -87,7 +87,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
         with folder.kept_if_used():
             if finished:
                 noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
-                print(f"This run was finished before: nothing is done{noted}, and the data are not looked at.", file=sys.stderr)
+                print(f"This run was finished before: nothing is done{noted}, and no picture is looked at.", file=sys.stderr)
             return task(config, folder, make_strategy=METHODS[config.method])
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None

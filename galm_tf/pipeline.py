@@ -34,7 +34,7 @@ from galm_tf.map_cache import MapCache
 from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
-from galm_tf.run_folder import DATA, RunFolder, environment, run_digest
+from galm_tf.run_folder import DATA, RunFolder, environment, read_config, run_digest
 from galm_tf.search import Search, archive
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
@@ -185,12 +185,27 @@ def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared
 
 
 def expect_places(config: Config, folder: RunFolder) -> None:
-    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted. Quick: no data are read."""
+    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted; a finished one, other data."""
     moved = folder.moved(config)
     if {"data_dir", "splits_file"} & set(moved):
         expect_data(config)
     if "source_run" in moved:
         source_runs.expect_same(config, folder)
+    if "data_dir" in moved and folder.has("result.json") and folder.has(DATA):
+        _expect_same_images(config, folder)
+
+
+def _expect_same_images(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where the data that a finished run shall note are not those that it was made of, by their names and sizes; none is decoded."""
+    if folder.read_json("result.json").get("bad_images"):  # these it has not numbered
+        return
+    now, before = data_digests(load_domains(config, has_split=True)), folder.read_json(DATA)
+    changed = changed_data(now, before)
+    if changed:
+        raise UserError(
+            f"Expected the data that the run in {folder.path} was made of, which lay in {','.join(read_config(folder.path).data_dir)}. Received: "
+            f"data_dir={','.join(config.data_dir)} with {listed(changed, len(changed))}; name the folder where they lie now."
+        )
 
 
 def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Split) -> None:

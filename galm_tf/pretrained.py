@@ -153,7 +153,13 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
     try:
         model = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that it cannot read
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())
+        if "Lambda" in reason:
+            raise UserError(
+                f"Expected a model without Lambda layers in --trunk_model, since Keras runs no code of a file. Received: {path}; make it of other "
+                "layers, or take another model."
+            ) from error
+        reason = reason[:200]
         raise UserError(
             f"Expected a Keras model that Keras {keras.__version__} reads in --trunk_model. Received: {path} ({type(error).__name__}: {reason}); "
             "save it anew by model.save('NAME.keras') with this Keras."

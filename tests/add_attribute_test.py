@@ -203,7 +203,7 @@ def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(tmp_pat
     os.rename(tmp_path / "moved", tmp_path / "again")
     os.rename(second, first)
     told = resume()  # a finished one needs neither
-    assert "1 added to the 2 attributes of" in told.out and "nothing is done, and the data are not looked at" in told.err
+    assert "1 added to the 2 attributes of" in told.out and "nothing is done, and no picture is looked at" in told.err
     assert "Received: --source_run=nowhere" in refused("--source_run=nowhere") and "which is none" in refused("--data_dir=nowhere")
     assert "another one" in refused(f"--source_run={third}") and read_config(run).source_run == (second,)
     assert "nothing is done but to note the new data_dir and source_run, and" in resume(f"--source_run={first}", f"--data_dir={tmp_path / 'again'}").err

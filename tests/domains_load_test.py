@@ -88,7 +88,10 @@ def test_unknown_layout(tmp_path):
 
 def test_folder_without_a_layout(tmp_path):
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(UserError, match=r"a known layout in .*attributes\.csv \(table\).*Received: holiday"):
+    with pytest.raises(UserError, match=r"a known layout in .*attributes\.csv or attributes\.parquet \(table\).*Received: holiday; name another folder"):
+        load(("zoo", tmp_path))
+    (tmp_path / "attributes.XLSX").touch()
+    with pytest.raises(UserError, match=r"Received: attributes\.XLSX, holiday; write attributes\.csv there .*a spreadsheet saves as CSV in UTF-8"):
         load(("zoo", tmp_path))
 
 

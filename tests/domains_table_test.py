@@ -535,6 +535,28 @@ def test_parquet_file_read_for_real(folder):
     check_standard(load(folder))
 
 
+def test_a_second_table_is_told_and_not_read(folder):
+    (folder / "attributes.parquet").write_bytes(b"PAR1 of another day")
+    domain = load(folder)
+    check_standard(domain)
+    assert f"attributes.parquet is not read, since attributes.csv lies beside it in {folder}." in domain.notes
+
+
+@pytest.mark.parametrize("there, repair", [("000.PNG", "Received: 000.PNG; move the pictures into such a folder"), ("Images/a.png", "Received: Images; call Images images")])
+def test_pictures_in_another_place_are_told(tmp_path, there, repair):
+    write(tmp_path, TABLE)
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    (tmp_path / there).touch()
+    with pytest.raises(UserError, match=f"Expected a folder images/ beside .*attributes.csv. {repair}"):
+        load(tmp_path)
+
+
+def test_a_class_that_is_called_like_an_unknown_label_is_noted(folder):
+    notes = load(folder_of(folder, TABLE.replace(",bus,", ",N/A,").replace("Tür", "nan"))).notes
+    assert sum("N/A counts as a class of 2 images in" in note for note in notes) == 1 and sum("nan counts as a class of 1 image" in note for note in notes) == 1
+    assert not any("counts as a class" in note for note in load(folder_of(folder, TABLE)).notes)
+
+
 def test_parquet_without_its_library(folder, monkeypatch):
     def read_parquet(path):
         raise ImportError("Missing optional dependency 'pyarrow'")
@@ -609,8 +631,8 @@ def test_labels_of_classes_alone_suffice(folder):
         (TABLE, CLASS_TABLE + "bus;1;1\n", r"one row per class in .*class_attributes.csv, line 6, column class. Received: bus, as in line 4; remove one"),
         (TABLE, "class,old\nTram,1\nBus,0\n", r"rows of the classes of .* Received: none of 3, e.g. Tram and not tram; write their names alike"),
         (TABLE, CLASS_TABLE.replace("0,5", "7"), r"an empty cell in .*class_attributes.csv, line 2, column old. Received: '7'"),
-        (TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"), CLASS_TABLE, r"a column class in .*attributes.csv, by which"),
-        (TABLE, CLASS_TABLE.replace("class", "name", 1), r"Expected a column class in .*class_attributes.csv"),
+        (TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"), CLASS_TABLE, r"a column class in .*attributes.csv, by which .* Received: \['image', 'kind', 'split', 'striped', 'has wheels'\]; add it"),
+        (TABLE, CLASS_TABLE.replace("class", "name", 1), r"Expected a column class in .*class_attributes.csv.*call so the one that names the classes"),
     ],
 )
 def test_mistakes_in_labels_of_classes(folder, table, classes, message):

@@ -311,6 +311,10 @@ def test_a_file_that_is_no_model(tmp_path, finished):
     (tmp_path / "bad.keras").write_text("no model")
     text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "bad.keras")), tmp_path / "run")
     assert "Expected a Keras model that Keras" in text and "bad.keras" in text
+    image = tf.keras.Input((None, None, 3))
+    tf.keras.Model(image, tf.keras.layers.Lambda(lambda x: x / 2)(image)).save(tmp_path / "lambda.keras")
+    text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "lambda.keras")), tmp_path / "run")
+    assert text.startswith("Expected a model without Lambda layers in --trunk_model") and text.endswith("make it of other layers, or take another model.")
 
 
 def test_a_model_of_other_images(tmp_path, finished):

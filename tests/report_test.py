@@ -23,6 +23,7 @@ from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json
 
 from galm_tf import pipeline, report
 from galm_tf.data import class_weights
+from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
 from galm_tf.report import figures, notices, rivals, single
@@ -234,6 +235,7 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     (lambda run: (shutil.rmtree(run / "saved_model"), (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n")), "no attribute embeddings"),
     (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
     (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
+    (lambda run: edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1}), "Skill and specialisation are left out: this run has too few attributes that both halves of validation can judge."),
     (
         lambda run: (edit(run / "config.json", measure_skill=False), edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1, "specialisation": 0.1})),
         "Skill is left out: this run did not measure it (--nomeasure_skill).",
@@ -255,7 +257,11 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
         moved = dataclasses.replace(config, data_dir=(place,), resume=True)
         pipeline.run(moved, RunFolder.resume(str(copy), moved))
 
-    for wrong, reason in ((f"{data}-2", "which is none"), (str(copy), "Expected a known layout")):
+    write_json(copy / "data.json", pipeline.data_digests(load_domains(config)))
+    other = write_data(copy.parent / "other")
+    first = next((copy.parent / "other" / "images").rglob("*.png"))
+    first.write_bytes(first.read_bytes() + b"more")
+    for wrong, reason in ((f"{data}-2", "which is none"), (str(copy), "Expected a known layout"), (str(other), "which lay in /nowhere/at all. Received: data_dir=.* with other sizes of image files; name")):
         with pytest.raises(UserError, match=reason):
             resume(wrong)
         assert read_config(str(copy)).data_dir == ("/nowhere/at all",)

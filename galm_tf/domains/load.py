@@ -20,7 +20,8 @@ from galm_tf.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 LAYOUTS = {"awa": awa, "apay": apay, "sun": sun, "table": table}
 _TEST_FRACTION = 0.25  # of the classes by --split_seed, where the data set's own split is not by class
-_MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv (table)"
+_MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv or attributes.parquet (table)"
+_SHEETS = (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet")
 
 
 def load_domains(config: Config, has_split: bool = False) -> Domain:
@@ -138,9 +139,10 @@ def _find_layout(name: str, folder: str, asked: str) -> tuple[str, str]:
             )
     what = f"the {asked} layout" if asked else "a known layout"
     there = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
-    raise UserError(
-        f"Expected {what} in {folder}: one of {_MARKS}. Received: {there}; name another folder by --data_dir."
-    )
+    repair = "name another folder by --data_dir"
+    if asked in ("", "table") and any(name.lower() == "images" or name.lower().endswith(_SHEETS) for name in os.listdir(folder)):
+        repair = 'write attributes.csv there (README.md, "Your own images"; a spreadsheet saves as CSV in UTF-8), or name another folder by --data_dir'
+    raise UserError(f"Expected {what} in {folder}: one of {_MARKS}. Received: {there}; {repair}.")
 
 
 def _resplit(domain: Domain, config: Config) -> Domain:

@@ -21,7 +21,7 @@ import pandas as pd
 from galm_tf.config import Config
 from galm_tf.domains import build, copies, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
-from galm_tf.domains.table_file import RESERVED, blank, labels_from_shares, line, place, read_boxes, read_labels, read_table
+from galm_tf.domains.table_file import RESERVED, blank, is_unknown, labels_from_shares, line, place, read_boxes, read_labels, read_table
 from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
@@ -43,6 +43,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     if "split" in table and blank(table["split"]).all():
         table = table.drop(columns="split")
     attributes, shares, of_classes = _labels_of_both(table, path, folder)
+    unread = [note for names in (_TABLES, _CLASS_TABLES) for note in _unread(folder, names)]
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
     boxes = read_boxes(table, path)
@@ -76,7 +77,10 @@ def load(name: str, folder: str, config: Config) -> Domain:
         source="own",
         class_disjoint=not len(shared),
         originals=first_files,
-        notes=[*notes, *of_classes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, folder), *_alike(classes, path), *_alike(attributes, path)],
+        notes=[
+            *unread, *notes, *of_classes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, folder), *_alike(classes, path),
+            *_alike(attributes, path), *_unnamed(classes, class_ids, path),
+        ],  # fmt: skip
     )
 
 
@@ -90,7 +94,7 @@ def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[s
         return *read_labels(table, path), []
     files.check_inside(class_path, folder)
     if (table["class"] == _NO_CLASS).all():
-        raise UserError(f"Expected a column class in {path}, by which {class_path} tells labels. Received: {list(table.columns)}; add it.")
+        raise UserError(f"Expected a column class in {path}, by which {class_path} tells labels. Received: {[c for c in table if c != 'class']}; add it.")
     own = any(c not in RESERVED for c in table)
     attributes, shares = read_labels(table, path) if own else ([], np.zeros((len(table), 0), np.float32))
     names, of_classes = _class_labels(class_path)
@@ -141,8 +145,21 @@ def _unmatched(without: pd.Series, idle: pd.Index, path: str, class_path: str) -
     return notes
 
 
+def _expect_images(folder: str, path: str) -> None:
+    """Raises UserError where there is no folder images/, and says where the pictures seem to be."""
+    there = sorted(os.listdir(folder))
+    if "images" in there:
+        return
+    alike = [name for name in there if name.lower() == "images"]
+    pictures = [name for name in there if name.lower().endswith(files.IMAGE_ENDINGS)]
+    if alike or pictures:
+        repair = f"call {alike[0]} images" if alike else "move the pictures into such a folder"
+        raise UserError(f"Expected a folder images/ beside {path}. Received: {alike[0] if alike else pictures[0]}; {repair}.")
+
+
 def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tuple[pd.Series, list[str]]:
     """(absolute path per row, missing where absent; notes)."""
+    _expect_images(folder, path)
     within = files.require(folder, "images")
     present = {files.normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
     alike = _in_any_case(present)
@@ -207,6 +224,21 @@ def _alike(names: Sequence[str], path: str) -> list[str]:
         if other != name:
             return [f"{path} tells {other} and {name} apart, whose names differ in case alone: write them alike if they are one."]
     return []
+
+
+def _unread(folder: str, names: Sequence[str]) -> list[str]:
+    """A note where the same table lies there in two formats, of which the first is read."""
+    there = [name for name in names if os.path.exists(os.path.join(folder, name))]
+    return [f"{there[1]} is not read, since {there[0]} lies beside it in {folder}."] if len(there) > 1 else []
+
+
+def _unnamed(classes: Sequence[str], class_ids: np.ndarray, path: str) -> list[str]:
+    """A note where a class is called like a label that is unknown."""
+    counts = np.bincount(class_ids, minlength=len(classes))
+    return [
+        f"{name} counts as a class of {counts[i]} image{'s' * (counts[i] > 1)} in {path}: if it means that their class is unknown, give each a class of its own, or remove the rows."
+        for i, name in enumerate(classes) if is_unknown(name)
+    ]  # fmt: skip
 
 
 def _copies_note(first_files: Mapping[str, str], folder: str) -> list[str]:

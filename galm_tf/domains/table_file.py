@@ -164,7 +164,7 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
             raise UserError(f"Expected columns with different names in the header of {path}. Received: {what}; rename or remove one.")
     for column in required:
         if column not in columns:
-            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t|") else "; call so the one that names the pictures, or add it"
+            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t|") else f"; call so the one that names the {'classes' if column == 'class' else 'pictures'}, or add it"
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
     _check_box(columns, path)
 
@@ -192,6 +192,11 @@ def place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
 def line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
     """Which line of a CSV file, or row of another, a row of the table is."""
     return f"{'line' if path.endswith('.csv') else 'row'} {column.index[row]}"
+
+
+def is_unknown(cell: str) -> bool:
+    """Whether a cell is spelt as a label that nobody knows is."""
+    return not _WORDS.get(cell.strip().lower(), cell.strip())
 
 
 def blank(column: pd.Series) -> np.ndarray:

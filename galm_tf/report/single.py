@@ -194,6 +194,8 @@ def _without_figures(run: FinishedRun) -> str:
         reason = "has no table of rewards, or no policy"
     elif names == ["skill"] and run.config.reward_data == "full":
         reason = "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
+    elif run.config.reward_data == "full" and "regret" not in names:  # specialisation is told of two or more
+        reason = "has too few attributes that both halves of validation can judge"
     else:
         reason = "has no table of the rewards of all architectures"
     return f"{listed(names, len(names)).capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from galm_tf import evaluate
 
 _FEW_SOLUTIONS = 10  # that cost less one by one than taking a Gram matrix apart
+_BLOCK_ROWS = 8192  # of the features, which are weighed and centred at once
 _EXACT, _MOST_STEPS = 1e-10, 10000  # of a residual, as a share of the right side; steps of conjugate gradients: tens, as a rule
 
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
@@ -47,8 +48,8 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], w
       weights: how much each row counts, [n], of mean 1; all alike when left out.
     """
     with np.errstate(invalid="ignore"):  # of a constant, whose variance may come out below 0; it counts as a constant
-        scaler = StandardScaler().fit(features, sample_weight=weights)
-    x = scaler.transform(np.asarray(features, np.float64))
+        scaler = StandardScaler(copy=False).fit(features, sample_weight=weights)
+    x = scaler.transform(np.array(features, np.float64))
     root = np.ones(len(x)) if weights is None else np.sqrt(weights)
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     enough = patterns.sum(axis=0) >= x.shape[1]
@@ -61,7 +62,8 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], w
             if enough[g] and axes:
                 slopes[:, :, own], biases[:, own] = axes.solutions(known, y, penalties)
             else:
-                slopes[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(x[known], y, root[known], penalties)
+                rows = x if known.all() else x[known]  # hundreds of thousands are not copied
+                slopes[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(rows, y, root[known], penalties)
     scaled = slopes / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
@@ -108,8 +110,13 @@ def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.n
 
 def _solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K], roots of the rows' weights [m]."""
-    (mean, centred), (level, right) = (_centred(values, root) for values in (x, y))
-    gram, right = centred.T @ centred, centred.T @ right
+    mean, (level, centred) = root**2 @ x / (root @ root), _centred(y, root)
+    gram, right = np.zeros((x.shape[1], x.shape[1])), np.zeros((x.shape[1], y.shape[1]))
+    for start in range(0, len(x), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        rows = (x[part] - mean) * root[part, None]
+        gram += rows.T @ rows
+        right += rows.T @ centred[part]
     weights = np.stack([linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
     return weights, level - mean @ weights
 

@@ -24,6 +24,7 @@ from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
 
 DOMAINS = ("awa", "apay", "sun")
 PAPER_COLUMNS = (
@@ -157,7 +158,7 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
 
 def _no_learners():
     class Cells:
-        def sees_other_networks(self, name):
+        def sees_other_networks(self, name, target):
             return False
 
         def row(self, *arguments):
@@ -231,6 +232,32 @@ def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
     assert paper_table.summarise(table.drop(columns="other_networks"), "galm")["best"].tolist() == [False] * 3 + [True]
     paper_table.write(table, "galm", "table2", str(tmp_path), lines="method", notes=[], paper={})
     assert f"- {paper_table.BOLD}\n" in capsys.readouterr().out
+
+
+def test_what_stands_on_a_pretrained_trunk_sees_a_network_of_other_images(runs, tmp_path):
+    pretrained = dataclasses.replace(CONFIG, trunk_model="x.keras", image_size=128)
+    for config, sees, others in ((CONFIG, "images 64x64", False), (pretrained, "images 128x128 on a pretrained trunk", True)):
+        out = tmp_path / str(others)
+        table = semantic.run_semantic(_runs(out, config), "table2", ["galm"], [], _no_learners(), (0,))
+        galm = table[table["method"] == "galm"]
+        assert (galm["features"] == sees).all() and (galm["other_networks"] == others).all()
+        rows = transfer_table.as_methods(_run(out, ["awa-sun"], config=config), "galm", _runs(out, config).seen)
+        assert (rows["features"] == sees).all() and (rows["other_networks"] == others).all()
+
+
+def test_features_of_a_pretrained_trunk_are_those_of_a_network_of_other_images(tmp_path, monkeypatch):
+    paths = [str(tmp_path / name) for name in DOMAINS]
+    for path, model in zip(paths, ("", "x.keras", "")):
+        RunFolder.create(path, Config(trunk_model=model))
+    of_runs = LearnerCells(_runs(tmp_path), settings_per_domain(3, "trunk", "", features_file=[], features_run=paths))
+    assert [of_runs.sees_other_networks("dap", domain) for domain in DOMAINS] == [False, True, False]
+    monkeypatch.setattr(learner_data, "_trunk_features", lambda *_: None)
+    names = [learner_data.make_features(FeatureSettings("trunk", features_run=path), CONFIG, None)[1] for path in paths[:2]]
+    assert names == ["trunk of awa", "pretrained trunk of apay"]
+    own = settings_per_domain(3, "trunk", "", own_runs=True, features_file=[], features_run=[])
+    for model in ("", "x.keras"):
+        cells = LearnerCells(_runs(tmp_path, dataclasses.replace(CONFIG, trunk_model=model)), own)
+        assert cells.sees_other_networks("ridge", "awa") == bool(model) and not cells.sees_other_networks("ft", "awa")
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +379,7 @@ def test_learners_on_images_need_no_features(tmp_path, small):
     row = cells.row("ft", "awa", 0, ("sun",))
     assert row["features"] == "images 32x32" and 0 <= row["test_mauc"] <= 1
     assert os.listdir(tmp_path / "learners") == ["awa-from-sun-images"]
-    assert cells.sees_other_networks("dap") and not cells.sees_other_networks("ft")
+    assert cells.sees_other_networks("dap", "awa") and not cells.sees_other_networks("ft", "awa")
     with pytest.raises(UserError, match="absent.npz, which is no file"):
         cells.row("dap", "awa", 0)
 
@@ -407,6 +434,8 @@ def test_the_trunk_of_a_table_is_that_of_its_own_run_of_each_split(tmp_path, mon
     cells.row("ridge", "awa", 1)
     assert set(made) == {(("awa",), 0), (("awa",), 1)}
     assert asked == [("trunk", f"awa{n}", (d,), n) for n in (0, 1) for d in ("awa", "sun")]
+    pretrained = LearnerCells(_runs(tmp_path / "pretrained", dataclasses.replace(small, trunk_model="x.keras")), settings)
+    assert pretrained.row("ridge", "awa", 0)["features"] == "own pretrained trunk (4)"
     with pytest.raises(UserError, match="Expected --features_run beside --features=trunk"):
         settings_per_domain(1, "trunk", "", features_file=[], features_run=[])
 

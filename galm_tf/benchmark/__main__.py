@@ -270,7 +270,9 @@ def _make_table_2(config: Config) -> None:
     runs = _of_several_domains(config)
     cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
-    notes = [f"learners see {'; '.join(table['features'].dropna().unique())}", *learners.without_source(FLAGS.learners), *_notes(runs, len(numbers))]
+    searched = table["method"].isin(FLAGS.methods)
+    seen = [f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}" for who, rows in (("search methods", searched), ("learners", ~searched))]
+    notes = [*seen, *learners.without_source(FLAGS.learners), *_notes(runs, len(numbers))]
     out = os.path.join(FLAGS.out, name)
     paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
 
@@ -283,7 +285,7 @@ def _make_table_3(config: Config) -> None:
         paper = {} if config.train_positives else {k: v for scenario in scenarios for k, v in scenario.paper.items()}
         return _write_scenarios(table, "table3", runs, len(numbers), paper=paper)
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
-    table = pd.concat([transfer_table.as_methods(table, config.method, config.image_size), learned], ignore_index=True)
+    table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
     out = os.path.join(FLAGS.out, "table3")
     transfer_table.write(table, "table3", out, _notes(runs, len(numbers)), domain_transfer.paper_of_methods(scenarios), runs.vary)
 

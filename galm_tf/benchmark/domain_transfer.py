@@ -152,7 +152,7 @@ def run_learners(cells: LearnerCells, learners: Sequence[str], chosen: Sequence[
     rows = []
     for number, scenario, name in itertools.product(numbers, chosen, learners):
         row = {"scenario": scenario.name, "target": scenario.target, "method": name, "split": number}
-        row["other_networks"] = cells.sees_other_networks(name)
+        row["other_networks"] = cells.sees_other_networks(name, scenario.target)
         for source, domains in ((ALONE, ()), (TRANSFERRED, scenario.others)):
             rows.append({**row, "source": source, **cells.row(name, scenario.target, number, domains)})
     return pd.DataFrame(rows)

@@ -26,6 +26,7 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.table_runs import SOURCE_SETTINGS, TableRuns
 from galm_tf.errors import UserError
+from galm_tf.run_folder import read_config
 
 IMAGES = "images"  # what learners see that make their own features
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
@@ -54,9 +55,15 @@ class LearnerCells:
         cells = Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
         return cells.get(f"{name}-{self._runs.vary}{number}", lambda: self._compute(name, kind, target, number, sources))
 
-    def sees_other_networks(self, name: str) -> bool:
-        """Whether its features come from networks that were trained on other images."""
-        return name not in learners_lib.SEE_IMAGES and next(iter(self._features.values())).features in _OTHER_NETWORKS
+    def sees_other_networks(self, name: str, target: str) -> bool:
+        """Whether its features of a domain come from networks that were trained on other images."""
+        settings = self._features[target]
+        if name in learners_lib.SEE_IMAGES:
+            return False
+        if settings.features != learner_data.TRUNK:
+            return settings.features in _OTHER_NETWORKS
+        own = settings.features_run == learner_data.OWN_RUN
+        return bool((self._runs.config if own else read_config(settings.features_run)).trunk_model)
 
     def _settings(self, kind: str, target: str, sources: Sequence[str]) -> dict[str, Any]:
         """What the figures of a folder have in common; the search method where they see the trunk of its run."""
@@ -118,7 +125,7 @@ class LearnerCells:
             settings, name = self._features[domain if kind == learner_data.FILE else target], None
             if settings.features_run == learner_data.OWN_RUN:
                 path = self._runs.source((target,), self._number)
-                settings, name = dataclasses.replace(settings, features_run=path), "own trunk"
+                settings, name = dataclasses.replace(settings, features_run=path), "own pretrained trunk" if self._runs.config.trunk_model else "own trunk"
             config = self._runs.subset((domain,), self._number)
             features, made = learner_data.make_features(settings, config, self._prepared[domain])
             self._made[key] = features, name or made

@@ -85,7 +85,9 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
         path = os.path.expanduser(settings.features_file)
         return features_lib.read_features(path, prepared.domain.paths), os.path.basename(path)
     if settings.features == TRUNK:
-        return _trunk_features(settings.features_run, config, prepared), f"trunk of {os.path.basename(os.path.abspath(settings.features_run))}"
+        theirs = read_config(settings.features_run)
+        name = f"{'pretrained ' * bool(theirs.trunk_model)}trunk of {os.path.basename(os.path.abspath(settings.features_run))}"
+        return _trunk_features(settings.features_run, theirs, config, prepared), name
     if settings.features == VGG16:
         large = dataclasses.replace(config, image_size=network_features.VGG16_SIZE)
         images = prepared.images if config.image_size == large.image_size else pipeline.prepare(large).images
@@ -93,8 +95,7 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
     return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
 
 
-def _trunk_features(path: str, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
-    theirs = read_config(path)
+def _trunk_features(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
     source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
     source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)

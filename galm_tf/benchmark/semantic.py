@@ -33,7 +33,8 @@ def run_semantic(
       numbers: the splits or seeds.
 
     Returns:
-      Columns scenario (the domain), method, split, other_networks (see `LearnerCells`), test_mauc, num_attributes_tested, seconds and what else a row has.
+      Columns scenario (the domain), method, split, features (what it sees), other_networks (see `LearnerCells`), test_mauc, num_attributes_tested,
+      seconds and what else a row has.
     """
     kept = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
@@ -41,9 +42,9 @@ def run_semantic(
         for domain in runs.config.domain:
             place = {"scenario": domain, "split": number}
             for method in methods:
-                rows.append({**place, "method": method, "other_networks": False, **_row(kept, runs, method, domain, number)})
+                rows.append({**place, "method": method, **runs.seen, **_row(kept, runs, method, domain, number)})
             for learner in (learners_lib.RIDGE, *learners):
-                others = cells.sees_other_networks(learner)
+                others = cells.sees_other_networks(learner, domain)
                 rows.append({**place, "method": learner, "other_networks": others, **cells.row(learner, domain, number)})
     return pd.DataFrame(rows)
 

@@ -75,6 +75,12 @@ class TableRuns:
         contents = {f"{CONTENT}data of {domain}": self.content(domain) for domain in self.config.domain}
         return {**self.config.to_json(), "vary": self.vary, **contents}
 
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What search methods see, as a row of a table has it: features and other_networks, whether a part of them was trained on other images."""
+        size, pretrained = self.config.image_size, bool(self.config.trunk_model)
+        return {"features": f"images {size}x{size}" + " on a pretrained trunk" * pretrained, "other_networks": pretrained}
+
     def content(self, domain: str) -> str:
         """A digest of a domain's images and labels, whatever their split."""
         if domain not in self._contents:

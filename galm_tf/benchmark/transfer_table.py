@@ -10,6 +10,7 @@ in the paper, what is above the same method without a source.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,8 @@ from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 _PAPER = Mapping[tuple[str, str], float]
 
 
-def as_methods(table: pd.DataFrame, method: str, image_size: int) -> pd.DataFrame:
-    """The rows of `domain_transfer.run_scenarios` as those of one method of `run_learners`."""
-    seen = {"features": f"images {image_size}x{image_size}", "other_networks": False}
+def as_methods(table: pd.DataFrame, method: str, seen: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of `domain_transfer.run_scenarios` as those of one method of `run_learners`; seen: that of `TableRuns`."""
     return table.assign(source=table["method"], method=method, **seen)
 
 
@@ -40,8 +40,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for method, part in table.groupby("method", sort=False):
         found = paper_table.summarise(part.assign(method=part["source"]), ALONE).rename(columns={"method": "source"})
-        first = part.iloc[0]
-        parts.append(found.assign(method=method, features=first["features"], other_networks=bool(first["other_networks"])))
+        parts.append(found.assign(method=method, features=part["features"].iloc[0], other_networks=bool(part["other_networks"].any())))
     summary = pd.concat(parts, ignore_index=True)
     summary["target"] = summary["scenario"].map(dict(zip(table["scenario"], table["target"])))
     best = summary.groupby(["scenario", "source", "other_networks"])["mean"].transform("max")

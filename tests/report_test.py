@@ -576,6 +576,12 @@ def test_compares_runs(runs, copy):
     assert "attributes that all tested" not in text and page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
 
 
+def test_every_run_of_a_comparison_has_bars_of_its_own():
+    bars = figures.difference_bars({f"{n}: run": {"red": 0.1} for n in range(2, 12)}, "1: run", {"red": "red"})["data"]
+    marks = {(bar["role"], bar["marker"]["pattern"].get("shape")) for bar in bars}
+    assert len(marks) == len(bars) == 10 and not any(bar["marker"]["pattern"] for bar in bars[:4])
+
+
 def test_comparison_warns_when_tested_attributes_differ(runs, copy):
     edit_row(copy, "mine/red", test_auc=None)
     first = read_run(str(runs[0] / "galm"))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from galm_tf import command_line, config as config_lib, pipeline
@@ -258,6 +259,15 @@ def test_features_of_a_pretrained_trunk_are_those_of_a_network_of_other_images(t
     for model in ("", "x.keras"):
         cells = LearnerCells(_runs(tmp_path, dataclasses.replace(CONFIG, trunk_model=model)), own)
         assert cells.sees_other_networks("ridge", "awa") == bool(model) and not cells.sees_other_networks("ft", "awa")
+
+
+def test_every_method_of_a_plot_has_a_mark_of_its_own():
+    methods = ["galm", "random", learners.RIDGE, *learners.LEARNERS]
+    table = pd.DataFrame([("a", method, 0, 0.5) for method in methods], columns=["scenario", "method", "split", "test_mauc"])
+    figure = paper_table.draw(paper_table.summarise(table, "galm"), "galm", "table2")
+    for axis, drawn in zip(figure.axes, (methods, methods[1:])):
+        marks = {(line.get_marker(), to_hex(line.get_color())) for line in (container[0] for container in axis.containers)}
+        assert len(marks) == len(drawn)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from galm_tf.benchmark.results import write_files
 
 OTHER_IMAGES = "paper (other images)"
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
+_COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
 REPETITIONS = {"split_seed": "splits", "seed": "seeds"}  # by what varies
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
@@ -119,7 +120,7 @@ def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_s
     for i, method in enumerate(methods):
         part = summary[summary["method"] == method]
         place = np.array([scenarios.index(s) for s in part["scenario"]]) + 0.7 * ((i + 0.5) / len(methods) - 0.5)
-        style = {"fmt": "o", "color": f"C{i}", "capsize": 2}
+        style = {"fmt": _MARKERS[i // _COLORS % len(_MARKERS)], "color": f"C{i % _COLORS}", "capsize": 2}
         axes[0].errorbar(part["mean"], place, xerr=part["std"].fillna(0), label=method, **style)
         if method != reference:
             low, high = (part[k].fillna(part["difference"]) for k in ("low", "high"))

@@ -33,7 +33,7 @@ _REWARDS = (
     ("validation/table_mean", "mean of the table", "third", "markers"),
 )
 _ROLES = ("accent", "second", "third", "fourth")
-_SYMBOLS = ("circle", "square", "diamond")  # of further groups, once all roles are taken
+_SYMBOLS, _PATTERNS = ("circle", "square", "diamond"), ("", "/", ".", "x")  # of further groups and bars, once all roles are taken
 _BAR_PIXELS, _LEAF_PIXELS = 17, 15
 _NAMED_POINTS = 25  # more names would cover one another
 
@@ -177,6 +177,12 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
     return {"data": [*traces, cut], "layout": layout}
 
 
+def _bar_marks(number: int) -> Figure:
+    """Colour and pattern of the bars of a run."""
+    shape = _PATTERNS[number // len(_ROLES) % len(_PATTERNS)]
+    return {"role": _ROLES[number % len(_ROLES)], "marker": {"pattern": {"shape": shape, "size": 5, "fillmode": "overlay"} if shape else {}}}
+
+
 def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
     """Test AUC minus that of the first run.
 
@@ -189,7 +195,7 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
     names = sorted({n for d in differences.values() for n in d}, key=lambda n: (first.get(n, 0.0), n))
     places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
     traces = [
-        {"type": "bar", "orientation": "h", "name": plot_text(label), "role": _ROLES[i % len(_ROLES)], "y": places,
+        {"type": "bar", "orientation": "h", "name": plot_text(label), **_bar_marks(i), "y": places,
          "x": [d.get(n) for n in names], "text": labels, "textposition": "none",
          "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>"}
         for i, (label, d) in enumerate(differences.items())

@@ -24,7 +24,7 @@
       result.line = Object.assign({ color: color(role), width: 2 }, trace.line);
       result.marker = Object.assign({ color: color(role), size: 7 }, trace.marker);
       if (trace.mode === "markers+text") { result.textfont = { size: narrow ? 9 : 11 }; result.cliponaxis = false; }
-      if (trace.type === "bar") { result.marker = { color: color(role) }; delete result.line; }
+      if (trace.type === "bar") { result.marker = Object.assign({ color: color(role) }, trace.marker); delete result.line; }
     }
     return result;
   }

@@ -350,9 +350,3 @@ def test_every_search_has_a_color_and_a_marker_of_its_own():
     names = [*METHODS, *map(nas.peer_name, peers.PEERS)]
     colors, markers = zip(*(nas_report._STYLES[name] for name in names))
     assert len(set(colors)) == len(set(markers)) == len(names) == len(nas_report._STYLES)
-
-
-def test_quick_is_small():
-    config, searches = nas.quick(Config(), dataclasses.replace(SEARCHES, trials=12, epochs=8))
-    assert (config.image_size, config.rounds, searches.trials, searches.epochs, searches.num_attributes) == (32, 1, 2, 1, 1)
-    assert config.warmup_steps + config.supernet_steps <= 100 and searches.methods == SEARCHES.methods

@@ -17,7 +17,9 @@ from PIL import Image
 from galm_tf import command_line, config as config_lib, pipeline
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
-from galm_tf.benchmark import domain_transfer, learner_data, learners, paper_figures, paper_table, semantic, transfer_table
+from galm_tf.benchmark import (
+    domain_transfer, learner_data, learners, nas, paper_figures, paper_table, peers_suite, semantic, transfer_table,
+)
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
@@ -27,6 +29,7 @@ from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = ("awa", "apay", "sun")
 PAPER_COLUMNS = (
     "awa-apay awa-sun apay-awa apay-sun sun-awa sun-apay awa+apay-sun awa+sun-apay apay+sun-awa "
@@ -488,7 +491,7 @@ def test_table_3_with_learners_has_a_line_per_method(tmp_path, capsys):
 )
 def test_the_command_ends_with_one_sentence(arguments, text, tmp_path):
     command = [sys.executable, "-m", "galm_tf.benchmark", *arguments, f"--out={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
     assert done.returncode == 2, done.stderr
     assert text in done.stderr.splitlines()[-1] and not os.listdir(tmp_path)
 
@@ -602,10 +605,9 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
 
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
 def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
-    root = os.path.dirname(os.path.dirname(__file__))
     assert asked(place, "--budget=quick", "--data_dir=/x/zoo,/x/farm").domain == asked(place, "--data_dir=/x/zoo,/x/farm").domain == ("zoo", "farm")
     quick = asked(place, "--budget=quick")
-    assert quick == asked(place, f"--flagfile={root}/flags/table_quick.flags") != asked(place)
+    assert quick == asked(place, f"--flagfile={_ROOT}/flags/table_quick.flags") != asked(place)
     assert (quick.image_size, quick.rounds, quick.measure_skill, quick.domain) == (32, 1, False, DOMAINS)
     given = asked(place, "--rounds=2", "--budget=quick", "--measure_skill", "--domain=awa,sun", "--seed=3")
     assert given == dataclasses.replace(quick, rounds=2, measure_skill=True, domain=("awa", "sun"), seed=3)
@@ -617,3 +619,38 @@ def test_a_quick_budget_needs_its_flagfile(benchmark, tmp_path, monkeypatch):
     told = "flags/table_quick.flags beside the package .*Received: no file .*table_quick.flags; run it from a checkout, or"
     with pytest.raises(UserError, match=told):
         benchmark("--table=3", "--budget=quick")
+
+
+@pytest.fixture
+def searched(benchmark, monkeypatch):
+    """Arguments -> the settings of suite nas or peers, what it may spend, and the numbers of nas's repetitions."""
+    found = []
+
+    def measure(config, spent, *rest):
+        found.append((config, spent, rest[0]))
+        raise _Killed
+
+    def call(*arguments):
+        with pytest.raises(_Killed):
+            benchmark(*arguments)
+        return found.pop()
+
+    for suite in (nas, peers_suite):
+        monkeypatch.setattr(suite, "measure", measure)
+    return call
+
+
+def test_quick_is_small_but_for_flags_that_are_given(searched):
+    config, searches, numbers = searched("--suite=nas", "--quick")
+    assert (config.image_size, config.rounds, config.evaluations, numbers) == (32, 1, 16, [0])
+    assert (searches.trials, searches.epochs, searches.num_attributes) == (2, 1, 1) and "enas_each" not in searches.methods
+    assert config.warmup_steps + config.supernet_steps <= 100
+    given = ("--image_size=64", "--warmup_steps=10", "--evaluations=30", "--num_attributes=3", "--trials=5", "--epochs=2", "--splits=3,4")
+    more, spent, numbers = searched("--suite=nas", "--quick", *given)
+    assert more == dataclasses.replace(config, image_size=64, warmup_steps=10, evaluations=30) and numbers == [3, 4]
+    assert spent == dataclasses.replace(searches, num_attributes=3, trials=5, epochs=2)
+    config, budget, _ = searched("--suite=peers", "--quick", "--rounds=3", "--trials=12", f"--flagfile={_ROOT}/flags/smoke.flags")
+    assert (config.rounds, config.warmup_steps, config.supernet_steps, config.image_size) == (3, 6, 4, 32)
+    assert (budget.trials, budget.epochs, budget.num_attributes) == (12, 2, 1)
+    config, budget, _ = searched("--suite=peers")
+    assert config == Config() and (budget.trials, budget.epochs, budget.num_attributes) == (12, 8, 2)

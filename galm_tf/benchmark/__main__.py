@@ -28,7 +28,7 @@ import copy
 import dataclasses
 import logging
 import os
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import pandas as pd
 from absl import flags
@@ -95,7 +95,7 @@ def define_flags() -> None:
     flags.DEFINE_enum("suite", None, [*_SPEED, *_SUITES], "What to measure.")
     flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
-    flags.DEFINE_bool("quick", False, "Suites of speed and scaling: fewer rounds; peers and nas: less of everything. A suite in about a minute.")
+    flags.DEFINE_bool("quick", False, "Suites of speed and scaling: fewer rounds; peers and nas: less of everything, where a flag is not given. A suite in about a minute.")
     flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables, few_labels and few_steps: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
     flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (nas with --quick: but enas_each, a search per attribute), and galm always.")
     flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
@@ -215,8 +215,7 @@ def _run_ranking(config: Config) -> None:
 
 def _run_peers(config: Config) -> None:
     budget = peers_suite.Budget(tuple(FLAGS.attributes), tuple(FLAGS.peers), FLAGS.trials, FLAGS.epochs)
-    if FLAGS.quick:
-        config, budget = peers_suite.quick(config, budget)
+    config, budget = _with_quick(config, peers_suite.QUICK), _with_quick(budget, peers_suite.QUICK_BUDGET)
     peers_suite.write(*peers_suite.measure(config, budget, FLAGS.out), FLAGS.out)
 
 
@@ -225,14 +224,17 @@ def _run_nas(config: Config) -> None:
         tuple(_methods_or_all()), tuple(FLAGS.peers), tuple(FLAGS.attributes), FLAGS.num_attributes, FLAGS.trials, FLAGS.epochs,
         FLAGS.finetune_last,
     )  # fmt: skip
-    repeats = FLAGS.repeats
-    if FLAGS.quick:
-        config, searches = nas.quick(config, searches)
-        repeats = repeats if FLAGS["repeats"].present else 1
+    config, searches = _with_quick(config, nas.QUICK), _with_quick(searches, nas.QUICK_SEARCHES)
+    repeats = 1 if FLAGS.quick and not FLAGS["repeats"].present else FLAGS.repeats
     vary, out = FLAGS.vary or _SPLIT, os.path.join(FLAGS.out, "nas")
     numbers = _numbers(config, repeats, vary)
     notes = [*_data_notes(config, vary, len(numbers)), *nas_report.settings_notes(config, searches)]
     nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
+
+
+def _with_quick(settings: Any, values: Mapping[str, Any]) -> Any:
+    """Settings with the values that --quick sets, by flag, where that flag is not given; as they are without it."""
+    return dataclasses.replace(settings, **{flag: value for flag, value in values.items() if FLAGS.quick and not FLAGS[flag].present})
 
 
 def _methods_or_all() -> Sequence[str]:

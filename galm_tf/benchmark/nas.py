@@ -40,6 +40,8 @@ from galm_tf.domains import load_domains
 from galm_tf.progress import Progress
 
 REFERENCE, RANDOM = "galm", "random"
+QUICK = dict(peers_suite.QUICK, image_size=32, evaluations=16)  # about a minute's worth
+QUICK_SEARCHES = dict(trials=2, epochs=1, num_attributes=1)  # of the generated domain
 SHARED, SCRATCH, FINETUNED, RETRAINED = "shared", "scratch", "finetuned", "retrained"
 COLUMNS = ("method", "split", "seconds", "architectures", "val_reward", "test_mauc", "kind", "attributes_searched")
 COST_COLUMNS = (
@@ -77,13 +79,6 @@ class Searches:
     def with_reference(self) -> tuple[str, ...]:
         """All methods, GALM first unless it stands among them."""
         return self.methods if REFERENCE in self.methods else (REFERENCE, *self.methods)
-
-
-def quick(config: Config, searches: Searches) -> tuple[Config, Searches]:
-    """About a minute's worth on the generated domain."""
-    config = dataclasses.replace(config, **peers_suite.QUICK, image_size=32, evaluations=min(16, config.evaluations))
-    few = {"trials": min(2, searches.trials), "epochs": 1, "num_attributes": 1}
-    return config, dataclasses.replace(searches, **few)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,8 @@ from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, SUPERNET, WARMUP
 
 GALM = "galm"
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)
+QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)  # about a minute's worth
+QUICK_BUDGET = dict(trials=3, epochs=2, num_attributes=1)  # of the generated domain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +58,6 @@ class Budget:
 
     def __post_init__(self) -> None:
         expect_names("peers", self.peers, PEERS)
-
-
-def quick(config: Config, budget: Budget) -> tuple[Config, Budget]:
-    """About a minute's worth on the generated domain."""
-    small = dataclasses.replace(budget, trials=min(3, budget.trials), epochs=min(2, budget.epochs), num_attributes=1)
-    return dataclasses.replace(config, **QUICK), small
 
 
 def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -61,7 +61,8 @@ _BY_AUC = ("choosing", "derived", "policy", "ranking", "peers", "nas")  # whatev
 _SHARING, _TABLES, _BY_CHILDREN = ("choosing", "derived"), ("table 2", "table 3"), ("peers", "nas")
 _REPEATED = ("methods", "learners", *_SHARING, "policy", "nas", *_TABLES, *_FEW)
 _SEES = ("learners", *_TABLES)
-_READ_BY = {  # flags of this command, without those that all read
+_MAKE_RUNS = ("methods", *_SHARING, "ranking", *_BY_CHILDREN, *_TABLES, *_FEW)
+_READ_BY = {  # flags that not all read
     "quick": (*_SPEED, "scaling", *_BY_CHILDREN),
     "budget": (*_TABLES, *_FEW),
     "methods": ("methods", *_SHARING, "nas", "table 2"),
@@ -79,9 +80,13 @@ _READ_BY = {  # flags of this command, without those that all read
     "positives": ("few_labels",),
     "divisors": ("few_steps",),
     **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
+    "method": (*_TABLES, *_FEW),
+    **dict.fromkeys(("run_dir", "resume"), ("galm_tf.main",)),
 }
 _INSTEAD = {  # (flag, what is asked for) -> what to do in place of it
     **{("methods", name): ": the method is that of --method" for name in ("table 3", *_FEW)},
+    **{("method", name): ": give --methods" for name in ("methods", *_SHARING, "nas")},
+    **{(flag, name): ": folders are made below --out, and gone on with" for flag in ("run_dir", "resume") for name in _MAKE_RUNS},
     **{("quick", name): ": give --budget=quick" for name in (*_TABLES, *_FEW)},
     **{("quick", name): ": give --flagfile=flags/smoke.flags and --repeats=1 for a first look" for name in ("methods", "learners", *_SHARING, "policy", "ranking")},
     **{("vary", name): ": its repetitions are class-disjoint splits" for name in _SHARING},
@@ -258,17 +263,22 @@ def _of_several_domains(config: Config) -> TableRuns:
     if not FLAGS["domain"].present and not config.data_dir:
         config = dataclasses.replace(config, domain=GENERATED_NAMES)
     _expect_divisible(config)
-    if config.source_run or config.resume or config.run_dir:
+    if config.source_run:
         raise UserError(
-            "Expected neither --source_run nor --run_dir nor --resume beside several runs, whose folders are made under "
-            f"--out and gone on with. Received: source_run={','.join(config.source_run) or 'none'}, "
-            f"run_dir={config.run_dir or 'none'}, resume={config.resume}; leave them out."
+            f"Expected no --source_run beside several runs, whose sources are made under --out. Received: source_run={','.join(config.source_run)}; "
+            "leave it out."
         )
     return TableRuns(config, FLAGS.vary or _SPLIT, FLAGS.out)
 
 
 def _make_table_2(config: Config) -> None:
     given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
+    if FLAGS["method"].present and (FLAGS.features != learner_data.TRUNK or FLAGS.features_run):
+        raise UserError(
+            "Expected --method in table 2 beside --features=trunk without --features_run alone, where it names the runs whose trunks learners see. "
+            f"Received: method={config.method}, features={FLAGS.features} and features_run={','.join(FLAGS.features_run) or 'none'}; leave it out: "
+            "the lines of the table are those of --methods."
+        )
     runs = _of_several_domains(config)
     cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
@@ -340,6 +350,10 @@ def _expect_read(name: str) -> None:
             raise UserError(
                 f"Expected flags that {name} reads. Received: --{flag}, which is for {', '.join(readers)}; leave it out{_INSTEAD.get((flag, name), '')}."
             )
+    if FLAGS.splits and FLAGS["repeats"].present:
+        raise UserError(
+            f"Expected --splits or --repeats, not both. Received: splits={','.join(FLAGS.splits)} and repeats={FLAGS.repeats}; leave one out."
+        )
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from PIL import Image
 
@@ -179,6 +180,9 @@ def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
     figure = domain_transfer.draw_curve(table.iloc[::-1])  # as after --positives=20,5
     drawn = {c.get_label(): c[0].get_xydata().tolist() for c in figure.axes[0].containers}
     assert drawn == {ALONE: [[5, 0.6], [20, 0.6]], TRANSFERRED: [[5, pytest.approx(0.65)], [20, pytest.approx(0.65)]]}
+    FigureCanvasAgg(figure).draw()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["5", "20"]
+    assert not any(label.get_text() for label in figure.axes[0].get_xticklabels(minor=True))
 
 
 def test_few_steps_are_few_in_the_target_alone(runs, tmp_path):
@@ -214,7 +218,8 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     assert lines[2] == ["a-b", "0.600 ± 0.141", "**0.650 ± 0.071***", "0.050 (-0.585 to 0.685)", "0.900"]
     assert lines[3] == ["b-a", "**0.800**", "0.700", "-0.100", ""]
     paper_table.write(_planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], paper={}, star=True)
-    assert (tmp_path / "table3.md").read_text(encoding="utf-8") == capsys.readouterr().out
+    written = (tmp_path / "table3.md").read_text(encoding="utf-8")
+    assert written == capsys.readouterr().out and f"\n- `*`: above {ALONE}\n" in written
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
 
 
@@ -479,7 +484,19 @@ def test_table_3_with_learners_has_a_line_per_method(tmp_path, capsys):
     assert alone["method"] == ["b"] and alone["galm"] == ["**0.600 ± 0.000**"]
     assert minus["galm"][0] == "0.050 (-0.585 to 0.685)" and minus["c"] == ["-0.100", ""]  # the same twice tells no spread
     assert of_paper == {"method": ["a-b", "a+b-b"], "galm": ["0.870", ""], "d": ["", "0.500"]}
-    assert "- two splits\n" in text
+    assert "- two splits\n" in text and f"\n- `*`: above the same method with {ALONE}\n" in text
+
+
+def test_a_stroke_in_a_name_parts_no_cells():
+    table = pd.DataFrame([("a|b", "galm", 0, 0.5), ("a|b", "x|y", 0, 0.6)], columns=["scenario", "method", "split", "test_mauc"])
+    for lines in ("scenario", "method"):
+        text = paper_table.markdown(paper_table.summarise(table, "galm"), "galm", lines, {}, star=False)
+        assert len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1 and "a\\|b" in text and "x\\|y" in text
+    seen = {"target": "b|c", "source": TRANSFERRED, "features": "f|g.npz", "other_networks": False}
+    text = transfer_table.markdown(transfer_table.summarise(pd.concat([table.assign(**seen), table.assign(**{**seen, "source": ALONE})])), {})
+    for block in text.split("## ")[1:]:
+        assert len({line.replace("\\|", "").count("|") for line in block.splitlines() if line.startswith("|")}) == 1
+    assert "f\\|g.npz" in text and "b\\|c" in text
 
 
 @pytest.mark.parametrize(

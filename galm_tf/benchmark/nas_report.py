@@ -18,7 +18,7 @@ from galm_tf import search_space
 from galm_tf.benchmark import paper_table
 from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHARED, Comparison, Searches, peer_name
 from galm_tf.benchmark.peers import PEERS
-from galm_tf.benchmark.results import write_files
+from galm_tf.benchmark.results import markdown_row, write_files
 from galm_tf.config import METHODS, Config
 from galm_tf.hardware import computed_on
 from galm_tf.run_folder import environment
@@ -136,15 +136,15 @@ def _reached_lines(table: pd.DataFrame) -> list[str]:
             reached, ratio = _spread(part["reached"][there], 2), _spread(part["ratio"][there], 2)
             reached += "" if there.all() else f" (not reached in {int((~there).sum())} of {len(there)})"
         cells = [method, part["weights"].iloc[0], *(_spread(part[k], 3) for k in ("val_reward", "test_mauc", "last_test_mauc"))]
-        lines.append("| " + " | ".join([*cells, _spread(part["seconds_per_attribute"], 2), reached, ratio]) + " |")
+        lines.append(markdown_row([*cells, _spread(part["seconds_per_attribute"], 2), reached, ratio]))
     return lines
 
 
 def _cost_lines(costs: pd.DataFrame) -> list[str]:
     names = [c for c in costs.columns if c not in ("method", "split", "kind")]
-    lines = ["| method | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---|" + "---|" * len(names)]
+    lines = [markdown_row(["method", *(name.replace("_", " ") for name in names)]), "|---|" + "---|" * len(names)]
     for method, part in costs.groupby("method", sort=False):
-        lines.append("| " + " | ".join([method, *(_amount(part[name].astype(float).mean()) for name in names)]) + " |")
+        lines.append(markdown_row([method, *(_amount(part[name].astype(float).mean()) for name in names)]))
     return lines
 
 

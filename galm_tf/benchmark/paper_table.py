@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from galm_tf.benchmark.paired import paired_difference
-from galm_tf.benchmark.results import write_files
+from galm_tf.benchmark.results import markdown_row, write_files
 
 OTHER_IMAGES = "paper (other images)"
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
@@ -77,7 +77,7 @@ def markdown(
     for key in keys:
         head += [key] + [f"{key} - {reference}" if across == "method" else f"minus {reference}"] * compared[key]
         head += [f"{key}, {OTHER_IMAGES}"] * shown[key]
-    text = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    text = [markdown_row(head), "|" + "---|" * len(head)]
     for line, part in summary.groupby(lines, sort=False):
         cells = [str(line)]
         for key in keys:
@@ -87,7 +87,7 @@ def markdown(
             cells += [difference_text(row)] * compared[key]
             place = (key, line) if across == "method" else (line, key)
             cells += [f"{paper[place]:.3f}" if place in paper else ""] * shown[key]
-        text.append("| " + " | ".join(cells) + " |")
+        text.append(markdown_row(cells))
     return "\n".join(text) + "\n"
 
 
@@ -160,7 +160,7 @@ def write(
         reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
         text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"
     legend = [spread_text(vary)]
-    legend += ["* above " + reference] * star + [BOLD] * ("other_networks" in table) + list(notes)
+    legend += [f"`*`: above {reference}"] * star + [BOLD] * ("other_networks" in table) + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
     print_and_write(table, whole, figure or draw(summary, reference, name, vary), name, out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Union
 
 import pandas as pd
@@ -12,6 +12,11 @@ from matplotlib.figure import Figure
 
 from galm_tf.plots import without_font_warnings
 from galm_tf.whole_file import whole_file
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """A line of a table in Markdown, in which a stroke in a name parts no cells."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def write_files(out: str, files: Mapping[str, Union[pd.DataFrame, str, Figure]]) -> None:

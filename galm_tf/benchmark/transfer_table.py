@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from galm_tf.benchmark import paper_table
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
+from galm_tf.benchmark.results import markdown_row
 
 _PAPER = Mapping[tuple[str, str], float]
 
@@ -72,11 +73,11 @@ def _block(title: str, rows: pd.DataFrame, text_of: Callable[[pd.Series], str], 
     """A heading and a table of methods by scenarios; sees: with a column of what each method sees."""
     scenarios = list(rows["scenario"].unique())
     head = ["method", *["sees"] * sees, *scenarios]
-    lines = [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = [f"## {title}", "", markdown_row(head), "|" + "---|" * len(head)]
     for method, part in rows.groupby("method", sort=False):
         found = {row["scenario"]: text_of(row) for _, row in part.iterrows()}
         cells = [method, *[part["features"].iloc[0]] * sees, *(found.get(s, "") for s in scenarios)]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
 
 
@@ -109,7 +110,7 @@ def write(table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper:
     summary = summarise(table)
     legend = [
         paper_table.spread_text(vary),
-        f"* above the same method with {ALONE}",
+        f"`*`: above the same method with {ALONE}",
         paper_table.BOLD,
         "a learner sees all training images of its target anyway: where the sources hold the target, its sources are the "
         "other domains",

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from galm_tf.benchmark.child import AttributeData, Child
 from galm_tf.config import METHODS, Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
+from galm_tf.run_folder import environment
 from galm_tf.search_space import Architecture
 from galm_tf.strategies import METHODS as STRATEGIES
 from galm_tf.validation import Validation
@@ -214,9 +216,24 @@ def test_a_repeated_command_computes_nothing_again(config, measured, monkeypatch
     again = nas.measure(config, SEARCHES, [3], "split_seed", out)
     pd.testing.assert_frame_equal(again.curves, found.curves)
     pd.testing.assert_frame_equal(again.costs, found.costs)
+    assert again.environments == found.environments
     for change in ({"methods": ("galm", "single_best")}, {"trials": 3}, {"epochs": 2}):  # what was not asked before
         with pytest.raises(AssertionError, match="computed again"):
             nas.measure(config, dataclasses.replace(SEARCHES, **change), [3], "split_seed", out)
+
+
+def test_cells_tell_in_which_environment_they_were_computed(config, measured, tmp_path, monkeypatch):
+    out, found, _ = measured
+    assert found.environments == dict.fromkeys([*SEARCHES.methods, "kerastuner random"], [environment()])
+    shutil.copytree(out, tmp_path / "earlier")
+    for path in [*(tmp_path / "earlier" / "cells").iterdir(), tmp_path / "earlier" / "supernets" / "split_seed3" / "costs.json"]:
+        kept = json.loads(path.read_text())
+        del kept["environment"]  # as earlier versions wrote it
+        path.write_text(json.dumps(kept))
+    _forbid(monkeypatch)
+    earlier = nas.measure(config, SEARCHES, [3], "split_seed", str(tmp_path / "earlier"))
+    assert set(map(str, earlier.environments.values())) == {"[None]"}
+    pd.testing.assert_frame_equal(earlier.costs, found.costs)
 
 
 def test_other_settings_are_refused(config, measured):
@@ -287,6 +304,16 @@ def test_not_reached_is_said(curves):
     lines = nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",)), []).splitlines()
     slow, bad = (next(line for line in lines if line.startswith(f"| {m} | scratch")) for m in ("slow", "bad"))
     assert "| 45.00 (not reached in 1 of 2) | 3.00 |" in slow and bad.endswith("| not reached |  |")
+
+
+def test_every_commit_and_machine_of_the_cells_is_told(curves):
+    costs = pd.DataFrame([{**dict.fromkeys(nas.COST_COLUMNS, 1.0), "method": m} for m in ("galm", "slow", "bad")])
+    old, new = ({"versions": {"keras": v}, "commit": c, "computed_on": on} for v, c, on in (("2", "abc", "2 processor cores"), ("3", "def", "a GPU | H")))
+    text = nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",), {"galm": [new, old], "slow": [old, None]}), ["first"])
+    assert " | a GPU \\| H; 2 processor cores |\n" in text
+    lines = ["- first", "- commit def, keras 3, on a GPU | H", "- commit abc, keras 2, on 2 processor cores"]
+    assert "\n".join([*lines, "- commit, versions and machine of cells that an earlier version left: not noted\n"]) in text
+    assert " | not noted |\n" in nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",)), [])
 
 
 def test_what_cannot_be_compared_is_refused(config, tmp_path):

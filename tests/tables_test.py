@@ -28,7 +28,7 @@ from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
 from galm_tf.domains import generated
 from galm_tf.errors import UserError
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, environment
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = ("awa", "apay", "sun")
@@ -296,6 +296,7 @@ def test_table_2_has_a_line_per_method(tmp_path, monkeypatch, small):
     cells = LearnerCells(table_runs, [FeatureSettings()])
     table = semantic.run_semantic(table_runs, "table2", [], ["iap"], cells, (0,))
     assert table["method"].tolist() == ["ridge", "iap"] and table["test_mauc"].between(0, 1).all()
+    assert (table["commit"] == environment()["commit"]).all() and table["computed_on"].notna().all()
     monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
     again = semantic.run_semantic(table_runs, "table2", [], ["iap"], LearnerCells(table_runs, [FeatureSettings()]), (0,))
     pd.testing.assert_frame_equal(table, again)

@@ -233,7 +233,7 @@ def _run_nas(config: Config) -> None:
     repeats = 1 if FLAGS.quick and not FLAGS["repeats"].present else FLAGS.repeats
     vary, out = FLAGS.vary or _SPLIT, os.path.join(FLAGS.out, "nas")
     numbers = _numbers(config, repeats, vary)
-    notes = [*_data_notes(config, vary, len(numbers)), *nas_report.settings_notes(config, searches)]
+    notes = [*_data_notes(config, vary, len(numbers)), nas_report.settings_note(config, searches)]
     nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
 
 

@@ -165,6 +165,7 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     kept = {k: result[k] for k in ("val_mauc", "test_mauc", "num_attributes_tested", "data_source", "commit")}
     return {
         **kept,
+        "computed_on": result.get("computed_on"),
         "matched": sum(map(is_close, transfer["matches"].values())),
         "gate": None if transfer["gate"] is None else transfer["gate"]["passed"],
         "seconds": result["seconds_total"],

@@ -26,7 +26,7 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.table_runs import SOURCE_SETTINGS, TableRuns
 from galm_tf.errors import UserError
-from galm_tf.run_folder import read_config
+from galm_tf.run_folder import environment, read_config
 
 IMAGES = "images"  # what learners see that make their own features
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
@@ -99,7 +99,9 @@ class LearnerCells:
             source = join([part.data for part in parts])
             of_target = dataclasses.replace(of_target, data=dataclasses.replace(of_target.data, source=source))
         prepared = self._of_kind(kind, target)
-        return learners_lib.run_one(name, of_target, prepared, self._runs.subset((target,), number))
+        row = learners_lib.run_one(name, of_target, prepared, self._runs.subset((target,), number))
+        made = environment()
+        return {**row, **{key: made[key] for key in ("commit", "computed_on")}}
 
     def _seen(self, kind: str, target: str, domain: str) -> learners_lib.Seen:
         """What learners see of a domain; features by the target's settings, but for a file of its own."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -38,6 +38,7 @@ from galm_tf.benchmark.nas_curves import children_curve, trajectory
 from galm_tf.config import METHODS, Config
 from galm_tf.domains import load_domains
 from galm_tf.progress import Progress
+from galm_tf.run_folder import environment
 
 REFERENCE, RANDOM = "galm", "random"
 QUICK = dict(peers_suite.QUICK, image_size=32, evaluations=16)  # about a minute's worth
@@ -90,11 +91,14 @@ class Comparison:
         searched, architectures per attribute, val_reward and test_mauc (means over `attributes`), kind of weights.
       costs: a row per (method, split), columns `COST_COLUMNS`; architectures are per attribute.
       attributes: those that all methods are judged on.
+      environments: method -> the distinct ones (`run_folder.environment`) in which its cells were computed; None stands for
+        what an earlier version left, which did not note it.
     """
 
     curves: pd.DataFrame
     costs: pd.DataFrame
     attributes: tuple[str, ...]
+    environments: Mapping[str, Sequence[Optional[Mapping[str, Any]]]] = dataclasses.field(default_factory=dict)
 
 
 def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: str, out: str) -> Comparison:
@@ -114,15 +118,15 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [pipeline.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split_in_all(prepared, searches.num_attributes)
-    curves, costs = [], []
+    curves, costs, environments = [], [], {}
     for number, one, data in zip(numbers, each, prepared):
-        split = _Split(one, data, searches, names, cells, f"{vary}{number}")
+        split = _Split(one, data, searches, names, cells, f"{vary}{number}", environments)
         for method in searches.with_reference:
             _add(split.shared(method), method, number, curves, costs)
         for peer in searches.peers:
             _add(split.scratch(peer), peer_name(peer), number, curves, costs)
     attributes = tuple(data.name for data in split.attributes)
-    return Comparison(pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes)
+    return Comparison(pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes, environments)
 
 
 def peer_name(peer: str) -> str:
@@ -146,11 +150,14 @@ class _Split:
       names: of the attributes to be judged on.
       cells: where results are kept.
       name: of the split in cells and folders.
+      environments: of `Comparison`, added to.
     """
 
     def __init__(
-        self, config: Config, prepared: pipeline.Prepared, searches: Searches, names: Sequence[str], cells: Cells, name: str
-    ) -> None:
+        self, config: Config, prepared: pipeline.Prepared, searches: Searches, names: Sequence[str], cells: Cells, name: str,
+        environments: dict[str, list[Optional[Mapping[str, Any]]]],
+    ) -> None:  # fmt: skip
+        self._environments = environments
         self._config, self._prepared, self._searches, self._cells, self._name = config, prepared, searches, cells, name
         self.attributes = [AttributeData.of(prepared, attribute, config) for attribute in names]
         expect_once("attributes", [data.name for data in self.attributes])
@@ -169,7 +176,9 @@ class _Split:
         """Points and costs of a method that shares weights."""
         table, spent = self._rewards.validation, self._rewards.costs
         name = f"{method}-{self._name}"
-        points = self._cells.get(name, lambda: {"points": trajectory(method, table, self._config)})["points"]
+        cell = self._cells.get(name, lambda: {"points": trajectory(method, table, self._config), "environment": environment()})
+        points = cell["points"]
+        self._note(method, spent, cell)
         common = spent["supernet"] + (spent["validation"] if method != RANDOM else 0.0)
         searched = len(table.full)
         rows = [
@@ -192,6 +201,13 @@ class _Split:
             rows.append({**rows[-1], **tuned, "seconds": rows[-1]["seconds"] + costs["last_training_seconds"]})
         return rows, costs
 
+    def _note(self, method: str, *kept: Mapping[str, Any]) -> None:
+        """In which environments what is kept of a method was computed."""
+        noted = self._environments.setdefault(method, [])
+        for one in kept:
+            if (found := one.get("environment")) not in noted:
+                noted.append(found)
+
     def _looked_up(self, method: str, chosen: Sequence[int]) -> dict[str, float]:
         """Mean rewards over the judged attributes."""
         tables = {"val_reward": self._rewards.validation.full, "test_mauc": self._rewards.test.full}
@@ -203,6 +219,7 @@ class _Split:
     def _finetuned(self, method: str, chosen: np.ndarray) -> dict[str, Any]:
         path = os.path.join(self._cells.path, "finetuned", f"{method}-{self._name}")
         result = one_supernet.finetuned(self._config, path, self._supernet, self._prepared, chosen)
+        self._note(method, {"environment": {key: result[key] for key in ("versions", "commit", "computed_on") if key in result}})
         rows = [result["per_attribute"][data.name] for data in self.attributes]
         return {
             "kind": FINETUNED, "val_reward": _mean([row["val_auc"] for row in rows]),
@@ -213,6 +230,7 @@ class _Split:
         """Points and costs of a peer: after as many children of each attribute."""
         with Progress(len(self.attributes), f"{peer_name(peer)}, {self._name}", unit="attribute") as progress:
             found = [self._curve(peer, data) for data in progress.each(self.attributes)]
+        self._note(peer_name(peer), *found)
         searched, rows = len(found), []
         for i in range(max(len(curve["seconds"]) for curve in found)):
             now = {key: [c[key][min(i, len(c[key]) - 1)] for c in found] for key in ("seconds", "architectures", "val_auc", "test_auc")}
@@ -238,7 +256,7 @@ class _Split:
         out = os.path.join(self._cells.path, "children", name)
         return self._cells.get(
             f"{peer_name(peer)}-{file_name(data.name)}-{name}".replace(" ", "-"),
-            lambda: children_curve(*peers.search_cell(self._config, data, peer, trials, epochs, out)),
+            lambda: {**children_curve(*peers.search_cell(self._config, data, peer, trials, epochs, out)), "environment": environment()},
         )
 
 

@@ -7,6 +7,7 @@ search at once, so times are compared per attribute.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,11 +21,10 @@ from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHAR
 from galm_tf.benchmark.peers import PEERS
 from galm_tf.benchmark.results import markdown_row, write_files
 from galm_tf.config import METHODS, Config
-from galm_tf.hardware import computed_on
-from galm_tf.run_folder import environment
 from galm_tf.schedule import search_steps
 
 PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.4, one Nvidia Titan XP
+_NOT_NOTED = "not noted"
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
 _SHARED_COLORS = ("#4477aa", "#bbbbbb", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#ee7733", "#999933", "#332288")
 _SHARED_STYLES = zip(_SHARED_COLORS, "osD^vP*XpH")
@@ -87,22 +87,36 @@ def markdown(found: Comparison, notes: Sequence[str]) -> str:
     lines += [
         "## Beside the paper", "", "| search | hours | attributes | seconds per attribute | on |", "|---|---|---|---|---|",
         f"| paper | {PAPER_HOURS} | {PAPER_ATTRIBUTES} | {paper} | one Nvidia Titan XP |",
-        f"| GALM here | {seconds.mean() / 3600:.2f} | {attributes.mean():.0f} | {_spread(seconds / attributes, 2)} | "
-        f"{computed_on()} |", "",
+        markdown_row(["GALM here", f"{seconds.mean() / 3600:.2f}", f"{attributes.mean():.0f}", _spread(seconds / attributes, 2), _machines(found)]), "",
     ]  # fmt: skip
-    return "\n".join(lines + [f"- {note}" for note in (*notes, *_legend(found))]) + "\n"
+    return "\n".join(lines + [f"- {note}" for note in (*notes, *_computed_by(found), *_legend(found))]) + "\n"
 
 
-def settings_notes(config: Config, searches: Searches) -> list[str]:
-    """What was run and by what, in two lines."""
-    made = environment()
-    return [
+def settings_note(config: Config, searches: Searches) -> str:
+    """What was run, in a line."""
+    return (
         f"{config.image_size}x{config.image_size} pixels; supernet {search_steps(config)} steps, policies "
         f"{config.rounds * config.controller_steps} steps of {config.samples_per_step} rewards, random_search, bayesian and "
         f"progressive {config.evaluations} rewards an attribute; children: {searches.trials} of {searches.epochs} epochs an attribute "
-        "(hyperband: as many epochs in all)",
-        f"commit {made['commit']}, " + ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
-    ]
+        "(hyperband: as many epochs in all)"
+    )
+
+
+def _machines(found: Comparison) -> str:
+    """What GALM's search was computed on."""
+    return "; ".join(dict.fromkeys((one or {}).get("computed_on", _NOT_NOTED) for one in found.environments.get(REFERENCE, [None])))
+
+
+def _computed_by(found: Comparison) -> list[str]:
+    """The distinct commits, versions and machines of all cells, a line each."""
+    lines = []
+    for one in itertools.chain(*found.environments.values()):
+        if one is None:
+            lines.append(f"commit, versions and machine of cells that an earlier version left: {_NOT_NOTED}")
+        else:
+            versions = "".join(f", {name} {version}" for name, version in one.get("versions", {}).items())
+            lines.append(f"commit {one.get('commit') or _NOT_NOTED}{versions}, on {one.get('computed_on', _NOT_NOTED)}")
+    return list(dict.fromkeys(lines))
 
 
 def _legend(found: Comparison) -> list[str]:

@@ -18,7 +18,7 @@ from galm_tf import pipeline
 from galm_tf.benchmark.methods import free_networks
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, environment
 from galm_tf.schedule import WARMUP, search_steps
 from galm_tf.search import Search
 from galm_tf.strategies.tabular import RandomArchitecture
@@ -34,13 +34,13 @@ class SharedRewards:
 
     Attributes:
       validation, test: rewards of all architectures, of the same attributes.
-      costs: supernet_steps, and seconds of the supernet's training (supernet) and of both tables (validation, test);
-        empty in a folder that an earlier version made.
+      costs: supernet_steps, seconds of the supernet's training (supernet) and of both tables (validation, test), and the
+        environment in which they were computed; what earlier versions did not note is missing.
     """
 
     validation: RewardTable
     test: RewardTable
-    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    costs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def shared_rewards(config: Config, path: str, prepared: pipeline.Prepared) -> SharedRewards:
@@ -65,7 +65,7 @@ def _computed(config: Config, folder: RunFolder, prepared: pipeline.Prepared) ->
     judged = search.validation.exact_table("validation")
     costs = {
         "supernet_steps": search_steps(config), "supernet": search.state.phase_seconds.get(WARMUP, 0.0),
-        "validation": time.monotonic() - between, "test": between - started,
+        "validation": time.monotonic() - between, "test": between - started, "environment": environment(),
     }  # fmt: skip
     folder.write_json(_COSTS, costs)
     for name, table in (("validation", judged), ("test", tested)):

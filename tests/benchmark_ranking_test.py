@@ -73,6 +73,21 @@ def test_correlations_of_planted_ranks():
     assert found["reliability"] == pytest.approx(1.0) and "reliability_of_means" not in found
 
 
+def test_what_has_no_order_is_no_zero(tmp_path, capsys):
+    rows = [{"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": 0.5 for s in range(4)}} for a in range(8)]
+    found = ranking.rank_correlations(pd.DataFrame(rows))
+    assert np.isnan([found[k] for k in ("tau", "low", "high", "tau_of_means", "reliability", "reliability_of_means")]).all()
+    ranking.write(pd.DataFrame(rows), str(tmp_path))
+    told = capsys.readouterr().out
+    assert told.splitlines()[:2] == ["Kendall's tau, mean of 1 attribute, n = 8 architectures: no order", "  x: no order"]
+    assert "of 4: no order" in told and "nan" not in told and (tmp_path / "ranking.png").stat().st_size > 1000
+    more = pd.DataFrame([*rows, *({**row, "attribute": "y", **{f"alone{s}": a for s in range(4)}} for a, row in enumerate(rows))])
+    found = ranking.rank_correlations(more)
+    assert [found[k] for k in ("tau", "low", "high", "reliability")] == pytest.approx([1.0] * 4)
+    ranking.write(more, str(tmp_path))
+    assert "mean of 1 attribute, n = 8 architectures: 1.000 (95 % interval 1.000 to 1.000)" in capsys.readouterr().out
+
+
 def test_means_of_noisy_trainings_agree_more_than_single_ones():
     rng = np.random.default_rng(1)
     rows = [{"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": a + 15 * rng.normal() for s in range(8)}} for a in range(40)]

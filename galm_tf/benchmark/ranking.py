@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -146,7 +147,8 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
     seeds or more, `reliability` is tau between two trainings alone, the mean over
     all pairs, and with four or more `reliability_of_means` that between the mean of
     one half of them and the mean of the other: what no predictor can be expected
-    to exceed by much.
+    to exceed by much. A column of one value has no order: means are over what has
+    one, NaN where nothing has.
     """
     alone = [c for c in table.columns if c.startswith("alone")]
     shared = table.pivot(index="architecture", columns="attribute", values="shared")
@@ -159,12 +161,12 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
         "seeds": len(trained),
         "per_attribute": {a: float(stats.kendalltau(shared[a], mean[a])[0]) for a in shared},
         "tau": _mean_tau(shared, mean),
-        "low": float(np.percentile(taus, 2.5)),
-        "high": float(np.percentile(taus, 97.5)),
+        "low": _of_known(taus, lambda known: np.percentile(known, 2.5)),
+        "high": _of_known(taus, lambda known: np.percentile(known, 97.5)),
         "tau_of_means": float(stats.kendalltau(shared.mean(axis=1), mean.mean(axis=1))[0]),
     }
     if len(trained) > 1:
-        result["reliability"] = float(np.mean([_mean_tau(a, b) for a, b in itertools.combinations(trained, 2)]))
+        result["reliability"] = _of_known([_mean_tau(a, b) for a, b in itertools.combinations(trained, 2)], np.mean)
     if len(trained) > 3:
         halves = np.array_split(np.arange(len(trained)), 2)
         first, second = (sum(trained[i] for i in half) / len(half) for half in halves)
@@ -173,24 +175,35 @@ def rank_correlations(table: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
 
 
 def _mean_tau(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    taus = [stats.kendalltau(a[c], b[c])[0] for c in a]
-    known = [t for t in taus if np.isfinite(t)]  # a column of one value has no order
-    return float(np.mean(known)) if known else 0.0
+    return _of_known([stats.kendalltau(a[c], b[c])[0] for c in a], np.mean)
+
+
+def _of_known(taus: Sequence[float], statistic: Callable[[Sequence[float]], float]) -> float:
+    """A statistic of those that are no NaN; NaN where there is none."""
+    known = [tau for tau in taus if np.isfinite(tau)]
+    return float(statistic(known)) if known else float("nan")
+
+
+def _tau_text(tau: float, digits: int = 3) -> str:
+    return "no order" if np.isnan(tau) else f"{tau:.{digits}f}"
 
 
 def write(table: pd.DataFrame, out: str) -> None:
     """Prints the correlations; writes ranking.csv (every network), ranking.txt and ranking.png into `out`."""
     found = rank_correlations(table)
+    ordered = int(np.isfinite(list(found["per_attribute"].values())).sum())
+    counted = ordered or len(found["per_attribute"])
+    interval = f" (95 % interval {found['low']:.3f} to {found['high']:.3f})" if ordered else ""
     lines = [
-        f"Kendall's tau, mean of {len(found['per_attribute'])} attributes, n = {found['architectures']} architectures: "
-        f"{found['tau']:.3f} (95 % interval {found['low']:.3f} to {found['high']:.3f})"
+        f"Kendall's tau, mean of {counted} attribute{'s' * (counted > 1)}, n = {found['architectures']} architectures: "
+        f"{_tau_text(found['tau'])}{interval}"
     ]
-    lines += [f"  {name}: {tau:.3f}" for name, tau in found["per_attribute"].items()]
-    lines.append(f"of the means over attributes: {found['tau_of_means']:.3f}")
+    lines += [f"  {name}: {_tau_text(tau)}" for name, tau in found["per_attribute"].items()]
+    lines.append(f"of the means over attributes: {_tau_text(found['tau_of_means'])}")
     if "reliability" in found:
-        lines.append(f"between two trainings alone, mean of all pairs of {found['seeds']}: {found['reliability']:.3f}")
+        lines.append(f"between two trainings alone, mean of all pairs of {found['seeds']}: {_tau_text(found['reliability'])}")
     if "reliability_of_means" in found:
-        lines.append(f"between the means of one half of them and of the other: {found['reliability_of_means']:.3f}")
+        lines.append(f"between the means of one half of them and of the other: {_tau_text(found['reliability_of_means'])}")
     write_files(out, {"ranking.csv": table, "ranking.txt": "\n".join(lines) + "\n", "ranking.png": _plot(table, found)})
     print("\n".join(lines))
 
@@ -202,7 +215,7 @@ def _plot(table: pd.DataFrame, found: dict[str, Any]) -> Figure:
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
         rows = table["attribute"] == name
         axis.scatter(table["shared"][rows], alone[rows], s=14, color="#4477aa")
-        axis.set_title(f"{name}\nτ = {found['per_attribute'][name]:.2f}", fontsize=9)
+        axis.set_title(f"{name}\nτ: {_tau_text(found['per_attribute'][name], 2)}", fontsize=9)
         axis.set_xlabel("AUC, shared weights")
     figure.axes[0].set_ylabel("AUC, trained alone")
     return figure

@@ -631,6 +631,18 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
     assert "awa-sun" in text and TRANSFERRED in text and "paper" not in text and (tmp_path / suite / f"{suite}.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(
+    "vary, numbers, text",
+    [
+        ("split_seed", [-1], "the official split"), ("split_seed", [-1, 0], "the official split and 1 class-disjoint split"),
+        ("split_seed", [0, -1, 4], "the official split and 2 class-disjoint splits"), ("split_seed", [0], "1 class-disjoint split"),
+        ("split_seed", [0, 1], "2 class-disjoint splits"), ("seed", [0], "1 seed"), ("seed", [0, 1, 2], "3 seeds"),
+    ],
+)  # fmt: skip
+def test_the_official_split_is_counted_apart_from_drawn_ones(vary, numbers, text):
+    assert program._data_notes(CONFIG, vary, numbers) == [text]
+
+
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
 def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
     assert asked(place, "--budget=quick", "--data_dir=/x/zoo,/x/farm").domain == asked(place, "--data_dir=/x/zoo,/x/farm").domain == ("zoo", "farm")

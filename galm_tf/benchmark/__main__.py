@@ -233,7 +233,7 @@ def _run_nas(config: Config) -> None:
     repeats = 1 if FLAGS.quick and not FLAGS["repeats"].present else FLAGS.repeats
     vary, out = FLAGS.vary or _SPLIT, os.path.join(FLAGS.out, "nas")
     numbers = _numbers(config, repeats, vary)
-    notes = [*_data_notes(config, vary, len(numbers)), nas_report.settings_note(config, searches)]
+    notes = [*_data_notes(config, vary, numbers), nas_report.settings_note(config, searches)]
     nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
 
 
@@ -284,7 +284,7 @@ def _make_table_2(config: Config) -> None:
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}" for who, rows in (("search methods", searched), ("learners", ~searched))]
-    notes = [*seen, *learners.without_source(FLAGS.learners), *_notes(runs, len(numbers))]
+    notes = [*seen, *learners.without_source(FLAGS.learners), *_notes(runs, numbers)]
     out = os.path.join(FLAGS.out, name)
     paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
 
@@ -295,11 +295,11 @@ def _make_table_3(config: Config) -> None:
     scenarios, numbers, table = _run_scenarios(runs, "table3", [Less(config.train_positives)])
     if cells is None:
         paper = {} if config.train_positives else {k: v for scenario in scenarios for k, v in scenario.paper.items()}
-        return _write_scenarios(table, "table3", runs, len(numbers), paper=paper)
+        return _write_scenarios(table, "table3", runs, numbers, paper=paper)
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
     out = os.path.join(FLAGS.out, "table3")
-    transfer_table.write(table, "table3", out, _notes(runs, len(numbers)), domain_transfer.paper_of_methods(scenarios), runs.vary)
+    transfer_table.write(table, "table3", out, _notes(runs, numbers), domain_transfer.paper_of_methods(scenarios), runs.vary)
 
 
 def _run_few_labels(config: Config) -> None:
@@ -310,7 +310,7 @@ def _run_few_labels(config: Config) -> None:
     limits = [Less(positives=count) for count in given.whole_numbers("positives", FLAGS.positives or [""], 1)]
     runs = _of_several_domains(config)
     _, numbers, table = _run_scenarios(runs, FLAGS.suite, limits)
-    _write_scenarios(table, FLAGS.suite, runs, len(numbers), figure=domain_transfer.draw_curve(table))
+    _write_scenarios(table, FLAGS.suite, runs, numbers, figure=domain_transfer.draw_curve(table))
 
 
 def _run_few_steps(config: Config) -> None:
@@ -318,7 +318,7 @@ def _run_few_steps(config: Config) -> None:
     runs = _of_several_domains(config)
     limits = [Less(config.train_positives, divisor) for divisor in dict.fromkeys([1, *divisors])]
     _, numbers, table = _run_scenarios(runs, FLAGS.suite, limits)
-    _write_scenarios(table, FLAGS.suite, runs, len(numbers), validation=True)
+    _write_scenarios(table, FLAGS.suite, runs, numbers, validation=True)
 
 
 def _run_scenarios(runs: TableRuns, name: str, limits: Sequence[Less]) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
@@ -328,9 +328,9 @@ def _run_scenarios(runs: TableRuns, name: str, limits: Sequence[Less]) -> tuple[
     return scenarios, numbers, domain_transfer.run_scenarios(runs, name, scenarios, limits, numbers)
 
 
-def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, count: int, **how: Any) -> None:
-    """Writes what was reached in so many repetitions; how: see `paper_table.write`."""
-    out, notes = os.path.join(FLAGS.out, name), _notes(runs, count)
+def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], **how: Any) -> None:
+    """Writes what was reached in these repetitions; how: see `paper_table.write`."""
+    out, notes = os.path.join(FLAGS.out, name), _notes(runs, numbers)
     paper_table.write(table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how)
 
 
@@ -367,17 +367,17 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 
 
-def _notes(runs: TableRuns, count: int) -> list[str]:
-    """What a reader of a table must know about its data, of so many repetitions."""
+def _notes(runs: TableRuns, numbers: Sequence[int]) -> list[str]:
+    """What a reader of a table must know about its data, of these repetitions."""
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
-    return [*_data_notes(runs.config, runs.vary, count), *([namesakes] if FLAGS.table != "2" else [])]
+    return [*_data_notes(runs.config, runs.vary, numbers), *([namesakes] if FLAGS.table != "2" else [])]
 
 
-def _data_notes(config: Config, vary: str, count: int) -> list[str]:
+def _data_notes(config: Config, vary: str, numbers: Sequence[int]) -> list[str]:
     """How many repetitions of what kind, and that data are generated."""
-    kind = "official split" if vary == _SPLIT and FLAGS.splits == ["-1"] else "class-disjoint split" if vary == _SPLIT else "seed"
-    kind += "s" * (count > 1)
-    return [f"{count} {kind}", *([] if config.data_dir else [f"data: {NOTICE}"])]
+    drawn, kind = sum(number != -1 for number in numbers), "class-disjoint split" if vary == _SPLIT else "seed"
+    kinds = ["the official split"] * (-1 in numbers) + [f"{drawn} {kind}{'s' * (drawn > 1)}"] * (drawn > 0)
+    return [" and ".join(kinds), *([] if config.data_dir else [f"data: {NOTICE}"])]
 
 
 _SUITES = {

@@ -586,6 +586,11 @@ def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refus
         learners.run_learners(few, ["iap", "ale"], [0], "seed", learner_data.FeatureSettings())
 
 
+def test_a_table_tells_who_weighs_classes():
+    (told,) = learners.weighing(Config())
+    assert told.endswith("--class_balance=0 gives equal terms") and learners.weighing(Config(class_balance=0.0)) == []
+
+
 def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):
     prepared = pipeline.prepare(small)
     names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)

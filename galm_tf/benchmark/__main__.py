@@ -284,7 +284,7 @@ def _make_table_2(config: Config) -> None:
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}" for who, rows in (("search methods", searched), ("learners", ~searched))]
-    notes = [*seen, *learners.without_source(FLAGS.learners), *_notes(runs, numbers)]
+    notes = [*seen, *learners.without_source(FLAGS.learners), *learners.weighing(config), *_notes(runs, numbers)]
     out = os.path.join(FLAGS.out, name)
     paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
 
@@ -299,7 +299,7 @@ def _make_table_3(config: Config) -> None:
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
     out = os.path.join(FLAGS.out, "table3")
-    transfer_table.write(table, "table3", out, _notes(runs, numbers), domain_transfer.paper_of_methods(scenarios), runs.vary)
+    transfer_table.write(table, "table3", out, [*learners.weighing(config), *_notes(runs, numbers)], domain_transfer.paper_of_methods(scenarios), runs.vary)
 
 
 def _run_few_labels(config: Config) -> None:

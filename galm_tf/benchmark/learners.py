@@ -137,6 +137,15 @@ def features_of(
     return Seen(features, f"{kind} ({features.shape[1]})", learner_data.training_data(prepared, features, source))
 
 
+def weighing(config: Config) -> list[str]:
+    """What a reader of a table with learners must know, where classes may count alike to GALM."""
+    told = (
+        "where classes count alike in GALM's training (--class_balance), they do in ridge regression too; to the learners every image counts "
+        "alike: --class_balance=0 gives equal terms"
+    )
+    return [told] if config.class_balance else []
+
+
 def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> dict[str, Any]:
     """The figures of one learner: fitted, then tested once."""
     started = time.monotonic()

@@ -25,7 +25,7 @@ import dataclasses
 import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -154,14 +154,16 @@ class RewardEngine:
             for rows, part in zip(self._rows, self._parts):
                 conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32), *part)
                 self._scores.get_concrete_function(conv4, tf.constant(0), rest)  # threads that all wait for it pass for retracing
+                judge = function if rows is self._rows[-1] else lambda scores: None  # once the scores of all parts are there
+                found = list(pool.map(functools.partial(self._fill, scores, rows, conv4, rest, judge), range(NUM_CONV4)))
+        return found
 
-                def fill(variant: int) -> np.ndarray:
-                    scores[variant][..., rows] = self._scores(conv4, tf.constant(variant), rest).numpy()
-                    return scores[variant]
-
-                if rows is self._rows[-1]:
-                    return list(pool.map(lambda variant: function(fill(variant)), range(NUM_CONV4)))
-                list(pool.map(fill, range(NUM_CONV4)))
+    def _fill(
+        self, scores: np.ndarray, rows: slice, conv4: tf.Tensor, rest, function: Callable[[np.ndarray], Any], variant: int
+    ) -> Any:
+        """Puts a part's scores of a variant of Conv-4 into those of all images, float32 [8, 16, 12, n]; returns `function` of the variant's."""
+        scores[variant][..., rows] = self._scores(conv4, tf.constant(variant), rest).numpy()
+        return function(scores[variant])
 
     def rewards(self, attribute_id: int, halves: bool = True) -> Optional[np.ndarray]:
         """float32 [3, 2304]: rewards on all scored images and on both halves; None when not judged.

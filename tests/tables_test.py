@@ -580,8 +580,8 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--suite=few_labels --features=trunk", "Received: --features, which is for learners, table 2, table 3; leave it out."),
         ("--suite=reward --budget=full", "Expected flags that reward reads. Received: --budget,"),
         ("--suite=methods --method=random", "methods reads. Received: --method, which is for table 2, table 3, few_labels, few_steps; leave it out: give --methods."),
-        *((f"--suite={name} --method=galm", f"flags that {name} reads. Received: --method, ") for name in ("choosing", "derived", "nas", "peers")),
-        *((f"--suite={name} --method=galm", f"flags that {name} reads. Received: --method, ") for name in ("ranking", "policy", "learners", "scaling")),
+        *((f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ") for name in ("choosing", "derived", "nas", "peers")),
+        *((f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ") for name in ("ranking", "policy", "learners", "scaling")),
         ("--table=2 --method=random", "--method in table 2 beside --features=trunk .*Received: method=random, features=pixels and features_run=none; leave"),
         ("--table=2 --method=random --features=trunk --features_run=A,B,C", "Received: method=random, features=trunk and features_run=A,B,C; leave it out:"),
         ("--suite=methods --run_dir=x", "Received: --run_dir, which is for galm_tf.main; leave it out: folders are made below --out, and gone on with."),
@@ -602,6 +602,13 @@ def test_a_folder_of_results_that_cannot_be_made_is_told(benchmark, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Expected to be able to write into --out=.*file/x. Received: Not a directory; name another"):
         benchmark("--suite=nas", f"--out={tmp_path / 'file' / 'x'}")
+
+
+@pytest.mark.parametrize("what", ["--suite=methods", "--suite=choosing", "--table=2"])
+def test_the_flagfile_of_the_defaults_is_no_wish(benchmark, what):
+    """All settings are given in it; none is refused that changes nothing."""
+    with pytest.raises(TypeError, match="NoneType"):  # it comes as far as to load data
+        benchmark(what, f"--flagfile={program._ROOT}/flags/default.flags", "--data_dir=", "--splits=0")
 
 
 @pytest.fixture

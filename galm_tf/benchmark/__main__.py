@@ -273,7 +273,7 @@ def _of_several_domains(config: Config) -> TableRuns:
 
 def _make_table_2(config: Config) -> None:
     given.expect_names("methods", FLAGS.methods, config_lib.METHODS)
-    if FLAGS["method"].present and (FLAGS.features != learner_data.TRUNK or FLAGS.features_run):
+    if _is_given("method") and (FLAGS.features != learner_data.TRUNK or FLAGS.features_run):
         raise UserError(
             "Expected --method in table 2 beside --features=trunk without --features_run alone, where it names the runs whose trunks learners see. "
             f"Received: method={config.method}, features={FLAGS.features} and features_run={','.join(FLAGS.features_run) or 'none'}; leave it out: "
@@ -346,7 +346,7 @@ def _expect_divisible(config: Config) -> None:
 def _expect_read(name: str) -> None:
     """Raises UserError for flags that a suite or table would pass over."""
     for flag, readers in _READ_BY.items():
-        if FLAGS[flag].present and name not in readers:
+        if _is_given(flag) and name not in readers:
             raise UserError(
                 f"Expected flags that {name} reads. Received: --{flag}, which is for {', '.join(readers)}; leave it out{_INSTEAD.get((flag, name), '')}."
             )
@@ -354,6 +354,12 @@ def _expect_read(name: str) -> None:
         raise UserError(
             f"Expected --splits or --repeats, not both. Received: splits={','.join(FLAGS.splits)} and repeats={FLAGS.repeats}; leave one out."
         )
+
+
+def _is_given(flag: str) -> bool:
+    """Whether a flag is given; a run's setting only where it is not its default, as all are that flags/default.flags holds."""
+    setting = getattr(Config(), flag, None)
+    return FLAGS[flag].present and (setting is None or FLAGS[flag].value != (list(setting) if isinstance(setting, tuple) else setting))
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:

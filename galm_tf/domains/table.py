@@ -234,7 +234,7 @@ def _unread(folder: str, names: Sequence[str]) -> list[str]:
 
 def _unnamed(classes: Sequence[str], class_ids: np.ndarray, path: str) -> list[str]:
     """A note where a class is called like a label that is unknown."""
-    counts = np.bincount(class_ids, minlength=len(classes))
+    counts = np.bincount(class_ids, minlength=len(classes)).tolist()
     return [
         f"{name} counts as a class of {counts[i]} image{'s' * (counts[i] > 1)} in {path}: if it means that their class is unknown, give each a class of its own, or remove the rows."
         for i, name in enumerate(classes) if is_unknown(name)

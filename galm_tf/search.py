@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from typing import Any, Callable, Optional
 
@@ -37,7 +36,7 @@ from galm_tf.run_folder import POLICY, RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
 from galm_tf.strategy import Sampler, Strategy
 from galm_tf.supernet import build_supernet
-from galm_tf.supernet_training import SupernetTraining
+from galm_tf.supernet_training import SupernetTraining, expect_finite
 from galm_tf.telemetry import Telemetry
 from galm_tf.validation import Validation
 
@@ -440,10 +439,7 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _finite(loss: float, phase: Phase, step: int) -> float:
     """The loss of a step; raises UserError where training has diverged."""
-    if not math.isfinite(loss):
-        rate = f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate"
-        raise UserError(f"Expected a finite loss in {_title(phase)}, step {step + 1}. Received: {loss}: training has diverged; begin anew with a smaller --{rate}.")
-    return loss
+    return expect_finite(loss, _title(phase), step, f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate")
 
 
 def _title(phase: Phase) -> str:

@@ -7,6 +7,7 @@ It does not choose images, attributes or architectures: `search` does.
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Optional
 
 import numpy as np
@@ -16,6 +17,7 @@ from galm_tf import layers
 from galm_tf import supernet as supernet_lib
 from galm_tf.augment import Augment
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.gates import gates_from_indices
 from galm_tf.optimizer import LazyAdam
 from galm_tf.tracing import traced
@@ -93,3 +95,10 @@ def masked_loss(targets: tf.Tensor, margins: tf.Tensor, log_weights: tf.Tensor) 
     count = tf.reduce_sum(known, 0)
     per_attribute = tf.math.divide_no_nan(tf.reduce_sum(known * entropy, 0), count)
     return tf.math.divide_no_nan(tf.reduce_sum(per_attribute), tf.reduce_sum(tf.cast(count > 0, tf.float32)))
+
+
+def expect_finite(loss: float, where: str, step: int, rate: str) -> float:
+    """The loss of a step, counted from 0; raises UserError where training has diverged, which a lower value of the flag `rate` may prevent."""
+    if not math.isfinite(loss):
+        raise UserError(f"Expected a finite loss in {where}, step {step + 1}. Received: {loss}: training has diverged; begin anew with a smaller --{rate}.")
+    return loss

@@ -8,7 +8,6 @@ how it scores: batch norms fixed to statistics of training images, as GALM's are
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Optional
 
@@ -18,7 +17,6 @@ import tensorflow as tf
 from galm_tf.augment import Augment
 from galm_tf.data import BatchPlan
 from galm_tf.draws import Stream, generator, tensor_seed
-from galm_tf.errors import UserError
 from galm_tf.layers import ConvPool, SeededLayer, TowerDropout, TrunkBatchNorm, he_uniform
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
@@ -26,7 +24,7 @@ from galm_tf.schedule import cosine
 from galm_tf.scoring import image_batches
 from galm_tf.search_space import TRUNK_CHANNELS, TRUNK_KERNELS
 from galm_tf.supernet import NO_DROPOUT
-from galm_tf.supernet_training import masked_loss
+from galm_tf.supernet_training import expect_finite, masked_loss
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (targets [B, K], logits [B, K]) -> []
 
@@ -215,11 +213,8 @@ def train(
         seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
         batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
         value = step(*batch, seed, tf.constant(rate, tf.float32))
-        if number + 1 in stops and not math.isfinite(float(value)):
-            raise UserError(
-                f"Expected a finite loss in the training of a learner, step {number + 1}. Received: {float(value)}: training has diverged; begin "
-                "anew with a smaller --learning_rate."
-            )
+        if number + 1 in stops:  # it stays what it is once it is none
+            expect_finite(float(value), "the training of a learner", number, "learning_rate")
         yield from [number + 1] * list(stops).count(number + 1)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from galm_tf import evaluate, ridge
+from galm_tf.config import Config
+from galm_tf.data import class_weights
+from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
@@ -21,6 +25,11 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     """uint8 [n, S, S, 3] -> float32 [n, 768], antialiased to 16×16."""
     small = [resize_images(tf.constant(images[s : s + 512]), SIDE).numpy() for s in range(0, len(images), 512)]
     return np.concatenate(small).reshape(len(images), -1).astype(np.float32) / 255.0
+
+
+def like_galm(domain: Domain, config: Config) -> dict[str, Any]:
+    """How `fit_and_score` weighs and chooses its rows by a run's settings: its last two arguments."""
+    return {"weights": functools.partial(class_weights, domain=domain, config=config), "with_validation": not config.train_positives}
 
 
 def test_aucs(
@@ -44,7 +53,7 @@ def fit_and_score(
       labels: [n, N] in {0, 1, NaN}, which choose.
       targets: [n, N] in [0, 1], NaN where labels are, which are learned.
       split: of the records.
-      weights: as GALM weighs them (`data.class_weights`).
+      weights: how much records count.
       with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
     """
     validation = split.validation

@@ -11,7 +11,6 @@ GALM's phases, and AMT up to as many again for its auxiliary layer alone.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -37,7 +36,6 @@ from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
-from galm_tf.data import class_weights
 from galm_tf.errors import UserError
 
 RIDGE = "ridge"
@@ -160,8 +158,8 @@ def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
     test, domain = prepared.split.test, prepared.domain
     if name == RIDGE:
-        weights, with_validation = functools.partial(class_weights, domain=domain, config=config), not config.train_positives
-        return linear_pixels.fit_and_score(seen.features, domain.labels, domain.targets, prepared.split, weights, with_validation), ""
+        like_galm = linear_pixels.like_galm(domain, config)
+        return linear_pixels.fit_and_score(seen.features, domain.labels, domain.targets, prepared.split, **like_galm), ""
     learner = make(name, config, with_source=seen.data.source is not None).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -7,7 +7,6 @@ stopped. Beside the methods stands the linear model on 16×16 pixels.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gc
 import os
 from typing import Any, Optional, Sequence
@@ -20,7 +19,6 @@ from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
-from galm_tf.data import class_weights
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 
@@ -64,10 +62,8 @@ def free_networks() -> None:
 
 
 def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
-    domain, weights = prepared.domain, functools.partial(class_weights, domain=prepared.domain, config=config)
-    return evaluate.mean_auc(
-        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, weights, not config.train_positives)
-    )
+    domain, like_galm = prepared.domain, linear_pixels.like_galm(prepared.domain, config)
+    return evaluate.mean_auc(linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm))
 
 
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import glob
 import json
 import logging
@@ -15,7 +14,6 @@ import numpy as np
 
 from galm_tf import pipeline, source_runs
 from galm_tf.baselines import linear_pixels
-from galm_tf.data import class_weights
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData, read_data
 from galm_tf.report.run_reading import FinishedRun, read_run
@@ -46,8 +44,7 @@ def chance(run: FinishedRun) -> Rival:
 def ridge(run: FinishedRun, data: RunData) -> Rival:
     """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
     logging.info("Fitting %s", RIDGE)
-    weights = functools.partial(class_weights, domain=data.domain, config=run.config)
-    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, weights, not run.config.train_positives)
+    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, **linear_pixels.like_galm(data.domain, run.config))
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
 

@@ -54,7 +54,6 @@ _FIXED = (
     "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out", "soft_labels",
     *PRETRAINED_SETTINGS,
 )  # fmt: skip
-_METRICS = ("auc", "average_precision", "f1", "balanced_accuracy")
 _EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _MATCH_BATCH = 64
 _CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
@@ -377,7 +376,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "num_attributes_tested": sum(row["test_auc"] is not None for row in every),
         "val_mauc": evaluate.means(every, "val_auc"),
         "test_mauc": evaluate.means(every, "test_auc"),
-        **{f"test_{key}": evaluate.means(every, f"test_{key}") for key in _METRICS[1:]},
+        **{f"test_{key}": evaluate.means(every, f"test_{key}") for key in evaluate.BESIDE_AUC},
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),

@@ -128,6 +128,7 @@ class Config:
     adapt_learning_rate: float = _setting(5e-4, "Peak learning rate of the adaptation.", low=0.0)
     finetune_learning_rate: float = _setting(2e-3, "Peak learning rate of fine-tuning, which is most of the training on all classes.", low=0.0)
     readout_share: float = _setting(0.3, "Share, in every attribute's score, of a linear reading of Conv-3 (of a pretrained trunk: of all channels of its maps) beside its tower, fitted in closed form after training; 0 leaves it out (paper).", low=0.0, high=1.0, before=0.0)
+    temperature_scaling: bool = _setting(True, "Make networks as sure of classes that they have not seen as validation finds right (Guo et al. 2017); the order of images, and so every AUC, stays.", before=False)
     threshold_metric: str = _setting("balanced_accuracy", "What the exported yes/no threshold of each attribute maximises on validation.", ("balanced_accuracy", "f1"))
 
     def __post_init__(self) -> None:

@@ -149,6 +149,13 @@ class _Head(_Stage):
             outputs.append((tf.matmul(y, kernel) + bias)[:, :, 0])
         return tf.transpose(tf.gather(tf.concat(outputs, 0), self.rank))
 
+    def rescale(self, factor: float, shift: np.ndarray) -> None:
+        """As `DerivedNetwork.rescale`, by Fc-3."""
+        for (_, ids), weight in zip(self.groups, self.weights):
+            kernel, bias = weight[-1]
+            kernel.assign(factor * kernel)
+            bias.assign(factor * bias + shift[ids, None, None].astype(np.float32))
+
 
 class DerivedNetwork(tf.Module):
     """One network per attribute over a shared trunk, for inference.
@@ -196,6 +203,15 @@ class DerivedNetwork(tf.Module):
         """Reads the trunk beside the towers from now on."""
         names = ("keep", "weights", "biases")
         self._readout = tuple(tf.Variable(getattr(beside, name), name=f"readout_{name}") for name in names)
+
+    def rescale(self, factor: float, shift: np.ndarray) -> None:
+        """Makes every margin that many times itself, plus the attribute's shift, [N]."""
+        if self._readout is None:
+            return self.head.rescale(factor, shift)
+        keep, weights, biases = self._readout
+        keep.assign(factor * keep)
+        weights.assign(factor * weights)
+        biases.assign(factor * biases + shift.astype(np.float32))
 
     def calibrate(self, images: tf.Tensor) -> None:
         """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""

@@ -17,6 +17,7 @@ from sklearn import metrics as sk_metrics
 from galm_tf.metrics import both_labels
 
 _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
+BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
 
@@ -77,7 +78,7 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) 
 
 
 def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:
-    """AUC, average precision, F1 and balanced accuracy of one attribute by scikit-learn.
+    """AUC, average precision, log loss, F1 and balanced accuracy of one attribute by scikit-learn.
 
     Args:
       labels: [n] in {0, 1, NaN}.
@@ -87,13 +88,14 @@ def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: 
     known = np.isfinite(labels)
     truth, probability = labels[known].astype(int), probabilities[known]
     if not both_labels(truth):
-        return dict.fromkeys(("auc", "average_precision", "f1", "balanced_accuracy"))
+        return dict.fromkeys(("auc", *BESIDE_AUC))
     decided, judged = probability >= threshold, np.isfinite(threshold)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
         return {
             "auc": float(sk_metrics.roc_auc_score(truth, probability)),
             "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
+            "log_loss": float(sk_metrics.log_loss(truth, probability)),
             "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
             "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
         }

@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, temperature, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
@@ -293,7 +293,7 @@ def derive_network(search: Search) -> DerivedNetwork:
 
 
 def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarray) -> DerivedNetwork:
-    """The architectures that a search chose, with weights and the reading of the trunk.
+    """The architectures that a search chose, with weights, the reading of the trunk, and as sure as validation found them right.
 
     Args:
       search: finished.
@@ -310,6 +310,8 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
 
     network.calibrate_on(outputs)
     _attach_readout(network, search, outputs(), search.domain.is_own(index))
+    offsets, level, hot = search.validation.margin_offsets(final=True), search.validation.levels(final=True), search.state.temperature
+    network.rescale(1 / hot, offsets + temperature.scaled(-offsets, level, hot))
     return network
 
 
@@ -369,9 +371,8 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
-        "test_average_precision": evaluate.means(rows, "test_average_precision"),
-        "test_f1": evaluate.means(rows, "test_f1"),
-        "test_balanced_accuracy": evaluate.means(rows, "test_balanced_accuracy"),
+        "temperature": state.temperature,
+        **{f"test_{key}": evaluate.means(rows, f"test_{key}") for key in evaluate.BESIDE_AUC},
         "per_attribute": per_attribute,
         "transfer": state.transfer,
         "choice_frequencies": selection.choice_frequencies(state.chosen),

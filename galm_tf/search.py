@@ -21,8 +21,9 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import expit
 
-from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection
+from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection, temperature
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, loss_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
@@ -53,6 +54,7 @@ class State:
       chosen: number of each attribute's architecture, once derived.
       best_mauc, best_step: best validation of the adaptation so far.
       val_auc, thresholds: per attribute at that best, with its readout; None where validation cannot judge.
+      temperature: at that best, by which log-odds are divided.
       readout_penalty: of the reading of Conv-3 beside the towers; None without one.
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
@@ -69,6 +71,7 @@ class State:
     best_step: int = -1
     val_auc: list[Optional[float]] = dataclasses.field(default_factory=list)
     thresholds: list[Optional[float]] = dataclasses.field(default_factory=list)
+    temperature: float = 1.0
     readout_penalty: Optional[float] = None
     architectures_scored: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
@@ -350,13 +353,16 @@ class Search:
             self.state.readout_penalty, validated = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
             self._keep_figures(evaluate.mean_auc(validated[0]), *validated)
 
-    def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, probabilities) -> None:
+    def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, log_odds) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
-        self._keep_figures(mauc, aucs, labels, probabilities)
+        self._keep_figures(mauc, aucs, labels, log_odds)
         self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
 
-    def _keep_figures(self, mauc: Optional[float], aucs, labels, probabilities) -> None:
+    def _keep_figures(self, mauc: Optional[float], aucs, labels, log_odds) -> None:
+        level = self.validation.levels()
+        self.state.temperature = temperature.fit(labels, log_odds, level) if self.config.temperature_scaling else 1.0
+        probabilities = expit(temperature.scaled(log_odds, level, self.state.temperature))
         thresholds = evaluate.choose_thresholds(labels, probabilities, self.config.threshold_metric)
         self.state.best_mauc = mauc if mauc is not None else -1.0
         self.state.val_auc = [None if np.isnan(a) else float(a) for a in aucs]

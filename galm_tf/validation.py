@@ -10,11 +10,10 @@ from typing import Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import expit
 
 from galm_tf import evaluate, readout, ridge, search_space
 from galm_tf.config import Config
-from galm_tf.data import class_weights, margin_offsets
+from galm_tf.data import class_weights, log_odds, margin_offsets
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
@@ -75,13 +74,13 @@ class Validation:
         return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._offsets)
 
     def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Validates one architecture per attribute: (AUC [N], labels [n, N], probabilities [n, N]).
+        """Validates one architecture per attribute: (AUC [N], labels [n, N], log-odds [n, N]).
 
         Batch norms are those that are exported, by statistics of training images, whatever those of a reward.
         """
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return evaluate.auc_per_attribute(images.labels, margins), images.labels, expit(margins - self._offsets)
+        return evaluate.auc_per_attribute(images.labels, margins), images.labels, margins - self._offsets
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
@@ -98,7 +97,7 @@ class Validation:
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
-        return ridge.PENALTIES[best], (aucs, images.labels, expit(margins - self._offsets))
+        return ridge.PENALTIES[best], (aucs, images.labels, margins - self._offsets)
 
     def _readings(self) -> list[ridge.Ridge]:
         """Fitted on training images, one per penalty; of a frozen trunk once."""
@@ -110,6 +109,11 @@ class Validation:
     def margin_offsets(self, final: bool = False) -> np.ndarray:
         """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]."""
         return margin_offsets(self.training_index(final=True), self._domain, self._config) if final else self._offsets
+
+    def levels(self, final: bool = False) -> np.ndarray:
+        """Log-odds of how frequent each attribute is among the images of `training_index`, as training draws them: float64 [N]."""
+        index = self.training_index(final)
+        return log_odds(self._domain.labels[index], class_weights(index, self._domain, self._config))
 
     def fit_readings(self, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
         """Ridge regression of the targets of records int64 [m] on what is read of them, one per penalty."""

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from galm_tf import evaluate
 
@@ -45,6 +45,7 @@ def test_attribute_metrics_are_none_for_one_label():
     assert set(evaluate.attribute_metrics(labels[:, 2], probabilities[:, 2], 0.5).values()) == {None}
     row = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], 0.4)
     assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
+    assert row["log_loss"] == pytest.approx(log_loss(labels[20:, 0], probabilities[20:, 0]))
     unjudged = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
     assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same
 

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import logit
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from galm_tf import evaluate, network_size, pipeline, readout, ridge
+from galm_tf import evaluate, network_size, pipeline, readout, ridge, temperature
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.preprocess import scale_images
@@ -126,6 +127,8 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
     network.attach(beside)
     np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
+    network.rescale(0.25, np.array([3.0, -1.0]))
+    np.testing.assert_allclose(network(images).numpy(), 0.25 * beside(before, features) + [3, -1], rtol=1e-4, atol=1e-3)
     assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 8, network_size.READ, network_size.trunk_size(64)).parameters
 
 
@@ -158,6 +161,16 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
     result = pipeline.build_result(search, prepared, probabilities)
     assert result["readout"] == {"share": 1.0, "penalty": search.state.readout_penalty}
     assert result["network"]["parameters"] == sum(int(np.prod(v.shape)) for v in network.variables)
+
+
+def test_networks_are_as_sure_as_validation_found_right(searched):
+    search, prepared = searched
+    _, (_, labels, log_odds) = search.validation.judge_blend(search.state.chosen, 1.0)
+    assert search.state.temperature == pytest.approx(temperature.fit(labels, log_odds, search.validation.levels()), rel=1e-4)
+    its, found = search.state.temperature, []
+    for search.state.temperature in (1.0, 4.0, its):
+        found.append(logit(pipeline.test(pipeline.derive_network(search), search, prepared)))
+    np.testing.assert_allclose(found[1], temperature.scaled(found[0], search.validation.levels(final=True), 4.0), rtol=1e-3, atol=1e-3)
 
 
 def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):

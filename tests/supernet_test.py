@@ -80,6 +80,16 @@ def test_a_network_calibrates_in_parts_as_at_once(supernet, images, monkeypatch)
         np.testing.assert_allclose(output, outputs[-1], atol=1e-5)
 
 
+def test_margins_are_rescaled_by_the_last_layers(supernet, images):
+    supernet.trunk(images, training=True)
+    numbers = np.random.default_rng(7).integers(0, 2304, N)
+    network = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(supernet), SIZE // 8)
+    network.calibrate(images)
+    before, shift = network(images).numpy(), np.arange(N) - 2.0
+    network.rescale(0.5, shift)
+    np.testing.assert_allclose(network(images).numpy(), 0.5 * before + shift, atol=1e-5)
+
+
 def test_derived_network_holds_only_used_parts(supernet):
     small = Architecture(False, False, 3, False, False, False, 3, 64, 64, "fc1")
     network = DerivedNetwork([small], _arrays(supernet), SIZE // 8)

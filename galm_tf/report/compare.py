@@ -26,6 +26,7 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("attributes tested", lambda r: f"{r.result['num_attributes_tested']} of {r.result['num_attributes']}"),
     ("test images", lambda r: str(r.result["num_images"].get("test", "–"))),
     ("test average precision", lambda r: figure(r.result.get("test_average_precision"))),
+    ("test log loss", lambda r: figure(r.result.get("test_log_loss"))),
     ("test balanced accuracy", lambda r: figure(r.result.get("test_balanced_accuracy"))),
     ("skill", lambda r: figure(r.result["search"].get("skill"), 2)),
     ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3)),

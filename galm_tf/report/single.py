@@ -256,12 +256,22 @@ def _attribute_rows(
         size = run.tower_size(name)
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
+        more["log_loss"] = _log_loss(row)
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
             "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluate.told_by_few(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows
+
+
+def _log_loss(row: dict[str, Any]) -> str:
+    """An attribute's log loss on test images beside that of its frequency in training, which a network should beat; "" where it is not known."""
+    if row.get("test_log_loss") is None or row.get("prevalence") is None or not _told_by(row):
+        return ""
+    counts, shares = (row["test_negatives"], row["test_positives"]), (1 - row["prevalence"], row["prevalence"])
+    plain = -sum(count * math.log(max(share, 1e-6)) for count, share in zip(counts, shares)) / sum(counts)
+    return f"{row['test_log_loss']:.3f}, of its frequency alone {plain:.3f}"
 
 
 def _told_by(row: dict[str, Any]) -> str:

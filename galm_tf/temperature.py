@@ -1,0 +1,43 @@
+"""How sure networks may be of classes that they have never seen: one temperature for all log-odds of a run.
+
+Not in the paper. Networks learn the classes that they train on by heart, and are as sure of others. After Guo et al. 2017, "On
+Calibration of Modern Neural Networks", log-odds are divided by the temperature at which images that have taught nothing are least
+surprising; here they shrink towards what an attribute's frequency says, since most attributes are rare, and not towards one half. The
+order of images, and so their AUC, stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from galm_tf.metrics import both_labels
+
+_COLDEST, _HOTTEST = 0.5, 20.0
+
+
+def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature."""
+    return level + (log_odds - level) / temperature
+
+
+def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray) -> float:
+    """The temperature of the least log loss, in the mean of the attributes that have one; 1 without any.
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}, of images that have taught nothing.
+      log_odds: [n, N].
+      level: [N], those of the attributes' frequencies.
+    """
+    judged = np.array([both_labels(column[np.isfinite(column)]) for column in labels.T], bool)
+    if not judged.any():
+        return 1.0
+    labels, log_odds, level = labels[:, judged], log_odds[:, judged].astype(np.float64), level[judged]
+    known = np.isfinite(labels)
+    signs = np.where(known, 2.0 * labels - 1.0, 0.0)
+
+    def loss(cold: float) -> float:
+        losses = np.logaddexp(0.0, -signs * scaled(log_odds, level, 1 / cold))
+        return float(((losses * known).sum(axis=0) / known.sum(axis=0)).mean())
+
+    return float(1 / minimize_scalar(loss, bounds=(1 / _HOTTEST, 1 / _COLDEST), method="bounded").x)

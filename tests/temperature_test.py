@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from galm_tf import temperature
+
+
+def _drawn(count=4000, attributes=5, seed=0):
+    """Labels drawn by log-odds about rare and common levels: (labels [n, N], log-odds, levels)."""
+    rng = np.random.default_rng(seed)
+    level = np.linspace(-3, 1, attributes)
+    log_odds = level + rng.normal(0, 1.5, (count, attributes))
+    return (rng.random(log_odds.shape) < expit(log_odds)).astype(np.float32), log_odds, level
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 2.5])
+def test_the_temperature_that_was_planted_is_found(factor):
+    labels, log_odds, level = _drawn()
+    found = temperature.fit(labels, temperature.scaled(log_odds, level, 1 / factor), level)
+    assert found == pytest.approx(factor, rel=0.08)
+
+
+def test_scores_that_say_nothing_become_frequencies():
+    labels, log_odds, level = _drawn()
+    shuffled = np.random.default_rng(1).permutation(log_odds)
+    found = temperature.fit(labels, shuffled, level)
+    assert found > 15
+    assert np.abs(expit(temperature.scaled(shuffled, level, found)) - expit(level)).max() < 0.1
+
+
+def test_what_cannot_be_judged_does_not_count():
+    labels, log_odds, level = _drawn()
+    log_odds = 3 * log_odds - 2 * level
+    expected = temperature.fit(labels[:, :3], log_odds[:, :3], level[:3])
+    labels[:, 3], labels[:, 4] = np.nan, 1.0
+    assert temperature.fit(labels, log_odds, level) == pytest.approx(expected, rel=1e-6)
+    labels[:2000, :3] = np.nan
+    assert np.isfinite(temperature.fit(labels, log_odds, level))
+    assert temperature.fit(np.full_like(labels, np.nan), log_odds, level) == 1.0
+
+
+def test_the_order_of_images_stays():
+    _, log_odds, level = _drawn(50)
+    for hot in (0.5, 1.0, 7.0):
+        after = temperature.scaled(log_odds, level, hot)
+        np.testing.assert_array_equal(np.argsort(after, axis=0), np.argsort(log_odds, axis=0))
+    np.testing.assert_allclose(temperature.scaled(log_odds, level, 1.0), log_odds)

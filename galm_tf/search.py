@@ -360,8 +360,8 @@ class Search:
         self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
 
     def _keep_figures(self, mauc: Optional[float], aucs, labels, log_odds) -> None:
-        level = self.validation.levels()
-        self.state.temperature = temperature.fit(labels, log_odds, level) if self.config.temperature_scaling else 1.0
+        level, like_tested = self.validation.levels(), self.validation.labels_like_tested()
+        self.state.temperature = temperature.fit(like_tested, log_odds, level) if self.config.temperature_scaling else 1.0
         probabilities = expit(temperature.scaled(log_odds, level, self.state.temperature))
         thresholds = evaluate.choose_thresholds(labels, probabilities, self.config.threshold_metric)
         self.state.best_mauc = mauc if mauc is not None else -1.0

@@ -106,7 +106,7 @@ def _result(domain, split, margins, method: str, seed: int) -> dict:
         auc = float(roc_auc_score(labels, margins[:, i])) if len(set(labels)) == 2 else None
         per_attribute[name] = {
             "val_auc": VAL_AUCS[i], "judged_by": "none" if VAL_AUCS[i] is None else "classes", "test_auc": auc,
-            "test_average_precision": 0.5, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
+            "test_average_precision": 0.5, "test_log_loss": 0.375, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
             "architecture": architecture.to_json(), "description": architecture.describe(),
             "prevalence": float(np.nanmean(domain.labels[split.train, i])),
             "test_positives": int((labels > 0.5).sum()), "test_negatives": int((labels <= 0.5).sum()),

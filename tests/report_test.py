@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json, write_run
+from sklearn.metrics import log_loss
 
 from galm_tf import pipeline, report
 from galm_tf.data import class_weights
@@ -103,6 +104,9 @@ def test_table_has_every_attribute_with_its_figures(runs, galm_html):
         assert name.split("/", 1)[1] in text
         more = json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', row)[1])))
         assert more["test images with / without it"] == f"{figures_of['test_positives']} / {figures_of['test_negatives']}"
+        with_it, without, share = figures_of["test_positives"], figures_of["test_negatives"], figures_of["prevalence"]
+        plain = log_loss([1] * with_it + [0] * without, [share] * (with_it + without), labels=[0, 1])
+        assert more["log loss"] == f"0.375, of its frequency alone {plain:.3f}"
         assert list(more)[:2] == ["validation AUC", "test images with / without it"] and list(more)[-1] == "not tested"  # the template's order
         assert Architecture.from_json(figures_of["architecture"]).canonical().describe() in text
         for key in ("test_auc", "val_auc"):

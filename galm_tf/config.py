@@ -24,6 +24,7 @@ _REWARD_IMAGES = 10000  # of data that have more: rewards take time by their num
 PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels")  # what a pretrained trunk depends on
 # Implemented in `strategies`.
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
+READING = "reading"  # no search: `readings`
 
 
 _SAME = object()
@@ -78,7 +79,7 @@ class Config:
     run_dir: str = _setting("", "Folder of this run, which must not hold anything, unless --resume; when left out runs/<domain>-<method>-s<seed>, with -2, -3 and so on where that exists.")
     resume: bool = _setting(False, "Continue the run in --run_dir from its last checkpoint.")
     seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**32 - 2)  # KerasTuner, which gets one more, and scikit-learn take 32 bits
-    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth).", METHODS)
+    method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth). reading searches nothing: on a --trunk_model every attribute's network is a linear reading of its channels.", (*METHODS, READING))
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), the rate of a policy that was handed over, and --derive_top.")
@@ -192,6 +193,16 @@ class Config:
                 f"source_run={','.join(self.source_run)} and transfer={','.join(self.transfer)}; name one run (of several domains if need be), and "
                 "leave --transfer out."
             )
+        if self.method == READING and not self.trunk_model:
+            raise UserError(
+                f"Expected --trunk_model beside --method={READING}, which reads a pretrained network. Received: none; name a Keras model file, or take "
+                "another method."
+            )
+        if self.method == READING and (self.source_run or self.imbalance != "none"):
+            raise UserError(
+                f"Expected neither --source_run nor --imbalance beside --method={READING}, which trains nothing. Received: "
+                f"source_run={','.join(self.source_run) or '(nothing)'} and imbalance={self.imbalance}; leave them out."
+            )
         if self.freeze_trunk and self.source_run and ("trunk" not in self.transfer or self.transfer_gate_steps):
             raise UserError(
                 "Expected a trunk from the source, come what may, with --freeze_trunk. Received: "
@@ -223,8 +234,8 @@ class Config:
 
     @property
     def finetunes_on_validation(self) -> bool:
-        """Whether the last phase sees validation images: not where labels shall be few."""
-        return self.finetune_steps > 0 and not self.train_positives
+        """Whether the last training sees validation images: not where labels shall be few."""
+        return (self.finetune_steps > 0 or self.method == READING) and not self.train_positives
 
     @property
     def hands_over_policy(self) -> bool:

@@ -23,7 +23,7 @@ import tensorflow as tf
 from absl import flags
 
 from galm_tf import attribute_names, export, lite
-from galm_tf.derived import DerivedNetwork
+from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
 from galm_tf.predict import Predictor
@@ -135,15 +135,17 @@ class _Part:
     Attributes:
       columns: [n], where they stand in the model.
       network: theirs.
-      architectures: [n].
+      architectures: [n], None without a tower.
+      side: of Conv-3's map.
       margin_offsets: float32 [n].
       metadata: what travels along, as `export.ServingModule` writes it.
       read: how many numbers of the trunk are read beside each tower.
     """
 
     columns: list[int]
-    network: DerivedNetwork
-    architectures: list[Architecture]
+    network: DerivedNetwork | ReadingNetwork
+    architectures: list[Optional[Architecture]]
+    side: int
     margin_offsets: np.ndarray
     metadata: dict[str, Any]
     read: int
@@ -160,7 +162,8 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     """The named columns of a model as a network of their own."""
     metadata, names = predictor.metadata, predictor.attributes
     try:
-        every = [Architecture.from_json(metadata["architectures"][name]) for name in names]
+        stored = [metadata["architectures"][name] for name in names]
+        every = [told and Architecture.from_json(told) for told in stored]
         weights, beside = _weights(predictor.model, dict(zip(names, every)))
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise UserError(
@@ -170,11 +173,15 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     architectures = [every[i] for i in columns]
     trunk = export.networks_of(predictor.model)[0][0].trunk if metadata.get("trunk") else None
     side = PRETRAINED_SIDE if trunk else predictor.image_size // TRUNK_SHRINKS
-    network = DerivedNetwork(architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk)
-    if beside is not None:
-        network.attach(Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns]))
+    part = beside and Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns])
+    if weights:
+        network = DerivedNetwork(architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk)
+        if part:
+            network.attach(part)
+    else:
+        network = ReadingNetwork(part, trunk)
     metadata = _metadata(metadata, columns)
-    return _Part(columns, network, architectures, np.array(metadata["margin_offsets"], np.float32), metadata, 0 if beside is None else len(beside.weights))
+    return _Part(columns, network, architectures, side, np.array(metadata["margin_offsets"], np.float32), metadata, 0 if beside is None else len(beside.weights))
 
 
 def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
@@ -187,8 +194,11 @@ def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
     return {**told, **lists, "architectures": {name: whole["architectures"][name] for name in lists["attributes"]}}
 
 
-def _weights(model: Any, architectures: dict[str, Architecture]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
-    """All networks of a loaded SavedModel as weights of one, and its reading of the trunk; an extended run's stand on the same trunk."""
+def _weights(model: Any, architectures: dict[str, Optional[Architecture]]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
+    """All networks of a loaded SavedModel as weights of one, none where they have no towers, and its reading of the trunk; an extended run's stand on the same trunk."""
+    if not any(architectures.values()):
+        ((network, _),) = export.networks_of(model)  # to which nothing can have been added
+        return {}, read_readout(network)
     parts = [(read_back(network, [architectures[n] for n in names]), read_readout(network)) for network, names in export.networks_of(model)]
     first = parts[0][0]
     for name in (name for name in first if not is_of_towers(name)):
@@ -217,7 +227,7 @@ def _pictures(size: int) -> np.ndarray:
 
 def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
-    size = network_size(part.architectures, part.network.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk")))
+    size = network_size(part.architectures, part.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk")))
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [

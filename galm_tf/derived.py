@@ -241,6 +241,25 @@ class DerivedNetwork(tf.Module):
         return maps[-1], skips[0][:2], skips[1]
 
 
+class ReadingNetwork(tf.Module):
+    """Linear readings of a trunk without any tower, for inference.
+
+    Args:
+      read: theirs, which keep nothing of a tower.
+      trunk: scaled images -> three feature maps, and what is read (`pretrained`).
+    """
+
+    def __init__(self, read: readout.Readout, trunk: Callable) -> None:
+        super().__init__(name="readings")
+        self.trunk, self.num_attributes = trunk, len(read.biases)
+        self._readout = tf.Variable(read.weights, name="readout_weights"), tf.Variable(read.biases, name="readout_biases")
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
+        weights, biases = self._readout
+        return tf.matmul(readout.features(self.trunk(images)), weights) + biases
+
+
 class Trunk(tf.Module):
     """Conv-1 to Conv-3 with fixed batch norms: images -> three feature maps."""
 

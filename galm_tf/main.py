@@ -58,11 +58,15 @@ def settings(given: flags.FlagValues) -> Config:
 
 def _expect_penalty_read(config: Config) -> None:
     """Raises UserError for a penalty of rewards beside a method that reads none."""
-    if config.size_penalty not in (0, Config().size_penalty) and not METHODS[config.method].rewarded:
+    if config.size_penalty not in (0, Config().size_penalty) and not _reads_rewards(config):
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
             f"size_penalty={config.size_penalty}; give --size_penalty=0, or take another method."
         )
+
+
+def _reads_rewards(config: Config) -> bool:
+    return config.method in METHODS and METHODS[config.method].rewarded
 
 
 def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
@@ -88,7 +92,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
             if finished:
                 noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
                 print(f"This run was finished before: nothing is done{noted}, and no picture is looked at.", file=sys.stderr)
-            return task(config, folder, make_strategy=METHODS[config.method])
+            return task(config, folder, make_strategy=METHODS.get(config.method))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None
 
@@ -99,12 +103,13 @@ def summary(result: dict[str, Any], path: str) -> str:
         return add_attribute.summary(result, path)
     search = result["search"]
     rows = pipeline.searched_rows(result)
+    reading = result["method"] == config_lib.READING
+    done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"
     lines = [
-        f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes searched, "
-        f"{search['architectures_scored']} architectures scored in {result['seconds_total'] / 60:.1f} min",
+        f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes {done} in {result['seconds_total'] / 60:.1f} min",
         f"test mAUC {_figure(result['test_mauc'])} on {result['num_images']['test']} images"
         + (" of unseen classes" if result["class_disjoint"] else "")
-        + f" ({result['num_attributes_tested']} attributes); validation mAUC, before fine-tuning, {_figure(result['val_mauc'])}",
+        + f" ({result['num_attributes_tested']} attributes); validation mAUC{', before fine-tuning,' * (not reading)} {_figure(result['val_mauc'])}",
     ]
     if "network" in result:  # a run of an earlier version does not say
         lines.append(f"the networks together: {Size(**result['network']).describe()}")
@@ -115,6 +120,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
+    files = [file for file in files if not reading or file[0] in ("result.json", "saved_model")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
     lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")

@@ -41,7 +41,7 @@ class Size:
         return f"{self.multiply_adds / 1e6:.1f} million multiply-adds an image, {self.parameters / 1e6:.2f} million parameters"
 
 
-def network_size(architectures: Iterable[Architecture], side: int, read: int, trunk: Size) -> Size:
+def network_size(architectures: Iterable[Optional[Architecture]], side: int, read: int, trunk: Size) -> Size:
     """Of a derived network: the trunk and a tower per architecture, with a reading of so many numbers beside each; side: of Conv-3's map."""
     return sum((tower_size(a, side, read) for a in architectures), trunk)
 
@@ -68,8 +68,10 @@ def numbers_read(pretrained: Optional[Mapping[str, Any]] = None) -> int:
     return (pretrained or {}).get("means", READ)
 
 
-def tower_size(architecture: Architecture, side: int, read: int) -> Size:
-    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, and of a reading of so many numbers beside them; side: of Conv-3's map."""
+def tower_size(architecture: Optional[Architecture], side: int, read: int) -> Size:
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, if there are any, and of a reading of so many numbers beside them; side: of Conv-3's map."""
+    if architecture is None:
+        return Size(read, read + 1)
     tower = Size(_tower_multiply_adds(architecture, side), _tower_parameters(architecture, side))
     return tower + Size(read, read + 2) if read else tower  # its bias, and a factor of the tower's margin
 

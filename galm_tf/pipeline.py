@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.special import expit
 
 from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, temperature, transfer
-from galm_tf.config import Config
+from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import expect_data, load_domains
@@ -34,6 +34,7 @@ from galm_tf.map_cache import MapCache
 from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
 from galm_tf.paths import file_size
 from galm_tf.preprocess import scale_images
+from galm_tf.readings import Readings
 from galm_tf.run_folder import DATA, RunFolder, environment, read_config, run_digest
 from galm_tf.search import Search, archive
 from galm_tf.strategy import Strategy
@@ -110,7 +111,7 @@ def run(
     config: Config,
     folder: RunFolder,
     prepared: Optional[Prepared] = None,
-    make_strategy: Callable[[int, Config], Strategy] = ControllerTraining,
+    make_strategy: Optional[Callable[[int, Config], Strategy]] = ControllerTraining,
 ) -> dict[str, Any]:
     """Searches, fine-tunes, tests once, exports. Writes into `folder` and returns what result.json holds.
 
@@ -129,9 +130,13 @@ def run(
         source_runs.expect_fitting(path, config)
     pretrained.expect_file(config, folder)
     prepared = prepared or prepare(config)
-    searched = search(config, folder, prepared, make_strategy)
-    network = derive_network(searched)
-    searched.checkpoint()  # with the batch norms that are exported
+    if config.method == READING:
+        searched = read(config, folder, prepared)
+        network = searched.network()
+    else:
+        searched = search(config, folder, prepared, make_strategy)
+        network = derive_network(searched)
+        searched.checkpoint()  # with the batch norms that are exported
     result = build_result(searched, prepared, test(network, searched, prepared))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
@@ -140,7 +145,7 @@ def run(
 
 
 def write_result(
-    search: Search, network: DerivedNetwork, prepared: Prepared, result: dict[str, Any], folder: RunFolder, base: Any = None
+    search: Search | Readings, network: tf.Module, prepared: Prepared, result: dict[str, Any], folder: RunFolder, base: Any = None
 ) -> None:
     """Leaves what is to be read, shown and served; result.json, which says that the run is done, comes last.
 
@@ -148,9 +153,10 @@ def write_result(
     """
     write_architecture_table(folder, *_table_columns(result))
     write_hparams(folder, search.config, {**result["search"], **result})
-    if base is None:  # else `add_attribute` joins it to that of the others
-        search.record_policy()
-    plots.write_learning_curves(folder)
+    if isinstance(search, Search):
+        if base is None:  # else `add_attribute` joins it to that of the others
+            search.record_policy()
+        plots.write_learning_curves(folder)
     _write_examples(prepared, folder)
     export_network(search, network, result, folder, base)
     folder.write_json("architectures.json", {a: r["architecture"] for a, r in searched_rows(result).items()})
@@ -172,6 +178,16 @@ def search(
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
+
+
+def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
+    """Readings of the trunk, fitted and judged, in the place of a search."""
+    remember_data(config, folder, prepared.domain, prepared.split)
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.split.train)
+    views = _views(trunk, dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0), prepared)
+    readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
+    readings.fit()
+    return readings
 
 
 def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared) -> frozen_trunk.Views:
@@ -332,7 +348,7 @@ def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[S
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 
-def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndarray:
+def test(network: tf.Module, search: Search | Readings, prepared: Prepared) -> np.ndarray:
     """Probabilities on the test images: float64 [t, N]."""
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]  # of one trace, whatever the last batch's size
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
@@ -341,7 +357,7 @@ def test(network: DerivedNetwork, search: Search, prepared: Prepared) -> np.ndar
     return expit(margins.astype(np.float64) - search.validation.margin_offsets(final=True))  # float32 would hold all that is sure for equal
 
 
-def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
+def build_result(search: Search | Readings, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
     """What result.json holds (DESIGN §4, "Run folder")."""
     config, domain, state = search.config, prepared.domain, search.state
     labels = domain.labels[prepared.split.test]
@@ -375,10 +391,10 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
         **{f"test_{key}": evaluate.means(rows, f"test_{key}") for key in evaluate.BESIDE_AUC},
         "per_attribute": per_attribute,
         "transfer": state.transfer,
-        "choice_frequencies": selection.choice_frequencies(state.chosen),
+        "choice_frequencies": {} if state.chosen is None else selection.choice_frequencies(state.chosen),
         "network": _size(search).to_json(),
         "trunk": search.trunk and search.trunk.about,
-        "readout": None if state.readout_penalty is None else {"share": config.readout_share, "penalty": state.readout_penalty},
+        "readout": _about_readout(search),
         "search": {
             **state.search,
             "seconds": sum(state.phase_seconds.values()),
@@ -388,23 +404,34 @@ def build_result(search: Search, prepared: Prepared, probabilities: np.ndarray) 
     }
 
 
-def _size(search: Search) -> Size:
+def _about_readout(search: Search | Readings) -> Optional[dict[str, float]]:
+    """The share of the trunk's reading in every score, and its penalty; None where nothing is read."""
+    penalty = search.state.readout_penalty
+    return None if penalty is None else {"share": search.config.readout_share if search.state.chosen else 1.0, "penalty": penalty}
+
+
+def _architectures(search: Search | Readings) -> list[Optional[search_space.Architecture]]:
+    """[N], None of a network without a tower."""
+    chosen = search.state.chosen
+    return [None] * len(search.domain.attributes) if chosen is None else [*map(search_space.Architecture.from_number, chosen)]
+
+
+def _size(search: Search | Readings) -> Size:
     """Of the trunk and all chosen networks."""
-    architectures = map(search_space.Architecture.from_number, search.state.chosen)
     trunk = trunk_size(search.config.image_size, search.trunk and search.trunk.about)
-    return network_size(architectures, search_space.map_side(search.config), _read(search), trunk)
+    return network_size(_architectures(search), search_space.map_side(search.config), _read(search), trunk)
 
 
-def _read(search: Search) -> int:
+def _read(search: Search | Readings) -> int:
     """How many numbers of the trunk are read beside each tower."""
     return 0 if search.state.readout_penalty is None else numbers_read(search.trunk and search.trunk.about)
 
 
-def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def _attribute_row(i: int, search: Search | Readings, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     config, domain, state = search.config, prepared.domain, search.state
     threshold = state.thresholds[i]
     tested = evaluate.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
-    architecture = search_space.Architecture.from_number(state.chosen[i])
+    architecture = _architectures(search)[i]
     row = {
         "val_auc": state.val_auc[i],
         "judged_by": prepared.split.judged_by[i],
@@ -412,8 +439,8 @@ def _attribute_row(i: int, search: Search, prepared: Prepared, labels: np.ndarra
         "test_positives": int((labels > 0.5).sum()),
         "test_negatives": int((labels <= 0.5).sum()),
         "threshold": threshold,
-        "architecture": architecture.to_json(),
-        "description": architecture.describe(),
+        "architecture": architecture and architecture.to_json(),
+        "description": architecture.describe() if architecture else "linear reading of the trunk",
         **tower_size(architecture, search_space.map_side(search.config), _read(search)).to_json(),
         "train_positives": config.train_positives,
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
@@ -435,7 +462,7 @@ def _table_columns(result: dict[str, Any]):
 
 
 def export_network(
-    search: Search, network: DerivedNetwork, result: dict[str, Any], folder: RunFolder, base: Any = None
+    search: Search | Readings, network: tf.Module, result: dict[str, Any], folder: RunFolder, base: Any = None
 ) -> None:
     """Writes `saved_model/` with names, thresholds and where it all came from; base: as in `write_result`."""
     rows = searched_rows(result)

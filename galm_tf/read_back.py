@@ -48,9 +48,11 @@ def is_of_towers(name: str) -> bool:
 
 
 def read_readout(network: Any) -> Optional[Readout]:
-    """The reading of the trunk beside the towers of such a network; None without one."""
-    variables = getattr(network, "_readout", None)
-    return variables and Readout(*(v.numpy() for v in variables))
+    """The reading of the trunk by such a network, or by a `ReadingNetwork`; None without one."""
+    values = [v.numpy() for v in getattr(network, "_readout", None) or ()]
+    if len(values) == 2:
+        values.insert(0, np.zeros_like(values[1]))
+    return Readout(*values) if values else None
 
 
 def _conv_weights(stage: Any, name: str, groups: dict[tuple, np.ndarray], channels: int, filters: int) -> dict[str, np.ndarray]:

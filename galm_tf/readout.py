@@ -71,6 +71,20 @@ def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray,
     return Readout(*(value.astype(np.float32) for value in (keep, ridge.weights * ratio, biases)))
 
 
+def alone(ridge: Ridge, level: np.ndarray, features: np.ndarray, own: np.ndarray) -> Readout:
+    """The reading without a tower: log-odds about the attributes' own, spread by 1.
+
+    Args:
+      ridge: of N attributes.
+      level: [N], log-odds of their frequencies.
+      features, own: as in `blend`.
+    """
+    mean, spread = _moments(ridge(features), own)
+    ratio = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+    values = np.zeros(len(level)), ridge.weights * ratio, level + ratio * (ridge.biases - mean)
+    return Readout(*(value.astype(np.float32) for value in values))
+
+
 def _moments(values: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column over its own rows, over all where fewer than two are: [N] each."""
     rows = np.where(own.sum(axis=0) > 1, own, True)

@@ -80,6 +80,16 @@ class State:
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
     transfer: Optional[dict[str, Any]] = None
 
+    def keep_figures(self, validation: Validation, config: Config, aucs: np.ndarray, labels: np.ndarray, log_odds: np.ndarray) -> None:
+        """Takes over what `Validation` judged, AUC [N], labels [n, N] and log-odds [n, N], and what follows: how sure to be, and thresholds."""
+        level, like_tested, mauc = validation.levels(), validation.labels_like_tested(), evaluate.mean_auc(aucs)
+        self.temperature = temperature.fit(like_tested, log_odds, level) if config.temperature_scaling else 1.0
+        probabilities = expit(temperature.scaled(log_odds, level, self.temperature))
+        thresholds = evaluate.choose_thresholds(labels, probabilities, config.threshold_metric)
+        self.best_mauc = mauc if mauc is not None else -1.0
+        self.val_auc = [None if np.isnan(a) else float(a) for a in aucs]
+        self.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
+
 
 class Search:
     """One run's networks, data and phases.
@@ -347,26 +357,17 @@ class Search:
             mauc = evaluate.mean_auc(validated[0])
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})
             if mauc is None or mauc > self.state.best_mauc:
-                self._keep_best(int(stop), mauc, *validated)
+                self._keep_best(int(stop), validated)
         self._assign(self.supernet.variables, self.best)
         if self.config.readout_share:
             self.state.readout_penalty, validated = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
-            self._keep_figures(evaluate.mean_auc(validated[0]), *validated)
+            self.state.keep_figures(self.validation, self.config, *validated)
 
-    def _keep_best(self, step: int, mauc: Optional[float], aucs, labels, log_odds) -> None:
+    def _keep_best(self, step: int, validated: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
-        self._keep_figures(mauc, aucs, labels, log_odds)
+        self.state.keep_figures(self.validation, self.config, *validated)
         self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
-
-    def _keep_figures(self, mauc: Optional[float], aucs, labels, log_odds) -> None:
-        level, like_tested = self.validation.levels(), self.validation.labels_like_tested()
-        self.state.temperature = temperature.fit(like_tested, log_odds, level) if self.config.temperature_scaling else 1.0
-        probabilities = expit(temperature.scaled(log_odds, level, self.state.temperature))
-        thresholds = evaluate.choose_thresholds(labels, probabilities, self.config.threshold_metric)
-        self.state.best_mauc = mauc if mauc is not None else -1.0
-        self.state.val_auc = [None if np.isnan(a) else float(a) for a in aucs]
-        self.state.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
 
     # ---- Checkpoints -------------------------------------------------------------------------
 

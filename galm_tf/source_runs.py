@@ -14,7 +14,7 @@ import numpy as np
 
 from galm_tf import frozen_trunk
 from galm_tf.attribute_names import without_domain
-from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
+from galm_tf.config import PRETRAINED_SETTINGS, READING, Config, as_flag
 from galm_tf.derived import Trunk
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
@@ -203,6 +203,11 @@ def expect_finished(path: str) -> Config:
         raise UserError(
             f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "
             f"--run_dir={shlex.quote(path)}."
+        )
+    if config.method == READING:
+        raise UserError(
+            f"Expected a run with networks to start from in --source_run={path}. Received: one of --method={READING}, which has readings of its "
+            "trunk alone; run another method, or for further attributes this one again, with their table in --label_files."
         )
     return config
 

@@ -30,7 +30,7 @@ class Validation:
     """Scores of one supernet under its present weights.
 
     Args:
-      supernet: the network.
+      supernet: the network; None where readings alone are judged.
       config: settings.
       domain: its label rows are those of `images`.
       split: who trains, who judges.
@@ -40,7 +40,7 @@ class Validation:
 
     def __init__(
         self,
-        supernet: Supernet,
+        supernet: Optional[Supernet],
         config: Config,
         domain: Domain,
         split: Split,
@@ -98,6 +98,19 @@ class Validation:
         margins = blend(margins[leading:], features[leading:])
         aucs = evaluate.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, margins - self._offsets)
+
+    def judge_readings(self) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """As `judge_blend`, of readings alone on a frozen trunk."""
+        scored = self._scored(None)
+        labels, features, fits = validation_labels(self._domain, self._split, scored), self.readout_features(scored), self._readings()
+        best = ridge.choose(fits, features, labels)
+        log_odds = self.reading(fits[best])(0.0, features)
+        return ridge.PENALTIES[best], (evaluate.auc_per_attribute(labels, log_odds), labels, log_odds)
+
+    def reading(self, fitted: ridge.Ridge, final: bool = False) -> readout.Readout:
+        """A fit as a network without towers, scaled on images of `calibration_index`."""
+        index = self.calibration_index(final)
+        return readout.alone(fitted, self.levels(final), self.readout_features(index), self._domain.is_own(index))
 
     def labels_like_tested(self) -> np.ndarray:
         """Labels of the validation images, in the order of `judge`, of those that are as new to the networks as tested ones will be: float32 [n, N].

@@ -95,13 +95,13 @@ def test_the_run_folder_is_told_when_a_run_begins(tmp_path, monkeypatch, capsys)
 
 
 def _row(auc, **more):
-    return {"test_auc": auc, "description": "conv", "judged_by": "classes", **more}
+    return {"test_auc": auc, "architecture": {"conv4_kernel": 3}, "description": "conv", "judged_by": "classes", **more}
 
 
 def _result(rows, scored=1536):
     tested = sum(row.get("test_auc") is not None for row in rows.values())
     return {
-        "domains": ["sun"], "num_attributes": len(rows), "search": {"architectures_scored": scored}, "seconds_total": 60, "test_mauc": None,
+        "domains": ["sun"], "method": "galm", "num_attributes": len(rows), "search": {"architectures_scored": scored}, "seconds_total": 60, "test_mauc": None,
         "num_images": {"train": 9, "validation_classes": 2, "validation_images": 1, "test": 4}, "class_disjoint": True, "num_attributes_tested": tested,
         "val_mauc": None, "notice": None, "per_attribute": {**rows, "sun/left": {"excluded": "no positive among the 9 training images"}},
     }  # fmt: skip
@@ -110,7 +110,7 @@ def _result(rows, scored=1536):
 def test_the_end_of_a_run_says_where_to_look():
     told = main.summary(_result({"sun/a": _row(0.75)}), "runs/x").splitlines()
     assert "attributes: sun/a 0.750 (conv)" in told
-    assert main._ranked({"sun/a": {"test_auc": 0.75, "test_positives": 1, "test_negatives": 70, "description": "conv"}}) == [
+    assert main._ranked({"sun/a": _row(0.75, test_positives=1, test_negatives=70)}) == [
         "attributes: sun/a 0.750 on 1 image of one label (conv)"
     ]
     assert told[-3:] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -164,6 +165,14 @@ def test_without_relations_or_with_few_attributes_tables_are_fewer():
     assert sorted(analysis.tables(run, [])) == ["policy_confidence", "table4_choice_frequencies"]
     two = planted(names=NAMES[:2], angles=ANGLES[:2])
     assert "attribute_clusters" not in analysis.tables(two, [Relations(SCORES, np.eye(2), None)])
+
+
+def test_a_run_without_architectures_leaves_tables_of_relations_alone():
+    run = planted(sure=False)
+    rows = {name: row if "excluded" in row else {"architecture": None} for name, row in run.result["per_attribute"].items()}
+    run = dataclasses.replace(run, result={**run.result, "method": "reading", "per_attribute": rows}, vectors=None)
+    assert analysis.tables(run, []) == {}
+    assert sorted(analysis.tables(run, RELATED[:1])) == ["attribute_clusters", "fig5_domain_correlation", "table5_correlated_attributes"]
 
 
 def test_scores_relate_attributes_within_each_domain():

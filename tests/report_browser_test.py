@@ -44,13 +44,13 @@ def browser(tmp_path_factory):
 def pages(tmp_path_factory) -> dict[str, pathlib.Path]:
     root = tmp_path_factory.mktemp("browser")
     data = write_data(root / "data")
-    for name in ("galm", "random"):
+    for name in ("galm", "random", "reading"):
         write_run(root / name, data, root / "cache", name)
     write_joint(root / "galm", root / "joint")
-    runs = [read_run(str(root / name)) for name in ("galm", "random", "joint")]
+    runs = [read_run(str(root / name)) for name in ("galm", "random", "joint", "reading")]
     made = {
         "galm": page_of(runs[0], others=rivals.neighbours(runs[0])), "random": page_of(runs[1], False),
-        "joint": page_of(runs[2], False), "compared": compare_page(runs[:2]),
+        "joint": page_of(runs[2], False), "compared": compare_page(runs[:2]), "reading": page_of(runs[3]),
     }
     for name, page in made.items():
         write_page(page, str(root / f"{name}.html"))
@@ -89,7 +89,7 @@ def shown_rows(browser) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["galm", "random", "joint", "compared"])
+@pytest.mark.parametrize("name", ["galm", "random", "joint", "compared", "reading"])
 def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, mode):
     show(browser, pages[name], width, mode)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -249,6 +249,14 @@ def test_a_row_opens_with_its_network_and_figures(browser, pages):
     assert "not tested no test image has it" in detail.text and detail.find_elements("css selector", "svg.net rect")
     button.click()
     assert not browser.find_elements("css selector", "tr.detail")
+
+
+def test_a_row_without_a_drawing_opens_with_its_figures(browser, pages):
+    show(browser, pages["reading"], 390)
+    next(b for b in browser.find_elements("css selector", "button.open") if b.text == "red").click()
+    detail = browser.find_element("css selector", "tr.detail")
+    assert "network linear reading of the trunk" in detail.text and "multiply-adds" in detail.text and not detail.find_elements("css selector", "svg")
+    assert browser.get_log("browser") == []
 
 
 def test_names_run_no_script(browser, pages):

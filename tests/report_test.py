@@ -27,12 +27,12 @@ from galm_tf.data import class_weights
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
-from galm_tf.report import figures, notices, rivals, single
+from galm_tf.report import analysis, figures, notices, rivals, single
 from galm_tf.report.__main__ import comparison_file, expect_page
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.names import breakable, in_a_row, without_directions
-from galm_tf.report.page import Page, better, percent, render, score, signed, write_page
+from galm_tf.report.page import Page, better, millions, percent, render, score, signed, write_page
 from galm_tf.report.run_data import Unavailable, gather, load_data
 from galm_tf.report.run_reading import read_run
 from galm_tf.run_folder import RunFolder, read_config
@@ -41,10 +41,10 @@ from galm_tf.search_space import Architecture
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folder -> result of two runs, `galm` and `random`, on the same pictures."""
+    """Folder -> result of three runs, `galm`, `random` and `reading`, on the same pictures."""
     root = tmp_path_factory.mktemp("report")
     data = write_data(root / "data")
-    return root, {name: write_run(root / name, data, root / "cache", name) for name in ("galm", "random")}
+    return root, {name: write_run(root / name, data, root / "cache", name) for name in ("galm", "random", "reading")}
 
 
 @pytest.fixture
@@ -54,9 +54,21 @@ def copy(runs, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.fixture
+def read_copy(runs, tmp_path):
+    """The same of the run that reads a trunk."""
+    shutil.copytree(runs[0] / "reading", tmp_path / "run")
+    return tmp_path / "run"
+
+
 @pytest.fixture(scope="module")
 def galm_html(runs):
     return render(page_of(read_run(str(runs[0] / "galm"))))
+
+
+@pytest.fixture(scope="module")
+def reading_html(runs):
+    return render(page_of(read_run(str(runs[0] / "reading"))))
 
 
 def text_of(page: str) -> str:
@@ -218,6 +230,55 @@ def test_a_pretrained_trunk_is_told_and_drawn_as_one(copy):
     assert ">7×7<" not in page and ">3×3<" in page  # kernels of the towers alone
 
 
+def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
+    text = text_of(reading_html)
+    assert (
+        "Nothing was searched: every network is a linear reading of the trunk's 2,192 channels, by ridge regression, its penalty (10,000) chosen on "
+        "validation images. The trunk, shared by all, is the pretrained model b0 <i>.keras, which stays as it is; of its layers low, middle, top every channel's mean is read."
+    ) in text
+    places = re.findall(r'<section id="(\w+)"', reading_html)
+    assert places == ["data", "time", "attributes", "examples", "networks", "relations", "repeat"]
+    assert set(re.findall(r'href="#(\w+)"', reading_html)) <= set(places)
+    told = text_of(reading_html[: reading_html.index('<section id="repeat">')])
+    for untrue in ("searched on", "4 searched", "rewards of", "rewarded", "architecture", "Table 4", "policy", "fine-tuning", "Skill", "its network and", "tower", "curves"):
+        assert untrue not in told, untrue
+    assert '<svg class="net"' not in reading_html and not [name for name in drawn(reading_html) if name.startswith("curve")]
+    assert "validation mAUC, of readings fitted on training images alone" in text and "3 attributes tested of 4 " in text
+    assert "fitting the linear readings, choosing their penalty 45 s" in text and "loading, the trunk's maps of all images, test and export 1.8 min" in text
+
+
+def test_a_reading_keeps_what_is_told_of_every_network(runs, reading_html):
+    run = read_run(str(runs[0] / "reading"))
+    assert run.architectures == {} and run.size.parameters == 3528772 and run.tower_size("mine/red").multiply_adds == 2192
+    rows = re.findall(r"<tr data-network=.*?</tr>", reading_html, re.S)
+    assert len(rows) == 4 and all(">linear reading of the trunk</td>" in row and ">2,192</td>" in row and 'data-network=""' in row for row in rows)
+    assert json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', rows[0])[1])))["network"] == "linear reading of the trunk"
+    content = page_of(run, others=rivals.neighbours(run)).content
+    assert content["pictures"]["examples"]["mine/red"].hits and content["relations"]["basis"] == "scores" and content["has_scatter"]
+    assert {"correlation", "map", "tree", "scatter"} <= set(drawn(reading_html))
+    assert rivals.RIDGE in {row["name"] for row in content["rivals"]} and "Settings that are not at their default" in reading_html
+
+
+def test_a_reading_that_nothing_judged_or_that_validation_did_not_teach(read_copy):
+    edit(read_copy / "config.json", train_positives=2)
+    text = text_of(render(page_of(read_run(str(read_copy)), with_pictures=False)))
+    assert "validation mAUC " in text and "on training images alone" not in text
+    for name in ("mine/red", f"mine/{NASTY}", "mine/dark"):
+        edit_row(read_copy, name, val_auc=None, judged_by="none")
+    text = text_of(render(page_of(read_run(str(read_copy)), with_pictures=False)))
+    assert "Nothing was judged: the penalty of the linear readings is arbitrary." in text and "nothing could tell a good penalty from a poor one" in text
+    assert "its penalty (10,000) arbitrary, for nothing was judged." in text and "Arbitrary networks" not in text
+
+
+def test_a_network_without_an_architecture_among_others(copy):
+    edit_row(copy, "mine/red", architecture=None, description="linear reading of the trunk", multiply_adds=7, parameters=8)
+    edit(copy / "result.json", network={"multiply_adds": 70, "parameters": 80})
+    run = read_run(str(copy))
+    content = page_of(run, with_pictures=False).content
+    assert [row["network"] for row in content["attributes"]] == [None, 0, 1, 0] and content["frequencies"]["domains"] == [("mine", 3)]
+    assert set(analysis.policy_confidence(run)["attribute"]) == {f"mine/{NASTY}", "mine/dark", "mine/unseen"}
+
+
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
     page = render(page_of(read_run(str(runs[0] / "random")), with_pictures=False))
     text = text_of(page)
@@ -281,7 +342,7 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
 def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
     run, result = read_run(str(runs[0] / "galm")), runs[1]["galm"]
     others = rivals.neighbours(run)
-    assert [r.name for r in others] == ["random (method random, seed 0)"]
+    assert [r.name for r in others] == ["random (method random, seed 0)"]  # one on a trunk of its own differs in more than the method
     table = {row["name"]: row for row in page_of(run, with_pictures=False, others=others).content["rivals"]}
     chance = table["chance, or always the majority"]
     assert notices.stronger(list(table.values())) == "" and chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
@@ -453,6 +514,7 @@ def test_long_lists_are_folded(copy):
 
 def test_figures_are_never_rounded_to_certainty():
     assert [percent(share) for share in (0, 0.0001, 0.005, 0.994, 0.997, 1)] == ["0 %", "<0.1 %", "0.5 %", "99 %", ">99 %", "100 %"]
+    assert [millions(count) for count in (0, 2192, 12000, 34567890, 129000000)] == ["0", "2,192", "0.01 M", "34.6 M", "129 M"]
     assert [score(p) for p in (0.001, 0.5, 0.994, 0.9995)] == ["<0.01", "0.50", "0.99", ">0.99"]
     assert [(signed(d), better(d)) for d in (0.0003, -0.0003, 0.0006, -0.5, None)] == [("0.000", ""), ("0.000", ""), ("+0.001", "up"), ("−0.500", "down"), ("–", "")]
 
@@ -580,6 +642,19 @@ def test_compares_runs(runs, copy):
     assert "attributes that all tested" not in text and page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
 
 
+def test_compares_a_reading_with_a_search(runs, read_copy):
+    edit(read_copy / "config.json", reward="accuracy", size_penalty=0.5)  # which it does not read
+    first, second = read_run(str(runs[0] / "galm")), read_run(str(read_copy))
+    for pair in ([first, second], [second, first]):
+        page = compare_page(pair)
+        assert page.content["warnings"] == [] and page.content["paired"][0][1]["count"] == 3
+        told = dict(page.content["headline"])
+        assert set(told["method"]) == {"galm", "reading"} and set(told["architectures scored"]) == {"18,432", "–"} and set(told["skill"]) == {"0.88", "–"}
+        assert "129 M" in text_of(render(page))
+    third = dataclasses.replace(first, config=dataclasses.replace(first.config, reward="accuracy"))
+    assert compare_page([second, first, third]).content["warnings"] == ["3: galm has another reward than 2: galm: skill, specialisation and regret do not compare."]
+
+
 def test_every_run_of_a_comparison_has_bars_of_its_own():
     bars = figures.difference_bars({f"{n}: run": {"red": 0.1} for n in range(2, 12)}, "1: run", {"red": "red"})["data"]
     marks = {(bar["role"], bar["marker"]["pattern"].get("shape")) for bar in bars}
@@ -620,6 +695,7 @@ def test_comparison_without_shared_attributes(runs, copy):
     (lambda run: edit(run / "result.json", search=None), ["search='None'"]),
     (lambda run: edit_row(run, "mine/red", threshold="x"), ["threshold='x' of 'mine/red'"]),
     (lambda run: edit_row(run, "mine/red", architecture={"fc1_width": 64}), ["no architecture of 'mine/red'"]),
+    (lambda run: without_architecture(run, "mine/red"), ["no architecture of 'mine/red' ('architecture')"]),
     (lambda run: (run / "result.json").write_text('{"test_mauc": NaN}'), ["it holds NaN"]),
 ])
 def test_bad_input_is_one_sentence(copy, damage, parts):
@@ -687,4 +763,10 @@ def edit(path, **changes) -> None:
 def edit_row(run, name, **changes) -> None:
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     result["per_attribute"][name].update(changes)
+    write_json(run / "result.json", result)
+
+
+def without_architecture(run, name) -> None:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    del result["per_attribute"][name]["architecture"]
     write_json(run / "result.json", result)

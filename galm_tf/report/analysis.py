@@ -58,25 +58,20 @@ class Clusters:
 
 
 def domains_of(run: FinishedRun) -> list[str]:
-    """Domains with a searched attribute, in the run's order."""
+    """Domains with an attribute that has a network, in the run's order."""
     present = set(run.attribute_domains)
     return [domain for domain in run.result["domains"] if domain in present]
 
 
 def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
     """Table 4: columns domain, attributes, decision, choice, share; void Fc-2 widths are not counted."""
-    numbers = np.array([a.number for a in run.architectures.values()])
-    of, rows = run.attribute_domains, []
+    rows, chosen = [], run.architectures
     for domain in domains_of(run):
-        shares = selection.choice_frequencies(numbers[of == domain])
-        for decision, choices in shares.items():
-            count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in _architectures(run, domain))
+        architectures = [a for name, a in chosen.items() if domain_of(name) == domain]
+        for decision, choices in selection.choice_frequencies([a.number for a in architectures]).items():
+            count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in architectures)
             rows += [(domain, count, decision, choice, share) for choice, share in choices.items()]
     return pd.DataFrame(rows, columns=["domain", "attributes", "decision", "choice", "share"])
-
-
-def _architectures(run: FinishedRun, domain: str) -> list:
-    return [a for name, a in run.architectures.items() if domain_of(name) == domain]
 
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
@@ -126,10 +121,10 @@ def policy_confidence(run: FinishedRun) -> pd.DataFrame:
       Columns attribute, domain, decision, taken, taken_probability (of the choice that was taken),
       highest_probability (of any choice), uniform.
     """
-    of, rows = run.attribute_domains, []
-    for i, (name, architecture) in enumerate(run.architectures.items()):
-        for decision in DECISIONS:
-            taken = getattr(architecture, decision.name)
+    of, rows, chosen = run.attribute_domains, [], run.architectures
+    for i, name in enumerate(run.rows):
+        for decision in DECISIONS if name in chosen else ():
+            taken = getattr(chosen[name], decision.name)
             if taken not in decision.choices:  # void
                 continue
             p = run.policy[decision.name][i]
@@ -179,7 +174,7 @@ def _renumbered(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 def tables(run: FinishedRun, related: Sequence[Relations]) -> dict[str, pd.DataFrame]:
     """CSV name -> table, of all that the run can tell; a column `basis` where it goes by relations."""
-    found = {"table4_choice_frequencies": choice_frequencies(run)}
+    found = {"table4_choice_frequencies": choice_frequencies(run)} if run.searched else {}
     if run.policy is not None:
         found["policy_confidence"] = policy_confidence(run)
     if not related:

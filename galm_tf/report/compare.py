@@ -32,7 +32,7 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3)),
     ("regret", lambda r: figure(r.result["search"].get("regret"), 3)),
     ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2)),
-    ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}"),
+    ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}" if r.searched else "–"),
     ("multiply-adds an image", lambda r: millions(r.size.multiply_adds)),
     ("parameters", lambda r: millions(r.size.parameters)),
     ("time", lambda r: duration(r.result["seconds_total"]) + (" (the addition alone)" if r.result.get("added") else "")),
@@ -102,9 +102,17 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
             found.append(f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare.")
         if rivals.tested(first).keys() != rivals.tested(run).keys():
             found.append(f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares.")
+    return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])
+
+
+def _reward_warnings(searched: Sequence[tuple[str, FinishedRun]]) -> list[str]:
+    """The same of what a search's own figures are made of: (label, run) of those that searched."""
+    found = []
+    for label, run in searched[1:]:
+        first_label, first = searched[0]
         rewards, penalties = ([getattr(r.config, name) for r in (first, run)] for name in ("reward", "size_penalty"))
         if rewards[0] != rewards[1]:
-            found.append(f"{label} has another reward than {labels[0]}: skill, specialisation and regret do not compare.")
+            found.append(f"{label} has another reward than {first_label}: skill, specialisation and regret do not compare.")
         elif penalties[0] != penalties[1]:
-            found.append(f"{label} has another size penalty than {labels[0]}: skill and regret do not compare.")
+            found.append(f"{label} has another size penalty than {first_label}: skill and regret do not compare.")
     return found

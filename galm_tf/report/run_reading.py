@@ -11,7 +11,7 @@ from typing import Any, Optional
 import numpy as np
 
 from galm_tf.attribute_names import domain_of
-from galm_tf.config import Config
+from galm_tf.config import READING, Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
 from galm_tf.run_folder import in_use, read_config, read_policy
@@ -69,12 +69,12 @@ class FinishedRun:
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Attribute name -> its row of result.json, of all that were searched."""
+        """Attribute name -> its row of result.json, of all that have a network."""
         return {name: row for name, row in self.result["per_attribute"].items() if "excluded" not in row}
 
     @property
     def attribute_domains(self) -> np.ndarray:
-        """The domain of every searched attribute, str [N]."""
+        """The domain of every one of `rows`, str [N]."""
         return np.array([domain_of(name) for name in self.rows])
 
     @property
@@ -84,8 +84,14 @@ class FinishedRun:
 
     @property
     def architectures(self) -> dict[str, Architecture]:
-        """Attribute name -> its chosen architecture in canonical form."""
-        return {name: Architecture.from_json(row["architecture"]).canonical() for name, row in self.rows.items()}
+        """Attribute name -> its chosen architecture in canonical form, of those that have one: a linear reading of a trunk has none."""
+        stored = {name: row["architecture"] for name, row in self.rows.items()}
+        return {name: Architecture.from_json(told).canonical() for name, told in stored.items() if told is not None}
+
+    @property
+    def searched(self) -> bool:
+        """Whether architectures were searched: not where `--method=reading` reads a trunk."""
+        return self.result["method"] != READING
 
     @property
     def size(self) -> Size:
@@ -97,7 +103,7 @@ class FinishedRun:
         row = self.rows[name]
         if "multiply_adds" in row:
             return Size(row["multiply_adds"], row["parameters"])
-        return tower_size(self.architectures[name], map_side(self.config), read=0)
+        return tower_size(self.architectures.get(name), map_side(self.config), read=0)
 
 
 def read_run(path: str) -> FinishedRun:
@@ -152,7 +158,8 @@ def _problem(result: Any) -> str:
             return f"per_attribute[{name!r}]={str(row)[:60]!r}"
         if "excluded" not in row:
             try:
-                Architecture.from_json(row["architecture"])
+                if row["architecture"] is not None:
+                    Architecture.from_json(row["architecture"])
             except (KeyError, TypeError, UserError) as error:
                 return f"no architecture of {name!r} ({error})"
             for key in _ROW_FIGURES:

@@ -10,7 +10,7 @@ import shlex
 from typing import Any, Optional, Sequence
 
 from galm_tf import evaluate
-from galm_tf.attribute_names import without_domain
+from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config, as_flag
 from galm_tf.domains.splits import few_positives
 from galm_tf.report import analysis, figures, notices, rivals
@@ -39,6 +39,7 @@ _PHASES = {  # in the order of time
     "load": "loading the data and the source run",
     "features": "what the source's trunk says of the images",
     "match": "finding the source attributes that are alike",
+    "reading": "fitting the linear readings, choosing their penalty",
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
     "controller": "training the controller",
@@ -47,7 +48,8 @@ _PHASES = {  # in the order of time
     "finetune": "fine-tuning them",
     "test": "test",
 }
-_REST, _OTHERS, _SHORT = "loading, test and export", "others", 0.02  # of the whole time: shorter phases are told together
+_REST, _REST_OF_READING = "loading, test and export", "loading, the trunk's maps of all images, test and export"
+_OTHERS, _SHORT = "others", 0.02  # of the whole time: shorter phases are told together
 _DECISION_NAMES = {
     "conv1_conv4": "Conv-1 → Conv-4 skip",
     "conv2_conv4": "Conv-2 → Conv-4 skip",
@@ -89,6 +91,7 @@ def single_page(
         "headline": headline(run),
         "nothing_judged": evaluate.nothing_judged(run.rows),
         "untested": notices.untested(run, shown),
+        "validated": _validated(run),
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
         "phases": _phases(run),
@@ -104,8 +107,8 @@ def single_page(
         "networks": networks,
         "trunk": run.result.get("trunk"),
         "open_networks": _OPEN_NETWORKS,
-        "frequencies": choice_table(run),
-        "confidence": _confidence(run),
+        "frequencies": choice_table(run) if run.searched else None,
+        "confidence": _confidence(run) if run.searched else None,
         "relations": relations,
         "tables": tables,
         "few_labels": any(few_positives(run.rows, run.config).values()),
@@ -166,6 +169,13 @@ def headline(run: FinishedRun) -> dict[str, Any]:
     }
 
 
+def _validated(run: FinishedRun) -> str:
+    """Which networks validation judged, in words; "" where those that were tested."""
+    if run.searched:
+        return "before fine-tuning"
+    return "of readings fitted on training images alone" if run.config.finetunes_on_validation else ""
+
+
 def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
     """(name, value, plain words) of the search's own figures that the run has."""
     search = run.result["search"]
@@ -208,7 +218,7 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
     rest = run.result["seconds_total"] - sum(seconds.values())
     if rest > 0:  # an addition counts loading and the test by themselves
-        seconds[_OTHERS if run.result.get("added") else _REST] = rest
+        seconds[_OTHERS if run.result.get("added") else _REST if run.searched else _REST_OF_READING] = rest
     whole = max(sum(seconds.values()), 1e-9)
     short = [name for name, value in seconds.items() if name != _OTHERS and value < _SHORT * whole]
     if len(short) > 1 or short and _OTHERS in seconds:
@@ -238,7 +248,7 @@ def _extremes(run: FinishedRun) -> dict[str, list[str]]:
 
 def _card(run: FinishedRun, name: str, shown: dict[str, str]) -> dict[str, Any]:
     row = run.rows[name]
-    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": _drawing(run, run.architectures[name])}
+    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": _drawing(run, run.architectures.get(name))}
 
 
 def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
@@ -248,17 +258,17 @@ def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
 def _attribute_rows(
     run: FinishedRun, shown: dict[str, str], networks: list[dict[str, Any]], plain: Optional[rivals.Rival], relations: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    places = {network["text"]: i for i, network in enumerate(networks)}
+    places, chosen = {network["text"]: i for i, network in enumerate(networks)}, run.architectures
     began, words = starts(run), {} if relations["missing"] else relations["correlated"]["words"]
     rows = []
     for name, row in run.rows.items():
-        text = run.architectures[name].describe()
+        text = chosen[name].describe() if name in chosen else row["description"]
         size = run.tower_size(name)
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         more["log_loss"] = _log_loss(row)
         rows.append({
-            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places[text],
+            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places.get(text),
             "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluate.told_by_few(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
@@ -288,13 +298,13 @@ def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:
     return [{"text": a.describe(), "svg": _drawing(run, a), "names": sorted(names)} for a, names in ordered]
 
 
-def _drawing(run: FinishedRun, architecture: Architecture) -> str:
-    return architecture_svg(architecture, pretrained=bool(run.result.get("trunk")))
+def _drawing(run: FinishedRun, architecture: Optional[Architecture]) -> str:
+    return architecture_svg(architecture, pretrained=bool(run.result.get("trunk"))) if architecture else ""
 
 
 def choice_table(run: FinishedRun) -> dict[str, Any]:
     """Table 4: per decision and choice, the share of each domain's attributes that take it."""
-    domains, of = analysis.domains_of(run), list(run.attribute_domains)
+    domains, of = analysis.domains_of(run), [domain_of(name) for name in run.architectures]
     table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])["share"]
     rows = [
         {"decision": _DECISION_NAMES[d.name], "choices": [

@@ -236,7 +236,8 @@
       item.append(label, value);
       list.append(item);
     }
-    holder.append(document.querySelector("#net-" + row.dataset.network + " svg").cloneNode(true), list);
+    const drawing = row.dataset.network && document.querySelector("#net-" + row.dataset.network + " svg");
+    holder.append(...(drawing ? [drawing.cloneNode(true)] : []), list);
     cell.append(holder);
     return line;
   }

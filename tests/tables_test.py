@@ -587,6 +587,7 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--suite=methods --run_dir=x", "Received: --run_dir, which is for galm_tf.main; leave it out: folders are made below --out, and gone on with."),
         ("--table=3 --resume", "table 3 reads. Received: --resume, which is for galm_tf.main; leave it out: folders are"),
         ("--suite=policy --run_dir=x", "policy reads. Received: --run_dir, which is for galm_tf.main; leave it out."),
+        ("--table=3 --method=reading --trunk_model=x.keras", "Expected a --method that searches.*Received: method=reading; leave it out."),
         ("--table=3 --source_run=x", "no --source_run beside several runs.*Received: source_run=x; leave it out"),
         ("--suite=methods --splits=1,2 --repeats=5", "Expected --splits or --repeats, not both. Received: splits=1,2 and repeats=5; leave one out."),
         ("--suite=methods --quick", "methods reads. Received: --quick, which is for reward, .*, scaling, peers, nas; leave it out: give --flagfile=flags/smoke.flags"),

@@ -40,7 +40,7 @@ from galm_tf.benchmark import (
 )
 from galm_tf.begun import expect_writable
 from galm_tf.benchmark.table_runs import Less, TableRuns
-from galm_tf.config import Config
+from galm_tf.config import READING, Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
 from galm_tf.errors import UserError
 from galm_tf.search_space import NUM_DISTINCT
@@ -134,6 +134,11 @@ def main(arguments: list[str]) -> None:
         )
     _expect_read(f"table {FLAGS.table}" if FLAGS.table else FLAGS.suite)
     config = config_lib.from_flags(FLAGS, _base())
+    if config.method == READING:
+        raise UserError(
+            f"Expected a --method that searches, here where searches are measured. Received: method={READING}; leave it out. Ridge regression on a "
+            "trunk stands beside the learners of --suite=learners --features=trunk."
+        )
     if FLAGS.suite in _BY_AUC and config.size_penalty not in (0, Config().size_penalty):
         raise UserError(
             f"Expected no --size_penalty in suite {FLAGS.suite}, where networks are chosen by their AUC alone. Received: "

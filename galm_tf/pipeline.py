@@ -361,7 +361,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
     """What result.json holds (DESIGN §4, "Run folder")."""
     config, domain, state = search.config, prepared.domain, search.state
     labels = domain.labels[prepared.split.test]
-    rows = [_attribute_row(i, search, prepared, labels[:, i], probabilities[:, i]) for i in range(len(domain.attributes))]
+    rows = [_attribute_row(i, a, search, prepared, labels[:, i], probabilities[:, i]) for i, a in enumerate(_architectures(search))]
     names = domain.attributes
     per_attribute = dict(zip(names, rows))
     per_attribute.update({name: {"excluded": reason} for name, reason in prepared.excluded.items()})
@@ -427,11 +427,17 @@ def _read(search: Search | Readings) -> int:
     return 0 if search.state.readout_penalty is None else numbers_read(search.trunk and search.trunk.about)
 
 
-def _attribute_row(i: int, search: Search | Readings, prepared: Prepared, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def _attribute_row(
+    i: int,
+    architecture: Optional[search_space.Architecture],
+    search: Search | Readings,
+    prepared: Prepared,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+) -> dict[str, Any]:
     config, domain, state = search.config, prepared.domain, search.state
     threshold = state.thresholds[i]
     tested = evaluate.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
-    architecture = _architectures(search)[i]
     row = {
         "val_auc": state.val_auc[i],
         "judged_by": prepared.split.judged_by[i],

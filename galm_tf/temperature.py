@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 
 from galm_tf.metrics import both_labels
 
-_COLDEST, _HOTTEST = 0.5, 20.0
+_COLDEST, _HOTTEST = 0.1, 20.0  # readings alone begin with spreads of 1, whatever they know
 
 
 def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float) -> np.ndarray:

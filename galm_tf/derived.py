@@ -208,10 +208,7 @@ class DerivedNetwork(tf.Module):
         """Makes every margin that many times itself, plus the attribute's shift, [N]."""
         if self._readout is None:
             return self.head.rescale(factor, shift)
-        keep, weights, biases = self._readout
-        keep.assign(factor * keep)
-        weights.assign(factor * weights)
-        biases.assign(factor * biases + shift.astype(np.float32))
+        _rescale(self._readout, factor, shift)
 
     def calibrate(self, images: tf.Tensor) -> None:
         """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""
@@ -259,6 +256,10 @@ class ReadingNetwork(tf.Module):
         weights, biases = self._readout
         return tf.matmul(readout.features(self.trunk(images)), weights) + biases
 
+    def rescale(self, factor: float, shift: np.ndarray) -> None:
+        """As `DerivedNetwork.rescale`."""
+        _rescale(self._readout, factor, shift)
+
 
 class Trunk(tf.Module):
     """Conv-1 to Conv-3 with fixed batch norms: images -> three feature maps."""
@@ -278,6 +279,14 @@ class Trunk(tf.Module):
             x = tf.nn.relu(layers.max_pool(tf.nn.conv2d(x, kernel, 1, "SAME")) + bias) * scale + shift
             maps.append(x)
         return maps
+
+
+def _rescale(beside: Sequence[tf.Variable], factor: float, shift: np.ndarray) -> None:
+    """As `DerivedNetwork.rescale`, by what reads the trunk: factors, and the biases last."""
+    *factors, biases = beside
+    for variable in factors:
+        variable.assign(factor * variable)
+    biases.assign(factor * biases + shift.astype(np.float32))
 
 
 def _open_sources(sources: Sequence[tf.Tensor], key: tuple) -> tf.Tensor:

@@ -23,7 +23,7 @@ from scipy.special import expit
 from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, temperature, transfer
 from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.derived import DerivedNetwork
+from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.domains import expect_data, load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
@@ -133,6 +133,7 @@ def run(
     if config.method == READING:
         searched = read(config, folder, prepared)
         network = searched.network()
+        _cool(network, searched)
     else:
         searched = search(config, folder, prepared, make_strategy)
         network = derive_network(searched)
@@ -326,9 +327,14 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
 
     network.calibrate_on(outputs)
     _attach_readout(network, search, outputs(), search.domain.is_own(index))
+    _cool(network, search)
+    return network
+
+
+def _cool(network: DerivedNetwork | ReadingNetwork, search: Search | Readings) -> None:
+    """Makes a network as sure as validation found right."""
     offsets, level, hot = search.validation.margin_offsets(final=True), search.validation.levels(final=True), search.state.temperature
     network.rescale(1 / hot, offsets + temperature.scaled(-offsets, level, hot))
-    return network
 
 
 def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[Sequence[tf.Tensor]], own: np.ndarray) -> None:

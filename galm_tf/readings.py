@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
-
-from galm_tf import frozen_trunk, temperature
+from galm_tf import frozen_trunk
 from galm_tf.config import Config
 from galm_tf.derived import ReadingNetwork
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.pretrained import PretrainedTrunk
-from galm_tf.readout import Readout
 from galm_tf.search import State
 from galm_tf.validation import Validation
 
@@ -47,8 +44,6 @@ class Readings:
         self.state.phase_seconds[self.config.method] = time.monotonic() - started
 
     def network(self) -> ReadingNetwork:
-        """The readings of all images that train."""
+        """The readings of all images that train, as sure as they come."""
         (fitted,) = self.validation.fit_readings(self.validation.training_index(final=True), [self.state.readout_penalty])
-        read, level, hot = self.validation.reading(fitted, final=True), self.validation.levels(final=True), self.state.temperature
-        biases = temperature.scaled(read.biases, level, hot).astype(np.float32)
-        return ReadingNetwork(Readout(read.keep, read.weights / np.float32(hot), biases), self.trunk.maps)
+        return ReadingNetwork(self.validation.reading(fitted, final=True), self.trunk.maps)

@@ -5,8 +5,9 @@ weights stay as they are. Each layer's map is projected to as many channels as
 the trunk's own map has, by the principal components of training images, whitened, and
 brought to 8×8 positions. So the towers, the search space and all that follows
 are the same, whatever the model. The linear reading beside the towers
-(`readout`) sees the means of all channels of the three maps: 64 components
-are too few for it (BUILD.md, "On a pretrained trunk").
+(`readout`) sees the means of all channels of the three maps, on a logarithmic
+scale: 64 components are too few for it, and few images of a channel's greatest
+means sway a regression on means as they are (docs/EXPERIMENTS.md).
 
 What is made of the model is stored in the run's folder, `trunk/`, as a
 SavedModel: a run that goes on, starts from it or adds to it needs neither the
@@ -44,6 +45,8 @@ FOLDER = "trunk"  # in a run's
 _ABOUT = os.path.join("assets.extra", "about.json")
 _IMAGES, _BATCH = 500, 32
 _ANY_SEED = 0  # of images to project by: runs of all seeds share a trunk, and what it has made of the images
+_LINEAR_TO = 0.1  # up to which share of a channel's usual mean its mean counts as it is, from where on by its logarithm
+_QUIET = 0.01  # what is added to a usual mean, as a share of that of all channels: one that is hardly ever on would else have most of its noise told apart
 _LEAST_VARIANCE = 1e-6  # of a component, as a share of the greatest: below, it is noise
 
 
@@ -53,7 +56,7 @@ class PretrainedTrunk:
 
     Attributes:
       maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier versions, float32 [B, D],
-        the mean of every channel of the layers; what a SavedModel can hold.
+        the mean of every channel of the layers on a logarithmic scale (as it is, in earlier versions); what a SavedModel can hold.
       about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, and D as means.
       digest: of its weights and of that; of equal trunks the same, whatever run made them.
     """
@@ -264,12 +267,21 @@ class _Trunk(tf.Module):
         shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
         self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
         self._shifts = [tf.Variable(tf.zeros([c])) for c in TRUNK_CHANNELS]
+        self._unit = tf.Variable(tf.ones([sum(shape[-1] for shape in shapes)]))
 
     def project(self, images: np.ndarray) -> None:
-        """To the principal components of uint8 images [n, S, S, 3]: of mean 0 and variance 1 on all their positions."""
-        call = traced(lambda x: [resized(m) for m in self._raw(scale_images(x))])
+        """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions; the scale of means by theirs."""
+
+        @traced
+        def call(x):
+            maps = self._raw(scale_images(x))
+            return [*(resized(m) for m in maps), _means(maps)]
+
         parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in image_batches(images, np.arange(len(images)), _BATCH)]
-        for maps, projection, shift in zip(zip(*parts), self._projections, self._shifts):
+        *maps_of_layers, means = zip(*parts)
+        usual = np.abs(np.concatenate(means)).mean(axis=0)
+        self._unit.assign(_LINEAR_TO * np.maximum(usual + _QUIET * usual.mean(), np.finfo(np.float32).tiny))
+        for maps, projection, shift in zip(maps_of_layers, self._projections, self._shifts):
             rows = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
             kernel, bias = whitening(rows, int(projection.shape[1]))
             projection.assign(kernel)
@@ -277,17 +289,23 @@ class _Trunk(tf.Module):
 
     @tf.function
     def __call__(self, images):
-        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and means float32 [B, D] of all that they are made of."""
+        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and float32 [B, D], logarithms of the means of all that they are made of."""
         maps = self._raw(images)
         projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
-        means = tf.concat([tf.reduce_mean(m, [1, 2]) for m in maps], -1)
-        return [*(resized(m) + shift for m, shift in zip(projected, self._shifts)), means]
+        means = _means(maps)
+        above, below = (tf.math.log(1.0 + tf.nn.relu(side) / self._unit) for side in (means, -means))
+        return [*(resized(m) + shift for m, shift in zip(projected, self._shifts)), above - below]
 
     def _raw(self, images):
         pixels = (images + 1.0) * 127.5
         if self._pixels != "raw":
             pixels = tf.keras.applications.imagenet_utils.preprocess_input(pixels, mode=self._pixels, data_format="channels_last")
         return [tf.cast(m, tf.float32) for m in self._backbone(pixels)]  # of a model of mixed precision they are not
+
+
+def _means(maps: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Of every channel of every map [B, s, s, C]: float32 [B, D]."""
+    return tf.concat([tf.reduce_mean(m, [1, 2]) for m in maps], -1)
 
 
 def resized(x: tf.Tensor) -> tf.Tensor:

@@ -293,7 +293,7 @@ class _Trunk(tf.Module):
         maps = self._raw(images)
         projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
         means = _means(maps)
-        above, below = (tf.math.log(1.0 + tf.nn.relu(side) / self._unit) for side in (means, -means))
+        above, below = (tf.math.log(1.0 + tf.nn.relu(signed) / self._unit) for signed in (means, -means))
         return [*(resized(m) + shift for m, shift in zip(projected, self._shifts)), above - below]
 
     def _raw(self, images):

@@ -6,8 +6,8 @@ the trunk's own map has, by the principal components of training images, whitene
 brought to 8×8 positions. So the towers, the search space and all that follows
 are the same, whatever the model. The linear reading beside the towers
 (`readout`) sees the means of all channels of the three maps, on a logarithmic
-scale: 64 components are too few for it, and few images of a channel's greatest
-means sway a regression on means as they are (docs/EXPERIMENTS.md).
+scale: 64 components are too few for it, and of unseen classes the means as they
+are tell less (docs/EXPERIMENTS.md).
 
 What is made of the model is stored in the run's folder, `trunk/`, as a
 SavedModel: a run that goes on, starts from it or adds to it needs neither the
@@ -280,7 +280,7 @@ class _Trunk(tf.Module):
         parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in image_batches(images, np.arange(len(images)), _BATCH)]
         *maps_of_layers, means = zip(*parts)
         usual = np.abs(np.concatenate(means)).mean(axis=0)
-        self._unit.assign(_LINEAR_TO * np.maximum(usual + _QUIET * usual.mean(), np.finfo(np.float32).tiny))
+        self._unit.assign(np.maximum(_LINEAR_TO * (usual + _QUIET * usual.mean()), np.finfo(np.float32).tiny))
         for maps, projection, shift in zip(maps_of_layers, self._projections, self._shifts):
             rows = np.concatenate([m.reshape(-1, m.shape[-1]) for m in maps])
             kernel, bias = whitening(rows, int(projection.shape[1]))

@@ -14,6 +14,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 from sklearn import metrics as sk_metrics
 
+from galm_tf import metrics
 from galm_tf.metrics import both_labels
 
 _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
@@ -35,7 +36,7 @@ def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     for i in range(labels.shape[1]):
         known = np.isfinite(labels[:, i])
         if both_labels(labels[known, i]):
-            result[i] = sk_metrics.roc_auc_score(labels[known, i] > 0.5, scores[known, i])
+            result[i] = metrics.auc(labels[known, i], scores[known, i])
     return result
 
 

@@ -12,12 +12,19 @@ def test_auc_equals_scikit_learn_with_and_without_ties(decimals):
     scores = np.round(rng.normal(size=(30, 200)) + 0.5 * labels, decimals).astype(np.float32)
     expected = [roc_auc_score(labels, row) for row in scores]
     np.testing.assert_allclose(metrics.auc_columns(labels, scores), expected, atol=1e-12)
+    np.testing.assert_allclose([metrics.auc(labels, row) for row in scores], expected, atol=1e-12)
 
 
 def test_auc_of_constant_and_signed_zero_scores_is_a_half():
     labels = np.array([1, 0, 1, 0])
     scores = np.array([[1, 1, 1, 1], [0.0, -0.0, -0.0, 0.0]], np.float32)
-    assert metrics.auc_columns(labels, scores).tolist() == [0.5, 0.5]
+    assert metrics.auc_columns(labels, scores).tolist() == [metrics.auc(labels, row) for row in scores] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_have_no_auc(wrong):
+    with pytest.raises(AssertionError, match="diverged"):
+        metrics.auc(np.array([1, 0, 1]), np.array([0.5, wrong, 0.2]))
 
 
 def test_accuracies_equal_scikit_learn():

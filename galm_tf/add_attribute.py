@@ -382,7 +382,10 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
         "network": (sizes[0] + sizes[1] - stored_once).to_json(),
         "search": added["search"],
-        "added": {"attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total"), "flattered": flattered},
+        "added": {
+            "attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total"), "flattered": flattered,
+            **{key: added[key] for key in ("temperature", "log_odds_shift", "readout")},
+        },  # fmt: skip
     }
 
 

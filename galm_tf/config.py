@@ -123,7 +123,7 @@ class Config:
     reward_memory_mib: int = _setting(1024, "Memory that the reward engine may use for one block, in MiB; rewards do not depend on it.", low=64)
     measure_skill: bool = _setting(True, "Search twice more, on either half of validation, to measure how well the search picks; takes as long as two searches on the rewards.")
     # Derive, fine-tune, test.
-    derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked on the whole validation set; 1 takes the most probable.", low=1, high=1536)
+    derive_top: int = _setting(8, "The policy's most probable distinct architectures that are re-ranked by the last round's rewards; 1 takes the most probable.", low=1, high=1536)
     adapt_steps: int = _setting(90, "Longest training of the derived network on training images before it is judged on validation; the best of its checkpoints counts.", low=0)
     finetune_steps: int = _setting(480, "Steps on training and validation images before the one test.", low=0)
     adapt_learning_rate: float = _setting(5e-4, "Peak learning rate of the adaptation.", low=0.0)

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import tests_unseen_classes
 from galm_tf.draws import Stream, generator
 
 _UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
@@ -81,7 +82,8 @@ def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Option
 def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
     """How much each of some records counts, so that classes of few records count as much as those of many, or nearly.
 
-    Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images.
+    Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images. Of joined
+    domains each is asked for itself.
 
     Args:
       index: int64 [m].
@@ -92,8 +94,12 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
-    balance = config.class_balance if config.class_balance >= 0 else _UNSEEN_CLASS_BALANCE if domain.class_disjoint else 0.0
-    weights = _of_mean_one(np.bincount(classes)[classes] ** -float(balance), domains)
+    balance = np.full(len(index), config.class_balance, float)
+    if config.class_balance < 0:
+        groups = domain.image_domains[index]
+        for group in np.unique(groups):
+            balance[groups == group] = _UNSEEN_CLASS_BALANCE if tests_unseen_classes(domain, np.unique(classes[groups == group]), group) else 0.0
+    weights = _of_mean_one(np.bincount(classes)[classes] ** -balance, domains)
     weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights
 

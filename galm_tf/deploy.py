@@ -31,11 +31,14 @@ from galm_tf.preprocess import scale_images
 from galm_tf.read_back import is_of_towers, read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_SHRINKS, Architecture
+from galm_tf.words import listed
 
 FLAGS = flags.FLAGS
 _MEANS = ("val_mauc", "test_mauc")  # of all attributes together
 _TRIED = 8  # images
 _APART = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}  # how far probabilities of these may be from the model's own
+_SAME = "Expected networks that give the model's probabilities again."
+_NAMED = 5  # attributes
 _MIB = 2**20
 
 
@@ -81,16 +84,26 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
 def _tried(part: _Part, images: np.ndarray, expected: np.ndarray, model: str) -> float:
     """How far the part's probabilities are from the model's, `expected`; raises UserError where they are not those."""
     margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
-    otherwise = f"the model in {model} is of an earlier version, search again"
-    return _apart(tf.sigmoid(margins).numpy(), expected, "float32", otherwise)
+    apart = np.abs(tf.sigmoid(margins).numpy() - expected).max()
+    if not apart < _APART["float32"]:
+        raise UserError(f"{_SAME} Received: some that are {apart:.4f} away; the model in {model} is of an earlier version, search again.")
+    return float(apart)
 
 
 def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: str) -> tuple[bytes, float]:
-    """The part in the Lite format, and how far its probabilities are from the model's; raises UserError where they are not those."""
+    """(the part in the Lite format, how far its probabilities are from `expected`); raises UserError where they are farther than such weights may take them."""
     content = lite.convert(part.network, part.metadata["image_size"], part.margin_offsets, weights)
-    probability = lite.LiteModel(content, part.metadata)(images)["probability"].numpy()
-    otherwise = "TensorFlow has converted the network wrongly, choose other --weights or write a SavedModel"
-    return content, _apart(probability, expected, weights, otherwise)
+    apart = np.abs(lite.LiteModel(content, part.metadata)(images)["probability"].numpy() - expected).max(axis=0)
+    far = np.flatnonzero(~(apart < _APART[weights]))
+    if len(far) and weights == "float32":
+        raise UserError(f"{_SAME} Received: some that are {apart.max():.4f} away; TensorFlow has converted the network wrongly, write a SavedModel.")
+    if len(far):
+        names = [f"{part.metadata['attributes'][i]} ({apart[i]:.2f})" for i in far[np.argsort(-apart[far])]]
+        raise UserError(
+            f"{_SAME} Received: by weights in {weights}, on drawn pictures, some that are more than {_APART[weights]} away: "
+            f"{listed(names, _NAMED)}; leave these out of --attributes, or write all with --weights={'float16' if weights == 'int8' else 'float32'}."
+        )
+    return content, float(apart.max())
 
 
 def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
@@ -118,14 +131,6 @@ def _expect_fitting(model: str, out: str, weights: str) -> None:
         parent = os.path.dirname(parent)
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
         raise UserError(f"Expected a folder to write into. Received: {parent}, {'which may not be written' if os.path.isdir(parent) else 'no folder'}; name another place in --out.")
-
-
-def _apart(probability: np.ndarray, expected: np.ndarray, weights: str, otherwise: str) -> float:
-    """How far probabilities [n, N] are from what is expected; raises UserError where that is more than such weights can bring about."""
-    apart = float(np.abs(probability - expected).max())
-    if not apart < _APART[weights]:
-        raise UserError(f"Expected networks that give the model's probabilities again. Received: some that are {apart:.4f} away; {otherwise}.")
-    return apart
 
 
 @dataclasses.dataclass(frozen=True)

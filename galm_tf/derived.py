@@ -191,7 +191,7 @@ class DerivedNetwork(tf.Module):
         if self._readout is None:
             return margins
         keep, weights, biases = self._readout
-        return margins * keep + tf.matmul(readout.features(outputs), weights) + biases
+        return margins * keep + readout.product(readout.features(outputs), weights) + biases
 
     def margins(self, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """Of the towers alone, by the trunk's outputs of B images: [B, N]."""
@@ -254,7 +254,7 @@ class ReadingNetwork(tf.Module):
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
         weights, biases = self._readout
-        return tf.matmul(readout.features(self.trunk(images)), weights) + biases
+        return readout.product(readout.features(self.trunk(images)), weights) + biases
 
     def rescale(self, factor: float, shift: np.ndarray) -> None:
         """As `DerivedNetwork.rescale`."""

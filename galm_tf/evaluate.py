@@ -129,6 +129,19 @@ def told_by_few(row: Mapping[str, Any]) -> bool:
     return row["test_auc"] is not None and fewest is not None and fewest < MIN_TOLD
 
 
+def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tuple[float, int]]:
+    """(mean test AUC of those that are no luck, their number), where some are and some are not; else None: the mean says as much."""
+    tested = [row for row in per_attribute.values() if row.get("test_auc") is not None]
+    told = [row["test_auc"] for row in tested if not told_by_few(row)]
+    return (float(np.mean(told)), len(told)) if 0 < len(told) < len(tested) else None
+
+
+def below_chance(per_attribute: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Attributes whose networks order validation images worse than chance, the worst first: their yes and no mean little."""
+    below = {name: row["val_auc"] for name, row in per_attribute.items() if (row.get("val_auc") or 1.0) < 0.5}
+    return sorted(below, key=lambda name: below[name])
+
+
 def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Why attributes have no test AUC -> their names, the reason of most first."""
     found: dict[str, list[str]] = {}

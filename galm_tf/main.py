@@ -109,7 +109,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes {done} in {result['seconds_total'] / 60:.1f} min",
         f"test mAUC {_figure(result['test_mauc'])} on {result['num_images']['test']} images"
         + (" of unseen classes" if result["class_disjoint"] else "")
-        + f" ({result['num_attributes_tested']} attributes); validation mAUC{', before fine-tuning,' * (not reading)} {_figure(result['val_mauc'])}",
+        + f" ({result['num_attributes_tested']} attributes{_of_told(rows)}); validation mAUC{', before fine-tuning,' * (not reading)} {_figure(result['val_mauc'])}",
     ]
     if "network" in result:  # a run of an earlier version does not say
         lines.append(f"the networks together: {Size(**result['network']).describe()}")
@@ -118,7 +118,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(f"of these the trunk, {trunk['model']} as it was ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}")
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
-    lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows)]
+    lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows), *_below_chance(rows)]
     files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
     files = [file for file in files if not reading or file[0] in ("result.json", "saved_model")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
@@ -126,6 +126,18 @@ def summary(result: dict[str, Any], path: str) -> str:
     lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")
     lines.append(f"Watch it:   tensorboard --logdir={shlex.quote(path)}")
     return "\n".join(lines)
+
+
+def _of_told(rows: dict[str, Any]) -> str:
+    """The mean without those whose AUC is luck, where that is another."""
+    told = evaluate.mean_of_told(rows)
+    return f"; {told[0]:.3f} over the {told[1]} tested on {evaluate.MIN_TOLD} images of either label or more" if told else ""
+
+
+def _below_chance(rows: dict[str, Any]) -> list[str]:
+    """Whose yes and no mean little."""
+    names = evaluate.below_chance(rows)
+    return [f"Below chance on validation, so that their yes and no mean little: {listed(names, _SHOWN)}"] if names else []
 
 
 def _started(result: dict[str, Any]) -> list[str]:
@@ -175,8 +187,8 @@ def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
         return []
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [
-        f"No attribute could be judged: too few labels of either kind among the {count} validation images; the architectures are "
-        f"arbitrary, no yes or no can be given; {MORE_JUDGED}."
+        f"No attribute could be judged: too few labels of either kind among the {count} validation images; "
+        f"{'the penalty of the readings is' if result['method'] == config_lib.READING else 'the architectures are'} arbitrary, no yes or no can be given; {MORE_JUDGED}."
     ]
 
 

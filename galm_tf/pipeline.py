@@ -82,18 +82,18 @@ def prepare(config: Config) -> Prepared:
     keep = [a not in excluded for a in domain.attributes]
     domain = with_few_positives(domain, split.train, config)
     domain, split = domain.select_attributes(keep), split.select_attributes(keep)
-    _warn_of_unjudged(split.judged_by, len(split.validation))
+    _warn_of_unjudged(split.judged_by, len(split.validation), config.method)
     _warn_of_untested(split)
     return Prepared(domain, split, images, excluded, bad)
 
 
-def _warn_of_unjudged(judged_by: Sequence[str], images: int) -> None:
+def _warn_of_unjudged(judged_by: Sequence[str], images: int, method: str) -> None:
     """Tells before anything is trained that validation chooses few of the networks, or none."""
     unjudged = list(judged_by).count("none")
     if unjudged > len(judged_by) / 2:
         logging.warning(
-            "%d of %d attributes have too few labels of either kind among the %d validation images to be judged: their architectures will not "
-            "be of their own, and no yes or no can be given; %s.", unjudged, len(judged_by), images, MORE_JUDGED,
+            "%d of %d attributes have too few labels of either kind among the %d validation images to be judged: %sno yes or no can be given; "
+            "%s.", unjudged, len(judged_by), images, "" if method == READING else "their architectures will not be of their own, and ", MORE_JUDGED,
         )  # fmt: skip
 
 
@@ -333,8 +333,8 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
 
 def _cool(network: DerivedNetwork | ReadingNetwork, search: Search | Readings) -> None:
     """Makes a network as sure as validation found right."""
-    offsets, level, hot = search.validation.margin_offsets(final=True), search.validation.levels(final=True), search.state.temperature
-    network.rescale(1 / hot, offsets + temperature.scaled(-offsets, level, hot))
+    state, offsets, level = search.state, search.validation.margin_offsets(final=True), search.validation.levels(final=True)
+    network.rescale(1 / state.temperature, offsets + temperature.scaled(-offsets, level, state.temperature, state.log_odds_shift))
 
 
 def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[Sequence[tf.Tensor]], own: np.ndarray) -> None:
@@ -394,6 +394,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluate.means(rows, "test_auc"),
         "temperature": state.temperature,
+        "log_odds_shift": state.log_odds_shift,
         **{f"test_{key}": evaluate.means(rows, f"test_{key}") for key in evaluate.BESIDE_AUC},
         "per_attribute": per_attribute,
         "transfer": state.transfer,

@@ -30,6 +30,12 @@ def features(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.reshape(small, [-1, READOUT_SIDE**2 * int(small.shape[-1])])
 
 
+def product(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """values [B, D] @ weights [D, N], as a 1×1 convolution: TensorFlow Lite stores its weights in int8 by a scale for each
+    attribute, those of a matrix product by one for all, in which attributes of small weights drown."""
+    return tf.nn.conv2d(values[:, None, None], weights[None, None], 1, "VALID")[:, 0, 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Readout:
     """margins = keep · the tower's + features @ weights + biases.

@@ -55,6 +55,7 @@ class State:
       best_mauc, best_step: best validation of the adaptation so far.
       val_auc, thresholds: per attribute at that best, with its readout; None where validation cannot judge.
       temperature: at that best, by which log-odds are divided.
+      log_odds_shift: what is added to them then; 0 but where few positives are known.
       readout_penalty: of the reading of Conv-3 beside the towers; None without one.
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
@@ -72,6 +73,7 @@ class State:
     val_auc: list[Optional[float]] = dataclasses.field(default_factory=list)
     thresholds: list[Optional[float]] = dataclasses.field(default_factory=list)
     temperature: float = 1.0
+    log_odds_shift: float = 0.0
     readout_penalty: Optional[float] = None
     architectures_scored: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
@@ -82,9 +84,10 @@ class State:
 
     def keep_figures(self, validation: Validation, config: Config, aucs: np.ndarray, labels: np.ndarray, log_odds: np.ndarray) -> None:
         """Takes over what `Validation` judged, AUC [N], labels [n, N] and log-odds [n, N], and what follows: how sure to be, and thresholds."""
-        level, like_tested, mauc = validation.levels(), validation.labels_like_tested(), evaluate.mean_auc(aucs)
-        self.temperature = temperature.fit(like_tested, log_odds, level) if config.temperature_scaling else 1.0
-        probabilities = expit(temperature.scaled(log_odds, level, self.temperature))
+        level, mauc = validation.levels(), evaluate.mean_auc(aucs)
+        if config.temperature_scaling:
+            self.temperature, self.log_odds_shift = temperature.fit(labels, log_odds, level, shifted=config.train_positives > 0)
+        probabilities = expit(temperature.scaled(log_odds, level, self.temperature, self.log_odds_shift))
         thresholds = evaluate.choose_thresholds(labels, probabilities, config.threshold_metric)
         self.best_mauc = mauc if mauc is not None else -1.0
         self.val_auc = [None if np.isnan(a) else float(a) for a in aucs]

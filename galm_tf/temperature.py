@@ -4,40 +4,49 @@ Not in the paper. Networks learn the classes that they train on by heart, and ar
 Calibration of Modern Neural Networks", log-odds are divided by the temperature at which images that have taught nothing are least
 surprising; here they shrink towards what an attribute's frequency says, since most attributes are rare, and not towards one half. The
 order of images, and so their AUC, stays.
+
+Where few positives are known (`--train_positives`), attributes look rarer than they are: there one shift for all is found beside the
+temperature (Platt 1999). With all labels it is not worth its own uncertainty (docs/EXPERIMENTS.md).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from galm_tf.metrics import both_labels
 
 _COLDEST, _HOTTEST = 0.1, 20.0  # readings alone begin with spreads of 1, whatever they know
+_FARTHEST = 10.0  # shift
 
 
-def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float) -> np.ndarray:
-    """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature."""
-    return level + (log_odds - level) / temperature
+def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float, shift: float = 0.0) -> np.ndarray:
+    """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature, and shifted."""
+    return level + (log_odds - level) / temperature + shift
 
 
-def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray) -> float:
-    """The temperature of the least log loss, in the mean of the attributes that have one; 1 without any.
+def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bool = False) -> tuple[float, float]:
+    """(temperature, shift) of the least log loss, in the mean of the attributes that have one; 1 and 0 without any.
 
     Args:
       labels: [n, N] in {0, 1, NaN}, of images that have taught nothing.
       log_odds: [n, N].
       level: [N], those of the attributes' frequencies.
+      shifted: whether to look for a shift; else it is 0.
     """
     judged = np.array([both_labels(column[np.isfinite(column)]) for column in labels.T], bool)
     if not judged.any():
-        return 1.0
+        return 1.0, 0.0
     labels, log_odds, level = labels[:, judged], log_odds[:, judged].astype(np.float64), level[judged]
     known = np.isfinite(labels)
     signs = np.where(known, 2.0 * labels - 1.0, 0.0)
 
-    def loss(cold: float) -> float:
-        losses = np.logaddexp(0.0, -signs * scaled(log_odds, level, 1 / cold))
+    def loss(cold: float, shift: float = 0.0) -> float:
+        losses = np.logaddexp(0.0, -signs * scaled(log_odds, level, 1 / cold, shift))
         return float(((losses * known).sum(axis=0) / known.sum(axis=0)).mean())
 
-    return float(1 / minimize_scalar(loss, bounds=(1 / _HOTTEST, 1 / _COLDEST), method="bounded").x)
+    bounds = (1 / _HOTTEST, 1 / _COLDEST)
+    if not shifted:
+        return float(1 / minimize_scalar(loss, bounds=bounds, method="bounded").x), 0.0
+    cold, shift = minimize(lambda x: loss(*x), (1.0, 0.0), bounds=(bounds, (-_FARTHEST, _FARTHEST))).x  # convex in both
+    return float(1 / cold), float(shift)

@@ -112,16 +112,6 @@ class Validation:
         index = self.calibration_index(final)
         return readout.alone(fitted, self.levels(final), self.readout_features(index), self._domain.is_own(index))
 
-    def labels_like_tested(self) -> np.ndarray:
-        """Labels of the validation images, in the order of `judge`, of those that are as new to the networks as tested ones will be: float32 [n, N].
-
-        Where tested classes are unseen, those that judge; else those of images of classes that train.
-        """
-        scored = self._scored(None)
-        if self._domain.class_disjoint:
-            return validation_labels(self._domain, self._split, scored)
-        return np.where(np.isin(scored, self._split.validation_classes)[:, None], np.nan, self._domain.labels[scored])
-
     def _readings(self) -> list[ridge.Ridge]:
         """Fitted on training images, one per penalty; of a frozen trunk once."""
         if self._fitted is None or self._kept is None:

@@ -8,7 +8,7 @@ from scipy.special import logit
 from galm_tf.augment import Augment
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, balanced_record_weights, class_weights, margin_offsets, positive_weights, training_batches, training_plan
-from galm_tf.domains.domain import Domain
+from galm_tf.domains.domain import TEST, TRAIN, Domain
 
 
 def test_every_record_comes_once_an_epoch():
@@ -107,7 +107,6 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
     domain = _domain(np.zeros((149, 1), np.float32), classes, np.repeat([0, 1], [49, 100]))
     index = np.setdiff1d(np.arange(149), [49])  # of the other domain, one is left out
     assert class_weights(index, domain, Config(class_balance=0.0)) is None
-    assert class_weights(index, dataclasses.replace(domain, class_disjoint=False), Config()) is None
     for config, counts in ((Config(class_balance=1.0), [1, 1, 1]), (Config(class_balance=0.5), [6, 3, 2]), (Config(), [1, 1, 1])):
         each = class_weights(index, domain, config)
         together = np.bincount(classes[index], each)
@@ -117,6 +116,19 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
     rare = _domain(np.zeros((1001, 1), np.float32), np.repeat([0, 1, 2], [500, 500, 1]))  # one image would be a third of all
     weights = class_weights(np.arange(1001), rare, Config())
     assert weights[-1] / weights[0] == pytest.approx(15, rel=0.01) and weights.mean() == pytest.approx(1)
+
+
+def test_every_joined_domain_goes_by_its_own_test():
+    """Classes of the one are tested that train too: there every image counts alike, and the other's classes do as ever."""
+    classes, groups = np.repeat([0, 1, 2, 3], [36, 4, 50, 10]), np.repeat([0, 1], [40, 60])
+    domain = _domain(np.zeros((100, 1), np.float32), classes, groups)
+    subsets = np.where(np.isin(np.arange(100), [40, 41]), TEST, TRAIN)  # of class 2
+    domain = dataclasses.replace(domain, subsets=subsets, class_disjoint=False)
+    weights = class_weights(np.flatnonzero(subsets == TRAIN), domain, Config())
+    np.testing.assert_allclose(weights[[0, 36]], [40 / 2 / 36, 40 / 2 / 4])
+    np.testing.assert_allclose(weights[40:], 1.0)
+    seen = dataclasses.replace(domain, subsets=np.where(np.isin(np.arange(100), [0, 40]), TEST, TRAIN))
+    assert class_weights(np.flatnonzero(seen.subsets == TRAIN), seen, Config()) is None
 
 
 def _domain(labels, class_ids, image_domains=None):

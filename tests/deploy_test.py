@@ -14,9 +14,10 @@ from absl import flags
 from PIL import Image
 
 from galm_tf import deploy, export, lite, predict
-from galm_tf.derived import DerivedNetwork
+from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.errors import UserError
 from galm_tf.predict import Options, Predictor
+from galm_tf.preprocess import scale_images
 from galm_tf.read_back import is_of_towers, read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import Architecture
@@ -228,6 +229,33 @@ def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="give the model's probabilities again. Received: some that are 0.* away; TensorFlow has converted"):
         deploy.deploy(run, str(tmp_path / "new" / "some.tflite"))
     assert os.listdir(tmp_path) == []
+
+
+def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch):
+    convert, away = lite.convert, np.array([0, 0, 0, 0, -9])
+    monkeypatch.setattr(lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + away[: len(offsets)], weights))
+    with pytest.raises(UserError, match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16\."):
+        deploy.deploy(run, str(tmp_path / "five.tflite"), weights="int8")
+    assert os.listdir(tmp_path) == []
+    deploy.deploy(run, str(tmp_path / "two.tflite"), ["warm, sunny", "metal"], "int8")
+
+
+class _Pixels(tf.Module):
+    """In place of a pretrained trunk: no maps, its pixels to be read."""
+
+    def __call__(self, images):
+        return [None, None, None, tf.reshape(images, [-1, 16 * 16 * 3])]
+
+
+def test_small_readings_beside_large_ones_keep_their_figures_in_int8():
+    rng = np.random.default_rng(0)
+    weights = (rng.normal(size=(16 * 16 * 3, 2)) * [0.3, 0.003]).astype(np.float32)
+    network = ReadingNetwork(Readout(np.zeros(2, np.float32), weights, np.zeros(2, np.float32)), _Pixels())
+    images = rng.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
+    model = lite.LiteModel(lite.convert(network, 16, np.zeros(2), "int8"), {"image_size": 16, "thresholds": [0.5, 0.5]})
+    margins = network(scale_images(tf.constant(images))).numpy()[:, 1]
+    found = model(images)["probability"].numpy()[:, 1]
+    np.testing.assert_allclose(np.log(found / (1 - found)), margins, atol=0.05 * margins.std())
 
 
 def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch):

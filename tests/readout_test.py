@@ -166,11 +166,15 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
 def test_networks_are_as_sure_as_validation_found_right(searched):
     search, prepared = searched
     _, (_, labels, log_odds) = search.validation.judge_blend(search.state.chosen, 1.0)
-    assert search.state.temperature == pytest.approx(temperature.fit(labels, log_odds, search.validation.levels()), rel=1e-4)
+    assert search.state.temperature == pytest.approx(temperature.fit(labels, log_odds, search.validation.levels())[0], rel=1e-4)
     its, found = search.state.temperature, []
     for search.state.temperature in (1.0, 4.0, its):
         found.append(logit(pipeline.test(pipeline.derive_network(search), search, prepared)))
     np.testing.assert_allclose(found[1], temperature.scaled(found[0], search.validation.levels(final=True), 4.0), rtol=1e-3, atol=1e-3)
+    search.state.log_odds_shift = 0.5
+    shifted = logit(pipeline.test(pipeline.derive_network(search), search, prepared))
+    search.state.log_odds_shift = 0.0
+    np.testing.assert_allclose(shifted, found[2] + 0.5, rtol=1e-3, atol=1e-3)
 
 
 def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):

@@ -16,14 +16,23 @@ def _drawn(count=4000, attributes=5, seed=0):
 @pytest.mark.parametrize("factor", [0.2, 1.0, 2.5])
 def test_the_temperature_that_was_planted_is_found(factor):
     labels, log_odds, level = _drawn()
-    found = temperature.fit(labels, temperature.scaled(log_odds, level, 1 / factor), level)
+    found, shift = temperature.fit(labels, temperature.scaled(log_odds, level, 1 / factor), level)
     assert found == pytest.approx(factor, rel=0.08)
+    assert shift == 0.0
+
+
+@pytest.mark.parametrize("factor, shift", [(0.5, 3.0), (2.5, -1.0)])
+def test_a_planted_shift_is_found_beside_it(factor, shift):
+    labels, log_odds, level = _drawn()
+    rarer = level - shift
+    found = temperature.fit(labels, temperature.scaled(log_odds - shift, rarer, 1 / factor), rarer, shifted=True)
+    assert found == (pytest.approx(factor, rel=0.08), pytest.approx(shift, abs=0.1))
 
 
 def test_scores_that_say_nothing_become_frequencies():
     labels, log_odds, level = _drawn()
     shuffled = np.random.default_rng(1).permutation(log_odds)
-    found = temperature.fit(labels, shuffled, level)
+    found, _ = temperature.fit(labels, shuffled, level)
     assert found > 15
     assert np.abs(expit(temperature.scaled(shuffled, level, found)) - expit(level)).max() < 0.1
 
@@ -35,8 +44,8 @@ def test_what_cannot_be_judged_does_not_count():
     labels[:, 3], labels[:, 4] = np.nan, 1.0
     assert temperature.fit(labels, log_odds, level) == pytest.approx(expected, rel=1e-6)
     labels[:2000, :3] = np.nan
-    assert np.isfinite(temperature.fit(labels, log_odds, level))
-    assert temperature.fit(np.full_like(labels, np.nan), log_odds, level) == 1.0
+    assert np.isfinite(temperature.fit(labels, log_odds, level, shifted=True)).all()
+    assert temperature.fit(np.full_like(labels, np.nan), log_odds, level, shifted=True) == (1.0, 0.0)
 
 
 def test_the_order_of_images_stays():
@@ -45,3 +54,4 @@ def test_the_order_of_images_stays():
         after = temperature.scaled(log_odds, level, hot)
         np.testing.assert_array_equal(np.argsort(after, axis=0), np.argsort(log_odds, axis=0))
     np.testing.assert_allclose(temperature.scaled(log_odds, level, 1.0), log_odds)
+    np.testing.assert_allclose(temperature.scaled(log_odds, level, 1.0, 0.5), log_odds + 0.5)

@@ -9,7 +9,7 @@ from galm_tf import pipeline
 from galm_tf.config import Config
 from galm_tf.search import Search
 from galm_tf.strategies import METHODS
-from galm_tf.validation import some_images, validation_labels
+from galm_tf.validation import some_images
 
 
 def test_rare_labels_stay_when_images_are_drawn():
@@ -79,21 +79,3 @@ def test_more_images_than_there_are_change_nothing(drawn):
         prepared = pipeline.prepare(config)
     validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
     assert len(validation.scoring_images(0, 10**6).labels) == len(validation.scoring_images(0).labels)
-
-
-def test_networks_are_as_sure_as_images_that_are_as_new_as_the_tested_ones_allow(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
-    domain, split = prepared.domain, prepared.split
-    held_out = np.isin(split.validation, split.validation_classes)
-    assert held_out.any() and not held_out.all()
-
-    def labels(disjoint):
-        known = dataclasses.replace(domain, class_disjoint=disjoint)
-        return Search(config, known, split, prepared.images, None, METHODS["random"]).validation.labels_like_tested()
-
-    unseen, seen = labels(True), labels(False)
-    np.testing.assert_array_equal(unseen, validation_labels(domain, split, split.validation))
-    assert np.isnan(seen[held_out]).all()
-    np.testing.assert_array_equal(seen[~held_out], domain.labels[split.validation[~held_out]])

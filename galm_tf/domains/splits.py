@@ -228,7 +228,7 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
     for group in range(len(domain.domain_names)):
         index = training[domain.image_domains[training] == group]
         classes = np.unique(domain.class_ids[index])
-        if len(classes) < _MIN_TRAINING_CLASSES or not _tests_unseen_classes(domain, classes, group):
+        if len(classes) < _MIN_TRAINING_CLASSES or not tests_unseen_classes(domain, classes, group):
             continue
         labels = domain.labels[np.ix_(index, domain.attribute_domains == group)]
         number = int(np.clip(round(config.validation_class_fraction * len(classes)), 1, len(classes) - 2))
@@ -252,8 +252,8 @@ def most_telling(labels: np.ndarray, class_numbers: np.ndarray, number: int, rng
     return _most_judgeable(counts.astype(np.int32), np.bincount(class_numbers), number, rng, even)
 
 
-def _tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
-    """Whether a joined domain is tested on other classes than it trains; its neighbours may not be."""
+def tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
+    """Whether a joined domain, number `group`, is tested on other classes than those that it trains; its neighbours may not be."""
     tested = domain.class_ids[(domain.subsets == TEST) & (domain.image_domains == group)]
     return domain.class_disjoint or not np.isin(tested, classes).any()
 

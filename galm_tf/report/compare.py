@@ -7,6 +7,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from galm_tf import evaluate
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
 from galm_tf.report import figures, rivals
@@ -43,9 +44,13 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
     """The page about several runs, side by side."""
     labels = [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
     aucs = [rivals.tested(run) for run in runs]
+    few = {name for run in runs for name, row in run.rows.items() if evaluate.told_by_few(row)}
+    told = [{name: value for name, value in auc.items() if name not in few} for auc in aucs]
     differences = {
-        label: {n: auc[n] - aucs[0][n] for n in aucs[0] if n in auc} for label, auc in zip(labels[1:], aucs[1:])
+        label: {n: auc[n] - told[0][n] for n in told[0] if n in auc} for label, auc in zip(labels[1:], told[1:])
     }
+    pairs = zip(labels[1:], aucs[1:], told[1:])
+    paired = [(label, rivals.paired(every, aucs[0]), rivals.paired(sure, told[0])) for label, every, sure in pairs]
     names = _shown_names(aucs)
     content = {
         "title": f"{len(runs)} runs side by side",
@@ -55,11 +60,14 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "headline": _headline(runs, aucs),
         "settings": _different_settings(runs),
         "warnings": _warnings(runs, labels),
-        "paired": [(label, rivals.paired(auc, aucs[0])) for label, auc in zip(labels[1:], aucs[1:])],
-        "rows": [{"name": shown, **_row(name, aucs)} for name, shown in names.items()],
-        "shared": any(differences.values()),
+        "paired": paired,
+        "rows": [{"name": shown, "few": name in few, **_row(name, aucs)} for name, shown in names.items()],
+        "least_tested": evaluate.MIN_TOLD,
+        "methods_differ": len({run.searched for run in runs}) > 1,
+        "shared": any(pair["count"] for _, pair, _ in paired),
+        "drawn": any(differences.values()),
     }
-    drawn = {"differences": figures.difference_bars(differences, labels[0], names)} if content["shared"] else {}
+    drawn = {"differences": figures.difference_bars(differences, labels[0], names)} if content["drawn"] else {}
     return Page("compare.html.j2", content, drawn)
 
 

@@ -152,6 +152,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "val_mauc": result["val_mauc"],
         "balanced_accuracy": evaluate.means(list(run.rows.values()), "test_balanced_accuracy"),
         "tested": result["num_attributes_tested"],
+        "told": evaluate.mean_of_told(run.rows),
         "searched": result["num_attributes"],
         "size": run.size,
         "readout": result.get("readout"),

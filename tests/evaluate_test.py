@@ -63,5 +63,8 @@ def test_what_few_images_test_is_neither_best_nor_worst():
     rows["untested"] = {"test_auc": None, "test_positives": 0, "test_negatives": 99}
     assert evaluate.best_to_worst(rows, 4) == ["a3", "a2", "a1", "a0"]
     assert evaluate.best_to_worst(rows, 5) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
+    assert evaluate.mean_of_told(rows) == (pytest.approx(0.515), 4)
+    assert evaluate.mean_of_told({"a0": rows["a0"], "untested": rows["untested"]}) is None
+    assert evaluate.mean_of_told({"lucky": rows["lucky"]}) is None
     before = {name: {"test_auc": row["test_auc"]} for name, row in rows.items()}  # of an earlier version
     assert evaluate.best_to_worst(before) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]

@@ -121,6 +121,15 @@ def test_the_end_of_a_run_says_where_to_look():
     assert not any(line.startswith(("Not tested", "No attribute")) for line in told)
 
 
+def test_figures_that_mean_little_are_told():
+    rows = {f"sun/{i}": {**_row(0.8, test_positives=10 * i, test_negatives=70), "val_auc": value} for i, value in enumerate((None, 0.5, 0.3, 0.1))}
+    told = main.summary(_result(rows), "runs/x")
+    assert " (4 attributes; 0.800 over the 3 tested on 10 images of either label or more); validation" in told
+    assert "\nBelow chance on validation, so that their yes and no mean little: sun/3 and sun/2\n" in told
+    told = main.summary(_result({"sun/1": rows["sun/1"]}), "runs/x")
+    assert " (1 attributes); validation" in told and "chance" not in told
+
+
 def test_attributes_that_were_not_tested_are_named():
     rows = {f"sun/{i}": _row(None, reason=f"not judged: few; not tested: lacks {i}") for i in range(7)}
     told = main.summary(_result({"sun/a": _row(0.75), **rows}), "runs/x")
@@ -135,6 +144,7 @@ def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     rows = {f"sun/{i}": _row(None, judged_by="none", reason="not judged: few") for i in range(2)}
     told = main.summary(_result(rows, scored=0), "runs/x")
     assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; hold out more by", told)
+    assert "; the penalty of the readings is arbitrary, no yes" in main.summary({**_result(rows), "method": "reading"}, "runs/x")
     assert "\nNot tested: sun/0 and sun/1 (no reason is known)\n" in told and "attributes: \n" not in told
     assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
 

@@ -499,6 +499,9 @@ def test_prevalence_of_few_labels_is_called_so(copy, galm_html):
     edit(copy / "config.json", train_positives=2)
     text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
     assert "of the labels known in training that are yes, once --train_positives" in text and "of training images" not in text
+    edit_row(copy, "mine/red", train_positives=2)
+    told = {row["name"]: row["log_loss"] for row in page_of(read_run(str(copy)), with_pictures=False).content["attributes"]}
+    assert "alone" not in told["red"] and all("alone" in told[name] for name in told if name != "red" and told[name])
 
 
 def test_long_lists_are_folded(copy):
@@ -642,6 +645,24 @@ def test_compares_runs(runs, copy):
     assert "attributes that all tested" not in text and page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
 
 
+def test_a_comparison_keeps_luck_apart(copy):
+    def run_with(few):
+        for name in names:
+            edit_row(copy, name, test_positives=1 if name in few else 30, test_negatives=70)
+        return read_run(str(copy))
+
+    names = [name for name, row in read_run(str(copy)).rows.items() if row["test_auc"] is not None]
+    first = run_with([])
+    page = compare_page([first, run_with(["mine/red"])])
+    ((_, pair, sure),) = page.content["paired"]
+    assert (pair["count"], sure["count"]) == (3, 2)
+    assert [row["name"] for row in page.content["rows"] if row["few"]] == ["red"]
+    assert "of one label, whose AUC is luck: 0.000 over 2." in text_of(render(page)) and "tell are not drawn" in text_of(render(page))
+    assert "red" not in json.dumps(page.figures["differences"])
+    page = compare_page([first, run_with(names)])
+    assert not page.figures and "Differences are not drawn: few" in text_of(render(page)) and "over 3 attributes" in text_of(render(page))
+
+
 def test_compares_a_reading_with_a_search(runs, read_copy):
     edit(read_copy / "config.json", reward="accuracy", size_penalty=0.5)  # which it does not read
     first, second = read_run(str(runs[0] / "galm")), read_run(str(read_copy))
@@ -650,7 +671,7 @@ def test_compares_a_reading_with_a_search(runs, read_copy):
         assert page.content["warnings"] == [] and page.content["paired"][0][1]["count"] == 3
         told = dict(page.content["headline"])
         assert set(told["method"]) == {"galm", "reading"} and set(told["architectures scored"]) == {"18,432", "–"} and set(told["skill"]) == {"0.88", "–"}
-        assert "129 M" in text_of(render(page))
+        assert "129 M" in text_of(render(page)) and "by validation a search looks better" in text_of(render(page))
     third = dataclasses.replace(first, config=dataclasses.replace(first.config, reward="accuracy"))
     assert compare_page([second, first, third]).content["warnings"] == ["3: galm has another reward than 2: galm: skill, specialisation and regret do not compare."]
 

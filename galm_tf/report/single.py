@@ -277,9 +277,14 @@ def _attribute_rows(
 
 
 def _log_loss(row: dict[str, Any]) -> str:
-    """An attribute's log loss on test images beside that of its frequency in training, which a network should beat; "" where it is not known."""
+    """An attribute's log loss on test images beside that of its frequency in training, which a network should beat; "" where it is not known.
+
+    Of an attribute whose known positives were to be few, the frequency among known labels is no bar.
+    """
     if row.get("test_log_loss") is None or row.get("prevalence") is None or not _told_by(row):
         return ""
+    if row.get("train_positives"):
+        return f"{row['test_log_loss']:.3f}"
     counts, shares = (row["test_negatives"], row["test_positives"]), (1 - row["prevalence"], row["prevalence"])
     plain = -sum(count * math.log(max(share, 1e-6)) for count, share in zip(counts, shares)) / sum(counts)
     return f"{row['test_log_loss']:.3f}, of its frequency alone {plain:.3f}"

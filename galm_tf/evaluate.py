@@ -138,8 +138,8 @@ def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tup
 
 def below_chance(per_attribute: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Attributes whose networks order validation images worse than chance, the worst first: their yes and no mean little."""
-    below = {name: row["val_auc"] for name, row in per_attribute.items() if (row.get("val_auc") or 1.0) < 0.5}
-    return sorted(below, key=lambda name: below[name])
+    judged = {name: row["val_auc"] for name, row in per_attribute.items() if row.get("val_auc") is not None}
+    return sorted((name for name in judged if judged[name] < 0.5), key=lambda name: judged[name])
 
 
 def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

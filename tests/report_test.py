@@ -657,7 +657,7 @@ def test_a_comparison_keeps_luck_apart(copy):
     ((_, pair, sure),) = page.content["paired"]
     assert (pair["count"], sure["count"]) == (3, 2)
     assert [row["name"] for row in page.content["rows"] if row["few"]] == ["red"]
-    assert "of one label, whose AUC is luck: 0.000 over 2." in text_of(render(page)) and "tell are not drawn" in text_of(render(page))
+    assert "of one label, whose AUC is luck: 0.000 over 2." in text_of(render(page)) and "marked few are not drawn" in text_of(render(page))
     assert "red" not in json.dumps(page.figures["differences"])
     page = compare_page([first, run_with(names)])
     assert not page.figures and "Differences are not drawn: few" in text_of(render(page)) and "over 3 attributes" in text_of(render(page))

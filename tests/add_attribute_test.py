@@ -431,11 +431,13 @@ def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, lab
     added = {
         "per_attribute": {"sun/new": {**row, **architecture}}, "num_attributes_rewarded": 0, "transfer": None, "search": {},
         "network": finished.result["network"], "notes": [*finished.result["notes"], "1 of 9 rows passed over."],
+        "temperature": 2.5, "log_odds_shift": 0.0, "readout": None,
     }  # fmt: skip
     assert add_attribute._join_results(added, finished, config)["notes"] == added["notes"]
     tuned = dataclasses.replace(finished, source=dataclasses.replace(finished.source, finetuned_on_validation=True))
     result = add_attribute._join_results(added, tuned, config)
     assert "figures of sun/new flatter" in result["notes"][-1]
+    assert (result["added"]["temperature"], result["temperature"]) == (2.5, finished.result["temperature"])
     longer = dataclasses.replace(tuned, result=result)  # a chain says it once
     more = {**added, "per_attribute": {"sun/newer": {**row, **architecture}}, "notes": [*result["notes"], source_runs.validation_note(finished.source.path)]}
     notes = add_attribute._join_results(more, longer, config)["notes"]

@@ -94,14 +94,16 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
-    balance = np.full(len(index), config.class_balance, float)
-    if config.class_balance < 0:
-        groups = domain.image_domains[index]
-        for group in np.unique(groups):
-            balance[groups == group] = _UNSEEN_CLASS_BALANCE if tests_unseen_classes(domain, np.unique(classes[groups == group]), group) else 0.0
+    balance = np.where(_tested_unseen(index, domain), _UNSEEN_CLASS_BALANCE, 0.0) if config.class_balance < 0 else float(config.class_balance)
     weights = _of_mean_one(np.bincount(classes)[classes] ** -balance, domains)
     weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights
+
+
+def _tested_unseen(index: np.ndarray, domain: Domain) -> np.ndarray:
+    """Whether the domains of these records [m] are tested on other classes than theirs: bool [m]."""
+    groups, of_record = np.unique(domain.image_domains[index], return_inverse=True)
+    return np.array([tests_unseen_classes(domain, domain.class_ids[index[of_record == i]], group) for i, group in enumerate(groups)])[of_record]
 
 
 def _of_mean_one(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -136,10 +136,9 @@ def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tup
     return (float(np.mean(told)), len(told)) if 0 < len(told) < len(tested) else None
 
 
-def below_chance(per_attribute: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Attributes whose networks order validation images worse than chance, the worst first: their yes and no mean little."""
-    judged = {name: row["val_auc"] for name, row in per_attribute.items() if row.get("val_auc") is not None}
-    return sorted((name for name in judged if judged[name] < 0.5), key=lambda name: judged[name])
+def below_chance(row: Mapping[str, Any]) -> bool:
+    """Whether an attribute's network orders validation images worse than chance, so that its yes and no mean little."""
+    return row.get("val_auc") is not None and row["val_auc"] < 0.5
 
 
 def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

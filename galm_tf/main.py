@@ -135,8 +135,8 @@ def _of_told(rows: dict[str, Any]) -> str:
 
 
 def _below_chance(rows: dict[str, Any]) -> list[str]:
-    """Whose yes and no mean little."""
-    names = evaluate.below_chance(rows)
+    """Whose yes and no mean little, the worst first."""
+    names = sorted((name for name, row in rows.items() if evaluate.below_chance(row)), key=lambda name: rows[name]["val_auc"])
     return [f"Below chance on validation, so that their yes and no mean little: {listed(names, _SHOWN)}"] if names else []
 
 

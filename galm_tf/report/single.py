@@ -271,6 +271,7 @@ def _attribute_rows(
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places.get(text),
             "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluate.told_by_few(row),
+            "below_chance": evaluate.below_chance(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows

@@ -305,7 +305,7 @@ def _search(
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
-    trunk = pretrained.of_run(config, folder, prepared.images, split.train, finished.source.pretrained)
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, split.train, finished.source.pretrained)
     if trunk is not None:  # that of the model, which the extended one then stores once
         trunk = dataclasses.replace(trunk, maps=export.networks_of(finished.predictor.model)[0][0].trunk)
     search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, trunk)

@@ -21,7 +21,7 @@ from galm_tf.errors import UserError
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
 _REWARD_IMAGES = 10000  # of data that have more: rewards take time by their number
-PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels")  # what a pretrained trunk depends on
+PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels", "trunk_steps", "trunk_learning_rate")  # what a pretrained trunk depends on
 # Implemented in `strategies`.
 METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "enas_each", "random_search", "bayesian", "progressive")
 READING = "reading"  # no search: `readings`
@@ -86,9 +86,11 @@ class Config:
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
-    trunk_model: str = _setting("", "A Keras model that was trained on other images (a .keras or .h5 file): maps of three of its layers stand in place of Conv-1 to Conv-3, and its weights stay as they are. A run from --source_run has the source's.")
+    trunk_model: str = _setting("", "A Keras model that was trained on other images (a .keras or .h5 file): maps of three of its layers stand in place of Conv-1 to Conv-3, and its weights stay as they are, but for --trunk_steps. A run from --source_run has the source's.")
     trunk_layers: tuple[str, ...] = _setting((), "The three layers of --trunk_model whose maps are taken, comma-separated, the largest map first; when left out the last layer of the smallest maps, and of those nearest to twice and to four times their side.")
     trunk_pixels: str = _setting("raw", "How --trunk_model expects pixels: raw (0 to 255, as EfficientNet, MobileNetV3 and ConvNeXt of Keras), tf (-1 to 1: MobileNet, MobileNetV2, ResNetV2, Inception, Xception), torch (ImageNet's mean and deviation: DenseNet), caffe (BGR less ImageNet's mean: VGG, ResNet).", ("raw", "tf", "torch", "caffe"))
+    trunk_steps: int = _setting(0, "Steps in which the layers of --trunk_model above the first of its three maps learn the attributes, of --batch_size images each, before maps are made; 0 leaves them as they are.", low=0)
+    trunk_learning_rate: float = _setting(1e-4, "Peak learning rate of --trunk_steps (Adam, cosine decay).", low=0.0)
     freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
@@ -347,6 +349,7 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
 _READ_BESIDE = (
     ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
     ("trunk_model", "a Keras model file", PRETRAINED_SETTINGS, "which says how it is taken"),
+    ("trunk_steps", "a number of steps", ("trunk_learning_rate",), "which is theirs"),
     ("source_run", "a finished run", ("transfer_gate_steps",), "which tries it"),
     ("source_run", "a finished run", ("match", "transfer"), "which says what is taken from it"),
 )

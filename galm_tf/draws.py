@@ -30,6 +30,7 @@ class Stream(enum.IntEnum):
     POSITIVES = 14  # that stay known with few labels
     REWARD_IMAGES = 15  # some of the validation images
     PROJECTION = 16  # training images that a pretrained trunk's maps are projected by
+    TRUNK = 17  # changes of the images that a pretrained trunk's upper layers learn from
 
 
 def generator(seed: int, stream: Stream, step: int = 0) -> np.random.Generator:

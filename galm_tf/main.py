@@ -49,11 +49,12 @@ def settings(given: flags.FlagValues) -> Config:
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
+    if not config.resume and not config.add_attribute:  # these have their run's settings
+        config = source_runs.with_pretrained_trunk(config)
     if not config.resume:  # an earlier version may have let them be
         config_lib.expect_read(config)
         _expect_penalty_read(config)
-    follows = not config.resume and not config.add_attribute  # these have their run's settings
-    return source_runs.with_pretrained_trunk(config) if follows else config
+    return config
 
 
 def _expect_penalty_read(config: Config) -> None:
@@ -115,7 +116,8 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(f"the networks together: {Size(**result['network']).describe()}")
     if result.get("trunk"):
         trunk = result["trunk"]
-        lines.append(f"of these the trunk, {trunk['model']} as it was ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}")
+        taught = " as it was" if "steps" not in trunk else f", its upper layers taught in {trunk['steps']} steps, loss {trunk['loss'][0]:.3f} to {trunk['loss'][1]:.3f}"
+        lines.append(f"of these the trunk, {trunk['model']}{taught} ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}")
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows), *_below_chance(rows)]

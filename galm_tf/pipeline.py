@@ -169,7 +169,7 @@ def search(
 ) -> Search:
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    trunk = pretrained.of_run(config, folder, prepared.images, prepared.split.train)
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train)
     views = None if trunk is None else _views(trunk, config, prepared)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
     restored = config.resume and searched.restore()
@@ -184,7 +184,7 @@ def search(
 def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     """Readings of the trunk, fitted and judged, in the place of a search."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    trunk = pretrained.of_run(config, folder, prepared.images, prepared.split.train)
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train)
     views = _views(trunk, dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0), prepared)
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
     readings.fit()

@@ -1,7 +1,8 @@
 """A pretrained trunk: maps of three layers of a Keras model stand in place of Conv-1 to Conv-3 (DESIGN §4).
 
 Practitioners start from a network that was trained on many other images. Its
-weights stay as they are. Each layer's map is projected to as many channels as
+weights stay as they are, but for what `trunk_training` teaches its upper layers where
+--trunk_steps asks for it. Each layer's map is projected to as many channels as
 the trunk's own map has, by the principal components of training images, whitened, and
 brought to 8×8 positions. So the towers, the search space and all that follows
 are the same, whatever the model. The linear reading beside the towers
@@ -30,7 +31,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
+from galm_tf import trunk_training
 from galm_tf.config import Config
+from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
@@ -57,7 +60,8 @@ class PretrainedTrunk:
     Attributes:
       maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier versions, float32 [B, D],
         the mean of every channel of the layers on a logarithmic scale (as it is, in earlier versions); what a SavedModel can hold.
-      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, and D as means.
+      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, D as means, and of one whose upper
+        layers have learned (`trunk_training`) steps and loss, of the first and the last tenth of them.
       digest: of its weights and of that; of equal trunks the same, whatever run made them.
     """
 
@@ -67,7 +71,7 @@ class PretrainedTrunk:
 
 
 def of_run(
-    config: Config, folder: RunFolder, images: np.ndarray, train: np.ndarray, source: Optional[PretrainedTrunk] = None
+    config: Config, folder: RunFolder, images: np.ndarray, domain: Domain, train: np.ndarray, source: Optional[PretrainedTrunk] = None
 ) -> Optional[PretrainedTrunk]:
     """The run's pretrained trunk, made and stored in its folder where it is not there yet; None without --trunk_model.
 
@@ -75,6 +79,7 @@ def of_run(
       config: the run's settings; its source run, if there is one, has the same trunk, which is copied.
       folder: the run's.
       images: uint8 [n, S, S, 3].
+      domain: of the images.
       train: int64, the records that train.
       source: the source run's trunk, where it has been read.
     """
@@ -90,7 +95,7 @@ def of_run(
             if source:
                 shutil.copytree(os.path.join(config.source_run[0], FOLDER), partial, dirs_exist_ok=True)
             else:
-                _write(config, images, train, partial)
+                _write(config, images, domain, train, partial)
     except (OSError, shutil.Error) as error:
         raise folder.unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
     return source or read(folder.path)
@@ -118,19 +123,25 @@ def _digest(path: str) -> str:
     return digest.hexdigest()
 
 
-def _write(config: Config, images: np.ndarray, train: np.ndarray, path: str) -> None:
+def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray, path: str) -> None:
     """Makes the trunk of --trunk_model and writes it."""
     model = _load_model(config.trunk_model, config.image_size)
     layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
     backbone = _maps_of(model, layers, config)
-    chosen = generator(_ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False)
+    chosen = np.sort(generator(_ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False))
     trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
-    trunk.project(np.asarray(images[np.sort(chosen)]))
+    learned = {}
+    if config.trunk_steps:
+        usual = trunk.means_of(np.asarray(images[chosen]))
+        losses = trunk_training.train(trunk.means, _upper_weights(backbone), usual, images, domain, train, config)
+        tenth = -(-len(losses) // 10)
+        learned = {"steps": len(losses), "loss": [float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))]}
+    trunk.project(np.asarray(images[chosen]))
     concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
         "multiply_adds": _multiply_adds(concrete.graph), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
-        "means": int(concrete.outputs[-1].shape[-1]),
+        "means": int(concrete.outputs[-1].shape[-1]), **learned,
     }  # fmt: skip
     try:
         tf.saved_model.save(trunk, path)
@@ -249,6 +260,18 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
     return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
+def _upper_weights(backbone: tf.keras.Model) -> list[tf.Variable]:
+    """What learns of a model of three maps: the weights of the layers that its first map does not depend on, but batch norms."""
+    lower = tf.keras.Model(backbone.inputs, backbone.outputs[0]).layers
+    upper = [layer for layer in backbone.layers if layer not in lower and not isinstance(layer, tf.keras.layers.BatchNormalization)]
+    return [_plain(v) for layer in upper for v in layer.trainable_variables]
+
+
+def _plain(variable: Any) -> tf.Variable:
+    """As TensorFlow has it; Keras 3 wraps it."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
 class _Trunk(tf.Module):
     """Three layers' maps, projected: the one definition that is stored.
 
@@ -262,12 +285,20 @@ class _Trunk(tf.Module):
         super().__init__(name="trunk")
         # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights alone.
         self._backbone, self._pixels = lambda x: backbone(x, training=False), pixels
-        # Keras 3 wraps tf.Variables; a SavedModel wants these.
-        self._weights = [v if isinstance(v, tf.Variable) else v.value for v in backbone.variables]
+        self._weights = [_plain(v) for v in backbone.variables]
         shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
         self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
         self._shifts = [tf.Variable(tf.zeros([c])) for c in TRUNK_CHANNELS]
         self._unit = tf.Variable(tf.ones([sum(shape[-1] for shape in shapes)]))
+
+    def means(self, images: tf.Tensor) -> tf.Tensor:
+        """Of every channel of the three maps: scaled images float32 [B, S, S, 3] -> float32 [B, D]."""
+        return _means(self._raw(images))
+
+    def means_of(self, images: np.ndarray) -> np.ndarray:
+        """The same of uint8 images [n, S, S, 3]: float32 [n, D]."""
+        call = traced(lambda x: self.means(scale_images(x)))
+        return np.concatenate([call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), _BATCH)])
 
     def project(self, images: np.ndarray) -> None:
         """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions; the scale of means by theirs."""

@@ -177,11 +177,15 @@ def _told(value: Any) -> str:
 
 
 def with_pretrained_trunk(config: Config) -> Config:
-    """The settings with the pretrained trunk of their source run, where it has one and they name none; as they are where there is no such run."""
+    """The settings with the pretrained trunk of their source run, where it has one and they name none; as they are where there is no such run.
+
+    What they say of it otherwise stays, for `expect_fitting` to refuse.
+    """
     if config.trunk_model or not any(os.path.exists(os.path.join(path, "config.json")) for path in config.source_run[:1]):
         return config
     theirs = read_config(config.source_run[0], "source_run")
-    return dataclasses.replace(config, **{name: getattr(theirs, name) for name in PRETRAINED_SETTINGS})
+    unsaid = [name for name in PRETRAINED_SETTINGS if getattr(config, name) == getattr(Config(), name)]
+    return dataclasses.replace(config, **{name: getattr(theirs, name) for name in unsaid})
 
 
 def flattered(result: dict[str, Any]) -> list[str]:

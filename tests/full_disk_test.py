@@ -62,6 +62,6 @@ def test_a_trunk_that_cannot_be_stored_is_one_sentence_and_leaves_nothing(tmp_pa
     folder, images = RunFolder.create(str(tmp_path / "run"), config), np.zeros((4, 32, 32, 3), np.uint8)
     before = sorted(os.listdir(folder.path))
     with _full(), pytest.raises(UserError, match="Expected to be able to write .*trunk. Received: .*another folder by --run_dir") as error:
-        pretrained.of_run(config, folder, images, np.arange(4))
+        pretrained.of_run(config, folder, images, None, np.arange(4))
     assert "\n" not in str(error.value) and sorted(os.listdir(folder.path)) == before
-    assert pretrained.of_run(config, folder, images, np.arange(4)).about["layers"] == ["conv0", "conv1", "conv2"]
+    assert pretrained.of_run(config, folder, images, None, np.arange(4)).about["layers"] == ["conv0", "conv1", "conv2"]

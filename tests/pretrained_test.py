@@ -12,7 +12,7 @@ import tensorflow as tf
 from add_attribute_test import TINY
 from small_domains import few_images
 
-from galm_tf import add_attribute, deploy, export, frozen_trunk, main, network_size, pipeline, pretrained, readout, source_runs
+from galm_tf import add_attribute, deploy, export, frozen_trunk, main, network_size, pipeline, pretrained, readout, source_runs, trunk_training
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -114,7 +114,7 @@ def test_a_model_of_mixed_precision_is_a_trunk_too(place, finished, precision):
         tf.keras.mixed_precision.set_global_policy(before)
     config = dataclasses.replace(config, trunk_model=path)
     prepared = pipeline.prepare(config)
-    trunk = pretrained.of_run(config, RunFolder.create(str(place / precision), config), prepared.images, prepared.split.train)
+    trunk = pretrained.of_run(config, RunFolder.create(str(place / precision), config), prepared.images, prepared.domain, prepared.split.train)
     maps = trunk.maps(scale_images(tf.constant(prepared.images[:3])))
     assert all(m.dtype == tf.float32 and np.isfinite(m).all() for m in maps) and np.std(maps[2]) > 0.1
 
@@ -174,7 +174,7 @@ def test_pixels_are_scaled_as_the_model_expects(place, model, finished):
     config = dataclasses.replace(finished[0], trunk_model=path, trunk_pixels="tf")
     prepared, folder = pipeline.prepare(config), RunFolder.create(str(place / "tf"), config)
     images = np.asarray(prepared.images[:5])
-    maps = [t.maps(scale_images(tf.constant(images))) for t in (pretrained.of_run(config, folder, prepared.images, prepared.split.train), pretrained.read(finished[1]))]
+    maps = [t.maps(scale_images(tf.constant(images))) for t in (pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train), pretrained.read(finished[1]))]
     for one, other in zip(*maps):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
@@ -190,6 +190,62 @@ def test_small_maps_are_warned_of(caplog):
         assert layers == ("conv1", "conv2", "conv3")
         assert len(pretrained._maps_of(deep, layers, Config(image_size=size, trunk_model="deep.keras")).outputs) == 3
         assert said in caplog.text and bool(said) == bool(caplog.text)
+
+
+# ---- Teaching its upper layers ----------------------------------------------------------
+
+
+def _taught(place, config, name, **settings):
+    """(trunk, what it gives of five images) of a run that begins with the settings."""
+    config = dataclasses.replace(config, **settings)
+    prepared = pipeline.prepare(config)
+    trunk = pretrained.of_run(config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train)
+    return trunk, [m.numpy() for m in trunk.maps(scale_images(tf.constant(np.asarray(prepared.images[:5]))))]
+
+
+def test_upper_layers_learn_and_the_others_stay(place, model, finished):
+    config = dataclasses.replace(finished[0], trunk_model=model[1], trunk_learning_rate=3e-3)
+    (plain, before), (trunk, after), (again, same) = (
+        _taught(place, config, name, trunk_steps=steps) for name, steps in (("untaught", 0), ("taught", 40), ("taught-again", 40))
+    )
+    assert "steps" not in plain.about and trunk.about["steps"] == 40
+    first, last = trunk.about["loss"]
+    assert last < 0.97 * first < 1.0, (first, last)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert all(np.abs(before[i] - after[i]).max() > 0.1 for i in (1, 2))
+    np.testing.assert_allclose(before[3][:, :10], after[3][:, :10], atol=0.05)  # means of the lower layers; their unit goes by all
+    assert np.abs(before[3][:, 10:] - after[3][:, 10:]).max() > 0.2
+    assert trunk.digest != plain.digest and all(np.allclose(a, b, atol=1e-3) for a, b in zip(after, same))
+    assert {k: v for k, v in trunk.about.items() if k not in ("steps", "loss")} == plain.about
+
+
+def test_what_learns_is_above_the_first_map_but_batch_norms():
+    x = image = tf.keras.Input((None, None, 3))
+    maps = []
+    for number in range(3):
+        x = KERAS.Conv2D(4, 3, 2, "same", name=f"conv{number}")(x)
+        x = KERAS.BatchNormalization()(x)
+        maps.append(x)
+    y = KERAS.Conv2D(4, 1, name="beside")(maps[0])
+    y = KERAS.AveragePooling2D(4)(y)
+    top = KERAS.Add()([KERAS.Conv2D(4, 1, use_bias=False, name="top")(x), y])
+    backbone = tf.keras.Model(image, [*maps[:2], top])
+    weights = pretrained._upper_weights(backbone)
+    expected = [w for name in ("conv1", "conv2", "beside", "top") for w in backbone.get_layer(name).get_weights()]
+    assert sorted(w.numpy().tobytes() for w in weights) == sorted(w.tobytes() for w in expected) and len(weights) == 7
+
+
+def test_a_trunk_that_diverges_is_one_sentence_and_leaves_nothing(place, model, finished, monkeypatch):
+    monkeypatch.setattr(trunk_training, "_READING_RATE", 1e38)
+    with pytest.raises(UserError, match="Expected a finite loss in the trunk's training, step .*smaller --trunk_learning_rate"):
+        _taught(place, finished[0], "diverged", trunk_model=model[1], trunk_steps=20)
+    assert not os.path.exists(place / "diverged" / pretrained.FOLDER)
+
+
+def test_the_summary_tells_what_was_taught(finished):
+    result = {**finished[2], "trunk": {**finished[2]["trunk"], "steps": 100, "loss": [0.2364, 0.1997]}}
+    assert "the trunk, gone.keras as it was (first" in main.summary(finished[2], "there")
+    assert "the trunk, gone.keras, its upper layers taught in 100 steps, loss 0.236 to 0.200 (first" in main.summary(result, "there")
 
 
 # ---- A run and what follows it ----------------------------------------------------------
@@ -281,6 +337,9 @@ def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, draw
     flags = [f"--{k}={v}" for k, v in TINY.items()]
     config = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags)
     assert config.trunk_model == finished[0].trunk_model
+    other = main_flags.settings(f"--source_run={finished[1]}", "--trunk_steps=5", "--image_size=32")
+    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 0. Received: trunk_steps=5; leave --trunk_steps out"):
+        source_runs.expect_fitting(finished[1], other)
     monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
     prepared = pipeline.prepare(config)
     search = pipeline.search(config, RunFolder.create(str(place / "T"), config), prepared, ControllerTraining)
@@ -362,6 +421,10 @@ def test_settings_that_contradict(settings, words):
 def test_flags_that_nothing_reads():
     with pytest.raises(UserError, match="Expected a --trunk_model beside --trunk_pixels.*Received: none"):
         main_flags.settings("--trunk_pixels=tf")
+    with pytest.raises(UserError, match="Expected a --trunk_model beside --trunk_steps.*Received: none"):
+        main_flags.settings("--trunk_steps=100")
+    with pytest.raises(UserError, match="Expected a --trunk_steps beside --trunk_learning_rate.*Received: none; name a number of steps"):
+        main_flags.settings("--trunk_model=m.keras", "--trunk_learning_rate=0.1")
 
 
 def test_a_source_on_another_trunk(tmp_path, finished):

@@ -228,6 +228,9 @@ def test_a_pretrained_trunk_is_told_and_drawn_as_one(copy):
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert "maps of the layers low, middle, top of the pretrained model b0 <i>.keras, which stays as it is" in " ".join(text_of(page).split())
     assert ">7×7<" not in page and ">3×3<" in page  # kernels of the towers alone
+    edit(copy / "result.json", trunk={**about, "steps": 100, "loss": [0.2, 0.1]})
+    page = render(page_of(read_run(str(copy)), with_pictures=False))
+    assert "of the pretrained model b0 <i>.keras, whose upper layers learned these attributes in 100 steps, projected" in " ".join(text_of(page).split())
 
 
 def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):

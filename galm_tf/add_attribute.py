@@ -29,7 +29,7 @@ import numpy as np
 
 from galm_tf import evaluate, export, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
-from galm_tf.config import PRETRAINED_SETTINGS, Config
+from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import label_file, load_domains
@@ -154,9 +154,10 @@ def check_settings(config: Config, run_dir: str) -> None:
     for name, value in expected.items():
         if getattr(config, name) != value:
             ours, its = (",".join(v) if isinstance(v, tuple) else v for v in (getattr(config, name), value))
+            again = "" if its == "" else f", or set {as_flag(name, its)} where a flagfile names another"
             raise UserError(
-                f"Expected the {name} of --source_run={path}, which is {its or '(nothing)'}. Received: {name}={ours}; leave "
-                f"--{name} out."
+                f"Expected the {name} of --source_run={path}, which is {'(nothing)' if its == '' else its}. Received: {name}={ours}; leave "
+                f"--{name} out{again}."
             )
     if config.transfer_gate_steps:
         raise UserError(

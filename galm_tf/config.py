@@ -89,7 +89,7 @@ class Config:
     trunk_model: str = _setting("", "A Keras model that was trained on other images (a .keras or .h5 file): maps of three of its layers stand in place of Conv-1 to Conv-3, and its weights stay as they are, but for --trunk_steps. A run from --source_run has the source's.")
     trunk_layers: tuple[str, ...] = _setting((), "The three layers of --trunk_model whose maps are taken, comma-separated, the largest map first; when left out the last layer of the smallest maps, and of those nearest to twice and to four times their side.")
     trunk_pixels: str = _setting("raw", "How --trunk_model expects pixels: raw (0 to 255, as EfficientNet, MobileNetV3 and ConvNeXt of Keras), tf (-1 to 1: MobileNet, MobileNetV2, ResNetV2, Inception, Xception), torch (ImageNet's mean and deviation: DenseNet), caffe (BGR less ImageNet's mean: VGG, ResNet).", ("raw", "tf", "torch", "caffe"))
-    trunk_steps: int = _setting(0, "Steps in which the layers of --trunk_model above the first of its three maps learn the attributes, of --batch_size images each, before maps are made; 0 leaves them as they are.", low=0)
+    trunk_steps: int = _setting(0, "Steps, of --batch_size images each, in which the layers of --trunk_model above the first of its three maps learn the attributes, before maps are made; 0 leaves them as they are. A run from --source_run has the source's, which learned the source's attributes.", low=0)
     trunk_learning_rate: float = _setting(1e-4, "Peak learning rate of --trunk_steps (Adam, cosine decay).", low=0.0)
     freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
     checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
@@ -187,7 +187,7 @@ class Config:
         if self.trunk_model and self.freeze_trunk:
             raise UserError(
                 f"Expected --trunk_model or --freeze_trunk, not both. Received: trunk_model={self.trunk_model} and freeze_trunk, but a pretrained "
-                "trunk stays as it is anyway; leave --freeze_trunk out."
+                "trunk does not learn in a search anyway; leave --freeze_trunk out."
             )
         if self.trunk_model and self.source_run and not self.add_attribute and (len(self.source_run) > 1 or "trunk" not in self.transfer):
             raise UserError(
@@ -202,7 +202,7 @@ class Config:
             )
         if self.method == READING and (self.source_run or self.imbalance != "none"):
             raise UserError(
-                f"Expected neither --source_run nor --imbalance beside --method={READING}, which trains nothing. Received: "
+                f"Expected neither --source_run nor --imbalance beside --method={READING}, whose readings are fitted in closed form. Received: "
                 f"source_run={','.join(self.source_run) or '(nothing)'} and imbalance={self.imbalance}; leave them out."
             )
         if self.freeze_trunk and self.source_run and ("trunk" not in self.transfer or self.transfer_gate_steps):
@@ -348,8 +348,9 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
 # (what must be there, what that is, settings that are read beside it alone, why)
 _READ_BESIDE = (
     ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
-    ("trunk_model", "a Keras model file", PRETRAINED_SETTINGS, "which says how it is taken"),
-    ("trunk_steps", "a number of steps", ("trunk_learning_rate",), "which is theirs"),
+    ("trunk_model", "a Keras model file", ("trunk_layers", "trunk_pixels"), "which says how it is taken"),
+    ("trunk_model", "a Keras model file", ("trunk_steps",), "in which its layers learn"),
+    ("trunk_steps", "a number of steps", ("trunk_learning_rate",), "which is the rate of these"),
     ("source_run", "a finished run", ("transfer_gate_steps",), "which tries it"),
     ("source_run", "a finished run", ("match", "transfer"), "which says what is taken from it"),
 )
@@ -357,12 +358,7 @@ _READ_BESIDE = (
 
 def expect_read(config: Config) -> None:
     """Raises UserError for settings that a run would pass over."""
-    for needed, kind, names, why in _READ_BESIDE:
-        unread = [name for name in names if getattr(config, name) != getattr(Config(), name)]
-        if unread and not getattr(config, needed):
-            raise UserError(
-                f"Expected a --{needed} beside --{unread[0]}, {why}. Received: none; name {kind}, or leave --{unread[0]} out."
-            )
+    _expect_beside(config, _READ_BESIDE)
     if config.source_run and not config.handed_over:
         raise UserError(
             f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
@@ -373,3 +369,18 @@ def expect_read(config: Config) -> None:
             "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
             f"Received: reward_images={config.reward_images}; leave one out."
         )
+
+
+def expect_trunk_read(config: Config) -> None:
+    """Raises UserError for settings of a pretrained trunk that a run without one would pass over."""
+    _expect_beside(config, [entry for entry in _READ_BESIDE if set(entry[2]) <= set(PRETRAINED_SETTINGS)])
+
+
+def _expect_beside(config: Config, entries: Sequence[tuple[str, str, tuple[str, ...], str]]) -> None:
+    """Raises UserError for settings without those that they need."""
+    for needed, kind, names, why in entries:
+        unread = [name for name in names if getattr(config, name) != getattr(Config(), name)]
+        if unread and not getattr(config, needed):
+            raise UserError(
+                f"Expected a --{needed} beside --{unread[0]}, {why}. Received: none; name {kind}, or leave --{unread[0]} out."
+            )

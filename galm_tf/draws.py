@@ -11,6 +11,9 @@ import enum
 import numpy as np
 
 
+ANY_SEED = 0  # of draws for a pretrained trunk: runs of all seeds share it, and what it has made of the images
+
+
 class Stream(enum.IntEnum):
     """What a draw is for; different streams never share numbers."""
 

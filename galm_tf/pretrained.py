@@ -34,7 +34,7 @@ from sklearn.decomposition import PCA
 from galm_tf import trunk_training
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
-from galm_tf.draws import Stream, generator
+from galm_tf.draws import ANY_SEED, Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder
@@ -47,7 +47,6 @@ from galm_tf.words import listed
 FOLDER = "trunk"  # in a run's
 _ABOUT = os.path.join("assets.extra", "about.json")
 _IMAGES, _BATCH = 500, 32
-_ANY_SEED = 0  # of images to project by: runs of all seeds share a trunk, and what it has made of the images
 _LINEAR_TO = 0.1  # up to which share of a channel's usual mean its mean counts as it is, from where on by its logarithm
 _QUIET = 0.01  # what is added to a usual mean, as a share of that of all channels: one that is hardly ever on would else have most of its noise told apart
 _LEAST_VARIANCE = 1e-6  # of a component, as a share of the greatest: below, it is noise
@@ -128,12 +127,12 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
     model = _load_model(config.trunk_model, config.image_size)
     layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
     backbone = _maps_of(model, layers, config)
-    chosen = np.sort(generator(_ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False))
+    chosen = np.sort(generator(ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False))
     trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
     learned = {}
     if config.trunk_steps:
         usual = trunk.means_of(np.asarray(images[chosen]))
-        losses = trunk_training.train(trunk.means, _upper_weights(backbone), usual, images, domain, train, config)
+        losses = trunk_training.train(trunk.means, _upper_weights(backbone, config.trunk_model), usual, images, domain, train, config)
         tenth = -(-len(losses) // 10)
         learned = {"steps": len(losses), "loss": [float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))]}
     trunk.project(np.asarray(images[chosen]))
@@ -260,11 +259,25 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
     return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
-def _upper_weights(backbone: tf.keras.Model) -> list[tf.Variable]:
-    """What learns of a model of three maps: the weights of the layers that its first map does not depend on, but batch norms."""
+def _upper_weights(backbone: tf.keras.Model, path: str) -> list[tf.Variable]:
+    """What learns of a model of three maps: the float32 weights of the layers that its first map does not depend on, but batch norms.
+
+    Raises:
+      UserError: there are none; path: of the model, to name it.
+    """
     lower = tf.keras.Model(backbone.inputs, backbone.outputs[0]).layers
-    upper = [layer for layer in backbone.layers if layer not in lower and not isinstance(layer, tf.keras.layers.BatchNormalization)]
-    return [_plain(v) for layer in upper for v in layer.trainable_variables]
+    upper = [inner for layer in backbone.layers if layer not in lower for inner in layer._flatten_layers()]
+    for layer in upper:
+        layer.trainable = True  # a model may have been stored frozen
+    fixed = {id(v) for layer in upper if isinstance(layer, tf.keras.layers.BatchNormalization) for v in layer.variables}
+    weights = {id(v): v for layer in upper for v in layer.trainable_variables if id(v) not in fixed}
+    found = [_plain(v) for v in weights.values() if tf.as_dtype(v.dtype) == tf.float32]
+    if not found:
+        raise UserError(
+            f"Expected float32 weights above the first of the three maps of --trunk_model={path}, for --trunk_steps to teach. Received: none; name lower "
+            "layers by --trunk_layers, or give --trunk_steps=0."
+        )
+    return found
 
 
 def _plain(variable: Any) -> tf.Variable:

@@ -166,7 +166,7 @@ def expect_fitting(path: str, config: Config) -> Config:
         if ours != its:
             raise UserError(
                 f"Expected the {setting} of --source_run={path}, which is {_told(its)}. Received: {setting}={_told(ours)}; "
-                + (f"set {as_flag(setting, list(its) if isinstance(its, tuple) else its)}." if its else f"leave --{setting} out.")
+                + (f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, list(its) if isinstance(its, tuple) else its)}.")
             )
     return theirs
 
@@ -184,6 +184,8 @@ def with_pretrained_trunk(config: Config) -> Config:
     if config.trunk_model or not any(os.path.exists(os.path.join(path, "config.json")) for path in config.source_run[:1]):
         return config
     theirs = read_config(config.source_run[0], "source_run")
+    if not theirs.trunk_model:
+        return config
     unsaid = [name for name in PRETRAINED_SETTINGS if getattr(config, name) == getattr(Config(), name)]
     return dataclasses.replace(config, **{name: getattr(theirs, name) for name in unsaid})
 

@@ -4,7 +4,8 @@ Not in the paper. A linear reading of the means of the trunk's channels, thrown
 away afterwards, is trained on the training images together with those layers, at
 a rate and for steps so few that what the model knows of other images stays;
 what it then tells of unseen classes is more (docs/EXPERIMENTS.md). Batch norms
-stay as they are.
+stay as they are, and the seed of a run does not count, so that runs of all seeds
+share a trunk.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from galm_tf import data
 from galm_tf.augment import Augment
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
-from galm_tf.draws import Stream, tensor_seed
+from galm_tf.draws import ANY_SEED, Stream, tensor_seed
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
 from galm_tf.progress import Progress
@@ -49,10 +50,10 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
       UserError: training diverges.
     """
     index = index[np.isfinite(domain.labels[index]).any(axis=1)]
-    level = data.log_odds(domain.targets[index], data.drawing_weights(index, domain, config))
+    weights_of_records = data.class_weights(index, domain, config)
+    level = data.log_odds(domain.targets[index], weights_of_records)
     mean, spread = usual.mean(axis=0), usual.std(axis=0) + _LEAST_SPREAD
     targets = tf.constant(domain.targets, tf.float32)
-    log_weights = tf.constant(np.log(data.loss_weights(index, domain, config)), tf.float32)
     reading = {"kernel": tf.Variable(tf.zeros([usual.shape[1], len(level)])), "bias": tf.Variable(level.astype(np.float32))}
     layers = {f"trunk/{i}": weight for i, weight in enumerate(weights)}
     optimizers = [LazyAdam(variables, frozenset()) for variables in (reading, layers)]
@@ -61,18 +62,19 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
     @traced
     def step(pictures, rows, seed, rate):
         with tf.GradientTape() as tape:
+            tape.watch(weights)  # whether or not they learned when the model was stored
             read = (means(scale_images(augment(pictures, seed))) - mean) / spread
             read = tf.nn.experimental.stateless_dropout(read, _DROPOUT, seed + 1)
-            loss = masked_loss(tf.gather(targets, rows), read @ reading["kernel"] + reading["bias"], log_weights)
-        gradients = tape.gradient(loss, [reading, layers])
+            loss = masked_loss(tf.gather(targets, rows), read @ reading["kernel"] + reading["bias"], tf.zeros_like(reading["bias"]))
+        gradients = tape.gradient(loss, [reading, layers], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         for optimizer, gradient, peak in zip(optimizers, gradients, (_READING_RATE, config.trunk_learning_rate)):
             optimizer.apply(gradient, rate * peak, 0.0)
         return loss
 
-    plan, losses = data.training_plan(index, domain, config), []
+    plan, losses = data.BatchPlan(index, config.batch_size, ANY_SEED, weights_of_records), []
     with Progress(config.trunk_steps, "trunk", unit="step") as progress:
         for i, batch in enumerate(data.training_batches(images, plan, 0, config.trunk_steps)):
-            seed = tf.constant(tensor_seed(config.seed, Stream.TRUNK, i))
+            seed = tf.constant(tensor_seed(ANY_SEED, Stream.TRUNK, i))
             loss = step(batch["image"], batch["index"], seed, tf.constant(cosine(i, config.trunk_steps, 1.0), tf.float32))
             losses.append(expect_finite(float(loss), "the trunk's training", i, "trunk_learning_rate"))
             progress.update(1, loss=losses[-1])

@@ -219,6 +219,31 @@ def test_upper_layers_learn_and_the_others_stay(place, model, finished):
     assert {k: v for k, v in trunk.about.items() if k not in ("steps", "loss")} == plain.about
 
 
+def test_validation_and_test_images_teach_nothing_and_runs_of_all_seeds_share_a_trunk(place, model, finished):
+    prepared = pipeline.prepare(finished[0])
+
+    def taught(name, change, **settings):
+        config = dataclasses.replace(finished[0], trunk_model=model[1], trunk_steps=3, **settings)
+        images, labels = np.array(prepared.images), prepared.domain.labels.copy()
+        others = np.setdiff1d(np.arange(len(images)), prepared.split.train)
+        if change:
+            images[others], labels[others] = 255 - images[others], 1 - labels[others]
+        domain = dataclasses.replace(prepared.domain, labels=labels)
+        assert len(others) > 10 and domain.shares is None
+        return pretrained.of_run(config, RunFolder.create(str(place / name), config), images, domain, prepared.split.train).digest
+
+    assert taught("own", change=False) == taught("changed", change=True) == taught("seed", change=False, seed=1)
+
+
+def test_a_model_of_nothing_to_teach_is_one_sentence(place, finished):
+    image = tf.keras.Input((None, None, 3))
+    maps = [KERAS.AveragePooling2D(2 * 2**i, name=f"pool{i}")(image) for i in range(3)]
+    path = str(place / "still.keras")
+    tf.keras.Model(image, KERAS.Concatenate()([KERAS.GlobalAveragePooling2D()(m) for m in maps])).save(path)
+    with pytest.raises(UserError, match="Expected float32 weights above the first .*Received: none; name lower layers by --trunk_layers, or give --trunk_steps=0"):
+        _taught(place, finished[0], "still", trunk_model=path, trunk_steps=2)
+
+
 def test_what_learns_is_above_the_first_map_but_batch_norms():
     x = image = tf.keras.Input((None, None, 3))
     maps = []
@@ -228,10 +253,12 @@ def test_what_learns_is_above_the_first_map_but_batch_norms():
         maps.append(x)
     y = KERAS.Conv2D(4, 1, name="beside")(maps[0])
     y = KERAS.AveragePooling2D(4)(y)
-    top = KERAS.Add()([KERAS.Conv2D(4, 1, use_bias=False, name="top")(x), y])
+    inner = tf.keras.Sequential([KERAS.Conv2D(4, 1, use_bias=False), KERAS.BatchNormalization()], name="top")
+    top = KERAS.Add()([inner(x), y])
     backbone = tf.keras.Model(image, [*maps[:2], top])
-    weights = pretrained._upper_weights(backbone)
-    expected = [w for name in ("conv1", "conv2", "beside", "top") for w in backbone.get_layer(name).get_weights()]
+    backbone.trainable = False  # as a model that others have fine-tuned a head on may be stored
+    weights = pretrained._upper_weights(backbone, "m.keras")
+    expected = [w for name in ("conv1", "conv2", "beside") for w in backbone.get_layer(name).get_weights()] + [inner.layers[0].get_weights()[0]]
     assert sorted(w.numpy().tobytes() for w in weights) == sorted(w.tobytes() for w in expected) and len(weights) == 7
 
 
@@ -338,7 +365,7 @@ def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, draw
     config = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags)
     assert config.trunk_model == finished[0].trunk_model
     other = main_flags.settings(f"--source_run={finished[1]}", "--trunk_steps=5", "--image_size=32")
-    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 0. Received: trunk_steps=5; leave --trunk_steps out"):
+    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 0. Received: trunk_steps=5; set --trunk_steps=0"):
         source_runs.expect_fitting(finished[1], other)
     monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
     prepared = pipeline.prepare(config)

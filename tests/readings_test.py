@@ -28,7 +28,7 @@ def finished(tmp_path_factory, drawn):
     make_model(str(place / "small.keras"))
     with few_images(10):
         config = Config(
-            domain=("sun",), image_size=32, cache_dir=drawn, trunk_model=str(place / "small.keras"), method="reading", calibration_images=64
+            domain=("sun",), image_size=32, cache_dir=drawn, trunk_model=str(place / "small.keras"), method="reading", calibration_images=64, trunk_steps=2
         )
         path = str(place / "A")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):

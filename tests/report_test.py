@@ -230,7 +230,7 @@ def test_a_pretrained_trunk_is_told_and_drawn_as_one(copy):
     assert ">7×7<" not in page and ">3×3<" in page  # kernels of the towers alone
     edit(copy / "result.json", trunk={**about, "steps": 100, "loss": [0.2, 0.1]})
     page = render(page_of(read_run(str(copy)), with_pictures=False))
-    assert "of the pretrained model b0 <i>.keras, whose upper layers learned these attributes in 100 steps, projected" in " ".join(text_of(page).split())
+    assert "of the pretrained model b0 <i>.keras, whose upper layers were taught attributes in 100 steps, projected" in " ".join(text_of(page).split())
 
 
 def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
@@ -247,7 +247,7 @@ def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
         assert untrue not in told, untrue
     assert '<svg class="net"' not in reading_html and not [name for name in drawn(reading_html) if name.startswith("curve")]
     assert "validation mAUC, of readings fitted on training images alone" in text and "3 attributes tested of 4 " in text
-    assert "fitting the linear readings, choosing their penalty 45 s" in text and "loading, the trunk's maps of all images, test and export 1.8 min" in text
+    assert "fitting the linear readings, choosing their penalty 45 s" in text and "loading, the trunk and its maps of all images, test and export 1.8 min" in text
 
 
 def test_a_reading_keeps_what_is_told_of_every_network(runs, reading_html):

@@ -61,6 +61,7 @@ _BY_AUC = ("choosing", "derived", "policy", "ranking", "peers", "nas")  # whatev
 _SHARING, _TABLES, _BY_CHILDREN = ("choosing", "derived"), ("table 2", "table 3"), ("peers", "nas")
 _REPEATED = ("methods", "learners", *_SHARING, "policy", "nas", *_TABLES, *_FEW)
 _SEES = ("learners", *_TABLES)
+_TEACHING = ("trunk_steps", "trunk_learning_rate")
 _MAKE_RUNS = ("methods", *_SHARING, "ranking", *_BY_CHILDREN, *_TABLES, *_FEW)
 _READ_BY = {  # flags that not all read
     "quick": (*_SPEED, "scaling", *_BY_CHILDREN),
@@ -79,7 +80,8 @@ _READ_BY = {  # flags that not all read
     "size_penalties": _SHARING,
     "positives": ("few_labels",),
     "divisors": ("few_steps",),
-    **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
+    **dict.fromkeys(("trunk_model", "trunk_layers", "trunk_pixels"), ("methods", *_TABLES, *_FEW)),
+    **dict.fromkeys(_TEACHING, ("methods", "table 2")),  # else runs with and without sources would differ in what their trunks were taught
     "method": (*_TABLES, *_FEW),
     **dict.fromkeys(("run_dir", "resume"), ("galm_tf.main",)),
 }
@@ -134,6 +136,7 @@ def main(arguments: list[str]) -> None:
         )
     _expect_read(f"table {FLAGS.table}" if FLAGS.table else FLAGS.suite)
     config = config_lib.from_flags(FLAGS, _base())
+    config_lib.expect_trunk_read(config)
     if config.method == READING:
         raise UserError(
             f"Expected a --method that searches, here where searches are measured. Received: method={READING}; leave it out. Ridge regression on a "
@@ -353,12 +356,19 @@ def _expect_read(name: str) -> None:
     for flag, readers in _READ_BY.items():
         if _is_given(flag) and name not in readers:
             raise UserError(
-                f"Expected flags that {name} reads. Received: --{flag}, which is for {', '.join(readers)}; leave it out{_INSTEAD.get((flag, name), '')}."
+                f"Expected flags that {name} reads. Received: --{flag}, which is for {', '.join(readers)}; leave it out{_instead(flag, name)}."
             )
     if FLAGS.splits and FLAGS["repeats"].present:
         raise UserError(
             f"Expected --splits or --repeats, not both. Received: splits={','.join(FLAGS.splits)} and repeats={FLAGS.repeats}; leave one out."
         )
+
+
+def _instead(flag: str, name: str) -> str:
+    """What to do in place of a flag that a suite or table would pass over, to follow "leave it out"."""
+    if flag in _TEACHING:  # which flags/pretrained.flags holds
+        return f", or set {config_lib.as_flag(flag, getattr(Config(), flag))} where a flagfile names another"
+    return _INSTEAD.get((flag, name), "")
 
 
 def _is_given(flag: str) -> bool:

@@ -48,7 +48,7 @@ _PHASES = {  # in the order of time
     "finetune": "fine-tuning them",
     "test": "test",
 }
-_REST, _REST_OF_READING = "loading, test and export", "loading, the trunk's maps of all images, test and export"
+_REST, _REST_WITH_TRUNK = "loading, test and export", "loading, the trunk and its maps of all images, test and export"
 _OTHERS, _SHORT = "others", 0.02  # of the whole time: shorter phases are told together
 _DECISION_NAMES = {
     "conv1_conv4": "Conv-1 → Conv-4 skip",
@@ -219,7 +219,7 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
     rest = run.result["seconds_total"] - sum(seconds.values())
     if rest > 0:  # an addition counts loading and the test by themselves
-        seconds[_OTHERS if run.result.get("added") else _REST if run.searched else _REST_OF_READING] = rest
+        seconds[_OTHERS if run.result.get("added") else _REST_WITH_TRUNK if run.result.get("trunk") else _REST] = rest
     whole = max(sum(seconds.values()), 1e-9)
     short = [name for name, value in seconds.items() if name != _OTHERS and value < _SHORT * whole]
     if len(short) > 1 or short and _OTHERS in seconds:

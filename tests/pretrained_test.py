@@ -61,9 +61,9 @@ def model(place):
 
 @pytest.fixture(scope="module")
 def finished(place, model, drawn):
-    """(settings, folder, result) of a search on a trunk of the model, that was stopped and went on without the model's file, which is gone."""
+    """(settings, folder, result) of a search on a taught trunk of the model, that was stopped and went on without the model's file, which is gone."""
     gone, path = shutil.copy(model[1], place / "gone.keras"), str(place / "A")
-    config = Config(domain=("sun",), cache_dir=drawn, trunk_model=str(gone), **TINY)
+    config = Config(domain=("sun",), cache_dir=drawn, trunk_model=str(gone), trunk_steps=2, **TINY)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):
         patch.setattr(Search, "_run_controller", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         main.run(config, path)
@@ -78,11 +78,23 @@ def _outputs(folder, images):
 # ---- The maps -------------------------------------------------------------------------
 
 
-def test_maps_are_those_of_the_layers_whitened_and_resized(model, finished):
-    config, path, _ = finished
+def _begun(place, config, name, **settings):
+    """(what a run with the settings works on, its trunk)."""
+    config = dataclasses.replace(config, **settings)
     prepared = pipeline.prepare(config)
+    return prepared, pretrained.of_run(config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train)
+
+
+@pytest.fixture(scope="module")
+def plain(place, model, finished):
+    """(what a run on the model as it is works on, its trunk)."""
+    return _begun(place, finished[0], "plain", trunk_model=model[1], trunk_steps=0)
+
+
+def test_maps_are_those_of_the_layers_whitened_and_resized(model, plain):
+    prepared, trunk = plain
     images = np.asarray(prepared.images[np.sort(prepared.split.train)])  # all of them: fewer than are drawn
-    maps = pretrained.read(path).maps(scale_images(tf.constant(images)))
+    maps = trunk.maps(scale_images(tf.constant(images)))
     layers = ["first", "expanded", "third"]
     outputs = tf.keras.Model(model[0].inputs, [model[0].get_layer(n).output for n in layers])(tf.constant(images, tf.float32))
     for got, raw, channels in zip(maps, outputs, TRUNK_CHANNELS):
@@ -96,7 +108,7 @@ def test_maps_are_those_of_the_layers_whitened_and_resized(model, finished):
         fitted = np.linalg.lstsq(np.c_[expected, np.ones(len(expected))], rows, rcond=None)[0]  # they are linear in the layer's map
         np.testing.assert_allclose(np.c_[expected, np.ones(len(expected))] @ fitted, rows, atol=2e-2)
     means = np.concatenate([raw.numpy().mean(axis=(1, 2)) for raw in outputs], axis=1)
-    assert len(maps) == 4 and finished[2]["trunk"]["means"] == means.shape[1] == 10 + 40 + 80
+    assert len(maps) == 4 and trunk.about["means"] == means.shape[1] == 10 + 40 + 80
     usual = np.abs(means).mean(axis=0)
     unit = 0.1 * (usual + 0.01 * usual.mean())
     np.testing.assert_allclose(maps[3], np.sign(means) * np.log1p(np.abs(means) / unit), rtol=1e-3, atol=1e-3)
@@ -112,9 +124,7 @@ def test_a_model_of_mixed_precision_is_a_trunk_too(place, finished, precision):
         make_model(path)
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
-    config = dataclasses.replace(config, trunk_model=path)
-    prepared = pipeline.prepare(config)
-    trunk = pretrained.of_run(config, RunFolder.create(str(place / precision), config), prepared.images, prepared.domain, prepared.split.train)
+    prepared, trunk = _begun(place, config, precision, trunk_model=path)
     maps = trunk.maps(scale_images(tf.constant(prepared.images[:3])))
     assert all(m.dtype == tf.float32 and np.isfinite(m).all() for m in maps) and np.std(maps[2]) > 0.1
 
@@ -167,14 +177,13 @@ def test_whitening_leaves_out_what_does_not_vary():
     assert not still[0].any() and not still[1].any()
 
 
-def test_pixels_are_scaled_as_the_model_expects(place, model, finished):
+def test_pixels_are_scaled_as_the_model_expects(place, plain, finished):
     """Rescaling within the model, and the same by --trunk_pixels, give the same maps."""
     path = str(place / "plain.keras")
     make_model(path, rescales=False)
-    config = dataclasses.replace(finished[0], trunk_model=path, trunk_pixels="tf")
-    prepared, folder = pipeline.prepare(config), RunFolder.create(str(place / "tf"), config)
+    prepared, trunk = _begun(place, finished[0], "tf", trunk_model=path, trunk_pixels="tf", trunk_steps=0)
     images = np.asarray(prepared.images[:5])
-    maps = [t.maps(scale_images(tf.constant(images))) for t in (pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train), pretrained.read(finished[1]))]
+    maps = [t.maps(scale_images(tf.constant(images))) for t in (trunk, plain[1])]
     for one, other in zip(*maps):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
@@ -197,26 +206,24 @@ def test_small_maps_are_warned_of(caplog):
 
 def _taught(place, config, name, **settings):
     """(trunk, what it gives of five images) of a run that begins with the settings."""
-    config = dataclasses.replace(config, **settings)
-    prepared = pipeline.prepare(config)
-    trunk = pretrained.of_run(config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train)
+    prepared, trunk = _begun(place, config, name, **settings)
     return trunk, [m.numpy() for m in trunk.maps(scale_images(tf.constant(np.asarray(prepared.images[:5]))))]
 
 
 def test_upper_layers_learn_and_the_others_stay(place, model, finished):
     config = dataclasses.replace(finished[0], trunk_model=model[1], trunk_learning_rate=3e-3)
-    (plain, before), (trunk, after), (again, same) = (
+    (untaught, before), (trunk, after), (again, same) = (
         _taught(place, config, name, trunk_steps=steps) for name, steps in (("untaught", 0), ("taught", 40), ("taught-again", 40))
     )
-    assert "steps" not in plain.about and trunk.about["steps"] == 40
+    assert "steps" not in untaught.about and trunk.about["steps"] == 40
     first, last = trunk.about["loss"]
     assert last < 0.97 * first < 1.0, (first, last)
     np.testing.assert_array_equal(before[0], after[0])
     assert all(np.abs(before[i] - after[i]).max() > 0.1 for i in (1, 2))
     np.testing.assert_allclose(before[3][:, :10], after[3][:, :10], atol=0.05)  # means of the lower layers; their unit goes by all
     assert np.abs(before[3][:, 10:] - after[3][:, 10:]).max() > 0.2
-    assert trunk.digest != plain.digest and all(np.allclose(a, b, atol=1e-3) for a, b in zip(after, same))
-    assert {k: v for k, v in trunk.about.items() if k not in ("steps", "loss")} == plain.about
+    assert trunk.digest != untaught.digest and all(np.allclose(a, b, atol=1e-3) for a, b in zip(after, same))
+    assert {k: v for k, v in trunk.about.items() if k not in ("steps", "loss")} == untaught.about
 
 
 def test_validation_and_test_images_teach_nothing_and_runs_of_all_seeds_share_a_trunk(place, model, finished):
@@ -270,8 +277,10 @@ def test_a_trunk_that_diverges_is_one_sentence_and_leaves_nothing(place, model, 
 
 
 def test_the_summary_tells_what_was_taught(finished):
-    result = {**finished[2], "trunk": {**finished[2]["trunk"], "steps": 100, "loss": [0.2364, 0.1997]}}
-    assert "the trunk, gone.keras as it was (first" in main.summary(finished[2], "there")
+    trunk = {name: value for name, value in finished[2]["trunk"].items() if name not in ("steps", "loss")}
+    result = {**finished[2], "trunk": {**trunk, "steps": 100, "loss": [0.2364, 0.1997]}}
+    assert "the trunk, gone.keras as it was (first" in main.summary({**result, "trunk": trunk}, "there")
+    assert finished[2]["trunk"]["steps"] == 2 and len(finished[2]["trunk"]["loss"]) == 2
     assert "the trunk, gone.keras, its upper layers taught in 100 steps, loss 0.236 to 0.200 (first" in main.summary(result, "there")
 
 
@@ -365,7 +374,7 @@ def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, draw
     config = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags)
     assert config.trunk_model == finished[0].trunk_model
     other = main_flags.settings(f"--source_run={finished[1]}", "--trunk_steps=5", "--image_size=32")
-    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 0. Received: trunk_steps=5; set --trunk_steps=0"):
+    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 2. Received: trunk_steps=5; set --trunk_steps=2"):
         source_runs.expect_fitting(finished[1], other)
     monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
     prepared = pipeline.prepare(config)

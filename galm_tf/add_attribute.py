@@ -153,11 +153,11 @@ def check_settings(config: Config, run_dir: str) -> None:
         expected["splits_file"] = theirs.splits_file
     for name, value in expected.items():
         if getattr(config, name) != value:
-            ours, its = (",".join(v) if isinstance(v, tuple) else v for v in (getattr(config, name), value))
-            again = "" if its == "" else f", or set {as_flag(name, its)} where a flagfile names another"
+            ours = getattr(config, name)
+            again = "" if value in ("", ()) else f", or set {as_flag(name, value)} where a flagfile names another"
             raise UserError(
-                f"Expected the {name} of --source_run={path}, which is {'(nothing)' if its == '' else its}. Received: {name}={ours}; leave "
-                f"--{name} out{again}."
+                f"Expected the {name} of --source_run={path}, which is {source_runs.told(value)}. Received: "
+                f"{name}={','.join(ours) if isinstance(ours, tuple) else ours}; leave --{name} out{again}."
             )
     if config.transfer_gate_steps:
         raise UserError(

@@ -129,6 +129,11 @@ def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_
     return tf.data.Dataset.range(first_step, last_step).map(to_tensors).prefetch(4).with_options(options)
 
 
+def labelled(index: np.ndarray, domain: Domain) -> np.ndarray:
+    """Those of records int64 [m] that have a label: the others teach nothing."""
+    return index[np.isfinite(domain.labels[index]).any(axis=1)]
+
+
 def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
     """Weight of a positive that balances each attribute: negatives / positives, within [1 / maximum, maximum].
 

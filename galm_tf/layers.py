@@ -57,6 +57,11 @@ def he_uniform(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int) ->
     return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 
+def plain_variable(variable) -> tf.Variable:
+    """The tf.Variable itself, which Keras 3 wraps: gathers, scatters, checkpoints and SavedModels want it."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
 class SeededLayer(tf.keras.layers.Layer):
     """A layer whose weights are created in `__init__` from arrays, under stable names."""
 
@@ -72,8 +77,7 @@ class SeededLayer(tf.keras.layers.Layer):
             initializer=lambda shape, dtype=None, **_: tf.constant(value, tf.float32),
             trainable=trainable,
         )
-        # Keras 3 wraps the tf.Variable; gathers, scatters and checkpoints want the variable itself.
-        self.parameters[name] = variable if isinstance(variable, tf.Variable) else variable.value
+        self.parameters[name] = plain_variable(variable)
         return self.parameters[name]
 
 

@@ -36,6 +36,7 @@ from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.draws import ANY_SEED, Stream, generator
 from galm_tf.errors import UserError
+from galm_tf.layers import plain_variable
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import image_batches
@@ -271,18 +272,13 @@ def _upper_weights(backbone: tf.keras.Model, path: str) -> list[tf.Variable]:
         layer.trainable = True  # a model may have been stored frozen
     fixed = {id(v) for layer in upper if isinstance(layer, tf.keras.layers.BatchNormalization) for v in layer.variables}
     weights = {id(v): v for layer in upper for v in layer.trainable_variables if id(v) not in fixed}
-    found = [_plain(v) for v in weights.values() if tf.as_dtype(v.dtype) == tf.float32]
+    found = [plain_variable(v) for v in weights.values() if tf.as_dtype(v.dtype) == tf.float32]
     if not found:
         raise UserError(
             f"Expected float32 weights above the first of the three maps of --trunk_model={path}, for --trunk_steps to teach. Received: none; name lower "
             "layers by --trunk_layers, or give --trunk_steps=0."
         )
     return found
-
-
-def _plain(variable: Any) -> tf.Variable:
-    """As TensorFlow has it; Keras 3 wraps it."""
-    return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 class _Trunk(tf.Module):
@@ -298,7 +294,7 @@ class _Trunk(tf.Module):
         super().__init__(name="trunk")
         # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights alone.
         self._backbone, self._pixels = lambda x: backbone(x, training=False), pixels
-        self._weights = [_plain(v) for v in backbone.variables]
+        self._weights = [plain_variable(v) for v in backbone.variables]
         shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
         self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
         self._shifts = [tf.Variable(tf.zeros([c])) for c in TRUNK_CHANNELS]

@@ -165,13 +165,13 @@ def expect_fitting(path: str, config: Config) -> Config:
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(
-                f"Expected the {setting} of --source_run={path}, which is {_told(its)}. Received: {setting}={_told(ours)}; "
-                + (f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, list(its) if isinstance(its, tuple) else its)}.")
+                f"Expected the {setting} of --source_run={path}, which is {told(its)}. Received: {setting}={told(ours)}; "
+                + (f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, its)}.")
             )
     return theirs
 
 
-def _told(value: Any) -> str:
+def told(value: Any) -> str:
     """A setting, for a person."""
     return (",".join(value) if isinstance(value, tuple) else str(value)) or "(nothing)"
 

@@ -49,7 +49,7 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
     Raises:
       UserError: training diverges.
     """
-    index = index[np.isfinite(domain.labels[index]).any(axis=1)]
+    index = data.labelled(index, domain)
     weights_of_records = data.class_weights(index, domain, config)
     level = data.log_odds(domain.targets[index], weights_of_records)
     mean, spread = usual.mean(axis=0), usual.std(axis=0) + _LEAST_SPREAD

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from galm_tf import evaluate, readout, ridge, search_space
 from galm_tf.config import Config
-from galm_tf.data import class_weights, log_odds, margin_offsets
+from galm_tf.data import class_weights, labelled, log_odds, margin_offsets
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
@@ -134,8 +134,7 @@ class Validation:
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
-        index = self._trained(final)
-        return index[np.isfinite(self._domain.labels[index]).any(axis=1)]
+        return labelled(self._trained(final), self._domain)
 
     def _trained(self, final: bool) -> np.ndarray:
         """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a rule."""

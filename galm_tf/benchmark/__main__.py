@@ -80,7 +80,7 @@ _READ_BY = {  # flags that not all read
     "size_penalties": _SHARING,
     "positives": ("few_labels",),
     "divisors": ("few_steps",),
-    **dict.fromkeys(("trunk_model", "trunk_layers", "trunk_pixels"), ("methods", *_TABLES, *_FEW)),
+    **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
     **dict.fromkeys(_TEACHING, ("methods", "table 2")),  # else runs with and without sources would differ in what their trunks were taught
     "method": (*_TABLES, *_FEW),
     **dict.fromkeys(("run_dir", "resume"), ("galm_tf.main",)),

@@ -16,18 +16,17 @@ flatter; test images were seen by neither.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
 import shlex
 import time
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate, export, frozen_trunk, matching, network_size, pipeline, pretrained, search_space, selection, source_runs, transfer
+from galm_tf import evaluate, export, frozen_trunk, matching, network_size, pipeline, pretrained, progress, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -184,14 +183,14 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
     started, seconds = time.monotonic(), {}
     if config.resume:  # wherever it lies: the new towers stand on its trunk
         source_runs.expect_same(config, folder)
-    with _timed(seconds, "load"):
+    with progress.timed(seconds, "load"):
         finished = read_finished(config)
         prepared = prepare(config, finished)
         pipeline.remember_data(config, folder, prepared.domain, finished.split)
         if finished.source.seen is not None:  # the same images
             folder.write_arrays(source_runs.SEEN, {"images": finished.source.seen})
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
-    with _timed(seconds, "test"):
+    with progress.timed(seconds, "test"):
         network = _derive(search, finished)
         result = _join_results(pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config)
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
@@ -310,12 +309,12 @@ def _search(
     if trunk is not None:  # that of the model, which the extended one then stores once
         trunk = dataclasses.replace(trunk, maps=export.networks_of(finished.predictor.model)[0][0].trunk)
     search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, trunk)
-    with _timed(seconds, "features"):
+    with progress.timed(seconds, "features"):
         index = np.unique(np.concatenate([labelled, *map(search.validation.calibration_index, (False, True))]))
         cache = trunk and MapCache(config, domain, trunk.digest)
         frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config, cache)
     if not (config.resume and search.restore()):
-        with _timed(seconds, "match"):
+        with progress.timed(seconds, "match"):
             _start(search, prepared, finished)
     with Telemetry(folder, search.state.records) as telemetry:
         search.run(telemetry)
@@ -429,13 +428,6 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
         policy = _joined_policy(finished, stored[f"controller/{_EMBEDDING}"])
         arrays.update({f"controller/{name}": value for name, value in policy.items()})
     folder.save_checkpoint(arrays, {**state, "chosen": [*map(int, finished.source.chosen), *state["chosen"]]}, keep=1)
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - started
 
 
 def summary(result: dict[str, Any], path: str) -> str:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, readout, scoring, search_space, selection, source_runs, temperature, transfer
+from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, progress, readout, scoring, search_space, selection, source_runs, temperature, transfer
 from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, ReadingNetwork
@@ -129,7 +129,9 @@ def run(
     for path in () if config.resume else config.source_run:  # before the data are read, which may take minutes
         source_runs.expect_fitting(path, config)
     pretrained.expect_file(config, folder)
-    prepared = prepared or prepare(config)
+    seconds: dict[str, float] = {}
+    with progress.timed(seconds, "load"):
+        prepared = prepared or prepare(config)
     if config.method == READING:
         searched = read(config, folder, prepared)
         network = searched.network()
@@ -139,6 +141,7 @@ def run(
         network = derive_network(searched)
         searched.checkpoint()  # with the batch norms that are exported
     result = build_result(searched, prepared, test(network, searched, prepared))
+    result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
     archive(folder)
@@ -169,12 +172,17 @@ def search(
 ) -> Search:
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train)
-    views = None if trunk is None else _views(trunk, config, prepared)
+    seconds: dict[str, float] = {}
+    with progress.timed(seconds, "trunk"):
+        trunk, views = _frozen(config, folder, prepared)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
+    searched.before = seconds if trunk else {}
     restored = config.resume and searched.restore()
     if not restored:
-        sources = transfer.start_from(searched) if config.source_run else []
+        sources = []
+        if config.source_run:
+            with progress.timed(searched.before, "match"):
+                sources = transfer.start_from(searched)
         source_runs.write_seen(folder, prepared.domain, prepared.split, sources)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
@@ -184,21 +192,31 @@ def search(
 def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     """Readings of the trunk, fitted and judged, in the place of a search."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, prepared.split.train)
-    views = _views(trunk, dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0), prepared)
+    seconds: dict[str, float] = {}
+    with progress.timed(seconds, "trunk"):
+        trunk, views = _frozen(config, folder, prepared, augment_flip=False, augment_crop=0.0, augment_color=0.0)
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
+    readings.before = seconds
     readings.fit()
     return readings
 
 
-def _views(trunk: pretrained.PretrainedTrunk, config: Config, prepared: Prepared) -> frozen_trunk.Views:
-    """What a pretrained trunk makes of all images but the tested ones; of those that train with changes too."""
+def _frozen(
+    config: Config, folder: RunFolder, prepared: Prepared, **changes: float
+) -> tuple[Optional[pretrained.PretrainedTrunk], Optional[frozen_trunk.Views]]:
+    """A run's pretrained trunk, and what it makes of all images but the tested ones, of those that train with changes too; (None, None) without one.
+
+    changes: settings of the changes of images in place of the run's.
+    """
     split = prepared.split
-    index = np.union1d(split.trained, split.validation)
-    views = frozen_trunk.Views(len(prepared.images), len(index), config)
-    cache = MapCache(config, prepared.domain, trunk.digest)
-    frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, config, cache)
-    return views
+    trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, split.train)
+    if trunk is None:
+        return None, None
+    changed, index = dataclasses.replace(config, **changes), np.union1d(split.trained, split.validation)
+    views = frozen_trunk.Views(len(prepared.images), len(index), changed)
+    cache = MapCache(changed, prepared.domain, trunk.digest)
+    frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, changed, cache)
+    return trunk, views
 
 
 def expect_places(config: Config, folder: RunFolder) -> None:
@@ -405,7 +423,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "search": {
             **state.search,
             "seconds": sum(state.phase_seconds.values()),
-            "phase_seconds": state.phase_seconds,
+            "phase_seconds": {**search.before, **state.phase_seconds},
             "architectures_scored": state.architectures_scored,
         },
     }

@@ -6,7 +6,9 @@ every 15 seconds, so that logs stay readable.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -73,3 +75,11 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         self._bar.close()
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Puts what it holds takes into `seconds` under this name."""
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started

@@ -138,6 +138,7 @@ class Search:
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
         self.earlier_seconds = 0.0  # that the phases took before a resume
+        self.before: dict[str, float] = {}  # seconds of what went before the phases, by kind
         self._last_checkpoint = time.monotonic()
 
     # ---- The loop ------------------------------------------------------------------

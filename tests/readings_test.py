@@ -48,6 +48,8 @@ def test_a_run_leaves_what_a_search_leaves_but_architectures(finished):
     assert result["method"] == "reading" and result["choice_frequencies"] == {} and result["readout"]["share"] == 1.0
     assert {(row["architecture"], row["description"]) for row in rows.values()} == {(None, "linear reading of the trunk")}
     assert 0.0 < result["test_mauc"] < 1.0 and 0.0 < result["val_mauc"] < 1.0 and result["search"]["architectures_scored"] == 0
+    counted = result["search"]["phase_seconds"]
+    assert set(counted) == {"load", "trunk", "reading"} and result["search"]["seconds"] == counted["reading"] < sum(counted.values()) < result["seconds_total"]
     for name in ("policy.npz", "curves.png", "tables", "checkpoints"):
         assert not os.path.exists(os.path.join(path, name)), name
     with open(os.path.join(path, "result.json"), encoding="utf-8") as file:

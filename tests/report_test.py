@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from report_runs import NASTY, NUMBERS, Reddish, page_of, write_data, write_json, write_run
+from report_runs import NASTY, NUMBERS, TRUNK, Reddish, page_of, write_data, write_json, write_run
 from sklearn.metrics import log_loss
 
 from galm_tf import pipeline, report
@@ -101,7 +101,7 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     for name, value in (("skill", "0.88"), ("specialisation", "−0.062"), ("regret", "0.031"), ("entropy", "1.50")):
         assert f"{name} {value}" in text
     assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
-    assert "warm-up of the shared weights 1.5 min" in text and "loading, test and export 30 s" in text
+    assert "warm-up of the shared weights 1.5 min" in text and "loading 12 s" in text and "test and export 18 s" in text
     size = network_size(map(Architecture.from_number, NUMBERS), 4, 0, trunk_size(32))
     assert f"{size.multiply_adds / 1e6:.2f} M multiply-adds an image, {size.parameters / 1e6:.2f} M parameters" in text
     assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
@@ -247,7 +247,7 @@ def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
         assert untrue not in told, untrue
     assert '<svg class="net"' not in reading_html and not [name for name in drawn(reading_html) if name.startswith("curve")]
     assert "validation mAUC, of readings fitted on training images alone" in text and "3 attributes tested of 4 " in text
-    assert "fitting the linear readings, choosing their penalty 45 s" in text and "loading, the trunk and its maps of all images, test and export 1.8 min" in text
+    assert "fitting the linear readings, choosing their penalty 45 s" in text and "the pretrained trunk and its maps of all images 1.0 min" in text
 
 
 def test_a_reading_keeps_what_is_told_of_every_network(runs, reading_html):
@@ -592,6 +592,9 @@ def test_short_phases_are_told_together(copy):
     assert sum(share for _, _, share in phases) == pytest.approx(1)
     edit(copy / "result.json", search={"phase_seconds": {**seconds, "controller": 2.5}}, seconds_total=100.0)
     assert "choosing, and measuring how well" in [name for name, _, _ in single._phases(read_run(str(copy)))]  # one alone keeps its name
+    edit(copy / "result.json", trunk=TRUNK)
+    names = [name for name, _, _ in single._phases(read_run(str(copy)))]
+    assert "loading, the trunk and its maps of all images, test and export" in names  # as of a run that did not count them
 
 
 def test_every_phase_has_a_plain_name_and_a_colour(copy):
@@ -602,7 +605,7 @@ def test_every_phase_has_a_plain_name_and_a_colour(copy):
     colours = [re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)]
     assert len(colours) == len(set(colours)) == 11
     names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
-    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"test"} and names[0] == "loading the data and the source run"
+    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"test"} and names[0] == "loading"
 
 
 def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
@@ -612,7 +615,7 @@ def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
     assert "<h1>mine: red and dark added to first (galm, seed 0)</h1>" in page and "<title>mine: red and dark added to first" in page
     text = text_of(page)
     assert "2.5 min the addition alone; first took 2.0 h" in text and "whole run" not in text and "Time of the addition" in text
-    assert "others 30 s" in text  # loading and the test are phases of an addition
+    assert "others 18 s" in text  # the test is a phase of an addition
     compared = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
     assert "2.5 min 2.5 min (the addition alone)" in compared
 

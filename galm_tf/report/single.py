@@ -36,7 +36,8 @@ _FIGURES = ("skill", "specialisation", "regret", "entropy")
 _JUDGES = {"classes": "held-out classes", "images": "all validation images", "none": "nobody"}
 _JUDGES_SHORT = {"classes": "classes", "images": "all", "none": "nobody"}  # in a column
 _PHASES = {  # in the order of time
-    "load": "loading the data and the source run",
+    "load": "loading",
+    "trunk": "the pretrained trunk and its maps of all images",
     "features": "what the source's trunk says of the images",
     "match": "finding the source attributes that are alike",
     "reading": "fitting the linear readings, choosing their penalty",
@@ -48,7 +49,8 @@ _PHASES = {  # in the order of time
     "finetune": "fine-tuning them",
     "test": "test",
 }
-_REST, _REST_WITH_TRUNK = "loading, test and export", "loading, the trunk and its maps of all images, test and export"
+_REST = "test and export"
+_EARLIER_REST, _EARLIER_REST_WITH_TRUNK = f"loading, {_REST}", f"loading, the trunk and its maps of all images, {_REST}"  # of earlier versions
 _OTHERS, _SHORT = "others", 0.02  # of the whole time: shorter phases are told together
 _DECISION_NAMES = {
     "conv1_conv4": "Conv-1 → Conv-4 skip",
@@ -218,8 +220,9 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     phases = sorted(counted, key=lambda phase: order.index(phase) if phase in order else len(order))
     seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
     rest = run.result["seconds_total"] - sum(seconds.values())
-    if rest > 0:  # an addition counts loading and the test by themselves
-        seconds[_OTHERS if run.result.get("added") else _REST_WITH_TRUNK if run.result.get("trunk") else _REST] = rest
+    if rest > 0:  # an addition counts the test by itself
+        earlier = _EARLIER_REST_WITH_TRUNK if run.result.get("trunk") else _EARLIER_REST
+        seconds[_OTHERS if run.result.get("added") else _REST if "load" in counted else earlier] = rest
     whole = max(sum(seconds.values()), 1e-9)
     short = [name for name, value in seconds.items() if name != _OTHERS and value < _SHORT * whole]
     if len(short) > 1 or short and _OTHERS in seconds:

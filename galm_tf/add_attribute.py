@@ -153,9 +153,10 @@ def check_settings(config: Config, run_dir: str) -> None:
     for name, value in expected.items():
         if getattr(config, name) != value:
             ours = getattr(config, name)
-            again = "" if value in ("", ()) else f", or set {as_flag(name, value)} where a flagfile names another"
+            again = "" if value in ("", ()) else f", or set {shlex.quote(as_flag(name, value))} where a flagfile names another"
+            whose = f"of --source_run={path}" if name != "label_files" else f"of --source_run={path} and then that of --add_attribute"
             raise UserError(
-                f"Expected the {name} of --source_run={path}, which is {source_runs.told(value)}. Received: "
+                f"Expected the {name} {whose}, which is {source_runs.told(value)}. Received: "
                 f"{name}={','.join(ours) if isinstance(ours, tuple) else ours}; leave --{name} out{again}."
             )
     if config.transfer_gate_steps:

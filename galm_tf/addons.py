@@ -46,7 +46,7 @@ def _import(asked: str):
     except (ImportError, AttributeError) as error:  # AttributeError: installed beside a Keras it does not know
         raise UserError(
             f"Expected tensorflow-addons, which --{asked} needs. Received: {asked} beside TensorFlow "
-            f"{_version('tensorflow')} and Keras {_version('keras')} ({error}); leave --controller_cell out, or install "
+            f"{_version('tensorflow')} and Keras {_version('keras')} ({error}); ask for lstm, the default, or install "
             "requirements.txt with Python 3.9 to 3.11 on Linux x86-64 or macOS."
         ) from None
 

@@ -148,7 +148,7 @@ def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
     return np.clip(negatives / np.maximum(positives, 1), 1 / maximum, maximum).astype(np.float32)
 
 
-def margin_offsets(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:
+def margin_offsets(index: np.ndarray, domain: Domain, config: Config, weighed: Optional[np.ndarray] = None) -> np.ndarray:
     """What training adds to an attribute's log-odds by what the settings do about rare labels, and is taken off again: float32 [N].
 
     What counting classes alike does to them stays: it is how often the attribute is met where classes are unseen, of which
@@ -158,12 +158,13 @@ def margin_offsets(index: np.ndarray, domain: Domain, config: Config) -> np.ndar
       index: int64 [m], the training images.
       domain: what is learned of them, and their classes.
       config: imbalance, max_positive_weight, class_balance.
+      weighed: int64, the images whose labels the positives' weight in the loss is of; `index` when left out.
     """
     drawn = 0.0
     if config.imbalance == "balanced":
         targets = domain.targets[index]
         drawn = log_odds(targets, drawing_weights(index, domain, config)) - log_odds(targets, class_weights(index, domain, config))
-    return (drawn + np.log(loss_weights(index, domain, config))).astype(np.float32)
+    return (drawn + np.log(loss_weights(index if weighed is None else weighed, domain, config))).astype(np.float32)
 
 
 def loss_weights(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:

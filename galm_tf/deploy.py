@@ -101,7 +101,7 @@ def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: s
         names = [f"{part.metadata['attributes'][i]} ({apart[i]:.2f})" for i in far[np.argsort(-apart[far])]]
         raise UserError(
             f"{_SAME} Received: by weights in {weights}, on drawn pictures, some that are more than {_APART[weights]} away: "
-            f"{listed(names, _NAMED)}; leave these out of --attributes, or write all with --weights={'float16' if weights == 'int8' else 'float32'}."
+            f"{listed(names, _NAMED)}; leave these out of --attributes, or write all with --weights={'float16 or float32' if weights == 'int8' else 'float32'}."
         )
     return content, float(apart.max())
 

@@ -49,7 +49,7 @@ def settings(given: flags.FlagValues) -> Config:
     elif given.add_attribute:
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
     config = config_lib.from_flags(given, base)
-    if not config.resume and not config.add_attribute:  # these have their run's settings
+    if base is None:  # else they are those of a run
         config = source_runs.with_pretrained_trunk(config)
     if not config.resume:  # an earlier version may have let them be
         config_lib.expect_read(config)

@@ -70,6 +70,7 @@ class MapCache:
                 yield records, arrays
             for part in _parts(order):
                 writer.write(stored[part][_RECORD], _values(stored[part]))
+            del stored  # Windows replaces no file that is mapped
 
     def _path(self, kind: Sequence[Any]) -> str:
         key = hashlib.sha256(json.dumps([*self._key, *kind]).encode()).hexdigest()

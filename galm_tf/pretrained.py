@@ -41,12 +41,13 @@ from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import image_batches
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_CHANNELS
-from galm_tf.tracing import traced
+from galm_tf.tracing import traced, untraced
 from galm_tf.whole_file import whole_folder
 from galm_tf.words import listed
 
 FOLDER = "trunk"  # in a run's
 _ABOUT = os.path.join("assets.extra", "about.json")
+_TAPS = {"Conv2D": 3, "DepthwiseConv2dNative": 2}  # how many axes of the kernel an output sums over
 _IMAGES, _BATCH = 500, 32
 _LINEAR_TO = 0.1  # up to which share of a channel's usual mean its mean counts as it is, from where on by its logarithm
 _QUIET = 0.01  # what is added to a usual mean, as a share of that of all channels: one that is hardly ever on would else have most of its noise told apart
@@ -140,7 +141,7 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
     concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
-        "multiply_adds": _multiply_adds(concrete.graph), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
+        "multiply_adds": _multiply_adds(trunk, config.image_size), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
         "means": int(concrete.outputs[-1].shape[-1]), **learned,
     }  # fmt: skip
     try:
@@ -152,10 +153,13 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
         json.dump(about, file, indent=1)
 
 
-def expect_file(config: Config, folder: RunFolder) -> None:
-    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are read, which may take minutes."""
+def expect_file(config: Config, folder: Optional[RunFolder] = None) -> None:
+    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are read, which may take minutes.
+
+    folder: the run's, which may have its trunk already.
+    """
     path = config.trunk_model
-    if path and not config.source_run and not folder.has(FOLDER) and not os.path.isfile(path):
+    if path and not config.source_run and not (folder and folder.has(FOLDER)) and not os.path.isfile(path):
         raise UserError(
             f"Expected a Keras model file in --trunk_model. Received: {path}, which is {'a folder' if os.path.isdir(path) else 'no file'}; write one "
             "by model.save('NAME.keras')."
@@ -178,7 +182,7 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
             f"Expected a Keras model that Keras {keras.__version__} reads in --trunk_model. Received: {path} ({type(error).__name__}: {reason}); "
             "save it anew by model.save('NAME.keras') with this Keras."
         ) from error
-    inputs = model.inputs or []
+    inputs = getattr(model, "inputs", None) or []  # Keras 3 has none of a model that is not built
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()
     if len(shape) != 4 or shape[-1] != 3:
         raise UserError(
@@ -228,6 +232,8 @@ def _gives_a_map(layer: tf.keras.layers.Layer) -> bool:
 
 def _maps_shapes(model: tf.keras.Model, names: Sequence[str], image_size: int, path: str) -> list[tuple[int, ...]]:
     """Shapes of the maps of some layers; raises UserError where the model cannot take images of this size."""
+    if not names:  # of which Keras 3 makes no model
+        return []
     cut = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
     try:
         outputs = cut(tf.zeros([1, image_size, image_size, 3]), training=False)
@@ -246,8 +252,8 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
     for name in names:
         if name not in known:
             raise UserError(
-                f"Expected --trunk_layers to name layers of {config.trunk_model} that give a map. Received: {name}; there are "
-                f"{listed(known[::-1], 12)}."
+                f"Expected --trunk_layers to name layers of {config.trunk_model} that give a map. Received: {name}; "
+                + (f"there are {listed(known[::-1], 12)}." if known else "none does that is not within a layer of layers: save a model without models inside.")
             )
     sides = [shape[1] for shape in _maps_shapes(model, names, config.image_size, config.trunk_model)]
     if sides != sorted(sides, reverse=True):
@@ -330,6 +336,10 @@ class _Trunk(tf.Module):
     @tf.function
     def __call__(self, images):
         """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and float32 [B, D], logarithms of the means of all that they are made of."""
+        return self.outputs(images)
+
+    def outputs(self, images):
+        """The same, not traced."""
         maps = self._raw(images)
         projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
         means = _means(maps)
@@ -372,14 +382,21 @@ def whitening(rows: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray
     return kernel, -(fitted.mean_ @ kernel).astype(np.float32)
 
 
-def _multiply_adds(graph: tf.Graph) -> int:
-    """Of one image in the convolutions and products of a graph of images [None, ...]."""
+def _multiply_adds(trunk: _Trunk, image_size: int) -> int:
+    """Of one image in the convolutions and products of a trunk."""
+
+    def call(images):
+        with untraced():  # what a layer traces by itself, as Keras does grouped convolutions, would hide its operations
+            return trunk.outputs(images)
+
     total = 0
-    for operation in graph.get_operations():
-        if operation.type in ("Conv2D", "DepthwiseConv2dNative"):
+    for operation in traced(call).get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], tf.float32)).graph.get_operations():
+        if operation.type in _TAPS:
             kernel, output = operation.inputs[1].shape, operation.outputs[0].shape
-            inputs = kernel[:3].num_elements() if operation.type == "Conv2D" else kernel[:2].num_elements()
-            total += output[1:].num_elements() * inputs
-        elif operation.type == "MatMul":
-            total += operation.inputs[1].shape.num_elements()
+            total += output.num_elements() * kernel[: _TAPS[operation.type]].num_elements()
+        elif operation.type == "Conv2DBackpropInput":  # a transposed convolution
+            total += operation.inputs[2].shape.num_elements() * operation.inputs[1].shape[:3].num_elements()
+        elif operation.type in ("MatMul", "BatchMatMulV2"):
+            summed = operation.inputs[0].shape[-2 if operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x") else -1]
+            total += operation.outputs[0].shape.num_elements() * summed
     return int(total)

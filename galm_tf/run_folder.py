@@ -110,10 +110,19 @@ class RunFolder:
         for name, path in zip(_kept_tables(paths), paths):
             with open(os.path.expanduser(path), "rb") as file:
                 self.write_bytes(name, file.read())
+        if paths:
+            self._write_flags(read_config(self.path))
 
     def _write_settings(self, config: Config) -> None:
         self.write_json("config.json", {"format": FORMAT, **config.to_json()})
-        self.write_text("flags.txt", flagfile(config))
+        self._write_flags(config)
+
+    def _write_flags(self, config: Config) -> None:
+        """The run again; by its own tables of labels, where it has them, for those that it was given may become other ones."""
+        own = with_kept_tables(config, self.path)
+        if config.add_attribute and config.label_files[-1:] == (config.add_attribute,):
+            own = dataclasses.replace(own, add_attribute=own.label_files[-1])
+        self.write_text("flags.txt", flagfile(own))
 
     def _remove_partial(self) -> None:
         """Removes what a killed run was writing."""

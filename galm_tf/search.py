@@ -337,7 +337,7 @@ class Search:
                 self._record_table(wanted, 0)
             gains = selection.specialisation(table)
             self.state.search.update(
-                num_attributes_rewarded=int(table.rewarded.sum()),
+                num_attributes_rewarded=int(table.rewarded.sum()), num_attributes_crossfitted=len(gains),
                 specialisation=float(gains.mean()) if len(gains) > 1 else None,  # of one attribute it is 0 by definition
             )
             if self.config.measure_skill:

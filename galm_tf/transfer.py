@@ -62,11 +62,12 @@ def start_from(search: Search) -> list[Source]:
         started["temperature"] = soften(search.strategy)
     if fresh is not None:
         started["gate"] = _gate(fresh, search.trial_table(gate_steps))
-        if not started["gate"]["passed"]:  # then nothing of theirs is in the run
+        if not started["gate"]["passed"]:
             search.assign(before)
-            started.update(notes=[], classes_seen=[])
             started.pop("temperature", None)
-            sources = []
+            if not (search.trunk and search.trunk.about.get("steps")):  # a trunk that learned their attributes stays; else nothing of theirs is in the run
+                started.update(notes=[], classes_seen=[])
+                sources = []
         elif any(source_runs.learned_from_held_out(source, search.domain, search.split) for source in sources):
             started["notes"].append(_GATE_NOTE)
     for note in started["notes"]:

@@ -120,8 +120,8 @@ class Validation:
         return self._fitted
 
     def margin_offsets(self, final: bool = False) -> np.ndarray:
-        """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]."""
-        return margin_offsets(self.training_index(final=True), self._domain, self._config) if final else self._offsets
+        """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]. A positive weighs the same in all phases."""
+        return margin_offsets(self.training_index(final=True), self._domain, self._config, self._split.train) if final else self._offsets
 
     def levels(self, final: bool = False) -> np.ndarray:
         """Log-odds of how frequent each attribute is among the images of `training_index`, as training draws them: float64 [N]."""

@@ -551,7 +551,7 @@ def _expect_error(labels, run, tmp_path, message, *more):
     [
         (["--image_size=64"], "Expected the image_size of --source_run=RUN, which is 32. Received: image_size=64"),
         (["--split_seed=3"], "Expected the split_seed of --source_run=RUN, which is -1. Received: split_seed=3; leave --split_seed out"),
-        (["--label_files=x.csv"], "Expected the label_files of --source_run=RUN, which is TABLE. Received: label_files=x.csv"),
+        (["--label_files=x.csv"], "Expected the label_files of --source_run=RUN and then that of --add_attribute, which is TABLE. Received: label_files=x.csv"),
         (["--transfer_gate_steps=3"], "Expected no trial from nothing beside --add_attribute=TABLE: its trunk is the source's. Received: transfer_gate_steps=3"),
         (["--source_run=a,b"], "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b"),
         (["--source_run="], "Received: source_run=(nothing); name the run to add to"),

@@ -251,7 +251,7 @@ def test_addons_beside_a_keras_that_it_does_not_know(monkeypatch):
         raise AttributeError("module 'keras' has no attribute 'src'")
 
     monkeypatch.setattr(addons.importlib, "import_module", fail)
-    with pytest.raises(UserError, match=r"\(module 'keras' has no attribute 'src'\); leave --controller_cell out"):
+    with pytest.raises(UserError, match=r"\(module 'keras' has no attribute 'src'\); ask for lstm, the default"):
         addons.expect_cell("layernorm_lstm")
     addons.expect_cell("lstm")
 

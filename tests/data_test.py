@@ -76,6 +76,8 @@ def test_margin_offsets_are_what_a_network_that_sees_nothing_learns_beyond_the_f
     assert not margin_offsets(every, domain, Config(imbalance="none")).any()
     weighed = np.exp(margin_offsets(every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0)))
     np.testing.assert_allclose(weighed * odds, 1.0, rtol=1e-4)
+    fewer = margin_offsets(every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0), every[labels[:, 1] == 1])
+    np.testing.assert_allclose(np.exp(fewer[1]), 1 / 100.0, rtol=1e-4)  # as heavy as where positives were weighed, whatever trains last
     drawn = labels[rng.choice(len(labels), 400_000, p=balanced_record_weights(labels) / len(labels))]
     shown = np.nansum(drawn, axis=0) / np.nansum(1 - drawn, axis=0)
     np.testing.assert_allclose(np.exp(margin_offsets(every, domain, Config(imbalance="balanced"))), shown / odds, rtol=0.03)

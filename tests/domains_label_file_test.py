@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
 
 from galm_tf.config import Config
-from galm_tf.domains import generated, load_domains
+from galm_tf.domains import generated, label_file, load_domains
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
 from galm_tf.domains.label_file import with_labels
@@ -56,6 +57,14 @@ def test_images_are_found_by_the_end_of_their_path(add):
     np.testing.assert_array_equal(domain.labels[:, 1:], [[1, nan], [0, 1], [nan, 0], [1, 1], [1, 1]])
     np.testing.assert_array_equal(domain.attribute_domains, [0, 0, 0])
     assert domain.labels.dtype == np.float32
+
+
+def test_names_that_many_folders_have_are_found_by_as_much_of_the_path_as_is_given(tmp_path):
+    domain = types.SimpleNamespace(paths=("/d/x/1.jpg", "/d/y/1.jpg", "/e/y/1.jpg", "/e/y/2.jpg"))
+    find = label_file._Places(domain).find
+    assert find("x/1.jpg") == ["/d/x/1.jpg"] and find("y/1.jpg") == ["/d/y/1.jpg", "/e/y/1.jpg"]
+    assert find("e/y/1.jpg") == find("/e/y/1.jpg") == ["/e/y/1.jpg"] and find("2.jpg") == ["/e/y/2.jpg"]
+    assert len(find("1.jpg")) == 3 and not find("z/1.jpg") and not find("y/3.jpg") and not find("d/e/y/1.jpg")
 
 
 def test_a_spreadsheets_table_is_read(add):

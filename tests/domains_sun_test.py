@@ -78,6 +78,7 @@ def test_unanimous_votes_leave_the_middle_unknown(folder):
 def test_thresholds_are_settings():
     votes = np.array([[0.0, 1 / 3, 2 / 3, 1.0]])
     assert sun.labels_from_votes(votes, Config(sun_positive=0.3)).tolist() == [[0, 1, 1, 1]]
+    np.testing.assert_array_equal(sun.labels_from_votes(np.array([[np.nan, 1.0]]), Config()), [[np.nan, 1]])  # as `unanimous` has it
     strict = sun.labels_from_votes(votes, Config(sun_votes="unanimous", sun_unanimous=1.0))
     np.testing.assert_array_equal(strict, [[0, np.nan, np.nan, 1]])
 

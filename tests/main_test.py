@@ -1,5 +1,6 @@
 """What `main` tells: before a run, at its end, and about flags that would be passed over."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -76,6 +77,14 @@ def test_resume_without_a_folder_names_what_could_be_meant(tmp_path, monkeypatch
     assert run_folder.unfinished_runs() == ["runs/e", "runs/c", "runs/a", "runs/d"]
     with pytest.raises(UserError, match="runs/sun-galm-s0; unfinished: --run_dir=runs/e, --run_dir=runs/c, --run_dir=runs/a.$"):
         main_flags.call("--resume")
+
+
+def test_the_command_of_a_run_resumes_it_where_its_source_has_a_pretrained_trunk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunFolder.create("runs/source", Config(trunk_model="m.keras", trunk_steps=2))
+    begun = main_flags.settings("--domain=awa", "--source_run=runs/source")
+    assert (begun.trunk_model, begun.trunk_steps) == ("m.keras", 2)
+    assert main_flags.settings("--domain=awa", "--source_run=runs/source", "--resume") == dataclasses.replace(begun, resume=True)
 
 
 def test_a_folder_that_is_no_run_is_told_with_its_flag(tmp_path):

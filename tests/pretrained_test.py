@@ -441,6 +441,25 @@ def test_a_model_of_too_few_sides(tmp_path, finished):
     tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(x))).save(str(tmp_path / "nested.keras"))
     text = _start(dataclasses.replace(finished[0], trunk_model=str(tmp_path / "nested.keras")), tmp_path / "run")
     assert "Expected a model with maps of three sides" in text and "Received: maps of side 16" in text
+    tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(image))).save(str(tmp_path / "wrapped.keras"))  # as models are fine-tuned
+    config = dataclasses.replace(finished[0], trunk_model=str(tmp_path / "wrapped.keras"))
+    assert "Received: maps of side none that are not within a layer of layers" in _start(config, tmp_path / "run")
+    text = _start(dataclasses.replace(config, trunk_layers=("a", "b", "c")), tmp_path / "run")
+    assert "Received: a; none does that is not within a layer of layers: save a model without models inside." in text
+
+
+def test_grouped_convolutions_products_at_every_position_and_transposed_ones_are_counted(tmp_path):
+    x = image = tf.keras.Input((32, 32, 3))
+    x = KERAS.Conv2D(16, 4, 4, name="first")(x)  # 8×8
+    x = KERAS.Dense(24)(KERAS.Conv2D(16, 3, padding="same", groups=4)(x))
+    x = KERAS.Conv2D(8, 2, 2, name="second")(x)  # 4×4
+    x = KERAS.Conv2D(8, 2, 2)(KERAS.Conv2DTranspose(8, 2, 2)(x))
+    x = KERAS.Conv2D(8, 2, 2, name="third")(x)  # 2×2
+    path = str(tmp_path / "grouped.keras")
+    config = Config(image_size=32, trunk_model=path)
+    trunk = pretrained._Trunk(pretrained._maps_of(tf.keras.Model(image, x), ("first", "second", "third"), config), "raw", 32)
+    layers = 64 * (48 * 16 + 9 * 4 * 16 + 16 * 24) + 16 * (96 * 8 + 8 * 32 + 32 * 8) + 4 * 32 * 8
+    assert pretrained._multiply_adds(trunk, 32) == layers + 64 * 16 * 16 + 16 * 8 * 32 + 4 * 8 * 64
 
 
 @pytest.mark.parametrize("settings, words", [

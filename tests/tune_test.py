@@ -95,7 +95,7 @@ def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitt
 
     def without_skill(*arguments):
         found = search(*arguments)
-        found.state.search.update(skill=None, **({} if crossfitted else {"specialisation": None}))
+        found.state.search.update(skill=None, specialisation=None, **({} if crossfitted else {"num_attributes_crossfitted": 0}))  # of one attribute there is none either
         return found
 
     monkeypatch.setattr(tune.pipeline, "search", without_skill)
@@ -126,6 +126,17 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         tune.tune(dataclasses.replace(config, data_dir=(str(tmp_path / "nowhere"),)), "random", SETTINGS, 1, str(tmp_path / "out"))
     assert not os.path.exists(tmp_path / "out")
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(trunk_model="typo.keras"), "Expected a Keras model file in --trunk_model. Received: typo.keras, which is no file"),
+    (dict(source_run=("nowhere",)), "--source_run=nowhere"),
+])  # fmt: skip
+def test_a_trunk_or_a_source_that_is_not_there_is_told_before_the_data_are_read(config, tmp_path, monkeypatch, changes, words):
+    monkeypatch.setattr(tune.pipeline, "prepare", None)
+    with pytest.raises(UserError, match=words):
+        tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
+    assert not os.path.exists(tmp_path / "out")  # the repaired command can have the folder
 
 
 def test_another_method_has_none_of_the_settings(config, tmp_path):

@@ -83,7 +83,9 @@ _READ_BY = {  # flags that not all read
     **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
     **dict.fromkeys(_TEACHING, ("methods", "table 2")),  # else runs with and without sources would differ in what their trunks were taught
     "method": (*_TABLES, *_FEW),
-    **dict.fromkeys(("run_dir", "resume"), ("galm_tf.main",)),
+    **dict.fromkeys(("run_dir", "resume", "add_attribute"), ("galm_tf.main",)),
+    **dict.fromkeys(("domain", "data_dir"), ("input", "learners", *_MAKE_RUNS)),
+    "source_run": ("learners", *_MAKE_RUNS),
 }
 _INSTEAD = {  # (flag, what is asked for) -> what to do in place of it
     **{("methods", name): ": the method is that of --method" for name in ("table 3", *_FEW)},
@@ -136,7 +138,10 @@ def main(arguments: list[str]) -> None:
         )
     _expect_read(f"table {FLAGS.table}" if FLAGS.table else FLAGS.suite)
     config = config_lib.from_flags(FLAGS, _base())
-    config_lib.expect_trunk_read(config)
+    if FLAGS.table or FLAGS.suite in _FEW:  # whose runs have sources of their own
+        config_lib.expect_trunk_read(config)
+    else:
+        config_lib.expect_read(config)
     if config.method == READING:
         raise UserError(
             f"Expected a --method that searches, here where searches are measured. Received: method={READING}; leave it out. Ridge regression on a "
@@ -151,7 +156,10 @@ def main(arguments: list[str]) -> None:
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
-    _TABLE_MAKERS[FLAGS.table](config) if FLAGS.table else _SUITES[FLAGS.suite](config)
+    try:
+        _TABLE_MAKERS[FLAGS.table](config) if FLAGS.table else _SUITES[FLAGS.suite](config)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("The same command goes on." if FLAGS.table or FLAGS.suite in _MAKE_RUNS else "") from None
 
 
 def _base() -> Optional[Config]:
@@ -262,6 +270,11 @@ def _numbers(config: Config, repeats: int, vary: str) -> list[int]:
         raise UserError(
             f"Expected either --splits_file or class-disjoint splits that differ between repetitions. Received: splits_file={config.splits_file} and "
             f"vary={_SPLIT}, which is the default of all but the suites methods and learners; leave --splits_file out, or give --vary=seed where it is read."
+        )
+    if _is_given(vary):
+        raise UserError(
+            f"Expected the numbers of the repetitions in --splits, where they differ in {vary}. Received: --{vary}={getattr(config, vary)}; give "
+            f"--splits={getattr(config, vary)} in its place, or leave it out."
         )
     return given.whole_numbers("splits", FLAGS.splits, -1 if vary == _SPLIT else 0) or list(range(repeats))
 

@@ -160,7 +160,7 @@ def write(
         reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
         text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"
     legend = [spread_text(vary)]
-    legend += [f"`*`: above {reference}"] * star + [BOLD] * ("other_networks" in table) + list(notes)
+    legend += [f"`*`: above {reference}"] * star + [BOLD if "other_networks" in table else "bold: the best of a column"] + list(notes)
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
     print_and_write(table, whole, figure or draw(summary, reference, name, vary), name, out)
 

@@ -107,8 +107,12 @@ def read_table(path: str) -> RewardTable:
             raise ValueError(f"arrays of shape {table.full.shape}, not [attributes, {search_space.NUM_ARCHITECTURES}]")
         return table
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = "no file of arrays" if "pickle" in str(error) else str(error)  # which NumPy offers to read at a risk
         raise UserError(
-            f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({error})."
+            f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({reason}); correct the name, or leave it out."
         ) from error
 
 

@@ -113,16 +113,18 @@ class _Places:
         self.records: dict[str, list[int]] = defaultdict(list)
         for record, path in enumerate(domain.paths):
             self.records[files.normal_path(path)].append(record)
-        self._named = defaultdict(list)
+        self._named, self._within = defaultdict(list), defaultdict(list)  # by the name, and by that of the folder too
         for path in self.records:
             self._named[path.rsplit("/", 1)[-1]].append(path)
+            self._within[_last_two(path)].append(path)
         folders = {path.rsplit("/", 1)[0] + "/" for path in self.records}
         self._common = len(os.path.commonprefix(list(folders)).rsplit("/", 1)[0]) + 1
 
     def find(self, name: str) -> list[str]:
         """Paths that end in a name."""
         name = files.normal_path(name)
-        return [p for p in self._named.get(name.rsplit("/", 1)[-1], ()) if p == name or p.endswith("/" + name)]
+        near = self._within.get(_last_two(name), ()) if "/" in name else self._named.get(name, ())
+        return [p for p in near if p == name or p.endswith("/" + name)]
 
     def short(self, path: str) -> str:
         """A path without the folder that all have in common."""
@@ -134,6 +136,10 @@ class _Places:
         alike = self._named.get(name.rsplit("/", 1)[-1]) or self.records
         known = [self.short(path) for path in alike]
         return difflib.get_close_matches(name, known, 1, 0.0)[0]
+
+
+def _last_two(path: str) -> str:
+    return "/".join(path.rsplit("/", 2)[-2:])
 
 
 def _refuse_unknown(places: _Places, table: pd.DataFrame, unknown: list[int], path: str) -> None:

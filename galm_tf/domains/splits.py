@@ -116,9 +116,9 @@ def make_split(domain: Domain, config: Config) -> Split:
     if not len(validation_classes) + len(validation_images):
         raise UserError(
             f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, or "
-            f"{_MIN_TRAINING_CLASSES} training classes, to hold some out for validation. Received: {len(training)} "
+            f"{_MIN_TRAINING_CLASSES} training classes of which none is tested, to hold some out for validation. Received: {len(training)} "
             f"images of {len(np.unique(domain.class_ids[training]))} classes with "
-            f"--validation_split={config.validation_split}; add images."
+            f"--validation_split={config.validation_split}{_why_none_held_out(domain, training)}; add images."
         )
     train = np.setdiff1d(rest, validation_images)
     if not len(train):
@@ -218,6 +218,12 @@ def _count_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _both_labels(labels: np.ndarray, minimum: int | np.ndarray) -> np.ndarray:
     positives, negatives = _count_labels(labels)
     return (positives >= minimum) & (negatives >= minimum)
+
+
+def _why_none_held_out(domain: Domain, training: np.ndarray) -> str:
+    """In words, where tested images are of training classes."""
+    both = np.intersect1d(domain.class_ids[training], domain.class_ids[domain.subsets == TEST])
+    return "" if domain.class_disjoint or not len(both) else f", of which {len(both)} are tested too"
 
 
 def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed: int) -> np.ndarray:

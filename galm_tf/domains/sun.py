@@ -63,7 +63,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
 
 
 def labels_from_votes(votes: np.ndarray, config: Config) -> np.ndarray:
-    """Shares of positive votes [n, A] -> {0, 1, NaN} (DESIGN §4).
+    """Shares of positive votes [n, A], NaN where unknown -> {0, 1, NaN} (DESIGN §4).
 
     majority: 1 at `sun_positive` and above, else 0. unanimous: 0 without a vote,
     1 at `sun_unanimous` and above, unknown between. The release rounds shares to
@@ -71,7 +71,7 @@ def labels_from_votes(votes: np.ndarray, config: Config) -> np.ndarray:
     """
     slack = 1e-4
     if config.sun_votes == "majority":
-        return (votes >= config.sun_positive - slack).astype(np.float32)
+        return np.where(np.isnan(votes), np.nan, votes >= config.sun_positive - slack).astype(np.float32)
     labels = np.where(votes >= config.sun_unanimous - slack, 1.0, np.nan)
     return np.where(votes <= slack, 0.0, labels).astype(np.float32)
 

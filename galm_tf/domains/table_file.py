@@ -77,8 +77,11 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
     mark = said[1] if said else _delimiter(lines, wanted)
     rows: dict[int, list[str]] = {}
     reader, line = csv.reader(lines, delimiter=mark, strict=True), above + 1
-    for row in reader:
-        rows[line], line = row, above + reader.line_num + 1
+    try:
+        for row in reader:
+            rows[line], line = row, above + reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{error}, in a row that begins in line {line}; close the quote there, or write it twice where it belongs to the cell") from None
     header = rows.pop(above + 1, None)
     if not header:
         raise ValueError("no line with text")

@@ -447,6 +447,14 @@ def test_labels_as_pandas_writes_them(folder):
     check_standard(load(folder_of(folder, text)))
 
 
+@pytest.mark.parametrize("broken", ['"b.png,cat,1\n', '"b".png,cat,1\n'], ids=["never closed", "text after it"])
+def test_a_broken_quote_is_told_with_its_line(folder, broken):
+    rows = TABLE.splitlines(keepends=True)
+    (folder / "attributes.csv").write_text("".join([*rows[:2], broken, *rows[2:]]), encoding="utf-8")
+    with pytest.raises(UserError, match="in a row that begins in line 3; close the quote there, or write it twice where it belongs to the cell.$"):
+        load(folder)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_another_encoding(folder, end):
     path = folder / "attributes.csv"

@@ -769,6 +769,11 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     shutil.copytree(copy, copy.parent / "B")
     compared = call(copy, copy.parent / "B")
     assert compared.returncode == 0 and str(copy / "comparison-B.html") in compared.stdout and (copy / "comparison-B.html").exists()
+    mine = copy.parent / "notes.html"
+    mine.write_text("<p>Mine.</p>", encoding="utf-8")
+    other = call(copy, f"--out={mine}")
+    assert other.returncode == 2 and f"Received: {mine}, which is another file; name another." in other.stderr
+    assert mine.read_text(encoding="utf-8") == "<p>Mine.</p>"
     folder = call(copy, f"--out={copy}")
     assert folder.returncode == 2 and f"Received: out={copy}; give {copy / 'report.html'}." in folder.stderr
     twice = call(copy, str(copy) + "/")

@@ -164,6 +164,11 @@ def test_a_run_has_copies_of_its_tables_of_labels(folder, path, tmp_path):
     kept = run_folder.with_kept_tables(config, path).label_files
     assert kept == (f"{path}/labels/0-one.csv", f"{path}/labels/1-two.csv", str(files[2]))
     assert [pathlib.Path(name).read_text() for name in kept] == [file.name for file in files]
+    added = dataclasses.replace(config, label_files=config.label_files[:2], source_run=("a",), add_attribute=str(files[1]))
+    folder._write_settings(added)
+    lines = pathlib.Path(path, "flags.txt").read_text().splitlines()
+    assert f"--label_files={path}/labels/0-one.csv,{path}/labels/1-two.csv" in lines and f"--add_attribute={path}/labels/1-two.csv" in lines
+    assert read_config(path) == added
     folder.keep_tables(kept)  # of a run that was added to
     assert sorted(os.listdir(os.path.join(path, "labels"))) == ["0-one.csv", "1-two.csv", "2-gone.csv"]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -613,6 +614,21 @@ def test_the_flagfile_of_the_defaults_is_no_wish(benchmark, what):
     """All settings are given in it; none is refused that changes nothing."""
     with pytest.raises(TypeError, match="NoneType"):  # it comes as far as to load data
         benchmark(what, f"--flagfile={program._ROOT}/flags/default.flags", "--data_dir=", "--splits=0")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--suite=methods", "--seed=5"], "Received: --seed=5; give --splits=5 in its place, or leave it out"),
+    (["--suite=derived", "--split_seed=3"], "Received: --split_seed=3; give --splits=3 in its place"),
+    (["--table=3", "--split_seed=3"], "Received: --split_seed=3; give --splits=3 in its place"),
+    (["--suite=nas", "--add_attribute=x.csv"], "Received: --add_attribute, which is for galm_tf.main; leave it out"),
+    (["--suite=methods", "--freeze_trunk"], "Expected a --source_run beside --freeze_trunk"),
+    (["--suite=ranking", "--match=random"], "Expected a --source_run beside --match"),
+    (["--suite=policy", "--domain=awa"], "Received: --domain, which is for input, learners, methods"),
+    (["--suite=controller", "--source_run=a"], "Received: --source_run, which is for learners, methods"),
+])  # fmt: skip
+def test_settings_that_would_be_passed_over(benchmark, arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        benchmark(*arguments)
 
 
 @pytest.fixture

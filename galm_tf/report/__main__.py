@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> None:
     path = flags.FLAGS.out or os.path.join(folders[0], FILE if len(runs) == 1 else comparison_file(folders))
     if not flags.FLAGS.out:
         expect_page(path)
+    elif os.path.isfile(path) and not is_page(path):
+        raise UserError(f"Expected a new file in --out, or a page of this command to replace. Received: {path}, which is another file; name another.")
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
@@ -73,6 +75,12 @@ def expect_page(path: str) -> None:
             pass
     except OSError as error:
         raise UserError(f"Expected to be able to write {path}. Received: {error.strerror or error}; name another file by --out.") from error
+
+
+def is_page(path: str) -> bool:
+    """Whether a file is a page of this command, of any version: its last lines say so."""
+    with open(path, "rb") as file:
+        return b"<footer>Made by galm_tf" in file.read()
 
 
 def comparison_file(folders: Sequence[str]) -> str:

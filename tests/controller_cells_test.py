@@ -229,7 +229,7 @@ def test_nothing_is_learned_at_learning_rate_0(cell, eagerly):
 
 # ---- Where addons is not there --------------------------------------------------------
 
-MESSAGE = r"Expected tensorflow-addons, which --controller_cell=nas needs\. Received: controller_cell=nas beside .*; leave"
+MESSAGE = r"Expected tensorflow-addons, which --controller_cell=nas needs\. Received: controller_cell=nas beside .*; ask for lstm"
 
 
 @pytest.fixture

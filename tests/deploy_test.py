@@ -234,7 +234,7 @@ def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
 def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch):
     convert, away = lite.convert, np.array([0, 0, 0, 0, -9])
     monkeypatch.setattr(lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + away[: len(offsets)], weights))
-    with pytest.raises(UserError, match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16\."):
+    with pytest.raises(UserError, match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16 or float32\."):
         deploy.deploy(run, str(tmp_path / "five.tflite"), weights="int8")
     assert os.listdir(tmp_path) == []
     deploy.deploy(run, str(tmp_path / "two.tflite"), ["warm, sunny", "metal"], "int8")

@@ -392,11 +392,16 @@ def _multiply_adds(trunk: _Trunk, image_size: int) -> int:
     total = 0
     for operation in traced(call).get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], tf.float32)).graph.get_operations():
         if operation.type in _TAPS:
-            kernel, output = operation.inputs[1].shape, operation.outputs[0].shape
-            total += output.num_elements() * kernel[: _TAPS[operation.type]].num_elements()
+            total += _elements(operation.outputs[0].shape) * _elements(operation.inputs[1].shape[: _TAPS[operation.type]])
         elif operation.type == "Conv2DBackpropInput":  # a transposed convolution
-            total += operation.inputs[2].shape.num_elements() * operation.inputs[1].shape[:3].num_elements()
+            total += _elements(operation.inputs[2].shape) * _elements(operation.inputs[1].shape[:3])
         elif operation.type in ("MatMul", "BatchMatMulV2"):
-            summed = operation.inputs[0].shape[-2 if operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x") else -1]
-            total += operation.outputs[0].shape.num_elements() * summed
+            turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
+            summed = operation.inputs[0].shape[-2:-1] if turned else operation.inputs[0].shape[-1:]
+            total += _elements(operation.outputs[0].shape) * _elements(summed)
     return int(total)
+
+
+def _elements(shape: tf.TensorShape) -> int:
+    """How many; 0 where a model makes its shapes as it runs, so that they are not known."""
+    return shape.num_elements() or 0

@@ -126,9 +126,7 @@ def run(
         archive(folder)  # it may have been stopped just before
         return folder.read_json("result.json")
     started = time.monotonic()
-    for path in () if config.resume else config.source_run:  # before the data are read, which may take minutes
-        source_runs.expect_fitting(path, config)
-    pretrained.expect_file(config, folder)
+    expect_beginnings(config, folder)
     seconds: dict[str, float] = {}
     with progress.timed(seconds, "load"):
         prepared = prepared or prepare(config)
@@ -140,8 +138,8 @@ def run(
         searched = search(config, folder, prepared, make_strategy)
         network = derive_network(searched)
         searched.checkpoint()  # with the batch norms that are exported
+    searched.before = {**seconds, **searched.before}
     result = build_result(searched, prepared, test(network, searched, prepared))
-    result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
     archive(folder)
@@ -172,11 +170,10 @@ def search(
 ) -> Search:
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    seconds: dict[str, float] = {}
-    with progress.timed(seconds, "trunk"):
-        trunk, views = _frozen(config, folder, prepared)
+    before: dict[str, float] = {}
+    trunk, views = _frozen(config, folder, prepared, before)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
-    searched.before = seconds if trunk else {}
+    searched.before = before
     restored = config.resume and searched.restore()
     if not restored:
         sources = []
@@ -192,23 +189,23 @@ def search(
 def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     """Readings of the trunk, fitted and judged, in the place of a search."""
     remember_data(config, folder, prepared.domain, prepared.split)
-    seconds: dict[str, float] = {}
-    with progress.timed(seconds, "trunk"):
-        trunk, views = _frozen(config, folder, prepared, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+    before: dict[str, float] = {}
+    trunk, views = _frozen(config, folder, prepared, before, augment_flip=False, augment_crop=0.0, augment_color=0.0)
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
-    readings.before = seconds
+    readings.before = before
     readings.fit()
     return readings
 
 
 def _frozen(
-    config: Config, folder: RunFolder, prepared: Prepared, **changes: float
+    config: Config, folder: RunFolder, prepared: Prepared, before: dict[str, float], **changes: float
 ) -> tuple[Optional[pretrained.PretrainedTrunk], Optional[frozen_trunk.Views]]:
     """A run's pretrained trunk, and what it makes of all images but the tested ones, of those that train with changes too; (None, None) without one.
 
+    before: where the seconds of that are put.
     changes: settings of the changes of images in place of the run's.
     """
-    split = prepared.split
+    split, started = prepared.split, time.monotonic()
     trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, split.train)
     if trunk is None:
         return None, None
@@ -216,7 +213,15 @@ def _frozen(
     views = frozen_trunk.Views(len(prepared.images), len(index), changed)
     cache = MapCache(changed, prepared.domain, trunk.digest)
     frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, changed, cache)
+    before["trunk"] = time.monotonic() - started
     return trunk, views
+
+
+def expect_beginnings(config: Config, folder: Optional[RunFolder] = None) -> None:
+    """Raises UserError for source runs and a trunk's file that a run cannot begin with: told before the data are read, which may take minutes."""
+    for path in () if config.resume else config.source_run:
+        source_runs.expect_fitting(path, config)
+    pretrained.expect_file(config, folder)
 
 
 def expect_places(config: Config, folder: RunFolder) -> None:

@@ -23,7 +23,7 @@ from absl import flags
 from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
-from galm_tf import pipeline, pretrained, source_runs
+from galm_tf import pipeline, source_runs
 from galm_tf.begun import Begun, expect_writable
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -78,9 +78,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
-    for path in config.source_run:
-        source_runs.expect_fitting(path, config)
-    pretrained.expect_file(config)
+    pipeline.expect_beginnings(config)
     prepared = pipeline.prepare(config)
     expect_writable(out)
     begun.keep()

@@ -78,7 +78,7 @@ def expect_page(path: str) -> None:
 
 
 def is_page(path: str) -> bool:
-    """Whether a file is a page of this command, of any version: its last lines say so."""
+    """Whether a file is a page of this command, of any version: its footer says so."""
     with open(path, "rb") as file:
         return b"<footer>Made by galm_tf" in file.read()
 

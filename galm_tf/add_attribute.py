@@ -26,7 +26,7 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate, export, frozen_trunk, matching, network_size, pipeline, pretrained, progress, search_space, selection, source_runs, transfer
+from galm_tf import evaluation, export, frozen_trunk, matching, network_size, pipeline, pretrained, progress, search_space, selection, source_runs, transfer
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -375,9 +375,10 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "num_attributes": len(rows),
         "num_attributes_rewarded": before.get("num_attributes_rewarded", 0) + added["num_attributes_rewarded"],
         "num_attributes_tested": sum(row["test_auc"] is not None for row in every),
-        "val_mauc": evaluate.means(every, "val_auc"),
-        "test_mauc": evaluate.means(every, "test_auc"),
-        **{f"test_{key}": evaluate.means(every, f"test_{key}") for key in evaluate.BESIDE_AUC},
+        "val_mauc": evaluation.means(every, "val_auc"),
+        "test_mauc": evaluation.means(every, "test_auc"),
+        "test_mauc_interval": None,  # the old ones' scores are not at hand
+        **{f"test_{key}": evaluation.means(every, f"test_{key}") for key in evaluation.BESIDE_AUC},
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
         "choice_frequencies": selection.choice_frequencies(np.array(numbers)),

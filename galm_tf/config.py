@@ -309,9 +309,9 @@ flags.disclaim_key_flags()  # they are the entry module's: its --help lists them
 _DEFINERS = {"bool": flags.DEFINE_bool, "int": flags.DEFINE_integer, "float": flags.DEFINE_float, "str": flags.DEFINE_string}
 
 
-def define_flags() -> None:
-    """Defines one absl flag per setting; call once, in an entry module."""
-    for field in dataclasses.fields(Config):
+def define_flags(names: Sequence[str] = ()) -> None:
+    """Defines one absl flag per setting, or of these alone; call once, in an entry module."""
+    for field in (f for f in dataclasses.fields(Config) if not names or f.name in names):
         default = field.default if field.default is not dataclasses.MISSING else list(field.default_factory())
         text = field.metadata["help"]
         if _bounds(field):
@@ -335,9 +335,9 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
 
     base: settings in place of the defaults, for flags that were not given.
     """
-    settings = {
-        f.name: getattr(base if base and not values[f.name].present else values, f.name) for f in dataclasses.fields(Config)
-    }
+    names = [f.name for f in dataclasses.fields(Config) if f.name in values]
+    settings = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(Config)}
+    settings.update({name: getattr(values, name) for name in names if base is None or values[name].present})
     if base is None and values.data_dir and not values["domain"].present:
         settings["domain"] = folder_names(values.data_dir)
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})

@@ -1,167 +1,237 @@
-"""Metrics per attribute, thresholds, and their means (paper §4.2.4; DESIGN §3.6).
+"""How good a model is on labelled images: those of a data set that it was not made on, or of the files that were made of it.
 
-Each figure is null, with the reason, where an attribute's known labels are of
-one kind only. Means are over the attributes that have one, and every method
-that is compared on a run averages over the same list.
+    python -m galm_tf.evaluate --model=runs/NAME --data_dir=new
+    python -m galm_tf.evaluate --model=FILE.tflite --domain=sun --data_dir=DIR --format=csv > figures.csv
+
+--data_dir is a folder as galm_tf.main takes it (README.md, "Your own images"). Its attributes are those of the model that have the
+same name; where the domain is called otherwise, the rest of the name counts. Results go to standard output, everything else to standard
+error. Exit status: 0; 1 when some images could not be read; 2 on bad input.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from galm_tf import command_line  # first: it quiets TensorFlow's start
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import sys
 from typing import Any, Optional, Sequence
 
 import numpy as np
-from sklearn import metrics as sk_metrics
+import pandas as pd
+from absl import flags
 
-from galm_tf import metrics
-from galm_tf.metrics import both_labels
+from galm_tf import attribute_names, evaluation, pipeline
+from galm_tf import config as config_lib
+from galm_tf.attribute_names import without_domain
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.domains.build import NO_SPLIT, has_classes
+from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
+from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
+from galm_tf.predict import Predictor
+from galm_tf.progress import Progress
+from galm_tf.run_folder import RunFolder
+from galm_tf.source_runs import SEEN, image_digests
+from galm_tf.words import abridged, listed
 
-_TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
-BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
-MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
+FLAGS = flags.FLAGS
+_SETTINGS = (  # of `Config`: what says which images are judged, by which labels
+    "domain", "data_dir", "layout", "cache_dir", "verify_cache", "on_bad_image", "sun_votes", "sun_positive", "sun_unanimous", "splits_file",
+    "split_seed", "test_split", "label_files",
+)  # fmt: skip
+_SUBSETS = ("test", "train", "all", "unseen")
+_FORMATS = ("table", "csv", "json")
+_QUIET_IMAGES = 200  # fewer need no progress line
+_NAMED = 3  # attributes in a note
+_FIGURES = ("auc", *evaluation.BESIDE_AUC)
+_COLUMNS = {  # of the table
+    "attribute": "attribute", "auc": "AUC", "average_precision": "average precision", "f1": "F1", "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss", "positives": "yes", "negatives": "no",
+}  # fmt: skip
 
 
-def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Test or validation AUC of every attribute.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a model reaches on labelled images.
 
-    Args:
-      labels: [n, N] in {0, 1, NaN}; unknown ones are left out.
-      scores: [n, N], larger means more likely.
-
-    Returns:
-      float64 [N]; NaN where the known labels are not of both kinds.
+    Attributes:
+      rows: of each pair of an `attribute` of the data and the model's `network` for it, its figures by `evaluation.attribute_metrics`,
+        `positives` and `negatives` (images with a known label), `threshold`.
+      images, classes: how many were judged; no classes where the data have none.
+      interval: of the mean AUC (`pipeline.interval_over_classes`), or None.
+      bad: how many images could not be read.
     """
-    result = np.full(labels.shape[1], np.nan)
-    for i in range(labels.shape[1]):
-        known = np.isfinite(labels[:, i])
-        if both_labels(labels[known, i]):
-            result[i] = metrics.auc(labels[known, i], scores[known, i])
-    return result
 
+    rows: list[dict[str, Any]]
+    images: int
+    classes: int
+    interval: Optional[dict[str, Any]]
+    bad: int
 
-def mean_auc(aucs: np.ndarray) -> Optional[float]:
-    """Mean over the attributes that have one; None without any."""
-    return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else None
-
-
-def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:
-    """The threshold of each attribute that maximises a metric: float64 [N]; NaN where it cannot be judged.
-
-    Args:
-      labels: validation labels [n, N] in {0, 1, NaN}.
-      probabilities: [n, N].
-      metric: balanced_accuracy or f1.
-    """
-    result = np.full(labels.shape[1], np.nan)
-    for i in range(labels.shape[1]):
-        known = np.isfinite(labels[:, i])
-        if both_labels(labels[known, i]):
-            result[i] = _best_threshold(labels[known, i], probabilities[known, i], metric)
-    return result
-
-
-def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> float:
-    """Halfway between the two neighbouring probabilities where the metric is greatest."""
-    order = np.argsort(-probabilities, kind="stable")
-    values, positive = probabilities[order], labels[order]
-    true_positives, false_positives = np.cumsum(positive), np.cumsum(1 - positive)
-    recall = true_positives / positive.sum()
-    if metric == "f1":
-        quality = 2 * true_positives / (positive.sum() + true_positives + false_positives)
-    else:
-        quality = 0.5 * (recall + 1 - false_positives / (1 - positive).sum())
-    cut = np.append(np.diff(values) < 0, True)  # equal probabilities share a decision
-    best = int(np.where(cut, quality, -np.inf).argmax())
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    middle = float((values[best] + below) / 2)
-    return middle if np.float32(middle) > below else float(values[best])  # the model compares in float32
-
-
-def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:
-    """AUC, average precision, log loss, F1 and balanced accuracy of one attribute by scikit-learn.
-
-    Args:
-      labels: [n] in {0, 1, NaN}.
-      probabilities: [n].
-      threshold: of the yes/no decision; where none was chosen (NaN) there is none, and no F1 nor balanced accuracy.
-    """
-    known = np.isfinite(labels)
-    truth, probability = labels[known].astype(int), probabilities[known]
-    if not both_labels(truth):
-        return dict.fromkeys(("auc", *BESIDE_AUC))
-    decided, judged = probability >= threshold, np.isfinite(threshold)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
+    def to_json(self) -> dict[str, Any]:
+        """As --format=json prints it."""
+        means = {f"m{key}" if key == "auc" else key: evaluation.means(self.rows, key) for key in _FIGURES}
+        judged = sum(row["auc"] is not None for row in self.rows)
         return {
-            "auc": float(sk_metrics.roc_auc_score(truth, probability)),
-            "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
-            "log_loss": float(sk_metrics.log_loss(truth, probability)),
-            "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
-            "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
-        }
+            "images": self.images, "classes": self.classes, "num_attributes": judged, **means, "mauc_interval": self.interval, "attributes": self.rows,
+        }  # fmt: skip
 
 
-def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2) -> list[str]:
-    """Names of tested attributes from the highest test AUC to the lowest.
+def define_flags() -> None:
+    config_lib.define_flags(_SETTINGS)
+    flags.DEFINE_string("model", None, "A run's folder, its saved_model, or what galm_tf.deploy made of it.")
+    flags.DEFINE_list("attributes", [], "Judge only these attributes of the model, comma-separated.")
+    flags.DEFINE_enum("subset", None, list(_SUBSETS), "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on). When left out test, and all where the data bring no split.")
+    flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling AUC. csv: a line per attribute. json: all.")
+    flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
 
-    The AUC of a handful of images is luck, high or low: where `least` or more attributes have `MIN_TOLD` tested images of
-    either label, only those are named.
+
+def main(arguments: list[str]) -> int:
+    command_line.expect_no_arguments(arguments)
+    if not FLAGS.model:
+        raise UserError("Expected a model to judge. Received: no --model; give --model=runs/NAME.")
+    if not (FLAGS["data_dir"].present or FLAGS["domain"].present):
+        raise UserError("Expected labelled images. Received: neither --data_dir nor --domain; name a folder by --data_dir.")
+    config = config_lib.from_flags(FLAGS)
+    found = evaluate(config, FLAGS.model, FLAGS.subset, attribute_names.asked_for(FLAGS), FLAGS.batch_size)
+    PRINTERS[FLAGS.format](found)
+    return 1 if found.bad else 0
+
+
+def evaluate(config: Config, model: str, subset: Optional[str] = None, attributes: Sequence[str] = (), batch_size: int = 64) -> Evaluation:
+    """Judges a model.
 
     Args:
-      per_attribute: rows of result.json; those of an earlier version do not tell how many images were tested.
-      least: how many have to be left.
+      config: which images, by which labels.
+      model: as `Predictor` takes it.
+      subset: one of `_SUBSETS`, or None for test where the data bring a split, else all.
+      attributes: of the model; all when empty.
+      batch_size: images per call.
+
+    Raises:
+      UserError: no model, no data, no attribute that both have, no image in the subset.
     """
-    tested = [name for name, row in per_attribute.items() if row.get("test_auc") is not None]
-    sure = [name for name in tested if (fewest_tested(per_attribute[name]) or 0) >= MIN_TOLD]
-    return sorted(sure if len(sure) >= least else tested, key=lambda name: -per_attribute[name]["test_auc"])
+    predictor = Predictor(model)
+    keep = attribute_names.columns(attributes, predictor.attributes)
+    config = dataclasses.replace(config, image_size=predictor.image_size)
+    domain = load_domains(config, has_split=subset is None)
+    pairs = _pairs(predictor.attributes, keep, domain.attributes)
+    domain, pictures, bad = load_images(domain, config)
+    seen = _seen(model)
+    index = _judged(domain, config, subset, seen, model)
+    if seen is not None and subset != "unseen" and (known := np.isin(image_digests(domain, index), seen).sum()):
+        logging.warning("%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.", known, len(index))
+    columns, names = map(list, zip(*pairs))
+    probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
+    labels = domain.labels[np.ix_(index, names)]
+    interval = pipeline.interval_over_classes(domain, index, labels, probability)
+    return Evaluation(
+        [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
+        len(index), len(domain.class_names(index)) if has_classes(domain.class_ids) else 0, interval, len(bad),
+    )  # fmt: skip
 
 
-def fewest_tested(row: Mapping[str, Any]) -> Optional[int]:
-    """Tested images of the rarer label of an attribute; None of a run of an earlier version, which does not tell."""
-    counts = [row.get(f"test_{kind}") for kind in ("positives", "negatives")]
-    return None if None in counts else min(counts)
+def _pairs(ours: Sequence[str], keep: Sequence[int], theirs: Sequence[str]) -> list[tuple[int, int]]:
+    """(column of the model, column of the data) of the same attribute: by the whole name, else by that without the domain; tells of the others."""
+    pairs = []
+    for j, name in enumerate(theirs):
+        whole = [i for i in attribute_names.places(name, ours) if ours[i] == name]
+        pairs += [(i, j) for i in whole or attribute_names.places(without_domain(name), ours) if i in keep]
+    if not pairs:
+        wanted = [ours[i] for i in keep]
+        raise UserError(
+            f"Expected labels of an attribute that the model knows. Received: {listed(theirs, _NAMED)}, where it has {listed(wanted, _NAMED)}; call "
+            "the columns as it does."
+        )
+    unknown = sorted(set(range(len(theirs))) - {j for _, j in pairs})
+    if unknown and len(keep) == len(ours):
+        logging.warning("%d of %d attributes of the data are none of the model's: %s.", len(unknown), len(theirs), listed([theirs[j] for j in unknown], _NAMED))
+    absent = [ours[i] for i in keep if i not in {i for i, _ in pairs}]
+    if absent:
+        logging.warning("%d of %d attributes of the model have no labels: %s.", len(absent), len(keep), listed(absent, _NAMED))
+    return pairs
 
 
-def told_by_few(row: Mapping[str, Any]) -> bool:
-    """Whether an attribute has a test AUC of so few images of either label that it is luck."""
-    fewest = fewest_tested(row)
-    return row["test_auc"] is not None and fewest is not None and fewest < MIN_TOLD
+def _seen(model: str) -> Optional[np.ndarray]:
+    """Digests of the images that the run of a model has seen; None where the model lies in no run's folder, or that does not tell."""
+    path = os.path.abspath(model)
+    for folder in (path, os.path.dirname(path)):
+        if os.path.exists(os.path.join(folder, "result.json")):
+            stored = RunFolder(folder, lock=False).read_arrays(SEEN)
+            return stored and stored["images"]
+    return None
 
 
-def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tuple[float, int]]:
-    """(mean test AUC of those that are no luck, their number), where some are and some are not; else None: the mean says as much."""
-    tested = [row for row in per_attribute.values() if row.get("test_auc") is not None]
-    told = [row["test_auc"] for row in tested if not told_by_few(row)]
-    return (float(np.mean(told)), len(told)) if 0 < len(told) < len(tested) else None
+def _judged(domain: Domain, config: Config, subset: Optional[str], seen: Optional[np.ndarray], model: str) -> np.ndarray:
+    """Which records are judged."""
+    if subset is None:
+        subset = "all" if any(note.startswith(NO_SPLIT) for note in domain.notes) else "test"
+    every = np.flatnonzero(domain.subsets != UNUSED)
+    if subset == "unseen":
+        if seen is None:
+            raise UserError(
+                f"Expected a model in the folder of its run beside --subset=unseen, which knows what it has seen ({SEEN}). Received: --model={model}; "
+                "name the run's folder, or another subset."
+            )
+        index = every[~np.isin(image_digests(domain, every), seen)]
+    else:
+        index = every if subset == "all" else np.flatnonzero(domain.subsets == {"test": TEST, "train": TRAIN}[subset])
+    if not len(index):
+        raise UserError(f"Expected images to judge in {domain.name}. Received: none of {len(domain.paths)} in the subset {subset}; name another by --subset.")
+    return index
 
 
-def below_chance(row: Mapping[str, Any]) -> bool:
-    """Whether an attribute's network orders validation images worse than chance, so that its yes and no mean little."""
-    return row.get("val_auc") is not None and row["val_auc"] < 0.5
+def _probabilities(predictor: Predictor, pictures: np.ndarray, index: np.ndarray, batch_size: int) -> np.ndarray:
+    """float32 [m, N] of the records `index`."""
+    many = len(index) > _QUIET_IMAGES
+    parts = []
+    with Progress(len(index), "evaluating", unit="image") if many else contextlib.nullcontext() as progress:
+        for start in range(0, len(index), batch_size):
+            block = index[start : start + batch_size]
+            parts.append(predictor(np.asarray(pictures[block]))[0])
+            if progress:
+                progress.update(len(block))
+    return np.concatenate(parts)
 
 
-def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Why attributes have no test AUC -> their names, the reason of most first."""
-    found: dict[str, list[str]] = {}
-    for name, row in per_attribute.items():
-        if row.get("test_auc") is None:
-            found.setdefault(_about_the_test(row.get("reason") or ""), []).append(name)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+def _row(name: str, predictor: Predictor, column: int, labels: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
+    threshold = predictor.metadata["thresholds"][column]
+    return {
+        "attribute": name, "network": predictor.attributes[column],
+        **evaluation.attribute_metrics(labels, probability, np.nan if threshold is None else np.float32(threshold)),
+        "positives": int((labels > 0.5).sum()), "negatives": int((labels <= 0.5).sum()), "threshold": threshold,
+    }  # fmt: skip
 
 
-def _about_the_test(reason: str) -> str:
-    """The part of a row's reason that is not about validation."""
-    told = [part.removeprefix(_TESTED) for part in reason.split("; ") if not part.startswith(_JUDGED)]
-    return "; ".join(filter(None, told)) or "no reason is known"
+def _print_table(found: Evaluation) -> None:
+    told = found.to_json()
+    print(f"{found.images} images{f' of {found.classes} classes' * bool(found.classes)}, {told['num_attributes']} attributes judged")
+    if told["mauc"] is not None:
+        interval = evaluation.interval_in_words(found.interval)
+        rest = (f"{key.replace('_', ' ').replace('f1', 'F1')} {told[key]:.3f}" for key in evaluation.BESIDE_AUC if told[key] is not None)
+        print(f"mAUC {told['mauc']:.3f}{interval}; in the mean {', '.join(rest)}")
+    table = pd.DataFrame(found.rows).astype(dict.fromkeys(_FIGURES, float)).sort_values("auc", ascending=False, kind="stable")
+    names = [abridged(name if name == network else f"{name} ({network})") for name, network in zip(table["attribute"], table["network"])]
+    table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
+    print(table[list(_COLUMNS)].rename(columns=_COLUMNS).to_string(index=False, float_format="%.3f", na_rep="-"))
 
 
-def nothing_judged(per_attribute: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether validation could judge no attribute, so that no network was chosen for a reason."""
-    return all(row.get("judged_by") == "none" for row in per_attribute.values())  # one of an earlier version does not say
+def _print_csv(found: Evaluation) -> None:
+    sys.stdout.write(pd.DataFrame(found.rows).to_csv(index=False, lineterminator="\n"))
 
 
-def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:
-    """Mean of one metric over the attributes that have it."""
-    values = [row[key] for row in per_attribute if row.get(key) is not None]
-    return float(np.mean(values)) if values else None
+def _print_json(found: Evaluation) -> None:
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+
+
+PRINTERS = dict(zip(_FORMATS, (_print_table, _print_csv, _print_json)))
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main)

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import add_attribute, evaluate, pipeline, source_runs
+from galm_tf import add_attribute, evaluation, pipeline, source_runs
 from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
@@ -108,7 +108,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"
     lines = [
         f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes {done} in {result['seconds_total'] / 60:.1f} min",
-        f"test mAUC {_figure(result['test_mauc'])} on {result['num_images']['test']} images"
+        f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {result['num_images']['test']} images"
         + (" of unseen classes" if result["class_disjoint"] else "")
         + f" ({result['num_attributes_tested']} attributes{_of_told(rows)}); validation mAUC{', before fine-tuning,' * (not reading)} {_figure(result['val_mauc'])}",
     ]
@@ -132,13 +132,13 @@ def summary(result: dict[str, Any], path: str) -> str:
 
 def _of_told(rows: dict[str, Any]) -> str:
     """The mean without those whose AUC is luck, where that is another."""
-    told = evaluate.mean_of_told(rows)
-    return f"; {told[0]:.3f} over the {told[1]} tested on {evaluate.MIN_TOLD} images of either label or more" if told else ""
+    told = evaluation.mean_of_told(rows)
+    return f"; {told[0]:.3f} over the {told[1]} tested on {evaluation.MIN_TOLD} images of either label or more" if told else ""
 
 
 def _below_chance(rows: dict[str, Any]) -> list[str]:
     """Whose yes and no mean little, the worst first."""
-    names = sorted((name for name, row in rows.items() if evaluate.below_chance(row)), key=lambda name: rows[name]["val_auc"])
+    names = sorted((name for name, row in rows.items() if evaluation.below_chance(row)), key=lambda name: rows[name]["val_auc"])
     return [f"Below chance on validation, so that their yes and no mean little: {listed(names, _SHOWN)}"] if names else []
 
 
@@ -158,7 +158,7 @@ def _started(result: dict[str, Any]) -> list[str]:
 
 def _ranked(rows: dict[str, Any]) -> list[str]:
     """The best and the worst of the tested attributes; all in one line where they are few. Of few images an AUC is luck, which is said."""
-    tested = evaluate.best_to_worst(rows, 2 * _SHOWN)
+    tested = evaluation.best_to_worst(rows, 2 * _SHOWN)
     many = len(tested) >= 2 * _SHOWN
     shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
     return [
@@ -173,19 +173,19 @@ def _network(row: dict[str, Any]) -> str:
 
 def _on_few(row: dict[str, Any]) -> str:
     """How few images of one label an AUC is of, where that is luck."""
-    fewest = evaluate.fewest_tested(row)
-    return f" on {fewest} image{'s' * (fewest > 1)} of one label" if evaluate.told_by_few(row) else ""
+    fewest = evaluation.fewest_tested(row)
+    return f" on {fewest} image{'s' * (fewest > 1)} of one label" if evaluation.told_by_few(row) else ""
 
 
 def _untested(rows: dict[str, Any]) -> list[str]:
     """Which attributes have no test figure, and why."""
-    reasons = evaluate.untested_by_reason(rows)
+    reasons = evaluation.untested_by_reason(rows)
     return [f"Not tested: {'; '.join(f'{listed(names, _SHOWN)} ({reason})' for reason, names in reasons.items())}"] if reasons else []
 
 
 def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
     """What a run is worth in which validation could judge nothing; none where it could."""
-    if not evaluate.nothing_judged(rows):
+    if not evaluation.nothing_judged(rows):
         return []
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [

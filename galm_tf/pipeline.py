@@ -20,11 +20,12 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluate, export, frozen_trunk, plots, pretrained, progress, readout, scoring, search_space, selection, source_runs, temperature, transfer
+from galm_tf import evaluation, export, frozen_trunk, plots, pretrained, progress, readout, scoring, search_space, selection, source_runs, temperature, transfer
 from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.domains import expect_data, load_domains
+from galm_tf.domains.build import has_classes, split_units
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
@@ -415,10 +416,11 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "classes_seen": sorted({*(state.transfer or {}).get("classes_seen", []), *prepared.domain.class_names(prepared.split.trained)}),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
-        "test_mauc": evaluate.means(rows, "test_auc"),
+        "test_mauc": evaluation.means(rows, "test_auc"),
+        "test_mauc_interval": interval_over_classes(domain, prepared.split.test, labels, probabilities),
         "temperature": state.temperature,
         "log_odds_shift": state.log_odds_shift,
-        **{f"test_{key}": evaluate.means(rows, f"test_{key}") for key in evaluate.BESIDE_AUC},
+        **{f"test_{key}": evaluation.means(rows, f"test_{key}") for key in evaluation.BESIDE_AUC},
         "per_attribute": per_attribute,
         "transfer": state.transfer,
         "choice_frequencies": {} if state.chosen is None else selection.choice_frequencies(state.chosen),
@@ -432,6 +434,24 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
             "architectures_scored": state.architectures_scored,
         },
     }
+
+
+def interval_over_classes(domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Optional[dict[str, Any]]:
+    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over` classes or images, their `count`.
+
+    Args:
+      domain: of the images.
+      index: int [m], those that are judged.
+      labels: [m, N] in {0, 1, NaN}.
+      scores: [m, N].
+
+    Returns:
+      None where too little was drawn to tell.
+    """
+    units = split_units(domain.class_ids, domain.photographs)[index]
+    bounds = evaluation.mean_auc_interval(labels, scores, units)
+    over = "classes" if has_classes(domain.class_ids) else "images"
+    return bounds and {**dict(zip(("low", "high"), bounds)), "over": over, "count": len(np.unique(units))}
 
 
 def _about_readout(search: Search | Readings) -> Optional[dict[str, float]]:
@@ -467,7 +487,7 @@ def _attribute_row(
 ) -> dict[str, Any]:
     config, domain, state = search.config, prepared.domain, search.state
     threshold = state.thresholds[i]
-    tested = evaluate.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
+    tested = evaluation.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
     row = {
         "val_auc": state.val_auc[i],
         "judged_by": prepared.split.judged_by[i],

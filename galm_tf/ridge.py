@@ -9,7 +9,7 @@ from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, cg
 from sklearn.preprocessing import StandardScaler
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 
 _FEW_SOLUTIONS = 10  # that cost less one by one than taking a Gram matrix apart
 _BLOCK_ROWS = 8192  # of the features, which are weighed and centred at once
@@ -137,5 +137,5 @@ def _centred(values: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def choose(fits: Sequence[Ridge], features: np.ndarray, labels: np.ndarray) -> int:
     """The fit with the greatest mAUC on these images; the first among equals, and where nothing can be judged the middle one."""
-    values = [evaluate.mean_auc(evaluate.auc_per_attribute(labels, f(features))) for f in fits]
+    values = [evaluation.mean_auc(evaluation.auc_per_attribute(labels, f(features))) for f in fits]
     return int(np.argmax(values)) if None not in values else len(fits) // 2

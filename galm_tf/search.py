@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from galm_tf import controller_training, evaluate, frozen_trunk, search_space, selection, temperature
+from galm_tf import controller_training, evaluation, frozen_trunk, search_space, selection, temperature
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, loss_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
@@ -84,11 +84,11 @@ class State:
 
     def keep_figures(self, validation: Validation, config: Config, aucs: np.ndarray, labels: np.ndarray, log_odds: np.ndarray) -> None:
         """Takes over what `Validation` judged, AUC [N], labels [n, N] and log-odds [n, N], and what follows: how sure to be, and thresholds."""
-        level, mauc = validation.levels(), evaluate.mean_auc(aucs)
+        level, mauc = validation.levels(), evaluation.mean_auc(aucs)
         if config.temperature_scaling:
             self.temperature, self.log_odds_shift = temperature.fit(labels, log_odds, level, shifted=config.train_positives > 0)
         probabilities = expit(temperature.scaled(log_odds, level, self.temperature, self.log_odds_shift))
-        thresholds = evaluate.choose_thresholds(labels, probabilities, config.threshold_metric)
+        thresholds = evaluation.choose_thresholds(labels, probabilities, config.threshold_metric)
         self.best_mauc = mauc if mauc is not None else -1.0
         self.val_auc = [None if np.isnan(a) else float(a) for a in aucs]
         self.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
@@ -358,7 +358,7 @@ class Search:
                 continue
             self._run_supernet(phase, int(stop))
             validated = self.validation.judge(self.state.chosen)
-            mauc = evaluate.mean_auc(validated[0])
+            mauc = evaluation.mean_auc(validated[0])
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})
             if mauc is None or mauc > self.state.best_mauc:
                 self._keep_best(int(stop), validated)

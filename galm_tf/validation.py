@@ -11,7 +11,7 @@ from typing import Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import evaluate, readout, ridge, search_space
+from galm_tf import evaluation, readout, ridge, search_space
 from galm_tf.config import Config
 from galm_tf.data import class_weights, labelled, log_odds, margin_offsets
 from galm_tf.domains.domain import Domain
@@ -80,7 +80,7 @@ class Validation:
         """
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return evaluate.auc_per_attribute(images.labels, margins), images.labels, margins - self._offsets
+        return evaluation.auc_per_attribute(images.labels, margins), images.labels, margins - self._offsets
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
@@ -96,7 +96,7 @@ class Validation:
         own = self._domain.is_own(self.calibration_index())
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         margins = blend(margins[leading:], features[leading:])
-        aucs = evaluate.auc_per_attribute(images.labels, margins)
+        aucs = evaluation.auc_per_attribute(images.labels, margins)
         return ridge.PENALTIES[best], (aucs, images.labels, margins - self._offsets)
 
     def judge_readings(self) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -105,7 +105,7 @@ class Validation:
         labels, features, fits = validation_labels(self._domain, self._split, scored), self.readout_features(scored), self._readings()
         best = ridge.choose(fits, features, labels)
         log_odds = self.reading(fits[best])(0.0, features)
-        return ridge.PENALTIES[best], (evaluate.auc_per_attribute(labels, log_odds), labels, log_odds)
+        return ridge.PENALTIES[best], (evaluation.auc_per_attribute(labels, log_odds), labels, log_odds)
 
     def reading(self, fitted: ridge.Ridge, final: bool = False) -> readout.Readout:
         """A fit as a network without towers, scaled on images of `calibration_index`."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import main_flags
-from galm_tf import add_attribute, evaluate, main, pipeline, source_runs, transfer
+from galm_tf import add_attribute, evaluation, main, pipeline, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -262,7 +262,7 @@ def test_the_saved_model_gives_the_new_test_result(source, extended):
     outputs = _outputs(path, np.asarray(prepared.images[test]))
     names = [n.decode() for n in outputs["attribute"]]
     assert names == list(result["per_attribute"]) == list(domain.attributes)
-    aucs = evaluate.auc_per_attribute(domain.labels[test], outputs["probability"])
+    aucs = evaluation.auc_per_attribute(domain.labels[test], outputs["probability"])
     np.testing.assert_allclose(aucs[-2:], [result["per_attribute"][n]["test_auc"] for n in names[-2:]], atol=2e-3)
     thresholds = np.array([result["per_attribute"][n]["threshold"] for n in names], np.float32)
     np.testing.assert_array_equal(outputs["decision"], outputs["probability"] >= thresholds)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark import methods, timing
 from galm_tf.benchmark.paired import paired_interval
@@ -16,7 +16,7 @@ def _split(n):
 
 def _mauc(labels, features, split):
     scores = linear_pixels.fit_and_score(features, labels, labels, split, lambda index: None)
-    return evaluate.mean_auc(evaluate.auc_per_attribute(labels[split.test], scores))
+    return evaluation.mean_auc(evaluation.auc_per_attribute(labels[split.test], scores))
 
 
 def test_linear_model_finds_a_planted_direction_and_not_shuffled_labels():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.baselines import amt, convnet, fmt, ft
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
@@ -30,7 +30,7 @@ def expect_learned(made):
     test = planted_pictures(100, 1, seed=1)
     scores = made.fit(_with_shuffled(planted_pictures(16))).score(test.inputs)
     assert scores.dtype == np.float64 and np.isfinite(scores).all() and made.chosen
-    aucs = evaluate.auc_per_attribute(np.tile(test.labels, scores.shape[1] // ATTRIBUTES), scores)
+    aucs = evaluation.auc_per_attribute(np.tile(test.labels, scores.shape[1] // ATTRIBUTES), scores)
     assert aucs[:ATTRIBUTES].mean() > 0.75, aucs
     assert abs(aucs[ATTRIBUTES:].mean() - 0.5) < 0.15, aucs
 

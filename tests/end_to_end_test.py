@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from galm_tf import evaluate, pipeline
+from galm_tf import evaluate, evaluation, pipeline
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -97,13 +97,27 @@ def test_saved_model_gives_the_test_result(finished, settings):
     test = prepared.split.test
     outputs = [serve(images=tf.constant(np.asarray(prepared.images[test[s : s + 50]]))) for s in range(0, len(test), 50)]
     probability = np.concatenate([o["probability"].numpy() for o in outputs])
-    mauc = evaluate.mean_auc(evaluate.auc_per_attribute(prepared.domain.labels[test], probability))
+    mauc = evaluation.mean_auc(evaluation.auc_per_attribute(prepared.domain.labels[test], probability))
     assert mauc == pytest.approx(result["test_mauc"], abs=1e-4)
     decisions = np.concatenate([o["decision"].numpy() for o in outputs])
     rows = list(result["per_attribute"].values())
     thresholds = np.array([0.5 if r["threshold"] is None else r["threshold"] for r in rows], np.float32)
     np.testing.assert_array_equal(decisions, probability >= thresholds)
     assert [n.decode() for n in outputs[0]["attribute"].numpy()] == list(result["per_attribute"])
+
+
+def test_the_model_is_judged_again_as_it_was_tested(finished, settings, caplog):
+    path, result = finished
+    found = evaluate.evaluate(settings, str(path))
+    for row in found.rows:
+        tested = result["per_attribute"][row["attribute"]]
+        for key in ("auc", *evaluation.BESIDE_AUC, "positives", "negatives"):
+            assert row[key] == pytest.approx(tested[f"test_{key}"], abs=1e-3), key
+    assert found.interval == pytest.approx(result["test_mauc_interval"], abs=1e-3) and found.images == result["num_images"]["test"]
+    assert "trained the model" not in caplog.text
+    evaluate.evaluate(settings, str(path), "all", list(result["per_attribute"])[:2])
+    count = sum(result["num_images"].values())
+    assert f"{count - found.images} of {count} images trained the model or chose its networks" in caplog.text
 
 
 class _Killed(Exception):

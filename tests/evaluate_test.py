@@ -1,70 +1,210 @@
+"""`python -m galm_tf.evaluate`: figures of a model on labelled images, and which images and attributes these are of."""
+
+import dataclasses
+import io
+import json
+import logging
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+import tensorflow as tf
+from PIL import Image
+from scipy.special import expit
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from galm_tf import evaluate
+from galm_tf import evaluate, export, lite, source_runs
+from galm_tf.config import Config
+from galm_tf.domains import load_domains
+from galm_tf.errors import UserError
+from galm_tf.preprocess import scale_images
 
-
-def _data():
-    rng = np.random.default_rng(0)
-    labels = (rng.random((120, 3)) < 0.3).astype(np.float32)
-    probabilities = np.clip(0.3 * labels + rng.random((120, 3)) * 0.7, 0, 1)
-    labels[:20, 0] = np.nan
-    labels[:, 2] = 0.0
-    return labels, probabilities
-
-
-def test_auc_leaves_unknown_labels_out_and_is_nan_for_one_label():
-    labels, probabilities = _data()
-    aucs = evaluate.auc_per_attribute(labels, probabilities)
-    assert aucs[0] == pytest.approx(roc_auc_score(labels[20:, 0], probabilities[20:, 0].astype(np.float32)))
-    assert np.isnan(aucs[2])
-    assert evaluate.mean_auc(aucs) == pytest.approx(aucs[:2].mean())
-    assert evaluate.mean_auc(aucs[2:]) is None
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NAMES, THRESHOLDS = ["photos/red", "photos/green", "other/red"], [0.5, np.nan, 0.4]
 
 
-def test_probabilities_that_differ_in_float64_alone_are_no_ties():
-    margins = 20 + np.random.default_rng(1).normal(size=(200, 1))
-    labels = (margins > 20).astype(np.float32)
-    assert evaluate.auc_per_attribute(labels, 1 / (1 + np.exp(-margins)))[0] == 1.0
+class Colours(tf.Module):
+    """Margins from the mean colour; the third network answers the opposite of the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable([[8.0, 0.0, -8.0], [0.0, 8.0, 0.0], [0.0, 0.0, 0.0]])
+
+    def __call__(self, images):
+        return tf.reduce_mean(images, [1, 2]) @ self.kernel
 
 
-@pytest.mark.parametrize("metric, score", [("balanced_accuracy", balanced_accuracy_score), ("f1", f1_score)])
-def test_thresholds_are_the_best_of_all(metric, score):
-    labels, probabilities = _data()
-    thresholds = evaluate.choose_thresholds(labels, probabilities, metric)
-    assert np.isnan(thresholds[2])
-    known = np.isfinite(labels[:, 0])
-    truth, values = labels[known, 0], probabilities[known, 0]
-    every = [score(truth, values >= t) for t in np.unique(values)]
-    assert score(truth, values >= thresholds[0]) == pytest.approx(max(every))
+def _export(path):
+    export.export_saved_model(
+        Colours(), str(path), attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata={},
+    )  # fmt: skip
+    return str(path)
 
 
-def test_attribute_metrics_are_none_for_one_label():
-    labels, probabilities = _data()
-    assert set(evaluate.attribute_metrics(labels[:, 2], probabilities[:, 2], 0.5).values()) == {None}
-    row = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], 0.4)
-    assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
-    assert row["log_loss"] == pytest.approx(log_loss(labels[20:, 0], probabilities[20:, 0]))
-    unjudged = evaluate.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
-    assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return _export(tmp_path_factory.mktemp("run") / "saved_model")
 
 
-def test_a_threshold_tells_neighbouring_numbers_apart():
-    low = np.float32(0.5)
-    probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
-    (threshold,) = evaluate.choose_thresholds(np.array([[0.0], [1.0]]), probabilities, "f1")
-    assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]
+COLOURS = np.random.default_rng(0).integers(0, 256, (24, 3))
 
 
-def test_what_few_images_test_is_neither_best_nor_worst():
-    rows = {f"a{i}": {"test_auc": 0.5 + i / 100, "test_positives": 10, "test_negatives": 10 + i} for i in range(4)}
-    rows |= {"lucky": {"test_auc": 1.0, "test_positives": 9, "test_negatives": 90}, "unlucky": {"test_auc": 0.0, "test_positives": 90, "test_negatives": 1}}
-    rows["untested"] = {"test_auc": None, "test_positives": 0, "test_negatives": 99}
-    assert evaluate.best_to_worst(rows, 4) == ["a3", "a2", "a1", "a0"]
-    assert evaluate.best_to_worst(rows, 5) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
-    assert evaluate.mean_of_told(rows) == (pytest.approx(0.515), 4)
-    assert evaluate.mean_of_told({"a0": rows["a0"], "untested": rows["untested"]}) is None
-    assert evaluate.mean_of_told({"lucky": rows["lucky"]}) is None
-    before = {name: {"test_auc": row["test_auc"]} for name, row in rows.items()}  # of an earlier version
-    assert evaluate.best_to_worst(before) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
+def _folder(path, header="red,green,blue", split=True):
+    """24 pictures of one colour each of eight classes, of which the last six are tested; labels err a little, one is unknown."""
+    (path / "images").mkdir(parents=True)
+    lines = [f"image,class,{'split,' * split}{header}"]
+    for i, colour in enumerate(COLOURS):
+        Image.fromarray(np.broadcast_to(colour.astype(np.uint8), (40, 30, 3))).save(path / "images" / f"{i}.png")
+        labels = [str(int(value + 40 * np.sin(17 * i) > 127)) for value in colour]
+        labels[1] = "" if i == 23 else labels[1]
+        lines.append(f"{i}.png,c{i // 3},{('train,' if i < 6 else 'test,') * split}{','.join(labels[: header.count(',') + 1])}")
+    (path / "attributes.csv").write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return _folder(tmp_path / "photos")
+
+
+def _config(folder, **settings):
+    return Config(domain=(folder.name,), data_dir=(str(folder),), cache_dir=str(folder.parent / "cache"), **settings)
+
+
+def _labels(folder):
+    domain = load_domains(_config(folder))
+    return domain.labels, domain.attributes
+
+
+def test_figures_are_those_of_the_predictions(model, photos, caplog):
+    found = evaluate.evaluate(_config(photos), model)
+    red, green = found.rows  # `photos/red` is the whole name of one: `other/red` is not asked
+    assert (red["attribute"], red["network"], green["network"]) == ("photos/red", "photos/red", "photos/green")
+    labels = _labels(photos)[0][6:]
+    probability = expit(8 * scale_images(tf.constant(COLOURS[6:].astype(np.uint8))).numpy())  # each picture is of one colour
+    assert red["auc"] == pytest.approx(roc_auc_score(labels[:, 0], probability[:, 0]))
+    assert green["auc"] == pytest.approx(roc_auc_score(labels[:-1, 1], probability[:-1, 1])) and green["positives"] + green["negatives"] == 17
+    assert (found.images, found.classes, found.bad) == (18, 6, 0)
+    assert green["threshold"] is None and green["f1"] is None and green["balanced_accuracy"] is None and green["log_loss"] is not None
+    assert red["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels[:, 0], probability[:, 0] >= 0.5))
+    told = found.to_json()
+    assert told["mauc"] == pytest.approx((red["auc"] + green["auc"]) / 2) and told["balanced_accuracy"] == red["balanced_accuracy"]
+    assert (told["mauc_interval"]["over"], told["mauc_interval"]["count"]) == ("classes", 6) and told["num_attributes"] == 2
+    assert "1 of 3 attributes of the data are none of the model's: photos/blue." in caplog.text
+    assert "1 of 3 attributes of the model have no labels: other/red." in caplog.text
+
+
+def test_where_the_domain_is_called_otherwise_the_rest_of_the_name_counts(model, tmp_path):
+    found = evaluate.evaluate(_config(_folder(tmp_path / "mine")), model)
+    pairs = [(row["attribute"], row["network"]) for row in found.rows]
+    assert pairs == [("mine/red", "photos/red"), ("mine/red", "other/red"), ("mine/green", "photos/green")]
+    assert found.rows[0]["auc"] == pytest.approx(1 - found.rows[1]["auc"])
+
+
+def test_which_images_are_judged(model, photos, tmp_path):
+    def count(folder, subset, **settings):
+        return evaluate.evaluate(_config(folder, **settings), model, subset).images
+
+    assert [count(photos, subset) for subset in (None, "test", "train", "all")] == [18, 18, 6, 24]
+    unsplit = _folder(tmp_path / "unsplit", split=False)
+    assert count(unsplit, None) == 24  # no split is theirs: all are news to the model
+    assert 0 < count(unsplit, "test") == count(unsplit, None, split_seed=3) < 24  # a fifth of the classes is drawn
+
+
+def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp_path, caplog):
+    run = tmp_path / "run"
+    model = _export(run / "saved_model")
+    with pytest.raises(UserError, match="Expected a model in the folder of its run beside --subset=unseen"):
+        evaluate.evaluate(_config(photos), model, "unseen")
+    (run / "result.json").write_text("{}")
+    domain = load_domains(_config(photos))
+    np.savez(run / "seen.npz", images=np.sort(source_runs.image_digests(domain, np.arange(4, 9))))
+    assert evaluate.evaluate(_config(photos), model).images == 18
+    assert "3 of 18 images trained the model or chose its networks" in caplog.text
+    caplog.clear()
+    unseen = evaluate.evaluate(_config(photos), str(run), "unseen")  # the run's folder stands for its model
+    assert unseen.images == 19 and "trained the model" not in caplog.text
+
+
+def test_some_attributes_alone(model, photos, caplog):
+    (row,) = evaluate.evaluate(_config(photos), model, attributes=["green"]).rows
+    assert row["network"] == "photos/green" and "none of the model's" not in caplog.text and "no labels" not in caplog.text
+
+
+def test_a_lite_file_is_judged_like_its_model(model, photos, tmp_path):
+    path = str(tmp_path / "colours.tflite")
+    metadata = json.loads((pathlib.Path(model) / export.METADATA).read_text(encoding="utf-8"))
+    lite.write(lite.convert(Colours(), 32, np.zeros(3)), metadata, "float32", path)
+    one, other = (evaluate.evaluate(_config(photos), place) for place in (model, path))
+    for a, b in zip(one.rows, other.rows):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("header", "subset", "attributes", "message"),
+    [
+        ("rot,blau,kalt", None, (), r"Received: photos/rot, photos/blau and photos/kalt, where it has photos/red, photos/green and other/red; call the columns"),
+        ("red,green,blue", None, ("other/red",), "Received: photos/red, photos/green and photos/blue, where it has other/red; call"),
+        ("red,green,blue", None, ("rad",), "Received: rad; did you mean red"),
+    ],
+)
+def test_nothing_to_judge_is_told(model, tmp_path, header, subset, attributes, message):
+    with pytest.raises(UserError, match=message):
+        evaluate.evaluate(_config(_folder(tmp_path / "photos", header)), model, subset, attributes)
+
+
+def test_a_subset_without_images_is_told(model, photos):
+    rows = (photos / "attributes.csv").read_text().replace("train", "test").replace("0.png,c0,test", "0.png,c0,train")
+    (photos / "attributes.csv").write_text("\n".join(line for line in rows.split("\n") if "train" not in line))
+    with pytest.raises(UserError, match=r"Received: none of 23 in the subset train; name another by --subset\."):
+        evaluate.evaluate(_config(photos), model, "train")
+
+
+def _run(*arguments):
+    command = [sys.executable, "-m", "galm_tf.evaluate", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command(model, photos):
+    (photos / "images" / "7.png").write_bytes(b"no picture")
+    done = _run(f"--model={model}", f"--data_dir={photos}", f"--cache_dir={photos.parent / 'cache'}", "--on_bad_image=skip")
+    assert done.returncode == 1, done.stderr  # one is left out
+    lines = done.stdout.splitlines()
+    assert lines[0] == "17 images of 6 classes, 2 attributes judged" and lines[1].startswith("mAUC 0.9") and "(95 %, over 6 classes: 0." in lines[1]
+    assert lines[2].split() == ["attribute", "AUC", "average", "precision", "F1", "balanced", "accuracy", "log", "loss", "yes", "no"]
+    assert sorted(line.split()[0] for line in lines[3:]) == ["photos/green", "photos/red"]
+
+
+def test_a_flag_that_nothing_reads_is_told():
+    done = _run("--model=x", "--data_dir=x", "--warmup_steps=3")
+    assert done.returncode == 2 and "Received: --warmup_steps; " in done.stderr and done.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize("printed", ["table", "csv", "json"])
+def test_every_format_tells_the_same(model, tmp_path, capsys, printed):
+    found = evaluate.evaluate(_config(_folder(tmp_path / "mine")), model)
+    capsys.readouterr()
+    evaluate.PRINTERS[printed](found)
+    text = capsys.readouterr().out
+    if printed == "json":
+        assert json.loads(text) == found.to_json() and json.loads(text)["attributes"] == found.rows
+        return
+    if printed == "csv":
+        table = pd.read_csv(io.StringIO(text))
+        assert table["network"].tolist() == [row["network"] for row in found.rows] and np.isnan(table["f1"][2]) and np.isnan(table["threshold"][2])
+        np.testing.assert_allclose(table["auc"], [row["auc"] for row in found.rows])
+        return
+    first, last = text.splitlines()[3], text.splitlines()[-1]
+    best, worst = (pick(found.rows, key=lambda row: row["auc"]) for pick in (max, min))
+    assert f"{best['auc']:.3f}" in first and f"({worst['network']})" in last and f"{worst['auc']:.3f}" in last
+    assert " - " in next(line for line in text.splitlines() if line.startswith("mine/green"))  # no threshold, no F1
+
+
+def test_an_interval_needs_classes_enough(model, photos, caplog):
+    caplog.set_level(logging.ERROR)
+    found = evaluate.evaluate(_config(photos), model, "train")
+    assert found.interval is None and found.classes == 2
+    assert dataclasses.replace(found, rows=[]).to_json()["mauc"] is None

@@ -14,7 +14,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluate, pipeline, source_runs
+from galm_tf import evaluation, pipeline, source_runs
 from galm_tf.baselines import afs, ale, convnet, dap, ft, hap, iap, learner, linear_pixels, mdg, network_features, sources, umf
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
@@ -59,7 +59,7 @@ def _test_mauc(made, labels, class_ids, features):
     test_features, test_labels, _ = _planted(40, seed=1)
     scores = made.fit(_data(features, labels, class_ids)).score(_inputs(test_features))
     assert scores.shape == test_labels.shape and np.isfinite(scores).all()
-    return evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, scores))
+    return evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, scores))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -79,7 +79,7 @@ def test_some_unknown_labels_and_an_attribute_of_one_kind_do_no_harm(name):
     labels[:, 0] = np.where(np.isnan(labels[:, 0]), np.nan, 1.0)
     test_features, test_labels, _ = _planted(40, seed=1)
     scores = _make(name).fit(_data(features, labels, class_ids)).score(_inputs(test_features))
-    aucs = evaluate.auc_per_attribute(test_labels, scores)
+    aucs = evaluation.auc_per_attribute(test_labels, scores)
     assert np.isfinite(scores).all() and aucs[1] > 0.65 and aucs[1:].mean() > 0.8
 
 
@@ -130,10 +130,10 @@ def test_shares_of_votes_are_fitted_in_place_of_labels():
     test_features, test_labels, _ = _planted(40, seed=1)
     for name in ("iap", "ale", "umf"):
         made = _make(name).fit(dataclasses.replace(_data(features, labels, class_ids), shares=shares))
-        assert evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75, name
+        assert evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75, name
     split = types.SimpleNamespace(train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels)))
     scores = linear_pixels.fit_and_score(features, planted, shares, split, lambda index: None)
-    assert evaluate.mean_auc(evaluate.auc_per_attribute(planted, scores)) > 0.8
+    assert evaluation.mean_auc(evaluation.auc_per_attribute(planted, scores)) > 0.8
     joined = learner.join([dataclasses.replace(_data(features, labels, class_ids), shares=shares), _data(features, labels, class_ids)])
     n, count = labels.shape
     np.testing.assert_allclose(joined.targets[:n, :count], shares, rtol=1e-6)
@@ -541,7 +541,7 @@ def test_a_source_helps_dap_where_it_knows_the_causes():
     data = dataclasses.replace(_data(features, labels, class_ids), source=_data(*_planted(40, noise=2.0, seed=2)))
     test_features, test_labels, _ = _planted(40, seed=1, noise=2.0)
     made = (dap.DAP((1.0,)).fit(data), sources.ScoresAsFeatures(lambda: dap.DAP((1.0,))).fit(data))
-    alone, helped = (evaluate.mean_auc(evaluate.auc_per_attribute(test_labels, m.score(_inputs(test_features)))) for m in made)
+    alone, helped = (evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, m.score(_inputs(test_features)))) for m in made)
     assert helped > alone + 0.02
 
 

@@ -12,7 +12,7 @@ from pretrained_test import make_model
 from scipy.special import logit
 from small_domains import few_images
 
-from galm_tf import deploy, evaluate, main, pipeline, pretrained, readout, ridge, source_runs, temperature
+from galm_tf import deploy, evaluation, main, pipeline, pretrained, readout, ridge, source_runs, temperature
 from galm_tf.config import Config
 from galm_tf.data import class_weights
 from galm_tf.errors import UserError
@@ -65,10 +65,10 @@ def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepar
     assert features.shape[1] == 130
     fits = [ridge.fit(features[i], domain.targets[i], ridge.PENALTIES, class_weights(i, domain, config)) for i in (split.train, split.trained)]
     labels = domain.labels[split.validation]
-    aucs = [evaluate.mean_auc(evaluate.auc_per_attribute(labels, fit(features[split.validation]))) for fit in fits[0]]
+    aucs = [evaluation.mean_auc(evaluation.auc_per_attribute(labels, fit(features[split.validation]))) for fit in fits[0]]
     place = ridge.PENALTIES.index(result["readout"]["penalty"])
     assert aucs[place] == pytest.approx(max(aucs), abs=0.02)  # images of classes that train do not judge every attribute
-    expected = evaluate.auc_per_attribute(domain.labels[split.test], fits[1][place](features[split.test]))
+    expected = evaluation.auc_per_attribute(domain.labels[split.test], fits[1][place](features[split.test]))
     got = [np.nan if row["test_auc"] is None else row["test_auc"] for row in pipeline.searched_rows(result).values()]
     np.testing.assert_allclose(got, expected, atol=2e-3)
 

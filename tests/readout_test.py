@@ -9,7 +9,7 @@ from scipy.special import logit
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from galm_tf import evaluate, network_size, pipeline, readout, ridge, temperature
+from galm_tf import evaluation, network_size, pipeline, readout, ridge, temperature
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.preprocess import scale_images
@@ -184,9 +184,9 @@ def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
     penalty, (aucs, judged, _) = search.validation.judge_blend(search.state.chosen, 1.0)
     features = search.validation.readout_features(np.arange(len(labels)))
     fits = dict(zip(ridge.PENALTIES, ridge.fit(features[split.train], labels[split.train], ridge.PENALTIES)))
-    values = {p: np.nanmean(evaluate.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()}
+    values = {p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()}
     assert values[penalty] == pytest.approx(max(values.values()), abs=1e-6)
-    np.testing.assert_allclose(aucs, evaluate.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3)
+    np.testing.assert_allclose(aucs, evaluation.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3)
 
 
 def test_a_share_of_none_leaves_it_out(searched, tmp_path):

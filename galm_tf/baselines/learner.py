@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.domains.domain import finer
 from galm_tf.errors import UserError
 
@@ -177,7 +177,7 @@ def choose(
         return settings[0]
     values = []
     for train, held in sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]:
-        means = [evaluate.mean_auc(evaluate.auc_per_attribute(labels[held], s)) for s in scores_of(train, held)]
+        means = [evaluation.mean_auc(evaluation.auc_per_attribute(labels[held], s)) for s in scores_of(train, held)]
         assert len(means) == len(settings), f"{len(means)} scores of {len(settings)} settings"
         if None not in means:  # else the fold has one kind of each label
             values.append(means)

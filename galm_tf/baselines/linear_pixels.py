@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import evaluate, ridge
+from galm_tf import evaluation, ridge
 from galm_tf.config import Config
 from galm_tf.data import class_weights
 from galm_tf.domains.domain import Domain
@@ -37,7 +37,7 @@ def test_aucs(
 ) -> np.ndarray:
     """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64 [N]."""
     scores = fit_and_score(pixel_features(images), labels, targets, split, weights, with_validation)
-    return evaluate.auc_per_attribute(labels[split.test], scores)
+    return evaluation.auc_per_attribute(labels[split.test], scores)
 
 
 def fit_and_score(

@@ -11,7 +11,7 @@ import keras_tuner
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import attribute_names, evaluate, search_space
+from galm_tf import attribute_names, evaluation, search_space
 from galm_tf.augment import Augment
 from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
 from galm_tf.config import Config
@@ -146,7 +146,7 @@ class Child:
     def auc(self, data: AttributeData, index: np.ndarray) -> float:
         """AUC on the named records."""
         scores = [self.model.predict_on_batch(scale_images(b).numpy()) for b in image_batches(data.images, index)]
-        return float(evaluate.auc_per_attribute(data.labels[index, None], np.concatenate(scores))[0])
+        return float(evaluation.auc_per_attribute(data.labels[index, None], np.concatenate(scores))[0])
 
     def save(self, path: str) -> None:
         """Weights in order, as an npz."""

@@ -18,7 +18,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import evaluate, pipeline
+from galm_tf import evaluation, pipeline
 from galm_tf.baselines import linear_pixels
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
@@ -148,9 +148,9 @@ def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) 
     """The figures of one learner: fitted, then tested once."""
     started = time.monotonic()
     scores, chosen = _score(name, seen, prepared, config)
-    aucs = evaluate.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
+    aucs = evaluation.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
     kind = f"images {config.image_size}x{config.image_size}" if name in SEE_IMAGES else seen.kind
-    row = {"features": kind, "test_mauc": evaluate.mean_auc(aucs), "num_attributes_tested": int(np.isfinite(aucs).sum())}
+    row = {"features": kind, "test_mauc": evaluation.mean_auc(aucs), "num_attributes_tested": int(np.isfinite(aucs).sum())}
     return {**row, "settings": chosen, "seconds": time.monotonic() - started}
 
 

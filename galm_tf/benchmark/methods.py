@@ -14,7 +14,7 @@ from typing import Any, Optional, Sequence
 import pandas as pd
 import tensorflow as tf
 
-from galm_tf import evaluate, pipeline
+from galm_tf import evaluation, pipeline
 from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
@@ -63,7 +63,7 @@ def free_networks() -> None:
 
 def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
     domain, like_galm = prepared.domain, linear_pixels.like_galm(prepared.domain, config)
-    return evaluate.mean_auc(linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm))
+    return evaluation.mean_auc(linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm))
 
 
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:

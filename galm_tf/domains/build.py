@@ -83,11 +83,11 @@ def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.
 
 
 def _check_unique(names: Sequence[str], kind: str, domain: str) -> None:
+    first: dict[str, int] = {}
     for i, name in enumerate(names):
-        if name in names[:i]:
+        if first.setdefault(name, i) != i:
             raise UserError(
-                f"Expected {kind} of {domain} with different names. Received: {name} as number {names.index(name) + 1} "
-                f"and {i + 1}; rename one."
+                f"Expected {kind} of {domain} with different names. Received: {name} as number {first[name] + 1} and {i + 1}; rename one."
             )
 
 
@@ -130,11 +130,11 @@ def _tested_classes(classes: int, test_fraction: float) -> int:
 
 def random_subsets(class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
     """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    return random_class_subsets(_units(class_ids, photographs), test_fraction, seed)
+    return random_class_subsets(split_units(class_ids, photographs), test_fraction, seed)
 
 
-def _units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
-    """What a split keeps together, by number: classes, or photographs where there is one class."""
+def split_units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
+    """What a split keeps together, by number: classes, or photographs where there is one class; int [n] each."""
     return class_ids if has_classes(class_ids) else photographs
 
 
@@ -170,5 +170,5 @@ def drawn_subsets(
 def test_fraction(domain: Domain) -> float:
     """Share of the classes with images, or of the photographs where there is one class, that the domain's own split tests."""
     used = domain.subsets != UNUSED
-    units, subsets = _units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
+    units, subsets = split_units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
     return len(np.unique(units[subsets == TEST])) / max(1, len(np.unique(units)))

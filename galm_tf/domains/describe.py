@@ -19,7 +19,7 @@ from galm_tf.attribute_names import without_domain
 from galm_tf.domains import build
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import MORE_JUDGED, Split, unlearnable_attributes
-from galm_tf.evaluate import MIN_TOLD
+from galm_tf.evaluation import MIN_TOLD
 from galm_tf.words import abridged
 
 _PARTS = {

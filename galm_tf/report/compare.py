@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
 from galm_tf.report import figures, rivals
@@ -44,7 +44,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
     """The page about several runs, side by side."""
     labels = [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
     aucs = [rivals.tested(run) for run in runs]
-    few = {name for run in runs for name, row in run.rows.items() if evaluate.told_by_few(row)}
+    few = {name for run in runs for name, row in run.rows.items() if evaluation.told_by_few(row)}
     told = [{name: value for name, value in auc.items() if name not in few} for auc in aucs]
     differences = {
         label: {n: auc[n] - told[0][n] for n in told[0] if n in auc} for label, auc in zip(labels[1:], told[1:])
@@ -62,7 +62,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "warnings": _warnings(runs, labels),
         "paired": paired,
         "rows": [{"name": shown, "few": name in few, **_row(name, aucs)} for name, shown in names.items()],
-        "least_tested": evaluate.MIN_TOLD,
+        "least_tested": evaluation.MIN_TOLD,
         "methods_differ": len({run.searched for run in runs}) > 1,
         "shared": any(pair["count"] for _, pair, _ in paired),
         "drawn": any(differences.values()),

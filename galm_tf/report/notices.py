@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Sequence
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.report.page import figure
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.words import listed
@@ -19,7 +19,7 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
       run: the run.
       shown: attribute -> what the page calls it.
     """
-    ordered = [(reason, [shown[name] for name in names]) for reason, names in evaluate.untested_by_reason(run.rows).items()]
+    ordered = [(reason, [shown[name] for name in names]) for reason, names in evaluation.untested_by_reason(run.rows).items()]
     if not ordered:
         return None
     words = "; ".join(f"{reason}: {listed(names, _TOLD)}" for reason, names in ordered[:_TOLD])

@@ -9,7 +9,7 @@ import os
 import shlex
 from typing import Any, Optional, Sequence
 
-from galm_tf import evaluate
+from galm_tf import evaluation
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config, as_flag
 from galm_tf.domains.splits import few_positives
@@ -91,7 +91,7 @@ def single_page(
         "made_from": "the run folder and its data" if evidence.data else "the run folder alone",
         "run": run,
         "headline": headline(run),
-        "nothing_judged": evaluate.nothing_judged(run.rows),
+        "nothing_judged": evaluation.nothing_judged(run.rows),
         "untested": notices.untested(run, shown),
         "validated": _validated(run),
         "meanings": meanings(run),
@@ -103,7 +103,7 @@ def single_page(
         "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),
         "excluded": {shorten(run, name): reason for name, reason in run.excluded.items()},
-        "least_tested": evaluate.MIN_TOLD,
+        "least_tested": evaluation.MIN_TOLD,
         "extremes": [(title, [_card(run, name, shown) for name in names]) for title, names in extremes.items()],
         "has_scatter": scatter is not None,
         "networks": networks,
@@ -151,10 +151,11 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "notice": result.get("notice"),
         "notes": [n for n in result.get("notes", []) if not result.get("notice") or result["notice"] not in n],
         "test_mauc": result["test_mauc"],
+        "interval": result.get("test_mauc_interval"),
         "val_mauc": result["val_mauc"],
-        "balanced_accuracy": evaluate.means(list(run.rows.values()), "test_balanced_accuracy"),
+        "balanced_accuracy": evaluation.means(list(run.rows.values()), "test_balanced_accuracy"),
         "tested": result["num_attributes_tested"],
-        "told": evaluate.mean_of_told(run.rows),
+        "told": evaluation.mean_of_told(run.rows),
         "searched": result["num_attributes"],
         "size": run.size,
         "readout": result.get("readout"),
@@ -243,8 +244,8 @@ def _pictures(run: FinishedRun, extremes: dict[str, list[str]], evidence: Eviden
 
 
 def _extremes(run: FinishedRun) -> dict[str, list[str]]:
-    """Title -> names of the attributes with the highest and the lowest test AUC (`evaluate.best_to_worst`); none is in both."""
-    tested = evaluate.best_to_worst(run.rows, 2 * _SHOWN)
+    """Title -> names of the attributes with the highest and the lowest test AUC (`evaluation.best_to_worst`); none is in both."""
+    tested = evaluation.best_to_worst(run.rows, 2 * _SHOWN)
     count = min(_SHOWN, math.ceil(len(tested) / 2))
     worst = tested[count:][-_SHOWN:][::-1]
     return {title: names for title, names in (("Best", tested[:count]), ("Worst", worst)) if names}
@@ -273,8 +274,8 @@ def _attribute_rows(
         more["log_loss"] = _log_loss(row)
         rows.append({
             "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places.get(text),
-            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluate.told_by_few(row),
-            "below_chance": evaluate.below_chance(row),
+            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluation.told_by_few(row),
+            "below_chance": evaluation.below_chance(row),
             "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
         })
     return rows

@@ -1,0 +1,204 @@
+"""Metrics per attribute, thresholds, and their means (paper §4.2.4; DESIGN §3.6).
+
+Each figure is null, with the reason, where an attribute's known labels are of
+one kind only. Means are over the attributes that have one, and every method
+that is compared on a run averages over the same list.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Optional, Sequence
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk_metrics
+
+from galm_tf import metrics
+from galm_tf.metrics import both_labels
+
+_TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
+BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
+MIN_UNITS = 5  # classes; an interval over fewer says nothing
+_MOST_GROUPS = 30
+MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
+
+
+def auc_per_attribute(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Test or validation AUC of every attribute.
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}; unknown ones are left out.
+      scores: [n, N], larger means more likely.
+
+    Returns:
+      float64 [N]; NaN where the known labels are not of both kinds.
+    """
+    result = np.full(labels.shape[1], np.nan)
+    for i in range(labels.shape[1]):
+        known = np.isfinite(labels[:, i])
+        if both_labels(labels[known, i]):
+            result[i] = metrics.auc(labels[known, i], scores[known, i])
+    return result
+
+
+def mean_auc(aucs: np.ndarray) -> Optional[float]:
+    """Mean over the attributes that have one; None without any."""
+    return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else None
+
+
+def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray) -> Optional[tuple[float, float]]:
+    """95 % interval of the mean AUC over what was drawn to be tested: classes, each with all its images.
+
+    By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A bootstrap of few
+    classes would weigh pairs of images of one class, which are hard to tell apart, twice. Of an attribute that one class alone has
+    nothing is left without it, so that the interval is too narrow where there are many of these.
+
+    Args:
+      labels: [n, N] in {0, 1, NaN}.
+      scores: [n, N].
+      units: int [n], the class of each image, or its photograph where there are no classes.
+
+    Returns:
+      (low, high); None where there are fewer than `MIN_UNITS` units, or no attribute can be judged.
+    """
+    places, whole = np.unique(units, return_inverse=True)[1], auc_per_attribute(labels, scores)
+    groups = places % _MOST_GROUPS
+    count = len(np.unique(groups))
+    if count < MIN_UNITS or not np.isfinite(whole).any():
+        return None
+    moved = []
+    for group in range(count):
+        left = auc_per_attribute(labels[groups != group], scores[groups != group])
+        moved.append(np.nanmean(left - whole) if np.isfinite(left).any() else 0.0)
+    error = np.sqrt((count - 1) / count * np.square(moved - np.mean(moved)).sum())
+    low, high = np.nanmean(whole) + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, count - 1) * error
+    return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
+    """` (95 %, over 6 classes: 0.739 to 0.946)`, of `test_mauc_interval` of result.json; nothing where there is none."""
+    return f" (95 %, over {interval['count']} {interval['over']}: {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
+
+
+def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:
+    """The threshold of each attribute that maximises a metric: float64 [N]; NaN where it cannot be judged.
+
+    Args:
+      labels: validation labels [n, N] in {0, 1, NaN}.
+      probabilities: [n, N].
+      metric: balanced_accuracy or f1.
+    """
+    result = np.full(labels.shape[1], np.nan)
+    for i in range(labels.shape[1]):
+        known = np.isfinite(labels[:, i])
+        if both_labels(labels[known, i]):
+            result[i] = _best_threshold(labels[known, i], probabilities[known, i], metric)
+    return result
+
+
+def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> float:
+    """Halfway between the two neighbouring probabilities where the metric is greatest."""
+    order = np.argsort(-probabilities, kind="stable")
+    values, positive = probabilities[order], labels[order]
+    true_positives, false_positives = np.cumsum(positive), np.cumsum(1 - positive)
+    recall = true_positives / positive.sum()
+    if metric == "f1":
+        quality = 2 * true_positives / (positive.sum() + true_positives + false_positives)
+    else:
+        quality = 0.5 * (recall + 1 - false_positives / (1 - positive).sum())
+    cut = np.append(np.diff(values) < 0, True)  # equal probabilities share a decision
+    best = int(np.where(cut, quality, -np.inf).argmax())
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    middle = float((values[best] + below) / 2)
+    return middle if np.float32(middle) > below else float(values[best])  # the model compares in float32
+
+
+def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:
+    """AUC, average precision, log loss, F1 and balanced accuracy of one attribute by scikit-learn.
+
+    Args:
+      labels: [n] in {0, 1, NaN}.
+      probabilities: [n].
+      threshold: of the yes/no decision; where none was chosen (NaN) there is none, and no F1 nor balanced accuracy.
+    """
+    known = np.isfinite(labels)
+    truth, probability = labels[known].astype(int), probabilities[known]
+    if not both_labels(truth):
+        return dict.fromkeys(("auc", *BESIDE_AUC))
+    decided, judged = probability >= threshold, np.isfinite(threshold)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
+        return {
+            "auc": float(sk_metrics.roc_auc_score(truth, probability)),
+            "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
+            "log_loss": float(sk_metrics.log_loss(truth, probability)),
+            "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
+            "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
+        }
+
+
+def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2) -> list[str]:
+    """Names of tested attributes from the highest test AUC to the lowest.
+
+    The AUC of a handful of images is luck, high or low: where `least` or more attributes have `MIN_TOLD` tested images of
+    either label, only those are named.
+
+    Args:
+      per_attribute: rows of result.json; those of an earlier version do not tell how many images were tested.
+      least: how many have to be left.
+    """
+    tested = [name for name, row in per_attribute.items() if row.get("test_auc") is not None]
+    sure = [name for name in tested if (fewest_tested(per_attribute[name]) or 0) >= MIN_TOLD]
+    return sorted(sure if len(sure) >= least else tested, key=lambda name: -per_attribute[name]["test_auc"])
+
+
+def fewest_tested(row: Mapping[str, Any]) -> Optional[int]:
+    """Tested images of the rarer label of an attribute; None of a run of an earlier version, which does not tell."""
+    counts = [row.get(f"test_{kind}") for kind in ("positives", "negatives")]
+    return None if None in counts else min(counts)
+
+
+def told_by_few(row: Mapping[str, Any]) -> bool:
+    """Whether an attribute has a test AUC of so few images of either label that it is luck."""
+    fewest = fewest_tested(row)
+    return row["test_auc"] is not None and fewest is not None and fewest < MIN_TOLD
+
+
+def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tuple[float, int]]:
+    """(mean test AUC of those that are no luck, their number), where some are and some are not; else None: the mean says as much."""
+    tested = [row for row in per_attribute.values() if row.get("test_auc") is not None]
+    told = [row["test_auc"] for row in tested if not told_by_few(row)]
+    return (float(np.mean(told)), len(told)) if 0 < len(told) < len(tested) else None
+
+
+def below_chance(row: Mapping[str, Any]) -> bool:
+    """Whether an attribute's network orders validation images worse than chance, so that its yes and no mean little."""
+    return row.get("val_auc") is not None and row["val_auc"] < 0.5
+
+
+def untested_by_reason(per_attribute: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Why attributes have no test AUC -> their names, the reason of most first."""
+    found: dict[str, list[str]] = {}
+    for name, row in per_attribute.items():
+        if row.get("test_auc") is None:
+            found.setdefault(_about_the_test(row.get("reason") or ""), []).append(name)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _about_the_test(reason: str) -> str:
+    """The part of a row's reason that is not about validation."""
+    told = [part.removeprefix(_TESTED) for part in reason.split("; ") if not part.startswith(_JUDGED)]
+    return "; ".join(filter(None, told)) or "no reason is known"
+
+
+def nothing_judged(per_attribute: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether validation could judge no attribute, so that no network was chosen for a reason."""
+    return all(row.get("judged_by") == "none" for row in per_attribute.values())  # one of an earlier version does not say
+
+
+def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:
+    """Mean of one metric over the attributes that have it."""
+    values = [row[key] for row in per_attribute if row.get(key) is not None]
+    return float(np.mean(values)) if values else None

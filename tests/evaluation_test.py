@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
+
+from galm_tf import evaluation
+
+
+def _data():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((120, 3)) < 0.3).astype(np.float32)
+    probabilities = np.clip(0.3 * labels + rng.random((120, 3)) * 0.7, 0, 1)
+    labels[:20, 0] = np.nan
+    labels[:, 2] = 0.0
+    return labels, probabilities
+
+
+def test_auc_leaves_unknown_labels_out_and_is_nan_for_one_label():
+    labels, probabilities = _data()
+    aucs = evaluation.auc_per_attribute(labels, probabilities)
+    assert aucs[0] == pytest.approx(roc_auc_score(labels[20:, 0], probabilities[20:, 0].astype(np.float32)))
+    assert np.isnan(aucs[2])
+    assert evaluation.mean_auc(aucs) == pytest.approx(aucs[:2].mean())
+    assert evaluation.mean_auc(aucs[2:]) is None
+
+
+def test_probabilities_that_differ_in_float64_alone_are_no_ties():
+    margins = 20 + np.random.default_rng(1).normal(size=(200, 1))
+    labels = (margins > 20).astype(np.float32)
+    assert evaluation.auc_per_attribute(labels, 1 / (1 + np.exp(-margins)))[0] == 1.0
+
+
+@pytest.mark.parametrize("metric, score", [("balanced_accuracy", balanced_accuracy_score), ("f1", f1_score)])
+def test_thresholds_are_the_best_of_all(metric, score):
+    labels, probabilities = _data()
+    thresholds = evaluation.choose_thresholds(labels, probabilities, metric)
+    assert np.isnan(thresholds[2])
+    known = np.isfinite(labels[:, 0])
+    truth, values = labels[known, 0], probabilities[known, 0]
+    every = [score(truth, values >= t) for t in np.unique(values)]
+    assert score(truth, values >= thresholds[0]) == pytest.approx(max(every))
+
+
+def test_attribute_metrics_are_none_for_one_label():
+    labels, probabilities = _data()
+    assert set(evaluation.attribute_metrics(labels[:, 2], probabilities[:, 2], 0.5).values()) == {None}
+    row = evaluation.attribute_metrics(labels[:, 0], probabilities[:, 0], 0.4)
+    assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
+    assert row["log_loss"] == pytest.approx(log_loss(labels[20:, 0], probabilities[20:, 0]))
+    unjudged = evaluation.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
+    assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same
+
+
+def test_a_threshold_tells_neighbouring_numbers_apart():
+    low = np.float32(0.5)
+    probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)
+    (threshold,) = evaluation.choose_thresholds(np.array([[0.0], [1.0]]), probabilities, "f1")
+    assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]
+
+
+def test_what_few_images_test_is_neither_best_nor_worst():
+    rows = {f"a{i}": {"test_auc": 0.5 + i / 100, "test_positives": 10, "test_negatives": 10 + i} for i in range(4)}
+    rows |= {"lucky": {"test_auc": 1.0, "test_positives": 9, "test_negatives": 90}, "unlucky": {"test_auc": 0.0, "test_positives": 90, "test_negatives": 1}}
+    rows["untested"] = {"test_auc": None, "test_positives": 0, "test_negatives": 99}
+    assert evaluation.best_to_worst(rows, 4) == ["a3", "a2", "a1", "a0"]
+    assert evaluation.best_to_worst(rows, 5) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
+    assert evaluation.mean_of_told(rows) == (pytest.approx(0.515), 4)
+    assert evaluation.mean_of_told({"a0": rows["a0"], "untested": rows["untested"]}) is None
+    assert evaluation.mean_of_told({"lucky": rows["lucky"]}) is None
+    before = {name: {"test_auc": row["test_auc"]} for name, row in rows.items()}  # of an earlier version
+    assert evaluation.best_to_worst(before) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
+
+
+def _classes(rng, count, images=15, attributes=6):
+    """Labels that hold of whole classes, scores that err by class and by image: labels [n, N], scores [n, N], class of each [n]."""
+    units = np.repeat(np.arange(count), images)
+    labels = (rng.random((count, attributes)) < 0.4)[units].astype(np.float32)
+    return labels, labels + rng.normal(size=(count, attributes))[units] + rng.normal(size=labels.shape), units
+
+
+def test_the_interval_holds_what_other_classes_would_give():
+    rng = np.random.default_rng(0)
+    labels, scores, _ = _classes(rng, 2000, images=1, attributes=50)
+    truth = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores))
+    inside, wide = [], []
+    for _ in range(150):
+        low, high = evaluation.mean_auc_interval(*_classes(rng, 12))
+        inside.append(low <= truth <= high)
+        wide.append(high - low)
+    assert 0.88 <= np.mean(inside) <= 0.99
+    many = [np.ptp(evaluation.mean_auc_interval(*_classes(rng, 120))) for _ in range(10)]  # in groups of four
+    assert np.mean(many) == pytest.approx(np.mean(wide) / np.sqrt(10), rel=0.35)
+
+
+def test_there_is_no_interval_over_few_classes_or_of_nothing():
+    labels, scores, units = _classes(np.random.default_rng(1), 8)
+    assert evaluation.mean_auc_interval(labels, scores, units) is not None
+    assert evaluation.mean_auc_interval(labels, scores, units % 4) is None
+    assert evaluation.mean_auc_interval(np.zeros_like(labels), scores, units) is None
+    assert evaluation.interval_in_words(None) == ""
+    assert evaluation.interval_in_words({"low": 0.5, "high": 0.6104, "over": "classes", "count": 8}) == " (95 %, over 8 classes: 0.500 to 0.610)"
+
+
+def test_an_attribute_of_one_class_does_not_move_the_interval_by_being_gone():
+    labels, scores, units = _classes(np.random.default_rng(2), 8)
+    one = (units == 3).astype(np.float32)[:, None]
+    with_one = evaluation.mean_auc_interval(np.hstack([labels, one]), np.hstack([scores, 10 * one]), units)
+    mean = evaluation.mean_auc(evaluation.auc_per_attribute(np.hstack([labels, one]), np.hstack([scores, 10 * one])))
+    assert np.mean(with_one) == pytest.approx(mean, abs=1e-6)

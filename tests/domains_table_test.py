@@ -361,8 +361,9 @@ def test_decimal_commas_are_read_between_a_spreadsheets_separators(folder, mark)
         (("no", "N", "False", "f"), 0),
         (("NA", "n/a", "None", "null"), np.nan),
         ((" ? ", "nan", "", " "), np.nan),
+        (("1", " 1", "\u00a01", "1\u202f"), 1),
     ],
-    ids=["yes", "no", "unknown", "also unknown"],
+    ids=["yes", "no", "unknown", "also unknown", "spaces"],
 )
 def test_words_are_labels(folder, words, label):
     worded = load(folder_of(folder, "image,red,old\n" + "\n".join(f"{name},{word},{i % 2}" for i, (name, word) in enumerate(zip(NAMES, words)))))

@@ -594,6 +594,7 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--table=3 --method=reading --trunk_model=x.keras", "Expected a --method that searches.*Received: method=reading; leave it out."),
         ("--table=3 --source_run=x", "no --source_run beside several runs.*Received: source_run=x; leave it out"),
         ("--suite=methods --splits=1,2 --repeats=5", "Expected --splits or --repeats, not both. Received: splits=1,2 and repeats=5; leave one out."),
+        ("--suite=nas --attributes=trees --num_attributes=2", "Expected --attributes or --num_attributes, not both. Received: attributes=trees and num_attributes=2; leave one out."),
         ("--suite=methods --quick", "methods reads. Received: --quick, which is for reward, .*, scaling, peers, nas; leave it out: give --flagfile=flags/smoke.flags"),
     ],
 )

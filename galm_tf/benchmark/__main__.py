@@ -375,6 +375,11 @@ def _expect_read(name: str) -> None:
         raise UserError(
             f"Expected --splits or --repeats, not both. Received: splits={','.join(FLAGS.splits)} and repeats={FLAGS.repeats}; leave one out."
         )
+    if FLAGS.attributes and FLAGS["num_attributes"].present:
+        raise UserError(
+            f"Expected --attributes or --num_attributes, not both. Received: attributes={','.join(FLAGS.attributes)} and "
+            f"num_attributes={FLAGS.num_attributes}; leave one out."
+        )
 
 
 def _instead(flag: str, name: str) -> str:

@@ -244,7 +244,7 @@ def labels_from_shares(shares: np.ndarray) -> np.ndarray:
 
 def _labels(column: pd.Series) -> np.ndarray:
     """A column of numbers from 0 to 1 and empty cells as float32 [n]: NaN for these, infinite for any other."""
-    plain = column.astype(object).map(lambda cell: _WORDS.get(str(cell).strip().lower(), cell))
+    plain = column.astype(object).map(lambda cell: _WORDS.get(str(cell).strip().lower(), cell.strip() if isinstance(cell, str) else cell))
     empty = blank(plain)
     values = _numbers(plain.where(~empty))
     return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)

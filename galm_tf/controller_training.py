@@ -63,7 +63,11 @@ class ControllerTraining(PolicyStrategy):
     def sample_for(self, attribute_ids: np.ndarray, seed: np.ndarray) -> np.ndarray:
         """One architecture for each of int32 [M] attributes, by the policy: int32 [M, 10]."""
         with untraced(len(attribute_ids) <= _BLOCK):
-            return self._sample(tf.constant(attribute_ids), tf.constant(seed))[0].numpy()
+            return self.draw(tf.constant(attribute_ids), tf.constant(seed)).numpy()
+
+    def draw(self, attribute_ids: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """As `sample_for`, traced however few they are: for draws of every step; int32 [M, 10]."""
+        return self._sample(attribute_ids, seed)[0]
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """REINFORCE steps on exact rewards; nothing to do where no attribute has one."""
@@ -119,7 +123,7 @@ class BatchRewards:
         rng = generator(self._config.seed, Stream.CONTROLLER, step + 1)
         ids = rng.choice(self.judged, self._config.samples_per_step).astype(np.int32)
         seed = tf.constant(tensor_seed(self._config.seed, Stream.CONTROLLER, step + 1))
-        actions = training.controller.sample(tf.constant(ids), seed)[0]
+        actions = training.draw(tf.constant(ids), seed)
         rows = rng.choice(len(self._images.labels), min(self._config.batch_size, len(self._images.labels)), replace=False)
         scores = self._margins(tf.constant(rows), tf.constant(ids), actions).numpy()
         rewards = [self._reward(self._images.labels[rows, i], scores[:, k], i) for k, i in enumerate(ids)]

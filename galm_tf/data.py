@@ -37,7 +37,7 @@ class BatchPlan:
     def __init__(self, index: np.ndarray, batch_size: int, seed: int, weights: Optional[np.ndarray] = None) -> None:
         assert len(index), "no images to draw from"
         self._index, self._batch_size, self._seed = np.asarray(index, np.int64), batch_size, seed
-        self._weights = None if weights is None else np.asarray(weights, np.float64) / np.mean(weights)
+        self._weights = weights
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def at(self, step: int) -> np.ndarray:
@@ -54,15 +54,22 @@ class BatchPlan:
         if epoch != self._epoch:
             self._epoch = epoch
             rng = generator(self._seed, Stream.BATCHES, epoch)
-            self._order = rng.permutation(self._index) if self._weights is None else rng.permutation(self._repeated(rng))
+            drawn = self._index if self._weights is None else sample(self._index, len(self._index), self._weights, rng)
+            self._order = rng.permutation(drawn)
         return self._order
 
-    def _repeated(self, rng: np.random.Generator) -> np.ndarray:
-        """As many records as there are, each as often as its weight says."""
-        order = rng.permutation(len(self._index))
-        ends = np.floor(np.cumsum(self._weights[order]) + rng.random()).astype(int)
-        ends[-1] = len(order)  # whatever the sum was rounded to
-        return np.repeat(self._index[order], np.diff(ends, prepend=0))
+
+def sample(index: np.ndarray, count: int, weights: Optional[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """So many of some records int64 [m], each as often as its weight says, rounded up or down at random (systematic sampling).
+
+    weights: float64 [m], or None for none twice, whose `count` is m at most.
+    """
+    if weights is None:
+        return rng.choice(index, count, replace=False)
+    order = rng.permutation(len(index))
+    ends = np.floor(np.cumsum(weights[order] * (count / np.sum(weights))) + rng.random()).astype(int)
+    ends[-1] = count  # whatever the sum was rounded to
+    return np.repeat(index[order], np.diff(ends, prepend=0))
 
 
 def training_plan(index: np.ndarray, domain: Domain, config: Config) -> BatchPlan:

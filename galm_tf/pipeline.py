@@ -84,7 +84,7 @@ def prepare(config: Config) -> Prepared:
     domain = with_few_positives(domain, split.train, config)
     domain, split = domain.select_attributes(keep), split.select_attributes(keep)
     _warn_of_unjudged(split.judged_by, len(split.validation), config.method)
-    _warn_of_untested(split)
+    _warn_of_untested(split, domain, config)
     return Prepared(domain, split, images, excluded, bad)
 
 
@@ -98,13 +98,15 @@ def _warn_of_unjudged(judged_by: Sequence[str], images: int, method: str) -> Non
         )  # fmt: skip
 
 
-def _warn_of_untested(split: Split) -> None:
+def _warn_of_untested(split: Split, domain: Domain, config: Config) -> None:
     """Tells before anything is trained that the test says little of the networks, or nothing."""
+    own = not config.splits_file and config.test_split == Config().test_split
+    other = f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if has_classes(domain.class_ids) else 'images'}; " if own else ""
     untested = int((~split.testable).sum())
     if untested > len(split.testable) / 2:
         logging.warning(
-            "%d of %d attributes cannot be tested: what is known of them among the %d test images is of one kind. --split_seed=1 tests other "
-            "classes; python -m galm_tf.domains tells what of a split can be tested.", untested, len(split.testable), len(split.test),
+            "%d of %d attributes cannot be tested: what is known of them among the %d test images is of one kind. %spython -m galm_tf.domains "
+            "tells what of a split can be tested.", untested, len(split.testable), len(split.test), other,
         )  # fmt: skip
 
 
@@ -408,7 +410,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "image_size": config.image_size,
         "num_attributes": len(names),
         "num_attributes_excluded": len(prepared.excluded),
-        "num_attributes_rewarded": state.search.pop("num_attributes_rewarded", 0),
+        "num_attributes_rewarded": state.search.get("num_attributes_rewarded", 0),
         "num_attributes_tested": sum(r["test_auc"] is not None for r in rows),
         "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "bad_images": [list(pair) for pair in prepared.bad_images],
@@ -428,7 +430,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "trunk": search.trunk and search.trunk.about,
         "readout": _about_readout(search),
         "search": {
-            **state.search,
+            **{k: v for k, v in state.search.items() if k != "num_attributes_rewarded"},
             "seconds": sum(state.phase_seconds.values()),
             "phase_seconds": {**search.before, **state.phase_seconds},
             "architectures_scored": state.architectures_scored,

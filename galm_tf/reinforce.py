@@ -9,8 +9,9 @@ Paper: nothing is said about the scale of r - b. Here: with
 `normalize_advantage` it is divided by a running root mean square, because the
 rewards of one attribute spread by 0.01 and those of another by 0.03. The
 present step counts in that scale, which bounds what a single reward can do;
-and the scale never falls below its own peak, because dividing by a spread that
-shrinks with the policy would magnify noise until the policy collapses.
+and the scale, once it has seen some steps, never falls below its own peak,
+because dividing by a spread that shrinks with the policy would magnify noise
+until the policy collapses.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ widths of Fc-1 and Fc-2 are partial sums. Batch norms are recalibrated per
 variant: their statistics come from calibration images that lead every batch.
 
 Many images go in parts, each led by the calibration images, so that what is
-held at once does not grow with them.
+held at once beside the trunk's maps does not grow with them.
 
 Half of the time is matrix products. Around them, images are the last axis from
 Conv-4's output on, so that what joins, pools and normalises the variants is
@@ -128,7 +128,7 @@ class RewardEngine:
         most = memory_mib * 2**20 // (self._layer4.side**2 * _VALUES_PER_POSITION * _BYTES_PER_VALUE)
         leading, count = images.num_calibration, len(images.labels)
         self._rows = _slices(count, max(most - leading, _LEAST_PART * leading) if leading else count)
-        self._parts = [self._part(rows) for rows in self._rows]
+        self._only = self._part(self._rows[0]) if len(self._rows) == 1 else None  # several are made anew for each attribute
         columns = 32 * 1024 * memory_mib // (search_space.FC_WIDTHS[-1] * _BYTES_PER_VALUE * 4)
         self._threads = min(NUM_CONV4, usable_cores())
         part_images = self._rows[0].stop
@@ -151,9 +151,10 @@ class RewardEngine:
         """`function` of the scores [16, 12, n] of each variant of Conv-4, several at once: NumPy's sorts and TensorFlow both let go of the lock."""
         scores = np.empty([NUM_CONV4, NUM_CONV5, NUM_HEADS, len(self._images.labels)], np.float32)
         with ThreadPoolExecutor(self._threads) as pool:
-            for rows, part in zip(self._rows, self._parts):
-                conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32), *part)
-                self._scores.get_concrete_function(conv4, tf.constant(0), rest)  # threads that all wait for it pass for retracing
+            for rows in self._rows:
+                conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32), *(self._only or self._part(rows)))
+                if not tf.config.functions_run_eagerly():
+                    self._scores.get_concrete_function(conv4, tf.constant(0), rest)  # threads that all wait for it pass for retracing
                 judge = function if rows is self._rows[-1] else lambda scores: None  # once the scores of all parts are there
                 found = list(pool.map(functools.partial(self._fill, scores, rows, conv4, rest, judge), range(NUM_CONV4)))
         return found

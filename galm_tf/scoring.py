@@ -13,9 +13,17 @@ from galm_tf.reward import ScoringImages
 from galm_tf.supernet import Supernet, margins
 from galm_tf.tracing import traced, untraced
 
-FEW = 8  # attributes whose scores cost less than tracing them
+_FEW = 8  # attributes whose scores cost less than tracing them
 _BATCH_IMAGES = 256
 _BLOCK_BYTES = 256 * 2**20
+_PART_BYTES = 2**30  # of maps, which each part has a copy of
+
+
+def _parts(images: ScoringImages) -> list[slice]:
+    """Of the scored images, so that what is held at once does not grow with them; without calibration images all, whose statistics are of all."""
+    count, leading = len(images.labels), images.num_calibration
+    most = max(_PART_BYTES // sum(m[0].nbytes for m in images.maps), leading) if leading else count
+    return [slice(start, start + most) for start in range(0, count, most)] or [slice(0, 0)]
 
 
 def image_batches(images: np.ndarray, index: np.ndarray, size: int = _BATCH_IMAGES) -> Iterable[np.ndarray]:
@@ -57,16 +65,19 @@ class Scoring:
 
         calibration: on those of calibration too, which come first.
         """
-        maps = [tf.constant(m) for m in images.maps]
-        statistics = tf.constant(images.statistics_images, tf.int32)
-        side, count = images.maps[2].shape[1], len(images.maps[2])
-        block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
+        leading, statistics = images.num_calibration, tf.constant(images.statistics_images, tf.int32)
         indices = tf.constant(search_space.all_indices()[np.asarray(numbers)])
         ids = tf.constant(np.asarray(attribute_ids, np.int32))
-        starts = range(0, len(attribute_ids), block)
-        with untraced(len(attribute_ids) <= FEW):
-            parts = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts]
-        return tf.concat(parts, axis=1).numpy()[0 if calibration else images.num_calibration :]
+        scores = []
+        with untraced(len(attribute_ids) <= _FEW):
+            for rows in _parts(images):
+                maps = [tf.constant(np.concatenate([m[:leading], m[leading:][rows]])) for m in images.maps]
+                side, count = maps[2].shape[1], len(maps[2])
+                block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
+                starts = range(0, len(attribute_ids), block)
+                found = tf.concat([self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts], axis=1).numpy()
+                scores.append(found if calibration and not scores else found[leading:])
+        return np.concatenate(scores)
 
     def _tower_margins(self, maps, ids, indices, statistics):
         return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics))

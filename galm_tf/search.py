@@ -213,6 +213,7 @@ class Search:
                 self._train(batch, choices(step), step, self._learning_rate(phase, step))
                 progress.update(1)
         table = self.validation.exact_table("trial rewards")
+        self._count_scored(table)
         self._assign(self._omega(), before)
         return table
 
@@ -318,9 +319,12 @@ class Search:
         """The rewards as the strategy sees them: less what a network's size costs."""
         return table and selection.less_size(table, self.config.size_penalty, search_space.map_side(self.config))
 
+    def _count_scored(self, table: RewardTable) -> None:
+        self.state.architectures_scored += int(table.rewarded.sum()) * search_space.NUM_DISTINCT
+
     def _record_table(self, table: RewardTable, step: int) -> None:
         """Counts and shows a round's table, when the round begins: a resumed run may find it already on disk."""
-        self.state.architectures_scored += int(table.rewarded.sum()) * search_space.NUM_DISTINCT
+        self._count_scored(table)
         rewards = table.full[table.rewarded]
         if len(rewards):
             best, mean = float(rewards.max(1).mean()), float(rewards.mean())

@@ -9,20 +9,22 @@ from __future__ import annotations
 from typing import Optional, Sequence
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from galm_tf import evaluation, readout, ridge, search_space
 from galm_tf.config import Config
-from galm_tf.data import class_weights, labelled, log_odds, margin_offsets
+from galm_tf.data import class_weights, drawing_weights, labelled, log_odds, margin_offsets, sample
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardEngine, RewardTable, ScoringImages
-from galm_tf.scoring import FEW, Scoring, image_batches
+from galm_tf.scoring import Scoring, image_batches
 from galm_tf.supernet import Supernet
 from galm_tf.tracing import untraced
 
+_FEW = 2  # attributes whose table costs less than tracing the engine
 _RARE = 10  # images of a label that a smaller set keeps
 
 
@@ -63,7 +65,7 @@ class Validation:
                 ids = np.flatnonzero(self._domain.attribute_domains == group)
                 if len(ids) and self._scored(group).size:
                     engine = self.engine(self.scoring_images(group, self._config.reward_images))
-                    with untraced(len(ids) <= FEW):
+                    with untraced(len(ids) <= _FEW):
                         part = engine.table(ids, progress.each)
                     full[:, ids] = part.full, *part.halves
         return RewardTable(full[0], (full[1], full[2]))
@@ -157,7 +159,7 @@ class Validation:
         if self._kept is None:
             return self._scoring_images(group, count, recalibrated)
         group = None if len(self._domain.domain_names) == 1 else group  # the same images
-        key = group, count, recalibrated
+        key = group, count if 0 < count < len(self._scored(group)) else 0, recalibrated
         if key not in self._kept:
             self._kept[key] = self._scoring_images(*key)
         return self._kept[key]
@@ -183,16 +185,16 @@ class Validation:
             calibration = calibration[:0]
         index = np.concatenate([calibration, scored])
         maps = self.scoring.trunk_features(image_batches(self._images, index))
-        halves = generator(self._config.seed, Stream.HALVES).permutation(len(scored)) % 2
+        shown, photographs = pd.factorize(self._domain.photographs[scored])  # parts of one photograph are on the same side
+        halves = (generator(self._config.seed, Stream.HALVES).permutation(len(photographs)) % 2)[shown]
         return ScoringImages(maps, len(calibration), labels, halves)
 
     def calibration_index(self, final: bool = False) -> np.ndarray:
-        """Images whose statistics fix the batch norms, int64, sorted: of those trained on; `final` those of the exported network."""
+        """Images whose statistics fix the batch norms, int64, sorted: of those trained on, as training draws them, so that those of small
+        classes may be there more than once; `final` those of the exported network."""
         index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
-        weights = class_weights(index, self._domain, self._config)  # as training draws them
-        shares = None if weights is None else weights / weights.sum()
-        return np.sort(generator(self._config.seed, Stream.CALIBRATION).choice(index, count, replace=False, p=shares))
+        return np.sort(sample(index, count, drawing_weights(index, self._domain, self._config), generator(self._config.seed, Stream.CALIBRATION)))
 
 
 def some_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

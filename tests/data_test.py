@@ -7,7 +7,7 @@ from scipy.special import logit
 
 from galm_tf.augment import Augment
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, balanced_record_weights, class_weights, margin_offsets, positive_weights, training_batches, training_plan
+from galm_tf.data import BatchPlan, balanced_record_weights, class_weights, margin_offsets, positive_weights, sample, training_batches, training_plan
 from galm_tf.domains.domain import TEST, TRAIN, Domain
 
 
@@ -51,6 +51,16 @@ def test_an_epoch_holds_records_as_often_as_their_weights_say():
     assert ((counts == np.floor(weights)) | (counts == np.ceil(weights))).all()
     np.testing.assert_allclose(counts.mean(axis=0), weights, atol=0.12)
     assert any((plan.at(0) != plan.at(1)).tolist()) and sorted(BatchPlan(index, 60, 5, np.ones(60)).at(3)) == list(index)
+
+
+def test_a_sample_holds_records_as_often_as_their_weights_say_and_without_weights_none_twice():
+    index, weights = np.arange(5, 65), np.repeat([0.1, 0.5, 2.4], 20)
+    samples = [sample(index, 30, weights, np.random.default_rng(i)) for i in range(200)]
+    counts = np.stack([np.bincount(drawn, minlength=65)[5:] for drawn in samples])
+    assert (counts.sum(axis=1) == 30).all() and ((counts == np.floor(weights / 2)) | (counts == np.ceil(weights / 2))).all()
+    np.testing.assert_allclose(counts.mean(axis=0), weights / 2, atol=0.12)
+    alike = sample(index, 30, None, np.random.default_rng(0))
+    assert len(set(alike)) == 30 and set(alike) <= set(index)
 
 
 def test_positive_weights_balance_known_labels():

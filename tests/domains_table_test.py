@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import types
 import unicodedata
 
 import numpy as np
@@ -596,6 +597,21 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
     assert prepared.split.testable.tolist() == [False, told]
     message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes"
     assert [message in text for text in caplog.messages if "cannot be tested" in text] == ([] if told else [True])
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"split_seed": 1}, "--split_seed=2 tests other classes; python -m"),
+        ({"splits_file": "x.mat"}, "is of one kind. python -m galm_tf.domains"),
+        ({"test_split": "apascal"}, "is of one kind. python -m galm_tf.domains"),
+    ],
+)
+def test_another_split_is_advised_where_there_can_be_one(folder, caplog, settings, advice):
+    domain = load(folder_of(folder, "image,class,red\n" + "\n".join(f"{name},c{i},1" for i, name in enumerate(NAMES))))
+    split = types.SimpleNamespace(testable=np.zeros(1, bool), test=np.arange(2))
+    pipeline._warn_of_untested(split, domain, Config(**settings))
+    assert advice in caplog.text
 
 
 def test_copies_are_told_by_all_of_their_bytes(tmp_path):

@@ -3,13 +3,15 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from small_domains import few_images
 
 from galm_tf import pipeline
 from galm_tf.config import Config
+from galm_tf.schedule import Phase
 from galm_tf.search import Search
 from galm_tf.strategies import METHODS
-from galm_tf.validation import some_images
+from galm_tf.validation import Validation, some_images
 
 
 def test_rare_labels_stay_when_images_are_drawn():
@@ -79,3 +81,49 @@ def test_more_images_than_there_are_change_nothing(drawn):
         prepared = pipeline.prepare(config)
     validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
     assert len(validation.scoring_images(0, 10**6).labels) == len(validation.scoring_images(0).labels)
+
+
+def _uneven(prepared, large):
+    """The domain with every training image of most classes but five taken out of training, and its split so."""
+    classes = prepared.domain.class_ids[prepared.split.train]
+    kept = np.concatenate([np.flatnonzero(classes == c)[: None if c == large else 5] for c in np.unique(classes)])
+    return dataclasses.replace(prepared.split, train=np.sort(prepared.split.train[kept]))
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+def test_calibration_images_are_of_the_mixture_that_trains(drawn, balance):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=64, class_balance=balance)
+    with few_images(40):
+        prepared = pipeline.prepare(config)
+    large = prepared.domain.class_ids[prepared.split.train][0]
+    split = _uneven(prepared, large)
+    search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
+    plan = search._batch_plan(Phase("warmup", 0, 100, 0))
+    drawn_classes = [prepared.domain.class_ids[np.concatenate(parts)] for parts in ([plan.at(s) for s in range(100)], [search.validation.calibration_index()])]
+    trained, calibrated = (np.bincount(classes == large, minlength=2)[1] / len(classes) for classes in drawn_classes)
+    assert calibrated == pytest.approx(trained, abs=0.1) and (trained < 0.15) == (balance == 1.0)
+
+
+def test_parts_of_one_photograph_judge_on_the_same_side(drawn):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
+    with few_images(8):
+        prepared = pipeline.prepare(config)
+    paths = tuple(prepared.domain.paths[i - i % 2] for i in range(len(prepared.domain.paths)))  # two to a photograph
+    halves = []
+    for domain in (prepared.domain, dataclasses.replace(prepared.domain, paths=paths)):
+        validation = Search(config, domain, prepared.split, prepared.images, None, METHODS["random"]).validation
+        halves.append(validation.scoring_images().halves)
+    shown = np.unique(np.array(paths)[prepared.split.validation], return_inverse=True)[1]
+    pairs = [np.flatnonzero(shown == one) for one in range(shown.max() + 1)]
+    assert all(len(set(halves[1][pair])) == 1 for pair in pairs) and any(len(set(halves[0][pair])) == 2 for pair in pairs)
+    assert abs(halves[1].mean() - 0.5) < 0.1
+
+
+def test_a_frozen_trunks_maps_are_computed_once_where_all_images_are_few(drawn):
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
+    with few_images(8):
+        prepared = pipeline.prepare(config)
+    supernet = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).supernet
+    validation = Validation(supernet, config, prepared.domain, prepared.split, prepared.images, frozen=True)
+    assert validation.scoring_images(0, config.reward_images) is validation.scoring_images()
+    assert validation.scoring_images(0, 20) is not validation.scoring_images()

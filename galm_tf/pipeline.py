@@ -181,6 +181,7 @@ def search(
     if not restored:
         sources = []
         if config.source_run:
+            source_runs.expect_same(config, folder)  # a run that goes on was stopped before it took anything
             with progress.timed(searched.before, "match"):
                 sources = transfer.start_from(searched)
         source_runs.write_seen(folder, prepared.domain, prepared.split, sources)

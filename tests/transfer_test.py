@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -352,6 +353,21 @@ def test_parts_that_are_not_asked_for_stay_as_they_were(source, untouched, part)
     initial = untouched[1]
     changed = [p for p in initial if any(not np.array_equal(v, weights[p][n]) for n, v in initial[p].items())]
     assert changed == [part]
+
+
+def test_a_run_that_was_stopped_before_it_took_anything_wants_the_same_source(source, tmp_path, monkeypatch):
+    copied = tmp_path / "copied"
+    shutil.copytree(source[1], copied)
+    config = dataclasses.replace(source[0], domain=("sun",), source_run=(str(copied),), match="random")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "start_from", lambda search: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config))
+    result = json.loads((copied / "result.json").read_text(encoding="utf-8"))
+    (copied / "result.json").write_text(json.dumps({**result, "seconds_total": 7.0}), encoding="utf-8")
+    resumed = dataclasses.replace(config, resume=True)
+    with pytest.raises(UserError, match="Expected the source run that the run in .* began with"):
+        pipeline.run(resumed, RunFolder.resume(str(tmp_path / "run"), resumed))
 
 
 def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):

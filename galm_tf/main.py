@@ -184,9 +184,11 @@ def _untested(rows: dict[str, Any]) -> list[str]:
 
 
 def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
-    """What a run is worth in which validation could judge nothing; none where it could."""
+    """Which attributes validation could not judge, and what their networks are worth; what the run is where it could judge none."""
     if not evaluation.nothing_judged(rows):
-        return []
+        names = [name for name, row in rows.items() if row.get("judged_by") == "none"]
+        what = "no yes or no" if result["method"] == config_lib.READING else "an architecture that is not of their own, no yes or no"
+        return [f"Not judged, hence {what}: {listed(names, _SHOWN)}"] if names else []
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [
         f"No attribute could be judged: too few labels of either kind among the {count} validation images; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import glob
 import hashlib
 import itertools
@@ -404,7 +405,8 @@ def _lock(path: str):
     """Keeps two processes from writing into one run; the lock ends with the process."""
     if fcntl is None:
         return None
-    with _clear_errors(path):
+    begun = os.path.exists(os.path.join(path, "config.json"))
+    with _clear_errors(path, functools.partial(_unwritable, begun=begun)):
         file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

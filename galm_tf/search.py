@@ -39,7 +39,7 @@ from galm_tf.strategy import Sampler, Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining, expect_finite
 from galm_tf.telemetry import Telemetry
-from galm_tf.validation import Validation
+from galm_tf.validation import Judged, Validation
 
 _LOG_STEPS = 25
 _ADAPT_CHECKS = 6  # validations within the adaptation
@@ -82,15 +82,19 @@ class State:
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
     transfer: Optional[dict[str, Any]] = None
 
-    def keep_figures(self, validation: Validation, config: Config, aucs: np.ndarray, labels: np.ndarray, log_odds: np.ndarray) -> None:
-        """Takes over what `Validation` judged, AUC [N], labels [n, N] and log-odds [n, N], and what follows: how sure to be, and thresholds."""
-        level, mauc = validation.levels(), evaluation.mean_auc(aucs)
+    def keep_figures(self, judged: Judged, level: np.ndarray, config: Config) -> None:
+        """Takes over what `Validation` judged, and what follows: how sure to be, and thresholds.
+
+        level: [N], log-odds of the attributes' frequencies where the networks were trained.
+        """
         if config.temperature_scaling:
-            self.temperature, self.log_odds_shift = temperature.fit(labels, log_odds, level, shifted=config.train_positives > 0)
-        probabilities = expit(temperature.scaled(log_odds, level, self.temperature, self.log_odds_shift))
-        thresholds = evaluation.choose_thresholds(labels, probabilities, config.threshold_metric)
+            self.temperature, self.log_odds_shift = temperature.fit(judged.labels, judged.log_odds, level, shifted=config.train_positives > 0)
+        probabilities = expit(temperature.scaled(judged.log_odds, level, self.temperature, self.log_odds_shift))
+        thresholds = evaluation.choose_thresholds(judged.labels, probabilities, config.threshold_metric)
+        mauc = evaluation.mean_auc(judged.aucs)
         self.best_mauc = mauc if mauc is not None else -1.0
-        self.val_auc = [None if np.isnan(a) else float(a) for a in aucs]
+        self.readout_penalty = judged.penalty
+        self.val_auc = [None if np.isnan(a) else float(a) for a in judged.aucs]
         self.thresholds = [None if np.isnan(t) else float(t) for t in thresholds]
 
 
@@ -361,20 +365,20 @@ class Search:
             if stop < self.state.step or (stop == self.state.step and self.state.best_step >= stop):
                 continue
             self._run_supernet(phase, int(stop))
-            validated = self.validation.judge(self.state.chosen)
-            mauc = evaluation.mean_auc(validated[0])
+            judged = self.validation.judge(self.state.chosen)
+            mauc = evaluation.mean_auc(judged.aucs)
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})
             if mauc is None or mauc > self.state.best_mauc:
-                self._keep_best(int(stop), validated)
+                self._keep_best(int(stop), judged)
         self._assign(self.supernet.variables, self.best)
         if self.config.readout_share:
-            self.state.readout_penalty, validated = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
-            self.state.keep_figures(self.validation, self.config, *validated)
+            judged = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
+            self.state.keep_figures(judged, self.validation.levels(), self.config)
 
-    def _keep_best(self, step: int, validated: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    def _keep_best(self, step: int, judged: Judged) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
-        self.state.keep_figures(self.validation, self.config, *validated)
+        self.state.keep_figures(judged, self.validation.levels(), self.config)
         self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
 
     # ---- Checkpoints -------------------------------------------------------------------------

@@ -6,6 +6,8 @@ An attribute is judged by the validation images that `Split.judged_by` allows
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Optional, Sequence
 
 import numpy as np
@@ -26,6 +28,26 @@ from galm_tf.tracing import untraced
 
 _FEW = 2  # attributes whose table costs less than tracing the engine
 _RARE = 10  # images of a label that a smaller set keeps
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What networks say of the validation images.
+
+    Attributes:
+      labels: float32 [n, N], NaN where a label is unknown or may not judge the attribute.
+      log_odds: float32 [n, N], as sure as they come.
+      penalty: of the linear reading that has a part in them; None without one.
+    """
+
+    labels: np.ndarray
+    log_odds: np.ndarray
+    penalty: Optional[float] = None
+
+    @functools.cached_property
+    def aucs(self) -> np.ndarray:
+        """float64 [N]; NaN where validation cannot judge."""
+        return evaluation.auc_per_attribute(self.labels, self.log_odds)
 
 
 class Validation:
@@ -75,17 +97,17 @@ class Validation:
         config = self._config
         return RewardEngine(self._supernet, images, config.reward, config.reward_memory_mib, self._offsets)
 
-    def judge(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Validates one architecture per attribute: (AUC [N], labels [n, N], log-odds [n, N]).
+    def judge(self, chosen: Sequence[int]) -> Judged:
+        """Validates one architecture per attribute.
 
         Batch norms are those that are exported, by statistics of training images, whatever those of a reward.
         """
         images = self.scoring_images(recalibrated=True)
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return evaluation.auc_per_attribute(images.labels, margins), images.labels, margins - self._offsets
+        return Judged(images.labels, margins - self._offsets)
 
-    def judge_blend(self, chosen: Sequence[int], share: float) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images: (its penalty, what is judged)."""
+    def judge_blend(self, chosen: Sequence[int], share: float) -> Judged:
+        """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images, whose penalty is chosen here."""
         images = self.scoring_images(recalibrated=True)
         leading = images.num_calibration
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
@@ -97,17 +119,14 @@ class Validation:
         best = ridge.choose(fits, features[leading:], images.labels)
         own = self._domain.is_own(self.calibration_index())
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
-        margins = blend(margins[leading:], features[leading:])
-        aucs = evaluation.auc_per_attribute(images.labels, margins)
-        return ridge.PENALTIES[best], (aucs, images.labels, margins - self._offsets)
+        return Judged(images.labels, blend(margins[leading:], features[leading:]) - self._offsets, ridge.PENALTIES[best])
 
-    def judge_readings(self) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def judge_readings(self) -> Judged:
         """As `judge_blend`, of readings alone on a frozen trunk."""
         scored = self._scored(None)
         labels, features, fits = validation_labels(self._domain, self._split, scored), self.readout_features(scored), self._readings()
         best = ridge.choose(fits, features, labels)
-        log_odds = self.reading(fits[best])(0.0, features)
-        return ridge.PENALTIES[best], (evaluation.auc_per_attribute(labels, log_odds), labels, log_odds)
+        return Judged(labels, self.reading(fits[best])(0.0, features), ridge.PENALTIES[best])
 
     def reading(self, fitted: ridge.Ridge, final: bool = False) -> readout.Readout:
         """A fit as a network without towers, scaled on images of `calibration_index`."""

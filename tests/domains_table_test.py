@@ -398,6 +398,13 @@ def test_an_attribute_may_be_called_like_the_side_of_a_box(folder):
     assert load(folder_of(folder, TABLE.replace("has wheels", "Top"))).attributes == ("mine/striped", "mine/Top")
 
 
+def test_names_that_are_written_by_other_bytes_are_one(folder):
+    composed, apart = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    assert load(folder_of(folder, f"image,{apart}\na b.jpg,1\nx+y.JPG,0\n")).attributes == (f"mine/{composed}",)
+    with pytest.raises(UserError, match=f"Received: {composed} twice; rename or remove one"):
+        load(folder_of(folder, f"image,{apart},{composed}\na b.jpg,1,0\nx+y.JPG,0,1\n"))
+
+
 def test_an_empty_split_column_is_none(folder):
     rows = [f"{name},k{i % 2},,{i % 2}" for i, name in enumerate(NAMES)]
     domain = load(folder_of(folder, "\n".join(["image,class,split,red", *rows])))
@@ -415,7 +422,9 @@ def test_names_that_differ_in_case_alone_and_pictures_without_a_row_are_noted(fo
     path, notes = folder / "attributes.csv", domain.notes
     assert f"1 of the 4 files in {folder / 'images'} are pictures without a row in {path} and are left out." in notes
     assert f"{path} tells Bus and bus apart, whose names differ in case alone: write them alike if they are one." in notes
-    assert any(note.startswith(f"{path} tells red and Red apart") for note in notes)
+    assert any(note.startswith(f"{path} tells red and Red apart, whose") for note in notes)
+    more = load(folder_of(folder, "image,red,Red,old,OLD,new,New\na b.jpg,1,0,1,0,1,0\nx+y.JPG,0,1,0,1,0,1\n")).notes
+    assert any(note.startswith(f"{path} tells red and Red apart (and 2 more such pairs), whose") for note in more)
     assert not any("apart" in note or "without a row" in note for note in load(folder_of(folder, TABLE)).notes)
 
 

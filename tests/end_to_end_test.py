@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import types
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_pa
     def judge(chosen):
         trained.append({name: v.numpy() for name, v in search.supernet.variables.items()})
         nothing = np.full((1, len(chosen)), np.nan)
-        return np.full(len(chosen), next(maucs)), nothing, nothing
+        return types.SimpleNamespace(aucs=np.full(len(chosen), next(maucs)), labels=nothing, log_odds=nothing, penalty=None)
 
     monkeypatch.setattr(search.validation, "judge", judge)
     with Telemetry(RunFolder.create(str(tmp_path / "run"), config)) as telemetry:

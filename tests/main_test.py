@@ -127,7 +127,10 @@ def test_the_end_of_a_run_says_where_to_look():
         "Try it:     python -m galm_tf.predict --model=runs/x/saved_model IMAGE...",
         "Watch it:   tensorboard --logdir=runs/x",
     ]
-    assert not any(line.startswith(("Not tested", "No attribute")) for line in told)
+    assert not any(line.startswith(("Not tested", "No attribute")) for line in told) and "95 %" not in " ".join(told)
+    interval = {"low": 0.6, "high": 0.8, "over": "classes", "count": 6}
+    told = main.summary({**_result({"sun/a": _row(0.7)}), "test_mauc": 0.7, "test_mauc_interval": interval}, "runs/x")
+    assert "test mAUC 0.700 (95 %, over 6 classes: 0.600 to 0.800) on 4 images of unseen classes (1 attributes)" in told
 
 
 def test_figures_that_mean_little_are_told():
@@ -155,7 +158,10 @@ def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; hold out more by", told)
     assert "; the penalty of the readings is arbitrary, no yes" in main.summary({**_result(rows), "method": "reading"}, "runs/x")
     assert "\nNot tested: sun/0 and sun/1 (no reason is known)\n" in told and "attributes: \n" not in told
-    assert "No attribute" not in main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
+    told = main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
+    assert "\nNot judged, hence an architecture that is not of their own, no yes or no: sun/0 and sun/1\n" in told and "No attribute" not in told
+    assert "\nNot judged, hence no yes or no: sun/0 and sun/1\n" in main.summary({**_result({**rows, "sun/a": _row(0.75)}), "method": "reading"}, "runs/x")
+    assert "Not judged" not in main.summary(_result({"sun/a": _row(0.75)}), "runs/x")
 
 
 def test_a_run_from_a_source_tells_what_was_matched():

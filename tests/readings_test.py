@@ -80,8 +80,8 @@ def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found
     log_odds = logit(Predictor(path)(np.asarray(prepared.images[index]))[0].astype(np.float64))
     np.testing.assert_allclose(log_odds.mean(axis=0), level, atol=0.02)
     np.testing.assert_allclose(log_odds.std(axis=0), 1 / result["temperature"], rtol=0.02)
-    _, (_, labels, judged) = validation.judge_readings()
-    assert result["temperature"] == pytest.approx(temperature.fit(labels, judged, validation.levels())[0], rel=1e-3)
+    judged = validation.judge_readings()
+    assert result["temperature"] == pytest.approx(temperature.fit(judged.labels, judged.log_odds, validation.levels())[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["part", "part.tflite"])

@@ -165,8 +165,8 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
 
 def test_networks_are_as_sure_as_validation_found_right(searched):
     search, prepared = searched
-    _, (_, labels, log_odds) = search.validation.judge_blend(search.state.chosen, 1.0)
-    assert search.state.temperature == pytest.approx(temperature.fit(labels, log_odds, search.validation.levels())[0], rel=1e-4)
+    judged = search.validation.judge_blend(search.state.chosen, 1.0)
+    assert search.state.temperature == pytest.approx(temperature.fit(judged.labels, judged.log_odds, search.validation.levels())[0], rel=1e-4)
     its, found = search.state.temperature, []
     for search.state.temperature in (1.0, 4.0, its):
         found.append(logit(pipeline.test(pipeline.derive_network(search), search, prepared)))
@@ -181,7 +181,8 @@ def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
     search, prepared = searched
     search.validation.scoring.calibrate_trunk(prepared.images[search.validation.calibration_index()])
     split, labels = prepared.split, prepared.domain.labels
-    penalty, (aucs, judged, _) = search.validation.judge_blend(search.state.chosen, 1.0)
+    found = search.validation.judge_blend(search.state.chosen, 1.0)
+    penalty, aucs, judged = found.penalty, found.aucs, found.labels
     features = search.validation.readout_features(np.arange(len(labels)))
     fits = dict(zip(ridge.PENALTIES, ridge.fit(features[split.train], labels[split.train], ridge.PENALTIES)))
     values = {p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()}

@@ -356,6 +356,18 @@ def test_of_a_run_that_has_begun_another_folder_is_no_way_around_a_full_disk(fol
     assert told(RunFolder.resume(path, CONFIG), errno.EROFS) == "make it writable and go on with --resume."
 
 
+def test_a_begun_run_whose_lock_may_not_be_written_is_gone_on_with(folder, path, monkeypatch):
+    folder._lock.close()
+
+    def refuse(name, *arguments, **settings):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "open", refuse, raising=False)
+        with pytest.raises(UserError, match="Received: Permission denied; make it writable and go on with --resume[.]$"):
+            run_folder._lock(path)
+
+
 def test_a_place_that_cannot_hold_a_folder(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="Expected to be able to write .*file/run. Received: Not a directory"):

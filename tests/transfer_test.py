@@ -281,8 +281,9 @@ def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
     """Its steps change what is judged; the weights and the optimiser stay, so that the same trial gives the same."""
     search, before = untouched[0], untouched[0].arrays()
     judged = search.validation.judge
-    monkeypatch.setattr(search.validation, "exact_table", lambda title: judged([7] * search.num_attributes)[0])
-    none, some, again = (search.trial_table(steps) for steps in (0, 3, 3))
+    monkeypatch.setattr(search.validation, "exact_table", lambda title: types.SimpleNamespace(full=judged([7] * search.num_attributes).aucs, rewarded=np.ones(2)))
+    none, some, again = (search.trial_table(steps).full for steps in (0, 3, 3))
+    assert search.state.architectures_scored == 3 * 2 * search_space.NUM_DISTINCT
     assert not np.allclose(none, some, equal_nan=True)
     np.testing.assert_allclose(some, again, atol=1e-3)
     for name, value in search.arrays().items():

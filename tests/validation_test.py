@@ -39,7 +39,7 @@ def test_rewards_come_from_some_images_and_the_judgement_from_all(drawn):
         prepared = pipeline.prepare(config)
     validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
     some, all_images = validation.scoring_images(0, config.reward_images), validation.scoring_images()
-    assert len(some.labels) == 40 < len(all_images.labels) == len(validation.judge([0] * 20)[1])
+    assert len(some.labels) == 40 < len(all_images.labels) == len(validation.judge([0] * 20).labels)
     rows = [np.flatnonzero((all_images.maps[2][16:] == m).all(axis=(1, 2, 3)))[0] for m in some.maps[2][16:]]
     np.testing.assert_array_equal(some.labels, all_images.labels[rows])
     table = validation.exact_table("rewards")
@@ -72,7 +72,7 @@ def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of
     validations = [search.validation for search in searches]
     assert [v.scoring_images().num_calibration for v in validations] == [0, 16]
     judged = [v.judge([5] * 20) for v in validations]
-    np.testing.assert_allclose(judged[0][2], judged[1][2], atol=1e-6)
+    np.testing.assert_allclose(judged[0].log_odds, judged[1].log_odds, atol=1e-6)
 
 
 def test_more_images_than_there_are_change_nothing(drawn):

@@ -136,7 +136,7 @@ class _Alone:
                 batch["image"], batch["index"], tf.range(self._n), tf.constant(choices), tf.constant(noise),
                 tf.constant(rate, tf.float32),
             )
-        aucs = self._validation.judge([number] * self._n)[0]
+        aucs = self._validation.judge([number] * self._n).aucs
         return {name: None if np.isnan(a) else float(a) for name, a in zip(self._domain.attributes, aucs)}
 
 

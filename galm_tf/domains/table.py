@@ -219,11 +219,11 @@ def _graded_note(attributes: Sequence[str], folder: str) -> list[str]:
 def _alike(names: Sequence[str], path: str) -> list[str]:
     """A note where names differ in case alone."""
     spelt: dict[str, str] = {}
-    for name in map(str, names):
-        other = spelt.setdefault(name.casefold(), name)
-        if other != name:
-            return [f"{path} tells {other} and {name} apart, whose names differ in case alone: write them alike if they are one."]
-    return []
+    pairs = [(other, name) for name in map(str, names) if (other := spelt.setdefault(name.casefold(), name)) != name]
+    if not pairs:
+        return []
+    more = f" (and {len(pairs) - 1} more such pair{'s' * (len(pairs) > 2)})" if len(pairs) > 1 else ""
+    return [f"{path} tells {pairs[0][0]} and {pairs[0][1]} apart{more}, whose names differ in case alone: write them alike if they are one."]
 
 
 def _unread(folder: str, names: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ import csv
 import io
 import logging
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     except Exception as error:  # pandas raises many kinds for a damaged table
         raise UserError(f"Expected a table in {path}. Received: {_problem(error)}.") from error
     first = str(table.columns[0]) if len(table.columns) else ""
-    table.columns = [" ".join(str(c).split()) for c in table.columns]
+    table.columns = [unicodedata.normalize("NFC", " ".join(str(c).split())) for c in table.columns]
     named = [bool(name) or not blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
     _check_columns(list(table.columns), first, path, required)

@@ -560,7 +560,7 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
     table = learners.run_learners(small, ["iap", "ale"], range(2), "split_seed", learner_data.FeatureSettings())
     assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
     assert set(table["features"]) == {"pixels 16x16 (768)"}
-    assert (table.groupby("seed")["num_attributes_tested"].nunique() == 1).all()
+    assert (table.groupby("split")["num_attributes_tested"].nunique() == 1).all()
     methods.write(table, "iap", "learners", str(tmp_path))
     text = (tmp_path / "learners.txt").read_text()
     assert text.strip() == capsys.readouterr().out.strip() and text.count("pixels 16x16 (768)") == 3 and "low" in text
@@ -587,8 +587,9 @@ def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refus
 
 
 def test_a_table_tells_who_weighs_classes():
-    (told,) = learners.weighing(Config())
-    assert told.endswith("--class_balance=0 gives equal terms") and learners.weighing(Config(class_balance=0.0)) == []
+    (told,) = learners.weighing(Config(), ("GALM", "ridge regression"))
+    assert "classes count alike to GALM and ridge regression (--class_balance), and to the learners every image does" in told
+    assert learners.weighing(Config(class_balance=0.0), ("GALM",)) == []
 
 
 def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):

@@ -682,6 +682,16 @@ def test_compares_a_reading_with_a_search(runs, read_copy):
     assert compare_page([second, first, third]).content["warnings"] == ["3: galm has another reward than 2: galm: skill, specialisation and regret do not compare."]
 
 
+def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparison(runs):
+    first = read_run(str(runs[0] / "galm"))
+    joint = dataclasses.replace(first, result={**first.result, "domains": [*first.result["domains"], "more"]})
+    elsewhere = dataclasses.replace(joint, result={**joint.result, "domains": ["other"]})
+    resplit = dataclasses.replace(joint, config=dataclasses.replace(joint.config, split_seed=3))
+    told = [compare_page([first, other]).content["warnings"][0] for other in (joint, elsewhere, resplit)]
+    assert told[0].startswith("2: galm was tested on other domains than 1: galm: their figures compare where both tested an attribute on the same images")
+    assert all(text.endswith("as 1: galm: their figures do not compare.") for text in told[1:])
+
+
 def test_every_run_of_a_comparison_has_bars_of_its_own():
     bars = figures.difference_bars({f"{n}: run": {"red": 0.1} for n in range(2, 12)}, "1: run", {"red": "red"})["data"]
     marks = {(bar["role"], bar["marker"]["pattern"].get("shape")) for bar in bars}

@@ -505,7 +505,7 @@ def test_a_stroke_in_a_name_parts_no_cells():
     "arguments, text",
     [
         (["--suite=reward", "--table=3"], "Expected either --suite or --table. Received: suite=reward and table=3"),
-        (["--suite=few_labels", "--positives=5,0"], "whole numbers from 1. Received: positives=5,0"),
+        (["--suite=few_labels", "--positives=5,0"], "whole numbers from 1. Received: positives=5,0; give 1 or more."),
     ],
 )
 def test_the_command_ends_with_one_sentence(arguments, text, tmp_path):
@@ -547,8 +547,8 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--table=3 --splits=0,1,00", "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0."),
         ("--suite=methods --splits=--3", "whole numbers from 0. Received: splits=--3; separate them by commas."),
         ("--suite=derived --size_penalty=0.1", "Expected no --size_penalty in suite derived.*Received: size_penalty=0.1; leave it out"),
-        ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2;"),
-        ("--suite=methods --splits=0,-1", "Expected --splits to be whole numbers from 0. Received: splits=0,-1;"),
+        ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2; give -1 or more."),
+        ("--suite=methods --splits=0,-1", "Received: splits=0,-1; give 0 or more, or --vary=split_seed for splits, of which -1 is the official one."),
         ("--table=3 --vary=seed --splits=-1", "Expected --splits to be whole numbers from 0. Received: splits=-1;"),
         ("--suite=methods --vary=split_seed --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
         ("--table=3 --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
@@ -567,7 +567,7 @@ def benchmark(defined, tmp_path, monkeypatch):
         ("--table=3 --cells=awa-sun,awa-sun", "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out"),
         ("--suite=few_labels --positives=5,05", "Expected --positives to name each once. Received: positives=5,5; leave out"),
         ("--suite=few_labels --positives=", "Expected --positives to be whole numbers from 1. Received: positives=none;"),
-        ("--suite=few_steps --divisors=4,0.5", "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5;"),
+        ("--suite=few_steps --divisors=4,0.5", "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5; separate them by commas."),
         ("--suite=few_steps --learners=dap", "Received: --learners, which is for learners, table 2, table 3; leave it out."),
         ("--suite=methods --methods=galm,galm", "Expected --methods to name each once. Received: methods=galm,galm; leave out"),
         ("--suite=methods --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),

@@ -203,7 +203,7 @@ def _run_methods(config: Config) -> None:
 def _run_learners(config: Config) -> None:
     learners.check(FLAGS.learners)
     features = _features(1)[0]
-    for note in () if config.source_run else learners.without_source(FLAGS.learners):
+    for note in [*([] if config.source_run else learners.without_source(FLAGS.learners)), *learners.weighing(config, ("ridge regression",))]:
         logging.warning(note)
     vary = FLAGS.vary or "seed"
     table = learners.run_learners(config, FLAGS.learners, _numbers(config, FLAGS.repeats, vary), vary, features)
@@ -276,7 +276,10 @@ def _numbers(config: Config, repeats: int, vary: str) -> list[int]:
             f"Expected the numbers of the repetitions in --splits, where they differ in {vary}. Received: --{vary}={getattr(config, vary)}; give "
             f"--splits={getattr(config, vary)} in its place, or leave it out."
         )
-    return given.whole_numbers("splits", FLAGS.splits, -1 if vary == _SPLIT else 0) or list(range(repeats))
+    if vary == _SPLIT:
+        return given.whole_numbers("splits", FLAGS.splits, -1) or list(range(repeats))
+    of_splits = f", or --vary={_SPLIT} for splits, of which -1 is the official one" if FLAGS.vary or FLAGS.suite in _READ_BY["vary"] else ""
+    return given.whole_numbers("splits", FLAGS.splits, 0, of_splits) or list(range(repeats))
 
 
 def _of_several_domains(config: Config) -> TableRuns:
@@ -305,7 +308,7 @@ def _make_table_2(config: Config) -> None:
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}" for who, rows in (("search methods", searched), ("learners", ~searched))]
-    notes = [*seen, *learners.without_source(FLAGS.learners), *learners.weighing(config), *_notes(runs, numbers)]
+    notes = [*seen, *learners.without_source(FLAGS.learners), *learners.weighing(config, ("GALM", "ridge regression")), *_notes(runs, numbers)]
     out = os.path.join(FLAGS.out, name)
     paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
 
@@ -320,7 +323,7 @@ def _make_table_3(config: Config) -> None:
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
     out = os.path.join(FLAGS.out, "table3")
-    transfer_table.write(table, "table3", out, [*learners.weighing(config), *_notes(runs, numbers)], domain_transfer.paper_of_methods(scenarios), runs.vary)
+    transfer_table.write(table, "table3", out, [*learners.weighing(config, ("GALM",)), *_notes(runs, numbers)], domain_transfer.paper_of_methods(scenarios), runs.vary)
 
 
 def _run_few_labels(config: Config) -> None:

@@ -129,7 +129,7 @@ class Child:
 
         first, last = steps * first_epoch, steps * last_epoch
         batches = training_batches(data.images, plan, first, last).enumerate(first).map(inputs)
-        self.model.fit(batches, verbose=0)
+        self.model.fit(batches, verbose=0, shuffle=False)  # they are drawn in their order
         self._recalibrate(data.images, index)
 
     def _recalibrate(self, images: np.ndarray, index: np.ndarray) -> None:

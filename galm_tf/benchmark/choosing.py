@@ -35,7 +35,7 @@ SHRUNKEN = "best of shrunken rewards"
 def run_choosing(
     config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS), size_penalties: Sequence[float] = ()
 ) -> pd.DataFrame:
-    """Test mAUC with shared weights of every rule on every split: columns method, seed, val_mauc, test_mauc, multiply_adds.
+    """Test mAUC with shared weights of every rule on every split: columns method, split, val_mauc, test_mauc, multiply_adds.
 
     Rules on the rewards and GALM's are always there, of --method those named, and GALM with each of these size penalties.
     `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one image, in all networks together.
@@ -50,10 +50,10 @@ def run_choosing(
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
             means = [float(t.full[judged, chosen[judged]].mean()) for t in (validation, test)]
             network = _multiply_adds(chosen, config)
-            rows.append({"method": name, "seed": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network})
+            rows.append({"method": name, "split": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network})
         for name, picked in (("random", np.mean), ("oracle", np.max)):
             value = float(picked(test.full[judged], axis=1).mean())
-            rows.append({"method": name, "seed": split, "test_mauc": value})
+            rows.append({"method": name, "split": split, "test_mauc": value})
     return pd.DataFrame(rows)
 
 
@@ -79,7 +79,7 @@ def run_derived(
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
                 figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
-                rows.append({"method": name, "seed": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)})
+                rows.append({"method": name, "split": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)})
     return pd.DataFrame(rows)
 
 

@@ -27,14 +27,18 @@ def expect_once(flag: str, values: Sequence[Any]) -> None:
         )
 
 
-def whole_numbers(flag: str, texts: Sequence[str], low: int) -> list[int]:
-    """The numbers of a list; raises UserError for other text, one below `low`, or one that is there twice."""
-    if not all(re.fullmatch("-?[0-9]+", text) and int(text) >= low for text in texts):
+def whole_numbers(flag: str, texts: Sequence[str], low: int, else_: str = "") -> list[int]:
+    """The numbers of a list; raises UserError for other text, one below `low`, or one that is there twice.
+
+    else_: what else could be done where one is below, to follow "give 0 or more".
+    """
+    whole = all(re.fullmatch("-?[0-9]+", text) for text in texts)
+    numbers = [int(text) for text in texts] if whole else []
+    if not whole or any(number < low for number in numbers):
         raise UserError(
-            f"Expected --{flag} to be whole numbers from {low}. Received: {flag}={','.join(texts) or 'none'}; separate them by "
-            "commas."
+            f"Expected --{flag} to be whole numbers from {low}. Received: {flag}={','.join(texts) or 'none'}; "
+            + (f"give {low} or more{else_}." if whole else "separate them by commas.")
         )
-    numbers = [int(text) for text in texts]
     expect_once(flag, numbers)
     return numbers
 
@@ -42,10 +46,10 @@ def whole_numbers(flag: str, texts: Sequence[str], low: int) -> list[int]:
 def numbers(flag: str, texts: Sequence[str], low: float) -> list[float]:
     """The numbers of a list, which may be empty; raises UserError for other text, one that is not above `low`, or one that is there twice."""
     try:
-        found = [float(text) for text in texts]
+        found, repair = [float(text) for text in texts], f"give some above {low:g}"
     except ValueError:
-        found = [float("nan")]
+        found, repair = [float("nan")], "separate them by commas, and write decimal points"
     if not all(low < value < float("inf") for value in found):
-        raise UserError(f"Expected --{flag} to be numbers above {low:g}. Received: {flag}={','.join(texts)}; separate them by commas.")
+        raise UserError(f"Expected --{flag} to be numbers above {low:g}. Received: {flag}={','.join(texts)}; {repair}.")
     expect_once(flag, found)
     return found

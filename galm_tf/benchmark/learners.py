@@ -35,8 +35,10 @@ from galm_tf.baselines.sources import ScoresAsFeatures, Union
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark.given import expect_names
+from galm_tf.benchmark.methods import REPETITION
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.words import listed
 
 RIDGE = "ridge"
 LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
@@ -104,7 +106,7 @@ def run_learners(
       settings: of the features.
 
     Returns:
-      Columns method, seed, features, test_mauc, num_attributes_tested, settings, seconds.
+      Columns method, seed or split, features, test_mauc, num_attributes_tested, settings, seconds.
     """
     expect_all_labels(learners, config.train_positives)
     source = learner_data.source_data(config, settings)
@@ -114,7 +116,7 @@ def run_learners(
         prepared = pipeline.prepare(cell)
         seen = features_of(prepared, cell, settings, source)
         for name in (RIDGE, *learners):
-            rows.append({"method": name, "seed": number, **run_one(name, seen, prepared, cell)})
+            rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
     return pd.DataFrame(rows)
 
 
@@ -135,11 +137,11 @@ def features_of(
     return Seen(features, f"{kind} ({features.shape[1]})", learner_data.training_data(prepared, features, source))
 
 
-def weighing(config: Config) -> list[str]:
-    """What a reader of a table with learners must know, where classes may count alike to GALM."""
+def weighing(config: Config, weighed: Sequence[str]) -> list[str]:
+    """What a reader of a table with learners must know, where classes may count alike to these beside them."""
     told = (
-        "where classes count alike in GALM's training (--class_balance), they do in ridge regression too; to the learners every image counts "
-        "alike: --class_balance=0 gives equal terms"
+        f"where the tested classes are unseen, classes count alike to {listed(weighed, len(weighed))} (--class_balance), and to the learners every image "
+        "does: --class_balance=0 gives equal terms"
     )
     return [told] if config.class_balance else []
 

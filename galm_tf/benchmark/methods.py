@@ -23,10 +23,11 @@ from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 
 LINEAR = "linear 16x16"
+REPETITION = {"seed": "seed", "split_seed": "split"}  # what varies -> the column of its numbers
 
 
 def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], vary: str, out: str) -> pd.DataFrame:
-    """Test mAUC of every (method, seed): columns method, seed, val_mauc, test_mauc, seconds.
+    """Test mAUC of every (method, seed): columns method, seed or split, val_mauc, test_mauc, seconds.
 
     Args:
       config: settings of every run but `method` and what varies.
@@ -39,11 +40,11 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
         prepared = pipeline.prepare(cell)
-        rows.append({"method": LINEAR, "seed": number, "test_mauc": _linear(prepared, cell)})
+        rows.append({"method": LINEAR, REPETITION[vary]: number, "test_mauc": _linear(prepared, cell)})
         for method in methods:
             path = os.path.join(out, f"{method}-{vary}{number}")
             result = run_once(dataclasses.replace(cell, method=method, run_dir=path), prepared)
-            row = {"method": method, "seed": number, "val_mauc": result["val_mauc"]}
+            row = {"method": method, REPETITION[vary]: number, "val_mauc": result["val_mauc"]}
             rows.append({**row, "test_mauc": result["test_mauc"], "seconds": result["seconds_total"]})
     return pd.DataFrame(rows)
 
@@ -71,7 +72,7 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     A column `features`, the same in every row of a method, is kept, of `multiply_adds` the mean, in millions.
     """
-    wide = table.pivot(index="seed", columns="method", values="test_mauc")
+    wide = table.pivot(index=next(name for name in REPETITION.values() if name in table), columns="method", values="test_mauc")
     rows = []
     for method in table["method"].unique():
         first = table[table["method"] == method].iloc[0]

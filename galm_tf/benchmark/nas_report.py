@@ -122,7 +122,7 @@ def _computed_by(found: Comparison) -> list[str]:
 def _legend(found: Comparison) -> list[str]:
     names = ", ".join(found.attributes)
     return [
-        f"rewards (validation AUC) and test mAUC are means over {len(found.attributes)} attributes: {names}",
+        f"rewards (validation AUC) and test mAUC are means over {len(found.attributes)} attribute{'s' * (len(found.attributes) > 1)}: {names}",
         "weights: shared are the supernet's, for reward and test; scratch are the child's own. A reward with shared weights "
         "and one of a child trained from scratch are on the same images, but are not the same quality of training",
         "the reward is that of what a method would choose at that point; random is the mean of all architectures, and one uniform "

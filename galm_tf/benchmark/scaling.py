@@ -27,7 +27,7 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
     in units of the step with one attribute, so that they hold for other machines
     better than seconds would.
     """
-    cases = [Case(f"{n} attributes", training_step(n, n, config), 1, "steps/s") for n in COUNTS]
+    cases = [Case(f"{n} attribute{'s' * (n > 1)}", training_step(n, n, config), 1, "steps/s") for n in COUNTS]
     sampled = min(config.attributes_per_step or COUNTS[-1], COUNTS[-1])
     cases.append(Case(f"{sampled} of {COUNTS[-1]} attributes", training_step(COUNTS[-1], sampled, config), 1, "steps/s"))
     table = compare(cases, repeats)

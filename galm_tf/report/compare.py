@@ -107,7 +107,11 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
     found, first = [], runs[0]
     for label, run in zip(labels[1:], runs[1:]):
         if not rivals.same_test(first, run):
-            found.append(f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare.")
+            found.append(
+                f"{label} was tested on other domains than {labels[0]}: their figures compare where both tested an attribute on the same images, which "
+                "their folders do not tell." if rivals.may_share_images(first, run)
+                else f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare."
+            )  # fmt: skip
         if rivals.tested(first).keys() != rivals.tested(run).keys():
             found.append(f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares.")
     return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])

@@ -111,13 +111,25 @@ def same_test(run: FinishedRun, other: FinishedRun) -> bool:
     return not pipeline.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
 
 
+def may_share_images(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether two runs of other domains have some in common, with the same split and labels, so that of those the test may be the same."""
+    (ours, *of_ours), (theirs, *of_theirs) = ((r.result["domains"], *_test_settings(r)) for r in (run, other))
+    return ours != theirs and bool(set(ours) & set(theirs)) and of_ours == of_theirs
+
+
 def test_data(run: FinishedRun) -> tuple[Any, ...]:
     """What two runs must have in common for their test figures to compare."""
-    config, result = run.config, run.result
+    result = run.result
     sources = result.get("data_sources") or result.get("data_source")
+    return result["domains"], sources, result["num_images"].get("test"), *_test_settings(run), _tested_records(run)
+
+
+def _test_settings(run: FinishedRun) -> tuple[Any, Any]:
+    """(split, labels), as far as settings say who is tested by what."""
+    config = run.config
     split = (config.split_seed, config.splits_file, config.test_split)
-    labels = (config.sun_votes, config.sun_positive, config.sun_unanimous) if "sun" in result["domains"] or config.data_dir else ()
-    return result["domains"], sources, result["num_images"].get("test"), split, labels, _tested_records(run)
+    labels = (config.sun_votes, config.sun_positive, config.sun_unanimous) if "sun" in run.result["domains"] or config.data_dir else ()
+    return split, labels
 
 
 def _tested_records(run: FinishedRun) -> Optional[list[int]]:

@@ -22,6 +22,7 @@ os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # of a GPU's memory 
 from absl import app, flags
 from absl import logging as absl_logging
 
+from galm_tf.command_help import HelpFlag
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
 from galm_tf.quiet_start import import_tensorflow
@@ -38,6 +39,7 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
     A KeyboardInterrupt that carries a message tells it: how to continue.
     """
     app.define_help_flags()
+    flags.DEFINE_flag(HelpFlag(), module_name=app.__name__)
     absl_logging.set_verbosity(absl_logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to stop

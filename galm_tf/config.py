@@ -27,6 +27,17 @@ METHODS = ("galm", "random", "single_best", "exhaustive", "evolution", "enas", "
 READING = "reading"  # no search: `readings`
 
 
+GROUPS = {  # of settings, as --help shows them: title -> the first of `Config`'s fields that belongs to it
+    "Data": "domain",
+    "Training images, and how much each counts": "augment_flip",
+    "The run": "run_dir",
+    "A finished run to start from, or to add to": "source_run",
+    "A pretrained trunk": "trunk_model",
+    "Training the supernet": "warmup_steps",
+    "Training the controller, and its rewards": "controller_steps",
+    "Choosing, fine-tuning, test": "derive_top",
+}
+
 _SAME = object()
 
 
@@ -81,18 +92,20 @@ class Config:
     seed: int = _setting(0, "Seed of every random draw of the run; what is tested goes by --split_seed alone.", low=0, high=2**32 - 2)  # KerasTuner, which gets one more, and scikit-learn take 32 bits
     method: str = _setting("galm", "How architectures are chosen: galm (conditioned controller, then re-ranked), enas (one controller without attributes), enas_each (such a controller per attribute, each trained as long as galm's), evolution (regularised, per attribute), exhaustive (best of the table), single_best (one for all), random (a uniform one per attribute), or with --evaluations rewards per attribute random_search (best of uniform ones), bayesian (Gaussian process) or progressive (surrogate-guided growth). reading searches nothing: on a --trunk_model every attribute's network is a linear reading of its channels.", (*METHODS, READING))
     evaluations: int = _setting(64, "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.", low=1, high=1536)
+    checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
+    # A finished run to start from, or to add to.
     source_run: tuple[str, ...] = _setting((), "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.")
     add_attribute: str = _setting("", "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), the rate of a policy that was handed over, and --derive_top.")
     transfer: tuple[str, ...] = _setting(TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers.")
     match: str = _setting("predictor", "How attributes find their source: predictor (whose scores separate the new labels best), cosine (of embeddings, after the new ones alone were trained for --controller_steps on the rewards of a trial warm-up; the paper's rule), or random.", ("predictor", "cosine", "random"))
     transfer_gate_steps: int = _setting(0, "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.", low=0)
+    freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
+    # A pretrained trunk.
     trunk_model: str = _setting("", "A Keras model that was trained on other images (a .keras or .h5 file): maps of three of its layers stand in place of Conv-1 to Conv-3, and its weights stay as they are, but for --trunk_steps. A run from --source_run has the source's.")
     trunk_layers: tuple[str, ...] = _setting((), "The three layers of --trunk_model whose maps are taken, comma-separated, the largest map first; when left out the last layer of the smallest maps, and of those nearest to twice and to four times their side.")
     trunk_pixels: str = _setting("raw", "How --trunk_model expects pixels: raw (0 to 255, as EfficientNet, MobileNetV3 and ConvNeXt of Keras), tf (-1 to 1: MobileNet, MobileNetV2, ResNetV2, Inception, Xception), torch (ImageNet's mean and deviation: DenseNet), caffe (BGR less ImageNet's mean: VGG, ResNet).", ("raw", "tf", "torch", "caffe"))
     trunk_steps: int = _setting(0, "Steps, of --batch_size images each, in which the layers of --trunk_model above the first of its three maps learn the attributes, before maps are made; 0 leaves them as they are. A run from --source_run has the source's, which learned the source's attributes.", low=0)
     trunk_learning_rate: float = _setting(1e-4, "Peak learning rate of --trunk_steps (Adam, cosine decay).", low=0.0)
-    freeze_trunk: bool = _setting(False, "Leave the weights of the trunk as the source run has them (only its batch norms take their statistics from the new images): where labels are few, it is a better one than they can teach. Needs --source_run, with trunk in --transfer.")
-    checkpoint_seconds: float = _setting(60.0, "Seconds between checkpoints within a phase.", low=0.0)
     # Supernet training (the first phase of Algorithm 1; parameters Omega).
     warmup_steps: int = _setting(300, "Supernet steps before the first controller phase, with uniformly sampled architectures, or with those of a policy that was handed over.", low=0)
     rounds: int = _setting(2, "Alternations of the two phases after the warm-up.", low=1)
@@ -323,6 +336,22 @@ def define_flags(names: Sequence[str] = ()) -> None:
         else:
             _DEFINERS[str(field.type)](field.name, default, text)
         flags.FLAGS[field.name].bounds = _bounds(field)  # for `command_line`, which tells of a value that is no number
+
+
+def is_setting(flag: flags.Flag) -> bool:
+    """Whether a flag is one of `define_flags`; a command's own may be called like a setting."""
+    return hasattr(flag, "bounds")
+
+
+def grouped() -> dict[str, list[str]]:
+    """Title of a group -> the settings in it, all in their order."""
+    titles = {first: title for title, first in GROUPS.items()}
+    result: dict[str, list[str]] = {}
+    title = ""
+    for field in dataclasses.fields(Config):
+        title = titles.get(field.name, title)
+        result.setdefault(title, []).append(field.name)
+    return result
 
 
 def folder_names(folders: Sequence[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 import main_flags
-from galm_tf import command_line, quiet_start
+from galm_tf import command_line, predict, quiet_start
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -324,7 +324,17 @@ def test_tensorflow_and_xla_start_without_a_word():
 def test_help_lists_every_setting():
     code = "from galm_tf import command_line, config; config.define_flags(); command_line.run(print)"
     told = _python(code, "--help")
-    assert all(f"{name}:" in told.stdout for name in Config().to_json()) and told.returncode == 0
+    assert told.returncode == 0 and "Flags of this command" not in told.stdout
+    shown = re.findall(r"^  --(?:\[no\])?(\w+)", told.stdout, re.MULTILINE)
+    assert shown == [name for names in config_lib.grouped().values() for name in names] == list(Config().to_json())
+    titles = re.findall(r"^(\w.*):$", told.stdout, re.MULTILINE)
+    assert titles == list(config_lib.GROUPS) == list(config_lib.grouped())
+
+
+def test_help_shows_a_commands_own_flags_first_and_none_of_libraries():
+    told = _python("from galm_tf import command_line, predict; import tensorflow; predict.define_flags(); command_line.run(print)", "--help").stdout
+    assert re.findall(r"^  --(?:\[no\])?(\w+)", told, re.MULTILINE) == [field.name for field in dataclasses.fields(predict.Options)]
+    assert "Flags of this command:\n  --model\n      The saved_model folder" in told and "Data:" not in told and "(default: table)" in told
 
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):

@@ -107,6 +107,14 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
 
 
+def test_where_other_classes_would_put_the_mean_stands_beside_it(runs, galm_html):
+    assert "With other test" not in text_of(galm_html)  # of an earlier version, or too few classes
+    run = read_run(str(runs[0] / "galm"))
+    result = {**run.result, "test_mauc_interval": {"low": 0.61, "high": 0.8204, "over": "classes", "count": 7}}
+    text = text_of(render(page_of(dataclasses.replace(run, result=result))))
+    assert "With other test classes the mean would lie between 0.610 and 0.820 (95 %, by the jackknife over the 7 tested)." in text
+
+
 def test_table_has_every_attribute_with_its_figures(runs, galm_html):
     rows = re.findall(r"<tr data-network=.*?</tr>", galm_html, re.S)
     wanted = {n: r for n, r in runs[1]["galm"]["per_attribute"].items() if "excluded" not in r}

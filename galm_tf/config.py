@@ -59,7 +59,7 @@ class Config:
     """Settings of one run. The help texts are the documentation of each field."""
 
     # Data.
-    domain: tuple[str, ...] = _setting(("sun",), "Domains to search on, comma-separated: awa, apay, sun, or a label of your own with --data_dir, whose folders' names they have when left out.")
+    domain: tuple[str, ...] = _setting(("sun",), "Domains, comma-separated: awa, apay, sun, or a label of your own with --data_dir, whose folders' names they have when left out.")
     data_dir: tuple[str, ...] = _setting((), "Folder of each domain, comma-separated, in the order of --domain. Without it a small generated stand-in is drawn.")
     layout: tuple[str, ...] = _setting((), "Layout of each folder: awa, apay, sun or table. Found by what is in the folder when left out.")
     image_size: int = _setting(64, "Side of the square images that the networks see, in pixels; a multiple of 32.", low=32, high=256)

@@ -5,7 +5,7 @@
 
 --data_dir is a folder as galm_tf.main takes it (README.md, "Your own images"). Its attributes are those of the model that have the
 same name; where the domain is called otherwise, the rest of the name counts. Results go to standard output, everything else to standard
-error. Exit status: 0; 1 when some images could not be read; 2 on bad input.
+error. Exit status: 0; 1 when some files could not be read (those that are not there are told as galm_tf.main tells them); 2 on bad input.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from galm_tf import config as config_lib
 from galm_tf.attribute_names import without_domain
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
-from galm_tf.domains.build import NO_SPLIT, has_classes
-from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
+from galm_tf.domains.build import NO_SPLIT, tells_of_a_drawn_split, with_classes
+from galm_tf.domains.domain import TEST, TRAIN, Domain
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.predict import Predictor
+from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
 from galm_tf.source_runs import SEEN, image_digests
@@ -48,6 +49,7 @@ _SUBSETS = ("test", "train", "all", "unseen")
 _FORMATS = ("table", "csv", "json")
 _QUIET_IMAGES = 200  # fewer need no progress line
 _NAMED = 3  # attributes in a note
+_OF_PARTS = "the model was trained on parts of photographs, cut out by boxes, and these are whole ones"
 _FIGURES = ("auc", *evaluation.BESIDE_AUC)
 _COLUMNS = {  # of the table
     "attribute": "attribute", "auc": "AUC", "average_precision": "average precision", "f1": "F1", "balanced_accuracy": "balanced accuracy",
@@ -86,13 +88,14 @@ def define_flags() -> None:
     config_lib.define_flags(_SETTINGS)
     flags.DEFINE_string("model", None, "A run's folder, its saved_model, or what galm_tf.deploy made of it.")
     flags.DEFINE_list("attributes", [], "Judge only these attributes of the model, comma-separated.")
-    flags.DEFINE_enum("subset", None, list(_SUBSETS), "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on). When left out test, and all where the data bring no split.")
+    flags.DEFINE_enum("subset", None, list(_SUBSETS), "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on, by class, file name and size). When left out test, and all where the data bring no split.")
     flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling AUC. csv: a line per attribute. json: all.")
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
 
 
 def main(arguments: list[str]) -> int:
     command_line.expect_no_arguments(arguments)
+    begin_output(FLAGS.format)
     if not FLAGS.model:
         raise UserError("Expected a model to judge. Received: no --model; give --model=runs/NAME.")
     if not (FLAGS["data_dir"].present or FLAGS["domain"].present):
@@ -119,20 +122,23 @@ def evaluate(config: Config, model: str, subset: Optional[str] = None, attribute
     predictor = Predictor(model)
     keep = attribute_names.columns(attributes, predictor.attributes)
     config = dataclasses.replace(config, image_size=predictor.image_size)
-    domain = load_domains(config, has_split=subset is None)
+    domain = load_domains(config, untold=tells_of_a_drawn_split if subset in (None, "all", "unseen") else lambda note: False)
+    subset = subset or _subset_of(domain)
     pairs = _pairs(predictor.attributes, keep, domain.attributes)
     domain, pictures, bad = load_images(domain, config)
     seen = _seen(model)
-    index = _judged(domain, config, subset, seen, model)
+    index = _judged(domain, subset, seen, model)
     if seen is not None and subset != "unseen" and (known := np.isin(image_digests(domain, index), seen).sum()):
         logging.warning("%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.", known, len(index))
+    for note in filter(None, (predictor.trained_on, _OF_PARTS * (predictor.boxes and not (domain.boxes[index, 2] >= 0).any()))):
+        logging.warning("%s.", note)
     columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
     interval = pipeline.interval_over_classes(domain, index, labels, probability)
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
-        len(index), len(domain.class_names(index)) if has_classes(domain.class_ids) else 0, interval, len(bad),
+        len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
     )  # fmt: skip
 
 
@@ -167,16 +173,25 @@ def _seen(model: str) -> Optional[np.ndarray]:
     return None
 
 
-def _judged(domain: Domain, config: Config, subset: Optional[str], seen: Optional[np.ndarray], model: str) -> np.ndarray:
+def _subset_of(domain: Domain) -> str:
+    """Which images are judged where nothing is asked for: those of the test, or, where the data bring no split, all; raises UserError where some do."""
+    drawn = sum(note.startswith(NO_SPLIT) for note in domain.notes)
+    if 0 < drawn < len(domain.domain_names):
+        raise UserError(
+            f"Expected --subset beside domains of which some bring a split and some do not. Received: none for {', '.join(domain.domain_names)}; give "
+            "--subset=all, or test, which draws where none is brought."
+        )
+    return "all" if drawn else "test"
+
+
+def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str) -> np.ndarray:
     """Which records are judged."""
-    if subset is None:
-        subset = "all" if any(note.startswith(NO_SPLIT) for note in domain.notes) else "test"
-    every = np.flatnonzero(domain.subsets != UNUSED)
+    every = np.arange(len(domain.paths))
     if subset == "unseen":
         if seen is None:
             raise UserError(
-                f"Expected a model in the folder of its run beside --subset=unseen, which knows what it has seen ({SEEN}). Received: --model={model}; "
-                "name the run's folder, or another subset."
+                f"Expected a model in the folder of a run that tells what it has seen ({SEEN}) beside --subset=unseen. Received: --model={model}, which "
+                "is in none, or in one that does not tell; name the run's folder, or another subset."
             )
         index = every[~np.isin(image_digests(domain, every), seen)]
     else:
@@ -210,7 +225,8 @@ def _row(name: str, predictor: Predictor, column: int, labels: np.ndarray, proba
 
 def _print_table(found: Evaluation) -> None:
     told = found.to_json()
-    print(f"{found.images} images{f' of {found.classes} classes' * bool(found.classes)}, {told['num_attributes']} attributes judged")
+    classes = f" of {_counted(found.classes, 'class', 'classes')}" * bool(found.classes)
+    print(f"{_counted(found.images, 'image')}{classes}, {_counted(told['num_attributes'], 'attribute')} judged")
     if told["mauc"] is not None:
         interval = evaluation.interval_in_words(found.interval)
         rest = (f"{key.replace('_', ' ').replace('f1', 'F1')} {told[key]:.3f}" for key in evaluation.BESIDE_AUC if told[key] is not None)
@@ -219,6 +235,10 @@ def _print_table(found: Evaluation) -> None:
     names = [abridged(name if name == network else f"{name} ({network})") for name, network in zip(table["attribute"], table["network"])]
     table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
     print(table[list(_COLUMNS)].rename(columns=_COLUMNS).to_string(index=False, float_format="%.3f", na_rep="-"))
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _print_csv(found: Evaluation) -> None:

@@ -48,7 +48,7 @@ def mean_auc(aucs: np.ndarray) -> Optional[float]:
     return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else None
 
 
-def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray) -> Optional[tuple[float, float]]:
+def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray) -> Optional[tuple[float, float, int]]:
     """95 % interval of the mean AUC over what was drawn to be tested: classes, each with all its images.
 
     By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A bootstrap of few
@@ -61,20 +61,25 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
       units: int [n], the class of each image, or its photograph where there are no classes.
 
     Returns:
-      (low, high); None where there are fewer than `MIN_UNITS` units, or no attribute can be judged.
+      (low, high, how many units tell of an attribute that is judged); None where these are fewer than `MIN_UNITS`, where no attribute can
+      be judged, and where the mean is the same without any of them, which tells nothing.
     """
-    places, whole = np.unique(units, return_inverse=True)[1], auc_per_attribute(labels, scores)
-    groups = places % _MOST_GROUPS
-    count = len(np.unique(groups))
-    if count < MIN_UNITS or not np.isfinite(whole).any():
+    whole = auc_per_attribute(labels, scores)
+    judged = np.isfinite(whole)
+    known = np.isfinite(labels[:, judged])
+    tells = known.any(axis=1)
+    shown, places = np.unique(units[tells], return_inverse=True)
+    if len(shown) < MIN_UNITS:
         return None
-    moved = []
-    for group in range(count):
-        left = auc_per_attribute(labels[groups != group], scores[groups != group])
-        moved.append(np.nanmean(left - whole) if np.isfinite(left).any() else 0.0)
-    error = np.sqrt((count - 1) / count * np.square(moved - np.mean(moved)).sum())
-    low, high = np.nanmean(whole) + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, count - 1) * error
-    return float(max(low, 0.0)), float(min(high, 1.0))
+    labels, scores, known, groups, count = labels[tells][:, judged], scores[tells][:, judged], known[tells], places % _MOST_GROUPS, min(len(shown), _MOST_GROUPS)
+    left = np.stack([metrics.aucs_without_each_group(y[k], s[k], groups[k], count) for y, s, k in zip(labels.T, scores.T, known.T)])  # [N, count]
+    there = np.isfinite(left)
+    moved = np.where(there, left - whole[judged, None], 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    error = np.sqrt((count - 1) / count * np.square(moved - moved.mean()).sum())
+    if not error > 1e-12:
+        return None
+    low, high = whole[judged].mean() + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, count - 1) * error
+    return float(max(low, 0.0)), float(min(high, 1.0)), len(shown)
 
 
 def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:

@@ -73,6 +73,30 @@ def _rank_sums(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return sums
 
 
+def aucs_without_each_group(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Area under the ROC curve of what is left without one group of images after the other, exact with ties.
+
+    Args:
+      labels: [n] in {0, 1}.
+      scores: [n].
+      groups: int [n] in [0, count).
+
+    Returns:
+      float64 [count]; NaN where one label only is left.
+    """
+    values, places = np.unique(scores, return_inverse=True)
+    cells, positive = places * count + groups, np.asarray(labels) > 0.5
+    above, below = (np.bincount(cells[kind], minlength=len(values) * count).reshape(-1, count).astype(np.float64) for kind in (positive, ~positive))
+    wins = above.T @ (np.cumsum(below, axis=0) - 0.5 * below)  # of positives of a group over negatives of another, [count, count]
+    won, pairs = (_without_each(table) for table in (wins, np.outer(above.sum(axis=0), below.sum(axis=0))))
+    return np.divide(won, pairs, out=np.full(count, np.nan), where=pairs > 0)
+
+
+def _without_each(table: np.ndarray) -> np.ndarray:
+    """Sums of a square table without one row and column after the other."""
+    return table.sum() - table.sum(axis=0) - table.sum(axis=1) + np.diag(table)
+
+
 def accuracy_columns(labels: np.ndarray, scores: np.ndarray, offset: float = 0.0) -> np.ndarray:
     """Share of correct decisions `score > offset` of every row of scores [K, n]: float64 [K]."""
     return ((scores > offset) == (np.asarray(labels) > 0.5)).mean(axis=1)

@@ -25,7 +25,7 @@ from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.domains import expect_data, load_domains
-from galm_tf.domains.build import has_classes, split_units
+from galm_tf.domains.build import has_classes, with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
@@ -198,6 +198,7 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
     readings.before = before
     readings.fit()
+    source_runs.write_seen(folder, prepared.domain, prepared.split, [])
     return readings
 
 
@@ -420,7 +421,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),
-        "test_mauc_interval": interval_over_classes(domain, prepared.split.test, labels, probabilities),
+        "test_mauc_interval": interval_over_classes(domain, prepared.split.test, labels, probabilities, by_class=domain.class_disjoint),
         "temperature": state.temperature,
         "log_odds_shift": state.log_odds_shift,
         **{f"test_{key}": evaluation.means(rows, f"test_{key}") for key in evaluation.BESIDE_AUC},
@@ -439,22 +440,26 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
     }
 
 
-def interval_over_classes(domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> Optional[dict[str, Any]]:
-    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over` classes or images, their `count`.
+def interval_over_classes(
+    domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: bool = True
+) -> Optional[dict[str, Any]]:
+    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over` what, and their `count`.
 
     Args:
       domain: of the images.
       index: int [m], those that are judged.
       labels: [m, N] in {0, 1, NaN}.
       scores: [m, N].
+      by_class: whether classes were drawn, in domains that have any; else photographs.
 
     Returns:
       None where too little was drawn to tell.
     """
-    units = split_units(domain.class_ids, domain.photographs)[index]
-    bounds = evaluation.mean_auc_interval(labels, scores, units)
-    over = "classes" if has_classes(domain.class_ids) else "images"
-    return bounds and {**dict(zip(("low", "high"), bounds)), "over": over, "count": len(np.unique(units))}
+    classed = by_class & with_classes(domain)[index]
+    units = np.where(classed, domain.class_ids[index], len(domain.classes) + domain.photographs[index])
+    found = evaluation.mean_auc_interval(labels, scores, units)
+    over = " and ".join(kind for kind, there in (("classes", classed.any()), ("images", not classed.all())) if there)
+    return found and {**dict(zip(("low", "high", "count"), found)), "over": over}
 
 
 def _about_readout(search: Search | Readings) -> Optional[dict[str, float]]:

@@ -32,7 +32,7 @@ from galm_tf.domains.files import IMAGE_ENDINGS, list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.hardware import decoders
-from galm_tf.prediction_formats import Prediction, print_csv, print_json, print_table
+from galm_tf.prediction_formats import Prediction, begin_output, print_csv, print_json, print_table
 from galm_tf.preprocess import BadImageError, decode_image, first_of, resize_picture
 from galm_tf.progress import Progress
 
@@ -68,13 +68,8 @@ def define_flags() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if sys.__stdout__ is None:  # it was closed
-        raise UserError("Expected standard output for what is predicted. Received: a closed one; send it to a file or another program.")
+    begin_output(FLAGS.format)
     sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
-    if FLAGS.format == "table":
-        sys.stdout.reconfigure(errors="backslashreplace")
-    else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
-        sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if FLAGS.format == "csv" else "backslashreplace")
     if not FLAGS.model:
         raise UserError(f"Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model, or a {lite.SUFFIX} file.")
     options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
@@ -108,7 +103,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     if bad:
         print(f"warning: {len(bad)} of {len(paths)} images could not be read and are left out", file=sys.stderr)
     if predictor.notice:
-        print(f"note: the model was trained on a {predictor.notice}", file=sys.stderr)
+        print(f"note: {predictor.trained_on}", file=sys.stderr)
     if predictor.boxes:
         print("note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about", file=sys.stderr)
     return 1 if bad else 0
@@ -168,6 +163,11 @@ class Predictor:
             raise UserError(
                 f"Expected the saved_model folder of a run. Received: model={path} ({_reason(path, error)}); {repair}."
             ) from error
+
+    @property
+    def trained_on(self) -> str:
+        """`notice` as a sentence; "" where there is none."""
+        return f"the model was trained on a {self.notice}" if self.notice else ""
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]; raises UserError for other images."""

@@ -14,7 +14,18 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
+from galm_tf.errors import UserError
 from galm_tf.words import abridged
+
+
+def begin_output(format_: str) -> None:
+    """Standard output for one of the formats; raises UserError where it was closed."""
+    if sys.__stdout__ is None:
+        raise UserError("Expected standard output for what is told. Received: a closed one; send it to a file or another program.")
+    if format_ == "table":
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
+        sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if format_ == "csv" else "backslashreplace")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,9 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +18,7 @@ from PIL import Image
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from galm_tf import evaluate, export, lite, source_runs
+from galm_tf import evaluate, export, lite, pipeline, source_runs
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -37,9 +39,9 @@ class Colours(tf.Module):
         return tf.reduce_mean(images, [1, 2]) @ self.kernel
 
 
-def _export(path):
+def _export(path, metadata=None):
     export.export_saved_model(
-        Colours(), str(path), attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata={},
+        Colours(), str(path), attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata=metadata or {},
     )  # fmt: skip
     return str(path)
 
@@ -114,10 +116,52 @@ def test_which_images_are_judged(model, photos, tmp_path):
     assert 0 < count(unsplit, "test") == count(unsplit, None, split_seed=3) < 24  # a fifth of the classes is drawn
 
 
+def test_what_a_drawn_split_leaves_out_is_judged_all_the_same(model, tmp_path, caplog):
+    folder = _folder(tmp_path / "photos", split=False)
+    for i in range(0, 24, 2):  # copies of pictures of other classes
+        shutil.copy(folder / "images" / f"{i}.png", folder / "images" / f"{(i + 9) % 24}.png")
+    assert [evaluate.evaluate(_config(folder), model, subset).images for subset in (None, "all")] == [24, 24]
+    assert "No split" not in caplog.text and "are unused" not in caplog.text
+    drawn = evaluate.evaluate(_config(folder), model, "test").images
+    assert drawn < 24 and "No split is given" in caplog.text
+
+
+def test_domains_of_which_some_bring_a_split_want_a_subset(model, tmp_path):
+    first, second = _folder(tmp_path / "photos"), _folder(tmp_path / "more", split=False)
+    config = Config(domain=("photos", "more"), data_dir=(str(first), str(second)), cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="of which some bring a split and some do not. Received: none for photos, more; give --subset=all"):
+        evaluate.evaluate(config, model)
+    found = evaluate.evaluate(config, model, "all")
+    assert (found.images, found.classes) == (48, 16)
+
+
+def test_without_classes_the_interval_is_over_images(model, tmp_path):
+    folders = [_folder(tmp_path / name, split=False) for name in ("photos", "more")]
+    for folder in folders:
+        rows = [line.split(",") for line in (folder / "attributes.csv").read_text().split()]
+        (folder / "attributes.csv").write_text("\n".join(",".join([row[0], *row[2:]]) for row in rows))
+    one = evaluate.evaluate(_config(folders[0]), model)
+    both = evaluate.evaluate(Config(domain=("photos", "more"), data_dir=tuple(map(str, folders)), cache_dir=str(tmp_path / "cache")), model)
+    assert [(found.classes, found.interval["over"], found.interval["count"]) for found in (one, both)] == [(0, "images", 24), (0, "images", 48)]
+
+
+def test_where_the_tested_classes_train_too_images_were_drawn(photos):
+    domain, rng = load_domains(_config(photos)), np.random.default_rng(0)
+    index, scores = np.arange(24), rng.random((24, 3))
+    by_class, by_image = (pipeline.interval_over_classes(domain, index, domain.labels, scores, by_class=by) for by in (True, False))
+    assert (by_class["over"], by_class["count"], by_image["over"], by_image["count"]) == ("classes", 8, "images", 24)
+
+
+def test_what_a_model_was_trained_on_is_told(photos, tmp_path, caplog):
+    path = _export(tmp_path / "saved_model", {"notice": "generated stand-in", "boxes": True})
+    evaluate.evaluate(_config(photos), path)
+    assert "the model was trained on a generated stand-in." in caplog.text and "cut out by boxes, and these are whole ones." in caplog.text
+
+
 def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp_path, caplog):
     run = tmp_path / "run"
     model = _export(run / "saved_model")
-    with pytest.raises(UserError, match="Expected a model in the folder of its run beside --subset=unseen"):
+    with pytest.raises(UserError, match="Expected a model in the folder of a run that tells what it has seen .* beside --subset=unseen"):
         evaluate.evaluate(_config(photos), model, "unseen")
     (run / "result.json").write_text("{}")
     domain = load_domains(_config(photos))
@@ -165,7 +209,7 @@ def test_a_subset_without_images_is_told(model, photos):
 
 def _run(*arguments):
     command = [sys.executable, "-m", "galm_tf.evaluate", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONIOENCODING": "ascii"})
 
 
 def test_the_command(model, photos):

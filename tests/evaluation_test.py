@@ -83,11 +83,12 @@ def test_the_interval_holds_what_other_classes_would_give():
     truth = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores))
     inside, wide = [], []
     for _ in range(150):
-        low, high = evaluation.mean_auc_interval(*_classes(rng, 12))
+        low, high, count = evaluation.mean_auc_interval(*_classes(rng, 12))
+        assert count == 12
         inside.append(low <= truth <= high)
         wide.append(high - low)
     assert 0.88 <= np.mean(inside) <= 0.99
-    many = [np.ptp(evaluation.mean_auc_interval(*_classes(rng, 120))) for _ in range(10)]  # in groups of four
+    many = [np.ptp(evaluation.mean_auc_interval(*_classes(rng, 120))[:2]) for _ in range(10)]  # in groups of four
     assert np.mean(many) == pytest.approx(np.mean(wide) / np.sqrt(10), rel=0.35)
 
 
@@ -101,8 +102,25 @@ def test_there_is_no_interval_over_few_classes_or_of_nothing():
 
 
 def test_an_attribute_of_one_class_does_not_move_the_interval_by_being_gone():
+    """It is perfect: the mean falls without its class, by which the interval would be wider than that of the others alone."""
     labels, scores, units = _classes(np.random.default_rng(2), 8)
     one = (units == 3).astype(np.float32)[:, None]
-    with_one = evaluation.mean_auc_interval(np.hstack([labels, one]), np.hstack([scores, 10 * one]), units)
-    mean = evaluation.mean_auc(evaluation.auc_per_attribute(np.hstack([labels, one]), np.hstack([scores, 10 * one])))
-    assert np.mean(with_one) == pytest.approx(mean, abs=1e-6)
+    plain, with_one = (evaluation.mean_auc_interval(*both, units) for both in ((labels, scores), (np.hstack([labels, one]), np.hstack([scores, 10 * one]))))
+    assert np.ptp(plain[:2]) * 6 / 7 <= np.ptp(with_one[:2]) <= np.ptp(plain[:2])
+    low, high, _ = evaluation.mean_auc_interval(one, scores[:, :1], units)  # alone: nothing is left to judge without its class
+    assert 0 <= low < evaluation.mean_auc(evaluation.auc_per_attribute(one, scores[:, :1])) < high <= 1
+
+
+def test_classes_that_nothing_is_known_of_do_not_count():
+    labels, scores, units = _classes(np.random.default_rng(3), 12)
+    labels[units >= 7] = np.nan
+    some = units < 7
+    assert evaluation.mean_auc_interval(labels, scores, units) == evaluation.mean_auc_interval(labels[some], scores[some], units[some])
+    assert evaluation.mean_auc_interval(labels, scores, units)[2] == 7
+    labels[units >= 4] = np.nan
+    assert evaluation.mean_auc_interval(labels, scores, units) is None
+
+
+def test_where_no_class_moves_the_mean_nothing_is_told():
+    labels, _, units = _classes(np.random.default_rng(4), 8)
+    assert evaluation.mean_auc_interval(labels, labels, units) is None  # all are 1

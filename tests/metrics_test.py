@@ -36,3 +36,17 @@ def test_accuracies_equal_scikit_learn():
     ):
         assert plain == pytest.approx(accuracy_score(labels, row > 0.2))
         assert balanced == pytest.approx(balanced_accuracy_score(labels, row > 0.2))
+
+
+def test_aucs_without_each_group_are_those_of_what_is_left():
+    rng = np.random.default_rng(0)
+    labels, groups = (rng.random(90) < 0.3).astype(np.float32), rng.integers(0, 6, 90)
+    labels[groups == 5], groups[:3] = 0.0, 4
+    scores = np.round(rng.normal(size=90) + labels, 1)  # with ties
+    found = metrics.aucs_without_each_group(labels, scores, groups, 7)
+    for group in range(7):
+        left = groups != group
+        assert found[group] == pytest.approx(metrics.auc(labels[left], scores[left])), group
+    assert found[6] == pytest.approx(metrics.auc(labels, scores))  # no image is of it
+    alone = metrics.aucs_without_each_group((groups == 2).astype(np.float32), scores, groups, 7)
+    assert np.isnan(alone[2]) and np.isfinite(np.delete(alone, 2)).all()

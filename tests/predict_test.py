@@ -478,7 +478,7 @@ def test_a_name_that_is_no_text(model, files, tmp_path):
     ("redirection", "status", "told"),
     [
         ("2>&-", 1, None),
-        (">&-", 2, "error: Expected standard output for what is predicted. Received: a closed one;"),
+        (">&-", 2, "error: Expected standard output for what is told. Received: a closed one;"),
         (">/dev/full", 2, "error: Expected to write standard output. Received: No space left on device;"),
     ],
 )

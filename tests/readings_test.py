@@ -73,6 +73,11 @@ def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepar
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
+def test_it_tells_which_images_it_has_seen(finished, prepared):
+    seen = main.RunFolder(finished[1], lock=False).read_arrays(source_runs.SEEN)["images"]
+    np.testing.assert_array_equal(seen, np.unique(source_runs.image_digests(prepared.domain, prepared.split.trained)))
+
+
 def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found_right(finished, prepared):
     config, path, result = finished
     validation = pipeline.read(dataclasses.replace(config, resume=True), main.RunFolder.resume(path, config), prepared).validation

@@ -14,6 +14,7 @@ from galm_tf.errors import UserError
 from galm_tf.words import listed
 
 NO_SPLIT = "No split is given"  # begins the note on it
+_APART = "show photographs that are tested too and are unused."  # ends another
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
 _MOST_CHOSEN = 300  # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
 
@@ -78,7 +79,7 @@ def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.
     shared = np.isin(photographs, photographs[subsets == TEST]) & (subsets == TRAIN)
     if not shared.any():
         return subsets, []
-    note = f"{shared.sum()} of {(subsets == TRAIN).sum()} training records show photographs that are tested too and are unused."
+    note = f"{shared.sum()} of {(subsets == TRAIN).sum()} training records {_APART}"
     return np.where(shared, UNUSED, subsets), [note]
 
 
@@ -130,17 +131,27 @@ def _tested_classes(classes: int, test_fraction: float) -> int:
 
 def random_subsets(class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
     """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    return random_class_subsets(split_units(class_ids, photographs), test_fraction, seed)
+    return random_class_subsets(_units(class_ids, photographs), test_fraction, seed)
 
 
-def split_units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
-    """What a split keeps together, by number: classes, or photographs where there is one class; int [n] each."""
+def _units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
+    """What a split keeps together, by number: classes, or photographs where there is one class."""
     return class_ids if has_classes(class_ids) else photographs
 
 
 def has_classes(class_ids: np.ndarray) -> bool:
     """Whether records are of different classes, of which some can be held out."""
     return len(np.unique(class_ids)) > 1
+
+
+def with_classes(domain: Domain) -> np.ndarray:
+    """Whether each record is of a domain that has classes, of which some can be held out: bool [n]."""
+    return np.array([has_classes(domain.class_ids[domain.image_domains == i]) for i in range(len(domain.domain_names))])[domain.image_domains]
+
+
+def tells_of_a_drawn_split(note: str) -> bool:
+    """Whether a note of a domain is about the split that was drawn where the data bring none."""
+    return note.startswith(NO_SPLIT) or note.endswith(_APART)
 
 
 def drawn_subsets(
@@ -170,5 +181,5 @@ def drawn_subsets(
 def test_fraction(domain: Domain) -> float:
     """Share of the classes with images, or of the photographs where there is one class, that the domain's own split tests."""
     used = domain.subsets != UNUSED
-    units, subsets = split_units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
+    units, subsets = _units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
     return len(np.unique(units[subsets == TEST])) / max(1, len(np.unique(units)))

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import logging
 import os
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
@@ -24,10 +24,11 @@ _MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), a
 _SHEETS = (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet")
 
 
-def load_domains(config: Config, has_split: bool = False) -> Domain:
+def load_domains(config: Config, has_split: bool = False, untold: Callable[[str], bool] = lambda note: False) -> Domain:
     """All domains of the settings as one; raises UserError for what does not fit.
 
     has_split: whether a run has its split already, so that nobody is told to draw another.
+    untold: which notes are nothing to the user.
     """
     _check(config)
     domains = []
@@ -46,7 +47,7 @@ def load_domains(config: Config, has_split: bool = False) -> Domain:
     if not config.soft_labels:
         joined = dataclasses.replace(joined, shares=None)
     for note in joined.notes:
-        if not (has_split and note.startswith(build.NO_SPLIT)):
+        if not (untold(note) or has_split and note.startswith(build.NO_SPLIT)):
             _LOGGER.warning("%s", note)
     return joined
 

@@ -447,7 +447,7 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
         variable.assign(given.weights[name])
     search.state.chosen = given.chosen.tolist()
     patched = dataclasses.replace(prepared.split, train=prepared.split.train[:40])
-    validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0)
+    validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0, class_balance=0.0)  # each of the 40 once
     search.config, search.split = validation, patched
     search.validation._config, search.validation._split = validation, patched
     network = pipeline.derive_network(search)

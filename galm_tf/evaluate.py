@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -33,7 +32,7 @@ from galm_tf.domains.build import NO_SPLIT, tells_of_a_drawn_split, with_classes
 from galm_tf.domains.domain import TEST, TRAIN, Domain
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
-from galm_tf.predict import Predictor
+from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
@@ -47,7 +46,6 @@ _SETTINGS = (  # of `Config`: what says which images are judged, by which labels
 )  # fmt: skip
 _SUBSETS = ("test", "train", "all", "unseen")
 _FORMATS = ("table", "csv", "json")
-_QUIET_IMAGES = 200  # fewer need no progress line
 _NAMED = 3  # attributes in a note
 _OF_PARTS = "the model was trained on parts of photographs, cut out by boxes, and these are whole ones"
 _FIGURES = ("auc", *evaluation.BESIDE_AUC)
@@ -203,15 +201,10 @@ def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str)
 
 def _probabilities(predictor: Predictor, pictures: np.ndarray, index: np.ndarray, batch_size: int) -> np.ndarray:
     """float32 [m, N] of the records `index`."""
-    many = len(index) > _QUIET_IMAGES
-    parts = []
-    with Progress(len(index), "evaluating", unit="image") if many else contextlib.nullcontext() as progress:
-        for start in range(0, len(index), batch_size):
-            block = index[start : start + batch_size]
-            parts.append(predictor(np.asarray(pictures[block]))[0])
-            if progress:
-                progress.update(len(block))
-    return np.concatenate(parts)
+    if len(index) <= QUIET_IMAGES:
+        return predictor.of_records(pictures, index, batch_size)[0]
+    with Progress(len(index), "evaluating", unit="image") as progress:
+        return predictor.of_records(pictures, index, batch_size, progress.update)[0]
 
 
 def _row(name: str, predictor: Predictor, column: int, labels: np.ndarray, probability: np.ndarray) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import os
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterable, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +38,7 @@ from galm_tf.progress import Progress
 
 FLAGS = flags.FLAGS
 _FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
-_QUIET_IMAGES = 200  # fewer need no progress line
+QUIET_IMAGES = 200  # fewer need no progress line
 _NO_PICTURES = (".txt", ".csv", ".json", ".md", ".xml", ".ini", ".db")  # endings of what lies beside pictures
 
 
@@ -178,6 +178,18 @@ class Predictor:
         outputs = self._serve(images=tf.constant(images))
         return outputs["probability"].numpy(), outputs["decision"].numpy()
 
+    def of_records(
+        self, pictures: np.ndarray, index: np.ndarray, batch_size: int = 64, done: Callable[[int], None] = lambda count: None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `__call__`, of some records int64 [m], at least one, of uint8 [n, S, S, 3] in batches; `done` is told how many each time."""
+        parts = []
+        for start in range(0, len(index), batch_size):
+            block = index[start : start + batch_size]
+            parts.append(self(np.asarray(pictures[block])))
+            done(len(block))
+        probability, decision = map(np.concatenate, zip(*parts))
+        return probability, decision
+
 
 def _batch(images: Any) -> np.ndarray:
     """Images as an array, uint8 [B, H, W, 3]; raises UserError where they are none: TensorFlow Lite, given others, may end the process."""
@@ -225,7 +237,7 @@ def _reason(path: str, error: Exception) -> str:
 
 def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, bad: list[str]) -> Iterator[Prediction]:
     """Predictions of the readable images in order; unreadable ones are named and go to `bad`."""
-    many = len(paths) > _QUIET_IMAGES
+    many = len(paths) > QUIET_IMAGES
     with Progress(len(paths), "predicting", unit="image") if many else contextlib.nullcontext() as progress:
         for start in range(0, len(paths), options.batch_size):
             block = paths[start : start + options.batch_size]

@@ -127,7 +127,7 @@ class RewardEngine:
         self._skips = part["skips4"], part["skips5"]
         most = memory_mib * 2**20 // (self._layer4.side**2 * _VALUES_PER_POSITION * _BYTES_PER_VALUE)
         leading, count = images.num_calibration, len(images.labels)
-        self._rows = _slices(count, max(most - leading, _LEAST_PART * leading) if leading else count)
+        self._rows = slices(count, max(most - leading, _LEAST_PART * leading) if leading else count)
         self._only = self._part(self._rows[0]) if len(self._rows) == 1 else None  # several are made anew for each attribute
         columns = 32 * 1024 * memory_mib // (search_space.FC_WIDTHS[-1] * _BYTES_PER_VALUE * 4)
         self._threads = min(NUM_CONV4, usable_cores())
@@ -241,7 +241,7 @@ class RewardEngine:
         return tf.transpose(tf.stack(parts), [0, 2, 1])
 
 
-def _slices(count: int, most: int) -> list[slice]:
+def slices(count: int, most: int) -> list[slice]:
     """Of so many rows, as few as have `most` each at most; all of a length, so that neighbours may share some."""
     number = max(1, math.ceil(count / max(1, most)))
     length = math.ceil(count / number)

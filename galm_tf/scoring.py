@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from galm_tf import readout, search_space
 from galm_tf.gates import gates_from_indices
-from galm_tf.reward import ScoringImages
+from galm_tf.reward import ScoringImages, slices
 from galm_tf.supernet import Supernet, margins
 from galm_tf.tracing import traced, untraced
 
@@ -17,13 +17,6 @@ _FEW = 8  # attributes whose scores cost less than tracing them
 _BATCH_IMAGES = 256
 _BLOCK_BYTES = 256 * 2**20
 _PART_BYTES = 2**30  # of maps, which each part has a copy of
-
-
-def _parts(images: ScoringImages) -> list[slice]:
-    """Of the scored images, so that what is held at once does not grow with them; without calibration images all, whose statistics are of all."""
-    count, leading = len(images.labels), images.num_calibration
-    most = max(_PART_BYTES // sum(m[0].nbytes for m in images.maps), leading) if leading else count
-    return [slice(start, start + most) for start in range(0, count, most)] or [slice(0, 0)]
 
 
 def image_batches(images: np.ndarray, index: np.ndarray, size: int = _BATCH_IMAGES) -> Iterable[np.ndarray]:
@@ -65,19 +58,24 @@ class Scoring:
 
         calibration: on those of calibration too, which come first.
         """
-        leading, statistics = images.num_calibration, tf.constant(images.statistics_images, tf.int32)
-        indices = tf.constant(search_space.all_indices()[np.asarray(numbers)])
-        ids = tf.constant(np.asarray(attribute_ids, np.int32))
-        scores = []
+        leading, count = images.num_calibration, len(images.labels)
+        most = max(_PART_BYTES // sum(m[0].nbytes for m in images.maps), leading) if leading else count  # else their statistics are of all
+        scores = np.empty([leading + count, len(attribute_ids)], np.float32)
+        indices = search_space.all_indices()[np.asarray(numbers)]
         with untraced(len(attribute_ids) <= _FEW):
-            for rows in _parts(images):
-                maps = [tf.constant(np.concatenate([m[:leading], m[leading:][rows]])) for m in images.maps]
-                side, count = maps[2].shape[1], len(maps[2])
-                block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
-                starts = range(0, len(attribute_ids), block)
-                found = tf.concat([self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in starts], axis=1).numpy()
-                scores.append(found if calibration and not scores else found[leading:])
-        return np.concatenate(scores)
+            for rows in slices(count, most):
+                maps = [np.concatenate([m[:leading], m[leading:][rows]]) for m in images.maps]
+                found = self._score(maps, np.asarray(attribute_ids, np.int32), indices, images.statistics_images)
+                scores[:leading], scores[leading:][rows] = found[:leading], found[leading:]
+        return scores[0 if calibration else leading :]
+
+    def _score(self, maps: Sequence[np.ndarray], ids: np.ndarray, indices: np.ndarray, statistics: int) -> np.ndarray:
+        """Margins [m, A] on maps [m, h, w, C] whose first images give the statistics, a block of attributes at a time."""
+        side, count = maps[2].shape[1], len(maps[2])
+        block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
+        maps, ids, indices, statistics = [tf.constant(m) for m in maps], tf.constant(ids), tf.constant(indices), tf.constant(statistics, tf.int32)
+        blocks = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in range(0, len(ids), block)]
+        return tf.concat(blocks, axis=1).numpy()
 
     def _tower_margins(self, maps, ids, indices, statistics):
         return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics))

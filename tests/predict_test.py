@@ -432,7 +432,7 @@ def test_a_missing_or_damaged_model_is_one_sentence(model, files, tmp_path):
 
 
 def test_progress_for_many_images(model, files, capsys, monkeypatch):
-    monkeypatch.setattr(predict, "_QUIET_IMAGES", 3)
+    monkeypatch.setattr(predict, "QUIET_IMAGES", 3)
     predict.predict(Options(model, "csv", batch_size=2), files)
     output = capsys.readouterr()
     assert "predicting" in output.err and f"{len(files)}/{len(files)}" in output.err

@@ -24,7 +24,6 @@ from galm_tf.report.run_reading import FinishedRun
 from galm_tf.run_folder import RunFolder, with_kept_tables
 from galm_tf.words import listed
 
-_BATCH = 64
 _SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
 
 
@@ -105,8 +104,7 @@ def score_test(run: FinishedRun, data: RunData) -> Scores:
     if list(predictor.attributes) != list(run.rows):
         raise Unavailable("Scored examples are left out: the saved_model has other attributes than result.json.")
     test = data.split.test
-    parts = [predictor(np.asarray(data.images[test[i : i + _BATCH]])) for i in range(0, len(test), _BATCH)]
-    probability, decision = (np.concatenate(part) for part in zip(*parts))
+    probability, decision = predictor.of_records(data.images, test)
     _check_scores(run, data.labels[test], probability)
     return Scores(probability, decision, predictor.decides)
 

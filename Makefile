@@ -22,6 +22,7 @@ test: $(VENV)/.installed-dev
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check galm_tf tests benchmarks
+	$(BIN)/ruff format --check galm_tf tests benchmarks
 
 setup: $(VENV)/.installed-dev
 

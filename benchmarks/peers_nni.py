@@ -3,7 +3,8 @@
     make peers ARGS="--domain=sun"      # sets up .venv-peers, runs the suite, then this
     python benchmarks/peers_nni.py runs/peers/data/*.npz
 
-Stands alone: PyTorch and NNI, no TensorFlow. Images are drawn evenly, whatever --class_balance says. The npz files are those that
+Stands alone: PyTorch and NNI, no TensorFlow. Images are drawn evenly, whatever --class_balance says. The npz files are
+  those that
 `python -m galm_tf.benchmark --suite=peers` leaves in OUT/data; the suite's budget is in
 them. ENAS (Pham et al. 2018) trains one supernet, as many epochs as the suite's
 children in all; a policy (PPO, NNI's choice) samples it, rewarded by the AUC of one
@@ -43,7 +44,9 @@ try:
         from nni.nas.space import RawFormatModelSpace
         from nni.nas.strategy import ENAS
 except ImportError as error:
-    sys.exit(f"error: Expected PyTorch, NNI 3.0 and tianshou 0.5 in this environment. Received: {error}; make peers sets one up.")
+    sys.exit(
+        f"error: Expected PyTorch, NNI 3.0 and tianshou 0.5 in this environment. Received: {error}; make peers sets one up."
+    )
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
 TRUNK = ((3, 16, 7), (16, 32, 3), (32, 64, 3))
@@ -62,11 +65,18 @@ class Nothing(nn.Module):
 class Conv(nn.Module):
     """ReLU(kernel choice + skips), pooled and normalised: Conv-4 or Conv-5 of Table 1."""
 
-    def __init__(self, name: str, channels: int, filters: int, sources: tuple[int, ...], factors: tuple[int, ...]) -> None:
+    def __init__(
+        self, name: str, channels: int, filters: int, sources: tuple[int, ...], factors: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        self.kernel = LayerChoice([nn.Conv2d(channels, filters, k, padding=k // 2) for k in (3, 5)], label=f"{name}_kernel")
+        self.kernel = LayerChoice(
+            [nn.Conv2d(channels, filters, k, padding=k // 2) for k in (3, 5)], label=f"{name}_kernel"
+        )
         self.skips = nn.ModuleList(
-            LayerChoice([Nothing(), nn.Sequential(nn.AvgPool2d(f), nn.Conv2d(c, filters, 1, bias=False))], label=f"conv{i}_{name}")
+            LayerChoice(
+                [Nothing(), nn.Sequential(nn.AvgPool2d(f), nn.Conv2d(c, filters, 1, bias=False))],
+                label=f"conv{i}_{name}",
+            )
             for i, (c, f) in enumerate(zip(sources, factors), 1)
         )
         self.norm = nn.BatchNorm2d(filters)
@@ -97,7 +107,8 @@ class Table1(ModelSpace):
     def __init__(self, image_size: int) -> None:
         super().__init__()
         self.trunk = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, k, padding=k // 2), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(b)) for a, b, k in TRUNK
+            nn.Sequential(nn.Conv2d(a, b, k, padding=k // 2), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(b))
+            for a, b, k in TRUNK
         )
         self.conv4 = Conv("conv4", 64, CONV4, (16, 32), (4, 2))
         self.conv5 = Conv("conv5", CONV4, CONV5, (16, 32, 64), (8, 4, 2))
@@ -153,7 +164,9 @@ class Pictures(torch.utils.data.Dataset):
         if self.augment:
             reach = int(0.15 * x.shape[-1])
             left, top = torch.randint(0, 2 * reach + 1, (2,)).tolist()
-            x = functional.pad(x[None], (reach,) * 4, mode="reflect")[0][:, top : top + x.shape[1], left : left + x.shape[2]]
+            x = functional.pad(x[None], (reach,) * 4, mode="reflect")[0][
+                :, top : top + x.shape[1], left : left + x.shape[2]
+            ]
             x = x.flip(2) if torch.rand(()) < 0.5 else x
         return x, torch.tensor(float(self.labels[i]))
 
@@ -196,11 +209,16 @@ def search(path: str) -> list[tuple]:
     started, space = time.monotonic(), Table1(size)
     train, validation = (loader(stored, p, batch, p == "train") for p in ("train", "validation"))
     trainer = Trainer(
-        max_epochs=settings["trials"] * epochs, enable_progress_bar=False, enable_checkpointing=False, logger=False,
-        enable_model_summary=False, accelerator="cpu",
+        max_epochs=settings["trials"] * epochs,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        logger=False,
+        enable_model_summary=False,
+        accelerator="cpu",
     )
     evaluator = Lightning(AttributeModule(), trainer, train_dataloaders=train, val_dataloaders=validation)
-    judged = settings["trials"] * epochs * len(validation)  # a sampled network a validation batch, seen on that batch only
+    # a sampled network a validation batch, seen on that batch only
+    judged = settings["trials"] * epochs * len(validation)
     updates = min(BATCHES_PER_UPDATE, max(1, judged // 2))  # at least two, however small the budget
     strategy = ENAS(batches_per_update=updates, reward_metric_name="default")
     strategy(RawFormatModelSpace(space, evaluator), SequentialExecutionEngine())
@@ -209,7 +227,11 @@ def search(path: str) -> list[tuple]:
     val_auc = score(train_alone(Table1(size), choices, train, epochs), validation)
     final = train_alone(Table1(size), choices, loader(stored, "final", batch, True), epochs)
     name = f"nni_enas, {settings['attribute']}"
-    values = ((3600 * judged / seconds, "architectures/h"), (val_auc, "validation AUC"), (score(final, loader(stored, "test", batch, False)), "test AUC"))
+    values = (
+        (3600 * judged / seconds, "architectures/h"),
+        (val_auc, "validation AUC"),
+        (score(final, loader(stored, "test", batch, False)), "test AUC"),
+    )
     return [(name, name, value, unit, 1.0, 1.0, 1.0) for value, unit in values]
 
 

@@ -4,9 +4,9 @@
 
 Sources are searched once per seed. For every ordered pair of domains each way of matching names a source attribute per
 target attribute: counted is how many of those with a planted partner in the source get it. Then each target is searched
-from nothing, by the command's settings and by those of flags/transfer.flags, and by the latter in a quarter of the steps
-(supernet and controller) from nothing and from each source, and the rewards after each of many short rounds are compared:
-does a quarter from a source reach what the whole search from nothing does?
+from nothing, by the command's settings and by those of flags/transfer.flags, and by the latter in a quarter of the
+steps (supernet and controller) from nothing and from each source, and the rewards after each of many short rounds are
+compared: does a quarter from a source reach what the whole search from nothing does?
 
 Writes matches.csv, curves.csv and curves.png into --out; run folders there are gone on with.
 """
@@ -107,14 +107,25 @@ def match_rows(config: Config, source: str, target: str) -> list[dict]:
     one = dataclasses.replace(config, domain=(target,), source_run=(given,), transfer=("towers",))
     prepared = pipeline.prepare(one)
     for rule in RULES:
-        search = Search(dataclasses.replace(one, match=rule), prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+        search = Search(
+            dataclasses.replace(one, match=rule),
+            prepared.domain,
+            prepared.split,
+            prepared.images,
+            None,
+            ControllerTraining,
+        )
         transfer.start_from(search)
         for name, match in search.state.transfer["matches"].items():
             right = {p for p in planted[name] if p.startswith(f"{source}/")}
             if right:
                 found = match["attribute"] if match else None
                 hit = found in right and match["sign"] > 0
-                rows.append(dict(seed=config.seed, source=source, target=target, rule=rule, attribute=name, found=found, hit=hit))
+                rows.append(
+                    dict(
+                        seed=config.seed, source=source, target=target, rule=rule, attribute=name, found=found, hit=hit
+                    )
+                )
     return rows
 
 
@@ -145,7 +156,10 @@ def curve_rows(config: Config, source: str, target: str, quickened: dict[str, An
         if not folder.has("tables/done.npz"):
             pipeline.search(one, folder, pipeline.prepare(one), ControllerTraining)
             folder.write_arrays("tables/done.npz", {})
-        rows += [{"seed": config.seed, "source": source, "target": target, "search": kind, **r} for r in _rewards(folder, one)]
+        rows += [
+            {"seed": config.seed, "source": source, "target": target, "search": kind, **r}
+            for r in _rewards(folder, one)
+        ]
     return rows
 
 
@@ -171,11 +185,16 @@ def _rewards(folder: RunFolder, config: Config) -> list[dict]:
 
 
 def speed(curves: pd.DataFrame) -> pd.DataFrame:
-    """Per (source, target, seed) the last reward of every search, and how many steps of the whole ones come as far as `moved`."""
+    """Per (source, target, seed) the last reward of every search, and how many steps of the whole ones come as far as
+    `moved`.
+    """
     rows = []
     for key, part in curves.groupby(["source", "target", "seed"], sort=False):
         by_search = {kind: part[part["search"] == kind] for kind in part["search"].unique()}
-        row = {**dict(zip(("source", "target", "seed"), key)), **{kind: p["reward"].iloc[-1] for kind, p in by_search.items()}}
+        row = {
+            **dict(zip(("source", "target", "seed"), key)),
+            **{kind: p["reward"].iloc[-1] for kind, p in by_search.items()},
+        }
         for kind in _WHOLE:
             row[f"steps_of_{kind}"] = _steps_to(by_search[kind], row["moved"])
         rows.append(row)
@@ -193,7 +212,11 @@ def _steps_to(curve: pd.DataFrame, reward: float) -> float:
 def _draw(curves: pd.DataFrame) -> None:
     """A panel per target: the whole searches and a quarter from nothing once each, a quarter from each source."""
     targets = list(curves["target"].unique())
-    names = {"whole": "from nothing", "whole_quickened": "from nothing, transfer.flags", "quarter": "from nothing, transfer.flags, a quarter"}
+    names = {
+        "whole": "from nothing",
+        "whole_quickened": "from nothing, transfer.flags",
+        "quarter": "from nothing, transfer.flags, a quarter",
+    }
     lines = [(kind, None, name) for kind, name in names.items()]
     lines += [("moved", source, f"from {source}, transfer.flags, a quarter") for source in curves["source"].unique()]
     figure = Figure((4.6 * len(targets), 4.2), dpi=100, layout="constrained")
@@ -215,5 +238,10 @@ if __name__ == "__main__":
     config_lib.define_flags()
     flags.DEFINE_string("out", os.path.join("runs", "transfer_matching"), "Folder of results.")
     flags.DEFINE_integer("seeds", 1, "How many seeds.", lower_bound=1)
-    flags.DEFINE_integer("curves", None, "How many (seed, source, target) have a curve; all when left out, 0 for matches alone.", lower_bound=0)
+    flags.DEFINE_integer(
+        "curves",
+        None,
+        "How many (seed, source, target) have a curve; all when left out, 0 for matches alone.",
+        lower_bound=0,
+    )
     command_line.run(main)

@@ -26,7 +26,20 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import evaluation, export, frozen_trunk, matching, network_size, pipeline, pretrained, progress, search_space, selection, source_runs, transfer
+from galm_tf import (
+    evaluation,
+    export,
+    frozen_trunk,
+    matching,
+    network_size,
+    pipeline,
+    pretrained,
+    progress,
+    search_space,
+    selection,
+    source_runs,
+    transfer,
+)
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -96,8 +109,15 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
     """
     stored = _stored_settings(source_run, labels)
     count = len(source_runs.read_json(source_run[0], "architectures.json"))
-    share = min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
-    rate, guided = stored.controller_learning_rate, dataclasses.replace(stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)).hands_over_policy
+    share = (
+        min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
+    )
+    rate, guided = (
+        stored.controller_learning_rate,
+        dataclasses.replace(
+            stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)
+        ).hands_over_policy,
+    )
     if stored.controller_optimizer == "adam" and guided:
         rate = max(_CONTROLLER_RATE, rate)
     return dataclasses.replace(
@@ -153,8 +173,16 @@ def check_settings(config: Config, run_dir: str) -> None:
     for name, value in expected.items():
         if getattr(config, name) != value:
             ours = getattr(config, name)
-            again = "" if value in ("", ()) else f", or set {shlex.quote(as_flag(name, value))} where a flagfile names another"
-            whose = f"of --source_run={path}" if name != "label_files" else f"of --source_run={path} and then that of --add_attribute"
+            again = (
+                ""
+                if value in ("", ())
+                else f", or set {shlex.quote(as_flag(name, value))} where a flagfile names another"
+            )
+            whose = (
+                f"of --source_run={path}"
+                if name != "label_files"
+                else f"of --source_run={path} and then that of --add_attribute"
+            )
             raise UserError(
                 f"Expected the {name} {whose}, which is {source_runs.told(value)}. Received: "
                 f"{name}={','.join(ours) if isinstance(ours, tuple) else ours}; leave --{name} out{again}."
@@ -171,7 +199,9 @@ def check_settings(config: Config, run_dir: str) -> None:
         )
 
 
-def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config], Strategy] = ControllerTraining) -> dict[str, Any]:
+def run(
+    config: Config, folder: RunFolder, make_strategy: Callable[[int, Config], Strategy] = ControllerTraining
+) -> dict[str, Any]:
     """Adds the attributes of `config.add_attribute`; writes into `folder` and returns what result.json holds."""
     if config.resume:
         pipeline.expect_places(config, folder)
@@ -193,7 +223,9 @@ def run(config: Config, folder: RunFolder, make_strategy: Callable[[int, Config]
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with progress.timed(seconds, "test"):
         network = _derive(search, finished)
-        result = _join_results(pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config)
+        result = _join_results(
+            pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config
+        )
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
     if finished.policy is not None:  # new rows alone would pass for those of all
@@ -313,7 +345,9 @@ def _search(
     with progress.timed(seconds, "features"):
         index = np.unique(np.concatenate([labelled, *map(search.validation.calibration_index, (False, True))]))
         cache = trunk and MapCache(config, domain, trunk.digest)
-        frozen_trunk.fill_views(views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config, cache)
+        frozen_trunk.fill_views(
+            views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config, cache
+        )
     if not (config.resume and search.restore()):
         with progress.timed(seconds, "match"):
             _start(search, prepared, finished)
@@ -328,7 +362,9 @@ def _search(
 
 
 def _scarce(labels: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """The records among `index` that carry the rarer label of an attribute: each further view costs a pass of the trunk."""
+    """The records among `index` that carry the rarer label of an attribute: each further view costs a pass of the
+    trunk.
+    """
     known = labels[index]
     rarer = np.nanmean(known, axis=0) < 0.5
     return index[(known == rarer).any(axis=1)]
@@ -362,7 +398,8 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     rows = {**pipeline.searched_rows(before), **added["per_attribute"]}
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
-    sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]  # beside one another, each with its trunk
+    # beside one another, each with its trunk
+    sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]
     stored_once = network_size.Size(0, added["trunk"]["parameters"] if added.get("trunk") else 0)
     every = list(rows.values())
     flattered = [*source_runs.flattered(before), *(names if finished.source.finetuned_on_validation else [])]
@@ -385,7 +422,10 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "network": (sizes[0] + sizes[1] - stored_once).to_json(),
         "search": added["search"],
         "added": {
-            "attributes": names, "source_run": finished.source.path, "source_seconds": before.get("seconds_total"), "flattered": flattered,
+            "attributes": names,
+            "source_run": finished.source.path,
+            "source_seconds": before.get("seconds_total"),
+            "flattered": flattered,
             **{key: added[key] for key in ("temperature", "log_odds_shift", "readout")},
         },  # fmt: skip
     }
@@ -443,8 +483,14 @@ def summary(result: dict[str, Any], path: str) -> str:
     for name in added["attributes"]:
         row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
-        start = f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}" if match["close"] else "no attribute like it"
+        start = (
+            f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}"
+            if match["close"]
+            else "no attribute like it"
+        )
         lines.append(f"{name}: {tested} ({row['description']}; {start})")
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
-    lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")
+    lines.append(
+        f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE..."
+    )
     return "\n".join(lines)

@@ -39,14 +39,17 @@ def _composed(name: str) -> str:
 def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
     """What is spelt most like it, with or without a domain."""
     every = [*names, *map(without_domain, names)]
-    parted = [name for name in every if name.startswith(f"{asked},")]  # its name has a comma, at which a list of names was parted
+    # its name has a comma, at which a list of names was parted
+    parted = [name for name in every if name.startswith(f"{asked},")]
     folded = {name.casefold(): name for name in reversed(every)}
     alike = difflib.get_close_matches(asked.casefold(), folded, count, 0.0)
     return [*parted, *(folded[name] for name in alike)][:count]
 
 
 def file_name(name: str) -> str:
-    """A name for files and folders, of one attribute alone: `sun/trees` -> `sun-trees`; a digest tells apart what would read alike."""
+    """A name for files and folders, of one attribute alone: `sun/trees` -> `sun-trees`; a digest tells apart what would
+    read alike.
+    """
     readable = re.sub(r"[^\w.]", "-", name)
     if re.fullmatch(r"\w+/\w+", name):
         return readable
@@ -56,7 +59,9 @@ def file_name(name: str) -> str:
 def asked_for(values: flags.FlagValues) -> list[str]:
     """What --attributes names, nothing where it was left out; raises UserError where it was given and names none."""
     if values["attributes"].present and not any(values.attributes):
-        raise UserError("Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out for all.")
+        raise UserError(
+            "Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out for all."
+        )
     return values.attributes
 
 
@@ -70,14 +75,20 @@ def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:
     for name in filter(None, asked):
         its = places(name, names)
         if len(its) > 1:
-            raise UserError(f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(names[i] for i in its)}.")
+            raise UserError(
+                f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(names[i] for i in its)}."
+            )
         if not its:
             (near,) = nearest(name, names)
-            raise UserError(f"Expected --attributes that the model knows. Received: {name}; did you mean {as_given('attributes', near)}?")
+            raise UserError(
+                f"Expected --attributes that the model knows. Received: {name}; did you mean {as_given('attributes', near)}?"
+            )
         found += its
     return list(dict.fromkeys(found)) or list(range(len(names)))
 
 
 def as_given(flag: str, name: str) -> str:
-    """A name as a user gives it: as it is, or, where a comma would part it or quotes would go, the whole flag with the quotes that a shell leaves."""
+    """A name as a user gives it: as it is, or, where a comma would part it or quotes would go, the whole flag with the
+    quotes that a shell leaves.
+    """
     return shlex.quote(as_flag(flag, [name])) if set(name) & set(',"') else name

@@ -53,7 +53,8 @@ class Begun:
                 f"Expected the {others[0][len(CONTENT) :]} with which the {self._what} in {os.path.dirname(self._path)} was begun. Received: "
                 "others; restore them, or name another folder by --out."
             )
-        plain = {k: v for k, v in self._settings.items() if not k.startswith(CONTENT)}  # digests an earlier version did not write
+        # digests an earlier version did not write
+        plain = {k: v for k, v in self._settings.items() if not k.startswith(CONTENT)}
         pairs = other_settings(plain, theirs, self._what)
         if pairs:
             raise UserError(

@@ -1,4 +1,6 @@
-"""How files come into the cache folder: whole, under a name that says what they are made of; and how what killed runs left there goes."""
+"""How files come into the cache folder: whole, under a name that says what they are made of; and how what killed runs
+left there goes.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,15 @@ import tempfile
 import time
 
 _PARTIAL = ".partial"
-_ABANDONED = re.compile(r"-\d+-[0-9a-f]{20}\.npy\.[^.]+\.partial(\.json)?$")  # as `cache_path` and `partial_file` name it: the folder may hold others' files
+# as `cache_path` and `partial_file` name it: the folder may hold others' files
+_ABANDONED = re.compile(r"-\d+-[0-9a-f]{20}\.npy\.[^.]+\.partial(\.json)?$")
 _ABANDONED_SECONDS = 24 * 3600.0  # no run takes so long over a file: what is older was left by a killed one
 
 
 def cache_path(folder: str, name: str, image_size: int, key: str) -> str:
-    """The file of a cache folder for what is called so, of images of this side; key: a hash of all that it depends on."""
+    """The file of a cache folder for what is called so, of images of this side; key: a hash of all that it depends
+    on.
+    """
     return os.path.join(os.path.expanduser(folder), f"{name.replace(os.sep, '_')}-{image_size}-{key[:20]}.npy")
 
 

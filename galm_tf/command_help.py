@@ -37,11 +37,16 @@ def text() -> str:
     for title, names in config.grouped().items():
         groups[title] = [name for name in names if name in defined and name not in groups["Flags of this command"]]
     parts = [about, *(_group(title, names) for title, names in groups.items())]
-    return "\n\n".join(filter(None, parts)) + "\n\n--flagfile=FILE reads flags from a file; --helpfull tells of all flags, also those of libraries."
+    return (
+        "\n\n".join(filter(None, parts))
+        + "\n\n--flagfile=FILE reads flags from a file; --helpfull tells of all flags, also those of libraries."
+    )
 
 
 def _defined() -> Iterable[str]:
-    """Names of the flags of the running module and of the package's, in the order of their definition; --helpfull shows others too."""
+    """Names of the flags of the running module and of the package's, in the order of their definition; --helpfull shows
+    others too.
+    """
     for module, found in flags.FLAGS.flags_by_module_dict().items():
         if module == sys.argv[0] or module.split(".")[0] == _PACKAGE:
             yield from (flag.name for flag in found)
@@ -55,7 +60,20 @@ def _group(title: str, names: Iterable[str]) -> str:
 
 def _flag(flag: flags.Flag) -> str:
     kind = "[no]" if flag.boolean else ""
-    default = str(flag.default).lower() if flag.boolean else ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+    default = (
+        str(flag.default).lower()
+        if flag.boolean
+        else ",".join(flag.default)
+        if isinstance(flag.default, list)
+        else flag.default
+    )
     head = f"  --{kind}{flag.name}" + (f" (default: {default})" if default not in ("", None) else "")
-    body = textwrap.fill(flag.help, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False, break_long_words=False)
+    body = textwrap.fill(
+        flag.help,
+        _WIDTH,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
     return f"{head}\n{body}"

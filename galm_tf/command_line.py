@@ -17,7 +17,8 @@ from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
 
 # Before TensorFlow, which reads them as it starts.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its start-up notices bury ours
-os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # of a GPU's memory what is needed, not all: others use it too
+# of a GPU's memory what is needed, not all: others use it too
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -46,7 +47,10 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
             stream.reconfigure(errors="backslashreplace")
     if _command():
         _begin_collecting()
-    with contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")), contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")):
+    with (
+        contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")),
+        contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")),
+    ):
         status = _call(main, sys.argv if argv is None else argv)
     sys.exit(status)
 
@@ -69,7 +73,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:
         raise UserError(_wrong_value(error, argv)) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8.") from None
+        raise UserError(
+            f"Expected a flagfile in UTF-8. Received: bytes that are none ({error.reason}); save it as UTF-8."
+        ) from None
     except SystemExit:  # absl has printed the help that was asked for, and would call that a failure
         raise SystemExit(DONE) from None
     except (flags.Error, ValueError) as error:  # ValueError: --noX=Y
@@ -83,9 +89,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def expect_no_arguments(arguments: Sequence[str]) -> None:
     """Raises UserError when something without dashes follows the program's name, which nothing would read."""
     if arguments[1:] and arguments[1].startswith("\ufeff"):
-        raise UserError(f"Expected flags only. Received: a flagfile with a byte-order mark, before {arguments[1][1:]}; save it as UTF-8 without one.")
+        raise UserError(
+            f"Expected flags only. Received: a flagfile with a byte-order mark, before {arguments[1][1:]}; save it as UTF-8 without one."
+        )
     if arguments[1:]:
-        raise UserError(f"Expected flags only. Received: {arguments[1]}; a flag starts with two dashes, in a flagfile too.")
+        raise UserError(
+            f"Expected flags only. Received: {arguments[1]}; a flag starts with two dashes, in a flagfile too."
+        )
 
 
 class _UnwrittenError(OSError):
@@ -93,7 +103,9 @@ class _UnwrittenError(OSError):
 
 
 class _Stream:
-    """A standard stream whose failures can be told from those of other files: all but a broken pipe raise `_UnwrittenError`."""
+    """A standard stream whose failures can be told from those of other files: all but a broken pipe raise
+    `_UnwrittenError`.
+    """
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name = stream, name
@@ -120,7 +132,9 @@ class _Stream:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise _UnwrittenError(f"Expected to write {self._name}. Received: {error.strerror or error}; make room there, or send it elsewhere.") from error
+            raise _UnwrittenError(
+                f"Expected to write {self._name}. Received: {error.strerror or error}; make room there, or send it elsewhere."
+            ) from error
 
 
 def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> int:
@@ -226,7 +240,7 @@ def _bounds(flag: flags.Flag) -> str:
 
 
 def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:
-    """" in FILE, line N" when a flagfile on the command line holds the flag, with that value; "" when none does."""
+    """ " in FILE, line N" when a flagfile on the command line holds the flag, with that value; "" when none does."""
     arguments = " ".join(argv[1:])
     for path in re.findall(r"--?flagfile[= ](\S+)", arguments):
         try:
@@ -241,14 +255,18 @@ def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:
 
 
 def _open_closed_streams() -> None:
-    """Standard streams that were closed lead nowhere: `print` would take standard output for standard error, and other files their numbers."""
+    """Standard streams that were closed lead nowhere: `print` would take standard output for standard error, and other
+    files their numbers.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def _begin_collecting() -> None:
-    """Garbage is collected from here on, but not looked for in what imports have left; nor anywhere at the end of the process, which frees all."""
+    """Garbage is collected from here on, but not looked for in what imports have left; nor anywhere at the end of the
+    process, which frees all.
+    """
     gc.freeze()
     gc.enable()
     atexit.register(gc.freeze)
@@ -271,7 +289,9 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Any) ->
 
 
 def _command() -> str:
-    """Which of the package's commands the process is, e.g. `main`; they may set what belongs to the process. "" for none."""
+    """Which of the package's commands the process is, e.g. `main`; they may set what belongs to the process. "" for
+    none.
+    """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     package, _, name = spec.name.partition(".") if spec else ("", "", "")
     return name.removesuffix(".__main__") if package == "galm_tf" else ""

@@ -20,7 +20,9 @@ from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import traced, untraced
 
 _POLICY_RECORD_STEPS = 500  # the whole policy is written out this often; it costs as much as training it for 100 steps
-_BLOCK = 16  # attributes whose policy is written out at once; of a single block that, and sampling, are so quick that tracing would not pay
+# attributes whose policy is written out at once; of a single block that, and sampling, are so quick that tracing would
+# not pay
+_BLOCK = 16
 
 
 class ControllerTraining(PolicyStrategy):
@@ -54,7 +56,9 @@ class ControllerTraining(PolicyStrategy):
         return self.sample_for(np.arange(self.num_attributes, dtype=np.int32), seed)
 
     def sampler(self) -> Sampler:
-        """For few attributes from their written-out policy: the recurrent cell at every step costs as much as training a tower."""
+        """For few attributes from their written-out policy: the recurrent cell at every step costs as much as training
+        a tower.
+        """
         if self.num_attributes > _BLOCK:
             return self.sample
         log_probs = self.log_probs()
@@ -84,7 +88,9 @@ class ControllerTraining(PolicyStrategy):
         telemetry.embeddings(self.embeddings(), names, domains)
 
     def log_probs(self) -> np.ndarray:
-        """log P of every architecture for every attribute: float32 [N, 2304]; reckoned only where the policy has moved since."""
+        """log P of every architecture for every attribute: float32 [N, 2304]; reckoned only where the policy has moved
+        since.
+        """
         policy = [v.numpy() for v in self.controller.named_variables.values()]
         if self._written_out is None or not all(map(np.array_equal, policy, self._written_out[0])):
             with untraced(self.num_attributes <= _BLOCK):
@@ -124,7 +130,9 @@ class BatchRewards:
         ids = rng.choice(self.judged, self._config.samples_per_step).astype(np.int32)
         seed = tf.constant(tensor_seed(self._config.seed, Stream.CONTROLLER, step + 1))
         actions = training.draw(tf.constant(ids), seed)
-        rows = rng.choice(len(self._images.labels), min(self._config.batch_size, len(self._images.labels)), replace=False)
+        rows = rng.choice(
+            len(self._images.labels), min(self._config.batch_size, len(self._images.labels)), replace=False
+        )
         scores = self._margins(tf.constant(rows), tf.constant(ids), actions).numpy()
         rewards = [self._reward(self._images.labels[rows, i], scores[:, k], i) for k, i in enumerate(ids)]
         return training.reinforce.step_with_rewards(

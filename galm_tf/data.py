@@ -17,7 +17,8 @@ from galm_tf.domains.splits import tests_unseen_classes
 from galm_tf.draws import Stream, generator
 
 _UNSEEN_CLASS_BALANCE = 1.0  # what --class_balance=-1 means where the tested classes are unseen
-_MOST_WEIGHT = 10.0  # of a record by its class, times the mean, where it is cut: the image of a class of one would be seen over and over
+# of a record by its class, times the mean, where it is cut: the image of a class of one would be seen over and over
+_MOST_WEIGHT = 10.0
 
 
 class BatchPlan:
@@ -60,7 +61,8 @@ class BatchPlan:
 
 
 def sample(index: np.ndarray, count: int, weights: Optional[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """So many of some records int64 [m], each as often as its weight says, rounded up or down at random (systematic sampling).
+    """So many of some records int64 [m], each as often as its weight says, rounded up or down at random (systematic
+    sampling).
 
     weights: float64 [m], or None for none twice, whose `count` is m at most.
     """
@@ -78,7 +80,9 @@ def training_plan(index: np.ndarray, domain: Domain, config: Config) -> BatchPla
 
 
 def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
-    """How often each of some records is drawn, by its class and its labels as the settings say: float64 [m]; None where all alike."""
+    """How often each of some records is drawn, by its class and its labels as the settings say: float64 [m]; None where
+    all alike.
+    """
     by_class = class_weights(index, domain, config)
     if config.imbalance != "balanced":
         return by_class
@@ -89,8 +93,8 @@ def drawing_weights(index: np.ndarray, domain: Domain, config: Config) -> Option
 def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional[np.ndarray]:
     """How much each of some records counts, so that classes of few records count as much as those of many, or nearly.
 
-    Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images. Of joined
-    domains each is asked for itself.
+    Where test classes are unseen, one class is one witness of what an attribute looks like, however many its images. Of
+    joined domains each is asked for itself.
 
     Args:
       index: int64 [m].
@@ -101,7 +105,11 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
       float64 [m], of mean 1 in every domain, whose share of all stays; None where all are alike.
     """
     classes, domains = domain.class_ids[index], np.unique(domain.image_domains[index], return_inverse=True)[1]
-    balance = np.where(_tested_unseen(index, domain), _UNSEEN_CLASS_BALANCE, 0.0) if config.class_balance < 0 else float(config.class_balance)
+    balance = (
+        np.where(_tested_unseen(index, domain), _UNSEEN_CLASS_BALANCE, 0.0)
+        if config.class_balance < 0
+        else float(config.class_balance)
+    )
     weights = _of_mean_one(np.bincount(classes)[classes] ** -balance, domains)
     weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights
@@ -110,7 +118,9 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
 def _tested_unseen(index: np.ndarray, domain: Domain) -> np.ndarray:
     """Whether the domains of these records [m] are tested on other classes than theirs: bool [m]."""
     groups, of_record = np.unique(domain.image_domains[index], return_inverse=True)
-    return np.array([tests_unseen_classes(domain, domain.class_ids[index[of_record == i]], group) for i, group in enumerate(groups)])[of_record]
+    return np.array(
+        [tests_unseen_classes(domain, domain.class_ids[index[of_record == i]], group) for i, group in enumerate(groups)]
+    )[of_record]
 
 
 def _of_mean_one(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -155,11 +165,14 @@ def positive_weights(labels: np.ndarray, maximum: float) -> np.ndarray:
     return np.clip(negatives / np.maximum(positives, 1), 1 / maximum, maximum).astype(np.float32)
 
 
-def margin_offsets(index: np.ndarray, domain: Domain, config: Config, weighed: Optional[np.ndarray] = None) -> np.ndarray:
-    """What training adds to an attribute's log-odds by what the settings do about rare labels, and is taken off again: float32 [N].
+def margin_offsets(
+    index: np.ndarray, domain: Domain, config: Config, weighed: Optional[np.ndarray] = None
+) -> np.ndarray:
+    """What training adds to an attribute's log-odds by what the settings do about rare labels, and is taken off again:
+    float32 [N].
 
-    What counting classes alike does to them stays: it is how often the attribute is met where classes are unseen, of which
-    none is known to be more frequent.
+    What counting classes alike does to them stays: it is how often the attribute is met where classes are unseen, of
+    which none is known to be more frequent.
 
     Args:
       index: int64 [m], the training images.
@@ -170,12 +183,16 @@ def margin_offsets(index: np.ndarray, domain: Domain, config: Config, weighed: O
     drawn = 0.0
     if config.imbalance == "balanced":
         targets = domain.targets[index]
-        drawn = log_odds(targets, drawing_weights(index, domain, config)) - log_odds(targets, class_weights(index, domain, config))
+        drawn = log_odds(targets, drawing_weights(index, domain, config)) - log_odds(
+            targets, class_weights(index, domain, config)
+        )
     return (drawn + np.log(loss_weights(index if weighed is None else weighed, domain, config))).astype(np.float32)
 
 
 def loss_weights(index: np.ndarray, domain: Domain, config: Config) -> np.ndarray:
-    """What a positive of each attribute counts in the loss of some training images, int64 [m], as the settings say: float32 [N]."""
+    """What a positive of each attribute counts in the loss of some training images, int64 [m], as the settings say:
+    float32 [N].
+    """
     if config.imbalance == "positive_weight":
         return positive_weights(domain.labels[index], config.max_positive_weight)
     return np.ones(len(domain.attributes), np.float32)

@@ -1,11 +1,14 @@
-"""A run's model for where it shall work: the attributes that are wanted, as a SavedModel of their own or a TensorFlow Lite file.
+"""A run's model for where it shall work: the attributes that are wanted, as a SavedModel of their own or a TensorFlow
+Lite file.
 
     python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes          # a SavedModel
-    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, small boards, single images
+    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, small
+    boards, single images
 
-Every attribute has a network of its own on a trunk that all share, so that a few of them cost little more than the trunk.
-The model is only read. What is written gives its probabilities again, with fewer bits for weights nearly so, which is looked at before
-anything is written. A file with int8 weights may need a TensorFlow as new as the one that made it.
+Every attribute has a network of its own on a trunk that all share, so that a few of them cost little more than the
+trunk. The model is only read. What is written gives its probabilities again, with fewer bits for weights nearly so,
+which is looked at before anything is written. A file with int8 weights may need a TensorFlow as new as the one that
+made it.
 Exit status: 0; 2 on bad input.
 """
 
@@ -44,15 +47,30 @@ _MIB = 2**20
 
 def define_flags() -> None:
     flags.DEFINE_string("model", None, "A run, or its saved_model folder.")
-    flags.DEFINE_list("attributes", [], "Attributes to take, comma-separated, in this order; all when left out. A name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
-    flags.DEFINE_string("out", None, "What to write: NAME.tflite for a TensorFlow Lite file, any other name for a folder with a SavedModel.")
-    flags.DEFINE_enum("weights", "float32", lite.WEIGHTS, "How a TensorFlow Lite file stores weights: float16 halves it, int8 quarters it; on photographs probabilities differed by up to 0.001 and 0.05, of readings of a pretrained trunk in int8 by up to 0.2.")
+    flags.DEFINE_list(
+        "attributes",
+        [],
+        "Attributes to take, comma-separated, in this order; all when left out. A name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.",
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "What to write: NAME.tflite for a TensorFlow Lite file, any other name for a folder with a SavedModel.",
+    )
+    flags.DEFINE_enum(
+        "weights",
+        "float32",
+        lite.WEIGHTS,
+        "How a TensorFlow Lite file stores weights: float16 halves it, int8 quarters it; on photographs probabilities differed by up to 0.001 and 0.05, of readings of a pretrained trunk in int8 by up to 0.2.",
+    )
 
 
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     if not FLAGS.model or not FLAGS.out:
-        raise UserError(f"Expected a model and a place for what is made of it. Received: model={FLAGS.model or '(nothing)'} and out={FLAGS.out or '(nothing)'}; give --model=runs/NAME --out=NAME.tflite.")
+        raise UserError(
+            f"Expected a model and a place for what is made of it. Received: model={FLAGS.model or '(nothing)'} and out={FLAGS.out or '(nothing)'}; give --model=runs/NAME --out=NAME.tflite."
+        )
     print(deploy(FLAGS.model, FLAGS.out, attribute_names.asked_for(FLAGS), FLAGS.weights))
 
 
@@ -86,17 +104,23 @@ def _tried(part: _Part, images: np.ndarray, expected: np.ndarray, model: str) ->
     margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
     apart = np.abs(tf.sigmoid(margins).numpy() - expected).max()
     if not apart < _APART["float32"]:
-        raise UserError(f"{_SAME} Received: some that are {apart:.4f} away; the model in {model} is of an earlier version, search again.")
+        raise UserError(
+            f"{_SAME} Received: some that are {apart:.4f} away; the model in {model} is of an earlier version, search again."
+        )
     return float(apart)
 
 
 def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: str) -> tuple[bytes, float]:
-    """(the part in the Lite format, how far its probabilities are from `expected`); raises UserError where they are farther than such weights may take them."""
+    """(the part in the Lite format, how far its probabilities are from `expected`); raises UserError where they are
+    farther than such weights may take them.
+    """
     content = lite.convert(part.network, part.metadata["image_size"], part.margin_offsets, weights)
     apart = np.abs(lite.LiteModel(content, part.metadata)(images)["probability"].numpy() - expected).max(axis=0)
     far = np.flatnonzero(~(apart < _APART[weights]))
     if len(far) and weights == "float32":
-        raise UserError(f"{_SAME} Received: some that are {apart.max():.4f} away; TensorFlow has converted the network wrongly, write a SavedModel.")
+        raise UserError(
+            f"{_SAME} Received: some that are {apart.max():.4f} away; TensorFlow has converted the network wrongly, write a SavedModel."
+        )
     if len(far):
         names = [f"{part.metadata['attributes'][i]} ({apart[i]:.2f})" for i in far[np.argsort(-apart[far])]]
         raise UserError(
@@ -115,22 +139,30 @@ def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
         else:
             export.export_saved_model(part.network, out, **part.settings())
     except OSError as error:
-        raise UserError(f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there.") from error
+        raise UserError(
+            f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there."
+        ) from error
 
 
 def _expect_fitting(model: str, out: str, weights: str) -> None:
     """Raises UserError for what can be seen before the model is read."""
     if lite.is_lite(model) and os.path.isfile(model):
-        raise UserError(f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run.")
+        raise UserError(
+            f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run."
+        )
     if weights != "float32" and not lite.is_lite(out):
-        raise UserError(f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out}{lite.SUFFIX}.")
+        raise UserError(
+            f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out}{lite.SUFFIX}."
+        )
     if os.path.lexists(out):
         raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
     parent = os.path.dirname(os.path.abspath(out))
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)
     if not (os.path.isdir(parent) and os.access(parent, os.W_OK)):
-        raise UserError(f"Expected a folder to write into. Received: {parent}, {'which may not be written' if os.path.isdir(parent) else 'no folder'}; name another place in --out.")
+        raise UserError(
+            f"Expected a folder to write into. Received: {parent}, {'which may not be written' if os.path.isdir(parent) else 'no folder'}; name another place in --out."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,42 +212,64 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     side = PRETRAINED_SIDE if trunk else predictor.image_size // TRUNK_SHRINKS
     part = beside and Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns])
     if weights:
-        network = DerivedNetwork(architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk)
+        network = DerivedNetwork(
+            architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk
+        )
         if part:
             network.attach(part)
     else:
         network = ReadingNetwork(part, trunk)
     metadata = _metadata(metadata, columns)
-    return _Part(columns, network, architectures, side, np.array(metadata["margin_offsets"], np.float32), metadata, 0 if beside is None else len(beside.weights))
+    return _Part(
+        columns,
+        network,
+        architectures,
+        side,
+        np.array(metadata["margin_offsets"], np.float32),
+        metadata,
+        0 if beside is None else len(beside.weights),
+    )
 
 
 def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
     """What travels along with some attributes of a model, of what does with the model."""
     names = whole["attributes"]
-    offsets = [offset or 0.0 for offset in whole.get("margin_offsets", [None] * len(names))]  # earlier versions do not tell: mostly 0
+    # earlier versions do not tell: mostly 0
+    offsets = [offset or 0.0 for offset in whole.get("margin_offsets", [None] * len(names))]
     every = {"attributes": names, "thresholds": whole["thresholds"], "margin_offsets": offsets}
     lists = {key: [values[i] for i in columns] for key, values in every.items()}
     told = whole if len(columns) == len(names) else {k: v for k, v in whole.items() if k not in _MEANS}
     return {**told, **lists, "architectures": {name: whole["architectures"][name] for name in lists["attributes"]}}
 
 
-def _weights(model: Any, architectures: dict[str, Optional[Architecture]]) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
-    """All networks of a loaded SavedModel as weights of one, none where they have no towers, and its reading of the trunk; an extended run's stand on the same trunk."""
+def _weights(
+    model: Any, architectures: dict[str, Optional[Architecture]]
+) -> tuple[dict[str, np.ndarray], Optional[Readout]]:
+    """All networks of a loaded SavedModel as weights of one, none where they have no towers, and its reading of the
+    trunk; an extended run's stand on the same trunk.
+    """
     if not any(architectures.values()):
         ((network, _),) = export.networks_of(model)  # to which nothing can have been added
         return {}, read_readout(network)
-    parts = [(read_back(network, [architectures[n] for n in names]), read_readout(network)) for network, names in export.networks_of(model)]
+    parts = [
+        (read_back(network, [architectures[n] for n in names]), read_readout(network))
+        for network, names in export.networks_of(model)
+    ]
     first = parts[0][0]
     for name in (name for name in first if not is_of_towers(name)):
         if any(not np.array_equal(first[name], weights[name]) for weights, _ in parts):
             raise ValueError(f"its networks differ in {name}")
-    joined = {k: np.concatenate([weights[k] for weights, _ in parts]) if is_of_towers(k) else v for k, v in first.items()}
+    joined = {
+        k: np.concatenate([weights[k] for weights, _ in parts]) if is_of_towers(k) else v for k, v in first.items()
+    }
     shapes = [beside.weights.shape[0] for _, beside in parts if beside is not None]
     if not shapes:
         return joined, None
     counts = [len(weights["conv4/bias"]) for weights, _ in parts]
     every = [beside or _no_readout(shapes[0], count) for (_, beside), count in zip(parts, counts)]
-    return joined, Readout(*(np.concatenate([getattr(b, k) for b in every], axis=-1) for k in ("keep", "weights", "biases")))
+    return joined, Readout(
+        *(np.concatenate([getattr(b, k) for b in every], axis=-1) for k in ("keep", "weights", "biases"))
+    )
 
 
 def _no_readout(features: int, count: int) -> Readout:
@@ -232,7 +286,9 @@ def _pictures(size: int) -> np.ndarray:
 
 def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
-    size = network_size(part.architectures, part.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk")))
+    size = network_size(
+        part.architectures, part.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk"))
+    )
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [
@@ -245,7 +301,11 @@ def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: f
 
 def _bytes(path: str) -> int:
     """Of a file, or of all files of a folder."""
-    paths = [path] if os.path.isfile(path) else [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    paths = (
+        [path]
+        if os.path.isfile(path)
+        else [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    )
     return sum(map(os.path.getsize, paths))
 
 

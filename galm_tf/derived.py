@@ -78,7 +78,8 @@ class _FixedBatchNorm(tf.Module):
 class _Conv(_Stage):
     """Conv-4 or Conv-5 of all towers: -> [B, h/2, h/2, n * filters] after ReLU and pool, in the stage's order.
 
-    One convolution per group of like choices, Conv-4's in tiles where images are many. Conv-5 reads Conv-4's towers, each
+    One convolution per group of like choices, Conv-4's in tiles where images are many. Conv-5 reads Conv-4's towers,
+    each
     its own: a grouped convolution, so that towers stay side by side in the channels.
 
     Args:
@@ -88,7 +89,12 @@ class _Conv(_Stage):
     """
 
     def __init__(
-        self, name: str, architectures: Sequence[Architecture], weights: Weights, tiles: bool, source: Optional[_Stage] = None
+        self,
+        name: str,
+        architectures: Sequence[Architecture],
+        weights: Weights,
+        tiles: bool,
+        source: Optional[_Stage] = None,
     ) -> None:
         super().__init__(conv_groups(name, architectures), name)
         self.tiles = tiles
@@ -166,11 +172,17 @@ class DerivedNetwork(tf.Module):
         the trunk's batch norms are taken as they are, the towers' wait for `calibrate`.
       side: of Conv-3's map.
       tiles: whether convolutions of many images may go in tiles, by operations that not every runtime has.
-      trunk: scaled images -> three feature maps, and what is read beside the towers (`pretrained`); stands in place of a `Trunk` of the weights.
+      trunk: scaled images -> three feature maps, and what is read beside the towers (`pretrained`); stands in place of
+        a `Trunk` of the weights.
     """
 
     def __init__(
-        self, architectures: Sequence[Architecture], weights: Weights, side: int, tiles: bool = True, trunk: Optional[Callable] = None
+        self,
+        architectures: Sequence[Architecture],
+        weights: Weights,
+        side: int,
+        tiles: bool = True,
+        trunk: Optional[Callable] = None,
     ) -> None:
         super().__init__(name="derived")
         self.side, self.num_attributes = side, len(architectures)
@@ -211,11 +223,15 @@ class DerivedNetwork(tf.Module):
         _rescale(self._readout, factor, shift)
 
     def calibrate(self, images: tf.Tensor) -> None:
-        """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held at once."""
+        """Fixes the towers' batch norms to the statistics of these scaled images [B, S, S, 3], a few of which are held
+        at once.
+        """
         self.calibrate_on(lambda: self.outputs(images))
 
     def outputs(self, images: tf.Tensor) -> Iterator[Sequence[tf.Tensor]]:
-        """The trunk's outputs of scaled images [B, S, S, 3], in parts that all towers take at once in bounded memory."""
+        """The trunk's outputs of scaled images [B, S, S, 3], in parts that all towers take at once in bounded
+        memory.
+        """
         size = max(1, _PART_PIXELS // images.shape[1] ** 2)
         return (self.trunk(images[start : start + size]) for start in range(0, len(images), size))
 
@@ -249,7 +265,10 @@ class ReadingNetwork(tf.Module):
     def __init__(self, read: readout.Readout, trunk: Callable) -> None:
         super().__init__(name="readings")
         self.trunk, self.num_attributes = trunk, len(read.biases)
-        self._readout = tf.Variable(read.weights, name="readout_weights"), tf.Variable(read.biases, name="readout_biases")
+        self._readout = (
+            tf.Variable(read.weights, name="readout_weights"),
+            tf.Variable(read.biases, name="readout_biases"),
+        )
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""

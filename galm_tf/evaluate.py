@@ -1,11 +1,13 @@
-"""How good a model is on labelled images: those of a data set that it was not made on, or of the files that were made of it.
+"""How good a model is on labelled images: those of a data set that it was not made on, or of the files that were made
+of it.
 
     python -m galm_tf.evaluate --model=runs/NAME --data_dir=new
     python -m galm_tf.evaluate --model=FILE.tflite --domain=sun --data_dir=DIR --format=csv > figures.csv
 
---data_dir is a folder as galm_tf.main takes it (README.md, "Your own images"). Its attributes are those of the model that have the
-same name; where the domain is called otherwise, the rest of the name counts. Results go to standard output, everything else to standard
-error. Exit status: 0; 1 when some files could not be read (those that are not there are told as galm_tf.main tells them); 2 on bad input.
+--data_dir is a folder as galm_tf.main takes it (README.md, "Your own images"). Its attributes are those of the model
+that have the same name; where the domain is called otherwise, the rest of the name counts. Results go to standard
+output, everything else to standard error. Exit status: 0; 1 when some files could not be read (those that are not there
+are told as galm_tf.main tells them); 2 on bad input.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ class Evaluation:
     """What a model reaches on labelled images.
 
     Attributes:
-      rows: of each pair of an `attribute` of the data and the model's `network` for it, its figures by `evaluation.attribute_metrics`,
-        `positives` and `negatives` (images with a known label), `threshold`.
+      rows: of each pair of an `attribute` of the data and the model's `network` for it, its figures by
+        `evaluation.attribute_metrics`, `positives` and `negatives` (images with a known label), `threshold`.
       images, classes: how many were judged; no classes where the data have none.
       interval: of the mean AUC (`pipeline.interval_over_classes`), or None.
       bad: how many images could not be read.
@@ -86,8 +88,18 @@ def define_flags() -> None:
     config_lib.define_flags(_SETTINGS)
     flags.DEFINE_string("model", None, "A run's folder, its saved_model, or what galm_tf.deploy made of it.")
     flags.DEFINE_list("attributes", [], "Judge only these attributes of the model, comma-separated.")
-    flags.DEFINE_enum("subset", None, list(_SUBSETS), "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on, by class, file name and size). When left out test, and all where the data bring no split.")
-    flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling AUC. csv: a line per attribute. json: all.")
+    flags.DEFINE_enum(
+        "subset",
+        None,
+        list(_SUBSETS),
+        "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on, by class, file name and size). When left out test, and all where the data bring no split.",
+    )
+    flags.DEFINE_enum(
+        "format",
+        "table",
+        list(_FORMATS),
+        "table: for people, attributes by falling AUC. csv: a line per attribute. json: all.",
+    )
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
 
 
@@ -97,14 +109,18 @@ def main(arguments: list[str]) -> int:
     if not FLAGS.model:
         raise UserError("Expected a model to judge. Received: no --model; give --model=runs/NAME.")
     if not (FLAGS["data_dir"].present or FLAGS["domain"].present):
-        raise UserError("Expected labelled images. Received: neither --data_dir nor --domain; name a folder by --data_dir.")
+        raise UserError(
+            "Expected labelled images. Received: neither --data_dir nor --domain; name a folder by --data_dir."
+        )
     config = config_lib.from_flags(FLAGS)
     found = evaluate(config, FLAGS.model, FLAGS.subset, attribute_names.asked_for(FLAGS), FLAGS.batch_size)
     PRINTERS[FLAGS.format](found)
     return 1 if found.bad else 0
 
 
-def evaluate(config: Config, model: str, subset: Optional[str] = None, attributes: Sequence[str] = (), batch_size: int = 64) -> Evaluation:
+def evaluate(
+    config: Config, model: str, subset: Optional[str] = None, attributes: Sequence[str] = (), batch_size: int = 64
+) -> Evaluation:
     """Judges a model.
 
     Args:
@@ -120,15 +136,23 @@ def evaluate(config: Config, model: str, subset: Optional[str] = None, attribute
     predictor = Predictor(model)
     keep = attribute_names.columns(attributes, predictor.attributes)
     config = dataclasses.replace(config, image_size=predictor.image_size)
-    domain = load_domains(config, untold=tells_of_a_drawn_split if subset in (None, "all", "unseen") else lambda note: False)
+    domain = load_domains(
+        config, untold=tells_of_a_drawn_split if subset in (None, "all", "unseen") else lambda note: False
+    )
     subset = subset or _subset_of(domain)
     pairs = _pairs(predictor.attributes, keep, domain.attributes)
     domain, pictures, bad = load_images(domain, config)
     seen = _seen(model)
     index = _judged(domain, subset, seen, model)
     if seen is not None and subset != "unseen" and (known := np.isin(image_digests(domain, index), seen).sum()):
-        logging.warning("%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.", known, len(index))
-    for note in filter(None, (predictor.trained_on, _OF_PARTS * (predictor.boxes and not (domain.boxes[index, 2] >= 0).any()))):
+        logging.warning(
+            "%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.",
+            known,
+            len(index),
+        )
+    for note in filter(
+        None, (predictor.trained_on, _OF_PARTS * (predictor.boxes and not (domain.boxes[index, 2] >= 0).any()))
+    ):
         logging.warning("%s.", note)
     columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
@@ -141,7 +165,9 @@ def evaluate(config: Config, model: str, subset: Optional[str] = None, attribute
 
 
 def _pairs(ours: Sequence[str], keep: Sequence[int], theirs: Sequence[str]) -> list[tuple[int, int]]:
-    """(column of the model, column of the data) of the same attribute: by the whole name, else by that without the domain; tells of the others."""
+    """(column of the model, column of the data) of the same attribute: by the whole name, else by that without the
+    domain; tells of the others.
+    """
     pairs = []
     for j, name in enumerate(theirs):
         whole = [i for i in attribute_names.places(name, ours) if ours[i] == name]
@@ -154,15 +180,24 @@ def _pairs(ours: Sequence[str], keep: Sequence[int], theirs: Sequence[str]) -> l
         )
     unknown = sorted(set(range(len(theirs))) - {j for _, j in pairs})
     if unknown and len(keep) == len(ours):
-        logging.warning("%d of %d attributes of the data are none of the model's: %s.", len(unknown), len(theirs), listed([theirs[j] for j in unknown], _NAMED))
+        logging.warning(
+            "%d of %d attributes of the data are none of the model's: %s.",
+            len(unknown),
+            len(theirs),
+            listed([theirs[j] for j in unknown], _NAMED),
+        )
     absent = [ours[i] for i in keep if i not in {i for i, _ in pairs}]
     if absent:
-        logging.warning("%d of %d attributes of the model have no labels: %s.", len(absent), len(keep), listed(absent, _NAMED))
+        logging.warning(
+            "%d of %d attributes of the model have no labels: %s.", len(absent), len(keep), listed(absent, _NAMED)
+        )
     return pairs
 
 
 def _seen(model: str) -> Optional[np.ndarray]:
-    """Digests of the images that the run of a model has seen; None where the model lies in no run's folder, or that does not tell."""
+    """Digests of the images that the run of a model has seen; None where the model lies in no run's folder, or that
+    does not tell.
+    """
     path = os.path.abspath(model)
     for folder in (path, os.path.dirname(path)):
         if os.path.exists(os.path.join(folder, "result.json")):
@@ -172,7 +207,9 @@ def _seen(model: str) -> Optional[np.ndarray]:
 
 
 def _subset_of(domain: Domain) -> str:
-    """Which images are judged where nothing is asked for: those of the test, or, where the data bring no split, all; raises UserError where some do."""
+    """Which images are judged where nothing is asked for: those of the test, or, where the data bring no split, all;
+    raises UserError where some do.
+    """
     drawn = sum(note.startswith(NO_SPLIT) for note in domain.notes)
     if 0 < drawn < len(domain.domain_names):
         raise UserError(
@@ -195,7 +232,9 @@ def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str)
     else:
         index = every if subset == "all" else np.flatnonzero(domain.subsets == {"test": TEST, "train": TRAIN}[subset])
     if not len(index):
-        raise UserError(f"Expected images to judge in {domain.name}. Received: none of {len(domain.paths)} in the subset {subset}; name another by --subset.")
+        raise UserError(
+            f"Expected images to judge in {domain.name}. Received: none of {len(domain.paths)} in the subset {subset}; name another by --subset."
+        )
     return index
 
 
@@ -222,10 +261,21 @@ def _print_table(found: Evaluation) -> None:
     print(f"{_counted(found.images, 'image')}{classes}, {_counted(told['num_attributes'], 'attribute')} judged")
     if told["mauc"] is not None:
         interval = evaluation.interval_in_words(found.interval)
-        rest = (f"{key.replace('_', ' ').replace('f1', 'F1')} {told[key]:.3f}" for key in evaluation.BESIDE_AUC if told[key] is not None)
+        rest = (
+            f"{key.replace('_', ' ').replace('f1', 'F1')} {told[key]:.3f}"
+            for key in evaluation.BESIDE_AUC
+            if told[key] is not None
+        )
         print(f"mAUC {told['mauc']:.3f}{interval}; in the mean {', '.join(rest)}")
-    table = pd.DataFrame(found.rows).astype(dict.fromkeys(_FIGURES, float)).sort_values("auc", ascending=False, kind="stable")
-    names = [abridged(name if name == network else f"{name} ({network})") for name, network in zip(table["attribute"], table["network"])]
+    table = (
+        pd.DataFrame(found.rows)
+        .astype(dict.fromkeys(_FIGURES, float))
+        .sort_values("auc", ascending=False, kind="stable")
+    )
+    names = [
+        abridged(name if name == network else f"{name} ({network})")
+        for name, network in zip(table["attribute"], table["network"])
+    ]
     table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
     print(table[list(_COLUMNS)].rename(columns=_COLUMNS).to_string(index=False, float_format="%.3f", na_rep="-"))
 

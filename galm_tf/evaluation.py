@@ -51,9 +51,10 @@ def mean_auc(aucs: np.ndarray) -> Optional[float]:
 def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray) -> Optional[tuple[float, float, int]]:
     """95 % interval of the mean AUC over what was drawn to be tested: classes, each with all its images.
 
-    By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A bootstrap of few
-    classes would weigh pairs of images of one class, which are hard to tell apart, twice. Of an attribute that one class alone has
-    nothing is left without it, so that the interval is too narrow where there are many of these.
+    By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A
+    bootstrap of few classes would weigh pairs of images of one class, which are hard to tell apart, twice. Of an
+    attribute that one class alone has nothing is left without it, so that the interval is too narrow where there are
+    many of these.
 
     Args:
       labels: [n, N] in {0, 1, NaN}.
@@ -61,8 +62,8 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
       units: int [n], the class of each image, or its photograph where there are no classes.
 
     Returns:
-      (low, high, how many units tell of an attribute that is judged); None where these are fewer than `MIN_UNITS`, where no attribute can
-      be judged, and where the mean is the same without any of them, which tells nothing.
+      (low, high, how many units tell of an attribute that is judged); None where these are fewer than `MIN_UNITS`,
+      where no attribute can be judged, and where the mean is the same without any of them, which tells nothing.
     """
     whole = auc_per_attribute(labels, scores)
     judged = np.isfinite(whole)
@@ -71,8 +72,17 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
     shown, places = np.unique(units[tells], return_inverse=True)
     if len(shown) < MIN_UNITS:
         return None
-    labels, scores, known, groups, count = labels[tells][:, judged], scores[tells][:, judged], known[tells], places % _MOST_GROUPS, min(len(shown), _MOST_GROUPS)
-    left = np.stack([metrics.aucs_without_each_group(y[k], s[k], groups[k], count) for y, s, k in zip(labels.T, scores.T, known.T)])  # [N, count]
+    labels, scores, known, groups, count = (
+        labels[tells][:, judged],
+        scores[tells][:, judged],
+        known[tells],
+        places % _MOST_GROUPS,
+        min(len(shown), _MOST_GROUPS),
+    )
+    # [N, count]
+    left = np.stack(
+        [metrics.aucs_without_each_group(y[k], s[k], groups[k], count) for y, s, k in zip(labels.T, scores.T, known.T)]
+    )
     there = np.isfinite(left)
     moved = np.where(there, left - whole[judged, None], 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     error = np.sqrt((count - 1) / count * np.square(moved - moved.mean()).sum())
@@ -83,8 +93,14 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
 
 
 def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
-    """` (95 %, over 6 classes: 0.739 to 0.946)`, of `test_mauc_interval` of result.json; nothing where there is none."""
-    return f" (95 %, over {interval['count']} {interval['over']}: {interval['low']:.3f} to {interval['high']:.3f})" if interval else ""
+    """` (95 %, over 6 classes: 0.739 to 0.946)`, of `test_mauc_interval` of result.json; nothing where there is
+    none.
+    """
+    return (
+        f" (95 %, over {interval['count']} {interval['over']}: {interval['low']:.3f} to {interval['high']:.3f})"
+        if interval
+        else ""
+    )
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:
@@ -147,8 +163,8 @@ def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: 
 def best_to_worst(per_attribute: Mapping[str, Mapping[str, Any]], least: int = 2) -> list[str]:
     """Names of tested attributes from the highest test AUC to the lowest.
 
-    The AUC of a handful of images is luck, high or low: where `least` or more attributes have `MIN_TOLD` tested images of
-    either label, only those are named.
+    The AUC of a handful of images is luck, high or low: where `least` or more attributes have `MIN_TOLD` tested images
+    of either label, only those are named.
 
     Args:
       per_attribute: rows of result.json; those of an earlier version do not tell how many images were tested.
@@ -172,7 +188,9 @@ def told_by_few(row: Mapping[str, Any]) -> bool:
 
 
 def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tuple[float, int]]:
-    """(mean test AUC of those that are no luck, their number), where some are and some are not; else None: the mean says as much."""
+    """(mean test AUC of those that are no luck, their number), where some are and some are not; else None: the mean
+    says as much.
+    """
     tested = [row for row in per_attribute.values() if row.get("test_auc") is not None]
     told = [row["test_auc"] for row in tested if not told_by_few(row)]
     return (float(np.mean(told)), len(told)) if 0 < len(told) < len(tested) else None
@@ -200,7 +218,8 @@ def _about_the_test(reason: str) -> str:
 
 def nothing_judged(per_attribute: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether validation could judge no attribute, so that no network was chosen for a reason."""
-    return all(row.get("judged_by") == "none" for row in per_attribute.values())  # one of an earlier version does not say
+    # one of an earlier version does not say
+    return all(row.get("judged_by") == "none" for row in per_attribute.values())
 
 
 def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:

@@ -38,7 +38,8 @@ class ServingModule(tf.Module):
     Args:
       network: tf.Module or Keras model; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
       attributes: [N] names.
-      thresholds: [N] probabilities; NaN where none could be chosen: null in the metadata, and `decision` means nothing there.
+      thresholds: [N] probabilities; NaN where none could be chosen: null in the metadata, and `decision` means nothing
+        there.
       margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
       image_size: S.
       metadata: what travels along; JSON.
@@ -63,14 +64,19 @@ class ServingModule(tf.Module):
         self._offsets = tf.constant(margin_offsets, tf.float32)
         self._thresholds = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
-        before = {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
+        before = (
+            {"attributes": [], "thresholds": []} if base is None else json.loads(base.serve_metadata()["json"].numpy())
+        )
         self._before = tf.constant(with_nan(before["thresholds"]), tf.float32)
         content = {
             **metadata,
             "format": FORMAT,
             "attributes": [*before["attributes"], *attributes],
             "thresholds": [*before["thresholds"], *(None if np.isnan(t) else float(t) for t in thresholds)],
-            "margin_offsets": [*before.get("margin_offsets", [None] * len(before["attributes"])), *map(float, margin_offsets)],
+            "margin_offsets": [
+                *before.get("margin_offsets", [None] * len(before["attributes"])),
+                *map(float, margin_offsets),
+            ],
             "image_size": image_size,
         }
         self.json = json.dumps(content, indent=1, ensure_ascii=False)
@@ -119,14 +125,18 @@ def with_nan(thresholds: Sequence[Optional[float]]) -> np.ndarray:
 
 
 def networks_of(model: Any) -> list[tuple[Any, list[str]]]:
-    """(network, names of its attributes) of a loaded SavedModel; of an extended run's, the source's networks come first."""
+    """(network, names of its attributes) of a loaded SavedModel; of an extended run's, the source's networks come
+    first.
+    """
     base = getattr(model, "_base", None)
     before = [] if base is None else networks_of(base)
     names = json.loads(model.serve_metadata()["json"].numpy())["attributes"]
     return [*before, (model._network, names[sum(len(its) for _, its in before) :])]
 
 
-def export_saved_model(network: tf.Module, path: str, repair: str = "free some space or name another folder", **settings: Any) -> None:
+def export_saved_model(
+    network: tf.Module, path: str, repair: str = "free some space or name another folder", **settings: Any
+) -> None:
     """Writes a SavedModel, whole or not at all.
 
     Args:

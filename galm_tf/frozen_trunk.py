@@ -3,8 +3,8 @@
 Towers read Conv-3's map and the pooled maps before it, so all three are kept at
 Conv-3's side. Records have several views: the picture itself, which is what
 validation sees, and where a label is scarce, copies changed as `augment` changes
-a training image. Beside them is kept what `readout` reads of the picture itself. Layers, losses and rewards are those of `supernet`; only what stands in
-the trunk's place differs.
+a training image. Beside them is kept what `readout` reads of the picture itself. Layers, losses and rewards are those
+of `supernet`; only what stands in the trunk's place differs.
 """
 
 from __future__ import annotations
@@ -107,10 +107,15 @@ class FirstViews:
         return self._views.read[self._views.rows(index)]
 
     def outputs(self, index: np.ndarray) -> Iterator[list[tf.Tensor]]:
-        """The trunk's outputs of records int64 [m], some at a time: its three maps at Conv-3's side, and what is read of it."""
+        """The trunk's outputs of records int64 [m], some at a time: its three maps at Conv-3's side, and what is read
+        of it.
+        """
         for start in range(0, len(index), _BATCH_IMAGES):
             part = index[start : start + _BATCH_IMAGES]
-            yield [*tf.split(tf.constant(self[part][:, 0]), TRUNK_CHANNELS, axis=-1), tf.constant(self.readout_features(part))]
+            yield [
+                *tf.split(tf.constant(self[part][:, 0]), TRUNK_CHANNELS, axis=-1),
+                tf.constant(self.readout_features(part)),
+            ]
 
 
 def fill_views(
@@ -134,15 +139,24 @@ def fill_views(
     """
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
     pictures, draws = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([None, DRAWS], tf.float32)
-    straight = traced(lambda x: _seen(trunk(scale_images(x))), input_signature=[pictures])  # of one trace, whatever the last batch's size
-    augmented = traced(lambda x, draws: _joined(trunk(scale_images(augment.changed(x, draws)))), input_signature=[pictures, draws])
+    # of one trace, whatever the last batch's size
+    straight = traced(lambda x: _seen(trunk(scale_images(x))), input_signature=[pictures])
+    augmented = traced(
+        lambda x, draws: _joined(trunk(scale_images(augment.changed(x, draws)))), input_signature=[pictures, draws]
+    )
 
     def as_they_are(index: np.ndarray) -> Iterator[Rows]:
-        return ((records, [v.numpy() for v in straight(tf.constant(batch))]) for records, batch in _batches(images, index))
+        return (
+            (records, [v.numpy() for v in straight(tf.constant(batch))]) for records, batch in _batches(images, index)
+        )
 
     def as_changed(view: int, index: np.ndarray) -> Iterator[Rows]:
-        each = generator(config.seed, Stream.VIEWS, view).random((len(images), DRAWS), np.float32)  # a record's own, whichever others have views
-        return ((records, [augmented(tf.constant(batch), tf.constant(each[records])).numpy()]) for records, batch in _batches(images, index))
+        # a record's own, whichever others have views
+        each = generator(config.seed, Stream.VIEWS, view).random((len(images), DRAWS), np.float32)
+        return (
+            (records, [augmented(tf.constant(batch), tf.constant(each[records])).numpy()])
+            for records, batch in _batches(images, index)
+        )
 
     def rows(kind: Sequence[Any], index: np.ndarray, make: Callable[[np.ndarray], Iterator[Rows]]) -> Iterator[Rows]:
         return make(index) if cache is None else cache.rows(kind, index, make)

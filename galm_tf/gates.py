@@ -17,7 +17,13 @@ from galm_tf import search_space
 _ONE_HOT = np.eye(2, dtype=np.float32)
 _NESTED = np.tril(np.ones((3, 3), np.float32))
 _SWITCH = np.array([[0], [1]], np.float32)
-_ROWS = {"conv4_kernel": _ONE_HOT, "conv5_kernel": _ONE_HOT, "fc3_input": _ONE_HOT, "fc1_width": _NESTED, "fc2_width": _NESTED}
+_ROWS = {
+    "conv4_kernel": _ONE_HOT,
+    "conv5_kernel": _ONE_HOT,
+    "fc3_input": _ONE_HOT,
+    "fc1_width": _NESTED,
+    "fc2_width": _NESTED,
+}
 _TABLES = tuple(_ROWS.get(d.name, _SWITCH) for d in search_space.DECISIONS)
 _STOPS = np.cumsum([t.shape[1] for t in _TABLES])
 _STARTS = dict(zip((d.name for d in search_space.DECISIONS), (_STOPS - [t.shape[1] for t in _TABLES]).tolist()))
@@ -38,5 +44,7 @@ def columns(gates: tf.Tensor, first: str, count: int) -> tf.Tensor:
 
 
 def spread(gates: tf.Tensor, counts: Sequence[int]) -> tf.Tensor:
-    """Every column as often as its count says: [S, n] -> [S, sum of counts]. One operation, where tf.repeat takes a dozen."""
+    """Every column as often as its count says: [S, n] -> [S, sum of counts]. One operation, where tf.repeat takes a
+    dozen.
+    """
     return tf.gather(gates, np.repeat(np.arange(len(counts)), counts), axis=1)

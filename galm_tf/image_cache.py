@@ -63,7 +63,9 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
             f"Expected at least one readable image in {domain.name}. Received: {len(bad)}, none readable; the first: "
             f"{next(iter(bad.values()))}"
         )
-    logging.warning("%d of %d images cannot be read and are left out: %s", len(bad), len(keep), listed(_paths(domain, bad), _NAMED))
+    logging.warning(
+        "%d of %d images cannot be read and are left out: %s", len(bad), len(keep), listed(_paths(domain, bad), _NAMED)
+    )
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
 
 
@@ -73,9 +75,16 @@ def _paths(domain: Domain, bad: Mapping[str, str]) -> list[str]:
 
 
 def _any_repaired(domain: Domain, config: Config, bad: Mapping[str, str]) -> bool:
-    """Whether a record that could not be read when the cache was made can be now, though its file is of the same size and time."""
-    some, config = domain.select_images(np.array([int(i) for i in bad])), dataclasses.replace(config, on_bad_image="skip")
-    return len(decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))) < len(bad)
+    """Whether a record that could not be read when the cache was made can be now, though its file is of the same size
+    and time.
+    """
+    some, config = (
+        domain.select_images(np.array([int(i) for i in bad])),
+        dataclasses.replace(config, on_bad_image="skip"),
+    )
+    return len(
+        decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))
+    ) < len(bad)
 
 
 def cache_key(domain: Domain, config: Config) -> str:
@@ -214,6 +223,7 @@ def _partial_file(path: str) -> Optional[str]:
         logging.warning(
             "The cache folder %s cannot be written (%s): images are decoded into memory for this run only; "
             "name another folder by --cache_dir.",
-            os.path.dirname(path), error.strerror,
+            os.path.dirname(path),
+            error.strerror,
         )
         return None

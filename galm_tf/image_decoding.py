@@ -32,7 +32,10 @@ def decode_images(domain: Domain, config: Config, images: np.ndarray) -> dict[st
       BadImageError: the first unreadable one, with --on_bad_image=fail.
     """
     bad: dict[str, str] = {}
-    with Progress(len(images), f"decoding {domain.name}", unit="image") as progress, ThreadPoolExecutor(decoders()) as pool:
+    with (
+        Progress(len(images), f"decoding {domain.name}", unit="image") as progress,
+        ThreadPoolExecutor(decoders()) as pool,
+    ):
         for rows, errors in pool.map(lambda rows: _decode_rows(domain, config, images, rows), _file_groups(domain)):
             bad.update(errors)
             progress.update(len(rows))
@@ -50,7 +53,9 @@ def _file_groups(domain: Domain) -> Iterator[list[int]]:
     return iter(groups.values())
 
 
-def _decode_rows(domain: Domain, config: Config, images: np.ndarray, rows: list[int]) -> tuple[list[int], dict[str, str]]:
+def _decode_rows(
+    domain: Domain, config: Config, images: np.ndarray, rows: list[int]
+) -> tuple[list[int], dict[str, str]]:
     path = domain.paths[rows[0]]
     if "://" in path:
         for row in rows:

@@ -245,7 +245,10 @@ class Conv4(GatedSkips):
 
     def _in_tiles(self, features, skips, ids, gates, num_small):
         skips, parts = winograd.arrange(skips), []
-        projections, biases = self.projections(ids, columns(gates, "conv1_conv4", 2)), rows(self.parameters["bias"], ids)
+        projections, biases = (
+            self.projections(ids, columns(gates, "conv1_conv4", 2)),
+            rows(self.parameters["bias"], ids),
+        )
         for k, group in zip(search_space.KERNELS, (slice(None, num_small), slice(num_small, None))):
             towers = tf.shape(ids[group])[0]
             kernel = _wide_kernel(rows(self.parameters[f"kernel{k}"], ids[group]))
@@ -267,7 +270,12 @@ def tiles_pay(side: int, towers: Optional[int] = None) -> bool:
       towers: how many; many where it is not known.
     """
     many = towers is None or towers >= _TILED_TOWERS
-    return many and winograd.fits(side) and _convolution_dtype.get() == tf.float32 and not tf.config.list_physical_devices("GPU")
+    return (
+        many
+        and winograd.fits(side)
+        and _convolution_dtype.get() == tf.float32
+        and not tf.config.list_physical_devices("GPU")
+    )
 
 
 def _wide_kernel(kernels: tf.Tensor) -> tf.Tensor:
@@ -336,7 +344,8 @@ def dense_pays(side: int) -> bool:
 def grouped_convolutions_learn() -> bool:
     """Whether TensorFlow has gradients of grouped convolutions here: on processors they come with oneDNN only.
 
-    Asked of the kernels themselves: a tape records nothing in an init_scope, which this needs inside of a traced function.
+    Asked of the kernels themselves: a tape records nothing in an init_scope, which this needs inside of a traced
+    function.
     """
     with tf.init_scope():
         x, kernel = tf.ones([1, 2, 2, 2]), tf.ones([1, 1, 1, 2])
@@ -406,9 +415,7 @@ class TowerHead(SeededLayer):
 
     def call(self, x, ids, gates):
         row = {name: rows(v, ids) for name, v in self.parameters.items()}
-        mask1, mask2 = (
-            spread(columns(gates, f"fc{i}_width", 3), WIDTH_BLOCKS)[:, None] for i in (1, 2)
-        )
+        mask1, mask2 = (spread(columns(gates, f"fc{i}_width", 3), WIDTH_BLOCKS)[:, None] for i in (1, 2))
         reads = columns(gates, "fc3_input", 2)[:, None]
         x = tf.reshape(x, [tf.shape(ids)[0], -1, self.inputs])
         hidden1 = tf.nn.relu(tf.matmul(x, row["fc1"]) + row["fc1_bias"][:, None]) * mask1

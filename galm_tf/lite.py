@@ -1,7 +1,8 @@
 """Networks as TensorFlow Lite files: for phones and small boards, and quick for single images anywhere.
 
 A file takes images uint8 [B, S, S, 3] of the network's size and gives `probability` float32 [B, N]. It carries names,
-thresholds and where it all came from as `metadata.json` in a zip archive at its end, the format's way of taking files along.
+thresholds and where it all came from as `metadata.json` in a zip archive at its end, the format's way of taking files
+along.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from galm_tf.tracing import untouched
 from galm_tf.whole_file import whole_file
 
 SUFFIX = ".tflite"
-WEIGHTS = ("float32", "float16", "int8")  # how they are stored: int8 with a scale for each output channel, multiplied as floats or bytes as it pays
+# how they are stored: int8 with a scale for each output channel, multiplied as floats or bytes as it pays
+WEIGHTS = ("float32", "float16", "int8")
 _METADATA, _LABELS = "metadata.json", "labels.txt"
 _DIGEST, _BYTES = "network_sha256", "network_bytes"  # of what comes before the archive
 
@@ -55,8 +57,8 @@ def convert(network: tf.Module, image_size: int, margin_offsets: np.ndarray, wei
     """A network in the Lite format.
 
     Args:
-      network: scaled images float32 [B, S, S, 3] -> margins float32 [B, N], by operations that Lite has (`DerivedNetwork`
-        with tiles=False).
+      network: scaled images float32 [B, S, S, 3] -> margins float32 [B, N], by operations that Lite has
+        (`DerivedNetwork` with tiles=False).
       image_size: S.
       margin_offsets: [N], subtracted from margins.
       weights: one of WEIGHTS.
@@ -72,7 +74,9 @@ def convert(network: tf.Module, image_size: int, margin_offsets: np.ndarray, wei
 
 
 def write(content: bytes, metadata: dict[str, Any], weights: str, path: str) -> None:
-    """Writes a converted network with what travels along, whole or not at all; raises FileExistsError where something is by then."""
+    """Writes a converted network with what travels along, whole or not at all; raises FileExistsError where something
+    is by then.
+    """
     made = {"tensorflow": tf.__version__, "weights": weights}
     metadata = {**metadata, "converted": made, _DIGEST: hashlib.sha256(content).hexdigest(), _BYTES: len(content)}
     buffer = io.BytesIO(content)
@@ -102,14 +106,17 @@ def read(path: str) -> tuple[bytes, dict[str, Any]]:
             content = file.read(metadata[_BYTES])
         whole = hashlib.sha256(content).hexdigest() == metadata[_DIGEST]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{expected}, which carries no names (another program's, or cut short); make it by galm_tf.deploy.") from error
+        raise UserError(
+            f"{expected}, which carries no names (another program's, or cut short); make it by galm_tf.deploy."
+        ) from error
     if not whole:
         raise UserError(f"{expected}, whose network is not as it was written; copy it, or make it, again.")
     return content, metadata
 
 
 class LiteModel:
-    """A network in the Lite format, called like a SavedModel's `serving_default`; threads may share it, one at a time runs it.
+    """A network in the Lite format, called like a SavedModel's `serving_default`; threads may share it, one at a time
+    runs it.
 
     Args:
       content: of the file.

@@ -30,7 +30,8 @@ from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unf
 from galm_tf.strategies import METHODS
 from galm_tf.words import listed
 
-_SHOWN = 3  # attributes that the last lines name: of the best, the worst and those not tested; unfinished runs that a message names
+# attributes that the last lines name: of the best, the worst and those not tested; unfinished runs that a message names
+_SHOWN = 3
 
 
 def main(arguments: list[str]) -> None:
@@ -42,7 +43,9 @@ def main(arguments: list[str]) -> None:
 
 
 def settings(given: flags.FlagValues) -> Config:
-    """The parsed flags; what they leave open is for --resume as in the run, for --add_attribute as in the source run."""
+    """The parsed flags; what they leave open is for --resume as in the run, for --add_attribute as in the source
+    run.
+    """
     base = None
     if given.resume and given.run_dir:
         base = with_kept_tables(read_config(given.run_dir, "run_dir"), given.run_dir)
@@ -71,7 +74,9 @@ def _reads_rewards(config: Config) -> bool:
 
 
 def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
-    """The newest run that got its name from these flags; raises UserError where there is none, naming what could be meant."""
+    """The newest run that got its name from these flags; raises UserError where there is none, naming what could be
+    meant.
+    """
     path = last_path(domains, method, seed)
     if not os.path.exists(os.path.join(path, "config.json")):
         found = [shlex.quote(f"--run_dir={run}") for run in unfinished_runs()[:_SHOWN]]
@@ -92,7 +97,10 @@ def run(config: Config, path: str) -> dict[str, Any]:
         with folder.kept_if_used():
             if finished:
                 noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
-                print(f"This run was finished before: nothing is done{noted}, and no picture is looked at.", file=sys.stderr)
+                print(
+                    f"This run was finished before: nothing is done{noted}, and no picture is looked at.",
+                    file=sys.stderr,
+                )
             return task(config, folder, make_strategy=METHODS.get(config.method))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None
@@ -116,16 +124,29 @@ def summary(result: dict[str, Any], path: str) -> str:
         lines.append(f"the networks together: {Size(**result['network']).describe()}")
     if result.get("trunk"):
         trunk = result["trunk"]
-        taught = " as it was" if "steps" not in trunk else f", its upper layers taught in {trunk['steps']} steps, loss {trunk['loss'][0]:.3f} to {trunk['loss'][1]:.3f}"
-        lines.append(f"of these the trunk, {trunk['model']}{taught} ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}")
+        taught = (
+            " as it was"
+            if "steps" not in trunk
+            else f", its upper layers taught in {trunk['steps']} steps, loss {trunk['loss'][0]:.3f} to {trunk['loss'][1]:.3f}"
+        )
+        lines.append(
+            f"of these the trunk, {trunk['model']}{taught} ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}"
+        )
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows), *_below_chance(rows)]
-    files = [("result.json", "all figures"), ("architectures.json", "the networks"), ("curves.png", "how it learned"), ("saved_model", "for serving")]
+    files = [
+        ("result.json", "all figures"),
+        ("architectures.json", "the networks"),
+        ("curves.png", "how it learned"),
+        ("saved_model", "for serving"),
+    ]
     files = [file for file in files if not reading or file[0] in ("result.json", "saved_model")]
     lines += [f"{os.path.join(path, name):<44} {what}" for name, what in files]
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
-    lines.append(f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE...")
+    lines.append(
+        f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE..."
+    )
     lines.append(f"Watch it:   tensorboard --logdir={shlex.quote(path)}")
     return "\n".join(lines)
 
@@ -133,13 +154,21 @@ def summary(result: dict[str, Any], path: str) -> str:
 def _of_told(rows: dict[str, Any]) -> str:
     """The mean without those whose AUC is luck, where that is another."""
     told = evaluation.mean_of_told(rows)
-    return f"; {told[0]:.3f} over the {told[1]} tested on {evaluation.MIN_TOLD} images of either label or more" if told else ""
+    return (
+        f"; {told[0]:.3f} over the {told[1]} tested on {evaluation.MIN_TOLD} images of either label or more"
+        if told
+        else ""
+    )
 
 
 def _below_chance(rows: dict[str, Any]) -> list[str]:
     """Whose yes and no mean little, the worst first."""
-    names = sorted((name for name, row in rows.items() if evaluation.below_chance(row)), key=lambda name: rows[name]["val_auc"])
-    return [f"Below chance on validation, so that their yes and no mean little: {listed(names, _SHOWN)}"] if names else []
+    names = sorted(
+        (name for name, row in rows.items() if evaluation.below_chance(row)), key=lambda name: rows[name]["val_auc"]
+    )
+    return (
+        [f"Below chance on validation, so that their yes and no mean little: {listed(names, _SHOWN)}"] if names else []
+    )
 
 
 def _started(result: dict[str, Any]) -> list[str]:
@@ -151,13 +180,20 @@ def _started(result: dict[str, Any]) -> list[str]:
     if transfer["gate"] and not transfer["gate"]["passed"]:
         return [f"{line}: no, a trial from nothing was better"]
     matches = transfer["matches"]
-    close = sorted(filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0))
+    close = sorted(
+        filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0)
+    )
     shown = [f"{name} ← {'not ' * (matches[name]['sign'] < 0)}{matches[name]['attribute']}" for name in close[:_SHOWN]]
-    return [f"{line}: {len(close)} of {len(matches)} attributes matched by {transfer['match']}" + f" ({', '.join(shown)})" * bool(shown)]
+    return [
+        f"{line}: {len(close)} of {len(matches)} attributes matched by {transfer['match']}"
+        + f" ({', '.join(shown)})" * bool(shown)
+    ]
 
 
 def _ranked(rows: dict[str, Any]) -> list[str]:
-    """The best and the worst of the tested attributes; all in one line where they are few. Of few images an AUC is luck, which is said."""
+    """The best and the worst of the tested attributes; all in one line where they are few. Of few images an AUC is
+    luck, which is said.
+    """
     tested = evaluation.best_to_worst(rows, 2 * _SHOWN)
     many = len(tested) >= 2 * _SHOWN
     shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
@@ -180,14 +216,24 @@ def _on_few(row: dict[str, Any]) -> str:
 def _untested(rows: dict[str, Any]) -> list[str]:
     """Which attributes have no test figure, and why."""
     reasons = evaluation.untested_by_reason(rows)
-    return [f"Not tested: {'; '.join(f'{listed(names, _SHOWN)} ({reason})' for reason, names in reasons.items())}"] if reasons else []
+    return (
+        [f"Not tested: {'; '.join(f'{listed(names, _SHOWN)} ({reason})' for reason, names in reasons.items())}"]
+        if reasons
+        else []
+    )
 
 
 def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
-    """Which attributes validation could not judge, and what their networks are worth; what the run is where it could judge none."""
+    """Which attributes validation could not judge, and what their networks are worth; what the run is where it could
+    judge none.
+    """
     if not evaluation.nothing_judged(rows):
         names = [name for name, row in rows.items() if row.get("judged_by") == "none"]
-        what = "no yes or no" if result["method"] == config_lib.READING else "an architecture that is not of their own, no yes or no"
+        what = (
+            "no yes or no"
+            if result["method"] == config_lib.READING
+            else "an architecture that is not of their own, no yes or no"
+        )
         return [f"Not judged, hence {what}: {listed(names, _SHOWN)}"] if names else []
     count = result["num_images"]["validation_classes"] + result["num_images"]["validation_images"]
     return [

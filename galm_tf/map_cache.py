@@ -1,4 +1,5 @@
-"""What a pretrained trunk makes of images, kept in the cache folder: later runs on the same trunk and images need not pass them again.
+"""What a pretrained trunk makes of images, kept in the cache folder: later runs on the same trunk and images need not
+pass them again.
 
 Such are an attribute that is added, a run that is resumed, another method or
 seed on the same split. A file holds rows of numbers by record, in any order, and
@@ -47,8 +48,11 @@ class MapCache:
         self._config, self._name = config, f"{domain.name}-{_NAME}"
         self._key = [_FORMAT, trunk, cache_key(domain, config)]
 
-    def rows(self, kind: Sequence[Any], index: np.ndarray, make: Callable[[np.ndarray], Iterator[Rows]]) -> Iterator[Rows]:
-        """What `make` gives of records int64 [m], distinct, in any order: of those that are kept from the file, of others made, and then kept too.
+    def rows(
+        self, kind: Sequence[Any], index: np.ndarray, make: Callable[[np.ndarray], Iterator[Rows]]
+    ) -> Iterator[Rows]:
+        """What `make` gives of records int64 [m], distinct, in any order: of those that are kept from the file, of
+        others made, and then kept too.
 
         kind: all that the rows depend on beside trunk and images.
         """
@@ -78,7 +82,9 @@ class MapCache:
 
 
 class _Writer:
-    """Writes rows into a new file, which takes its place when all `count` are there; does nothing more once that has failed."""
+    """Writes rows into a new file, which takes its place when all `count` are there; does nothing more once that has
+    failed.
+    """
 
     def __init__(self, path: str, count: int) -> None:
         self._path, self._count, self._written = path, count, 0
@@ -95,14 +101,20 @@ class _Writer:
         """Rows of records int64 [b]: float32 [b, width] each."""
         if self._file is None:
             return
-        rows = np.empty(len(records), [(_RECORD, "<i8"), *((f"f{i}", "<f4", array.shape[1:]) for i, array in enumerate(arrays))])
+        rows = np.empty(
+            len(records), [(_RECORD, "<i8"), *((f"f{i}", "<f4", array.shape[1:]) for i, array in enumerate(arrays))]
+        )
         rows[_RECORD] = records
         for i, array in enumerate(arrays):
             rows[f"f{i}"] = array
         with self._tried():
             if not self._written:
                 self._expect_room(rows.dtype.itemsize * self._count)
-                header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": (self._count,)}
+                header = {
+                    "descr": np.lib.format.dtype_to_descr(rows.dtype),
+                    "fortran_order": False,
+                    "shape": (self._count,),
+                }
                 np.lib.format.write_array_header_2_0(self._file, header)
             self._file.write(rows.tobytes())  # not by a map: on a full disk that would kill the process
             self._written += len(records)

@@ -91,7 +91,8 @@ def match_predictors(
 
 
 def _strength(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> float:
-    """What the predictor that is best on one half of the classes is worth on the other, both ways: |AUC - 0.5| less its standard error.
+    """What the predictor that is best on one half of the classes is worth on the other, both ways: |AUC - 0.5| less its
+    standard error.
 
     scores: [K, n]; labels: [n] in {0, 1}. 0 where a half of the classes shows one label only: that is too few to tell.
     """
@@ -106,7 +107,9 @@ def _strength(scores: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> 
 
 
 def class_halves(labels: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
-    """Which half each record's class is in: int64 [n] in {0, 1}; classes are dealt in turn, by their share of positives."""
+    """Which half each record's class is in: int64 [n] in {0, 1}; classes are dealt in turn, by their share of
+    positives.
+    """
     _, index = np.unique(class_ids, return_inverse=True)
     order = (np.bincount(index, labels) / np.bincount(index)).argsort(kind="stable")
     return order.argsort()[index] % 2
@@ -150,7 +153,8 @@ def find_matches(
     return matches
 
 
-_Find = Callable[[Sequence[tuple[int, int, str]], np.ndarray], list[Match]]  # (every source attribute, which may match int64 [k])
+# (every source attribute, which may match int64 [k])
+_Find = Callable[[Sequence[tuple[int, int, str]], np.ndarray], list[Match]]
 
 
 def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
@@ -172,9 +176,17 @@ def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) ->
     domain = search.domain
 
     def find(every, columns):
-        found = match_predictors(scores[:, columns], domain.labels[index], domain.class_ids[index], domain.photographs[index])
+        found = match_predictors(
+            scores[:, columns], domain.labels[index], domain.class_ids[index], domain.photographs[index]
+        )
         return [
-            Match(*every[columns[i]], sign=1 if auc >= 0.5 else -1, auc=auc, strength=strength, close=strength >= MATCH_BAR)
+            Match(
+                *every[columns[i]],
+                sign=1 if auc >= 0.5 else -1,
+                auc=auc,
+                strength=strength,
+                close=strength >= MATCH_BAR,
+            )
             for i, auc, strength in found
         ]
 

@@ -48,7 +48,9 @@ def auc_columns(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _auc_of_rank_sums(rank_sums: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Sums of the positives' ranks [...], which are positive [n] -> the Mann-Whitney U statistic over positives × negatives [...]."""
+    """Sums of the positives' ranks [...], which are positive [n] -> the Mann-Whitney U statistic over positives ×
+    negatives [...].
+    """
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     assert num_positive and num_negative, (num_positive, num_negative)
     return (rank_sums - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative)
@@ -86,8 +88,12 @@ def aucs_without_each_group(labels: np.ndarray, scores: np.ndarray, groups: np.n
     """
     values, places = np.unique(scores, return_inverse=True)
     cells, positive = places * count + groups, np.asarray(labels) > 0.5
-    above, below = (np.bincount(cells[kind], minlength=len(values) * count).reshape(-1, count).astype(np.float64) for kind in (positive, ~positive))
-    wins = above.T @ (np.cumsum(below, axis=0) - 0.5 * below)  # of positives of a group over negatives of another, [count, count]
+    above, below = (
+        np.bincount(cells[kind], minlength=len(values) * count).reshape(-1, count).astype(np.float64)
+        for kind in (positive, ~positive)
+    )
+    # of positives of a group over negatives of another, [count, count]
+    wins = above.T @ (np.cumsum(below, axis=0) - 0.5 * below)
     won, pairs = (_without_each(table) for table in (wins, np.outer(above.sum(axis=0), below.sum(axis=0))))
     return np.divide(won, pairs, out=np.full(count, np.nan), where=pairs > 0)
 

@@ -1,4 +1,5 @@
-"""How large a network is: multiply-adds of one image, by convolutions as they stand (in tiles they take fewer), and parameters. No TensorFlow here.
+"""How large a network is: multiply-adds of one image, by convolutions as they stand (in tiles they take fewer), and
+parameters. No TensorFlow here.
 
 Counted are convolutions and fully connected layers of the networks as they are
 derived and exported; pools, batch norms and ReLUs are little beside them. A
@@ -15,7 +16,15 @@ from typing import Any, Optional
 import numpy as np
 
 from galm_tf import search_space
-from galm_tf.search_space import CONV4_CHANNELS, CONV5_CHANNELS, READOUT_SIDE, TRUNK_CHANNELS, TRUNK_KERNELS, TRUNK_SHRINKS, Architecture
+from galm_tf.search_space import (
+    CONV4_CHANNELS,
+    CONV5_CHANNELS,
+    READOUT_SIDE,
+    TRUNK_CHANNELS,
+    TRUNK_KERNELS,
+    TRUNK_SHRINKS,
+    Architecture,
+)
 
 READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads for one attribute
 
@@ -42,7 +51,9 @@ class Size:
 
 
 def network_size(architectures: Iterable[Optional[Architecture]], side: int, read: int, trunk: Size) -> Size:
-    """Of a derived network: the trunk and a tower per architecture, with a reading of so many numbers beside each; side: of Conv-3's map."""
+    """Of a derived network: the trunk and a tower per architecture, with a reading of so many numbers beside each;
+    side: of Conv-3's map.
+    """
     return sum((tower_size(a, side, read) for a in architectures), trunk)
 
 
@@ -52,12 +63,17 @@ def of_result(result: Mapping[str, Any], image_size: int) -> Size:
         return Size(**result["network"])
     rows = [row for row in result["per_attribute"].values() if "excluded" not in row]
     return network_size(
-        (Architecture.from_json(row["architecture"]) for row in rows), image_size // TRUNK_SHRINKS, 0, trunk_size(image_size)
+        (Architecture.from_json(row["architecture"]) for row in rows),
+        image_size // TRUNK_SHRINKS,
+        0,
+        trunk_size(image_size),
     )
 
 
 def trunk_size(image_size: int, pretrained: Optional[Mapping[str, Any]] = None) -> Size:
-    """Of Conv-1 to Conv-3 with fixed batch norms, or of the pretrained trunk that result.json or a model's metadata tell of as `trunk`."""
+    """Of Conv-1 to Conv-3 with fixed batch norms, or of the pretrained trunk that result.json or a model's metadata
+    tell of as `trunk`.
+    """
     if pretrained:
         return Size(pretrained["multiply_adds"], pretrained["parameters"])
     return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
@@ -69,7 +85,9 @@ def numbers_read(pretrained: Optional[Mapping[str, Any]] = None) -> int:
 
 
 def tower_size(architecture: Optional[Architecture], side: int, read: int) -> Size:
-    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, if there are any, and of a reading of so many numbers beside them; side: of Conv-3's map."""
+    """Of Conv-4 to Fc-3 of one attribute with fixed batch norms, if there are any, and of a reading of so many numbers
+    beside them; side: of Conv-3's map.
+    """
     if architecture is None:
         return Size(read, read + 1)
     tower = Size(_tower_multiply_adds(architecture, side), _tower_parameters(architecture, side))
@@ -78,7 +96,8 @@ def tower_size(architecture: Optional[Architecture], side: int, read: int) -> Si
 
 @functools.lru_cache(maxsize=4)
 def relative_sizes(side: int) -> np.ndarray:
-    """log2 of the multiply-adds of every architecture's tower, less its mean: float64 [2304], read-only; side: of Conv-3's map.
+    """log2 of the multiply-adds of every architecture's tower, less its mean: float64 [2304], read-only; side: of
+    Conv-3's map.
 
     One more is twice the work.
     """

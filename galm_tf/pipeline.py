@@ -20,7 +20,21 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import evaluation, export, frozen_trunk, plots, pretrained, progress, readout, scoring, search_space, selection, source_runs, temperature, transfer
+from galm_tf import (
+    evaluation,
+    export,
+    frozen_trunk,
+    plots,
+    pretrained,
+    progress,
+    readout,
+    scoring,
+    search_space,
+    selection,
+    source_runs,
+    temperature,
+    transfer,
+)
 from galm_tf.config import READING, Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.derived import DerivedNetwork, ReadingNetwork
@@ -46,7 +60,10 @@ from galm_tf.words import listed
 _TEST_BATCH = 64
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
 IMAGES = ("images", "names of images", "boxes", "sizes of image files")  # of data.json, whatever is learned of them
-_IN_FULL = {"names of images": "names of images, or another order of them", "split": "split (who trains, judges and is tested)"}
+_IN_FULL = {
+    "names of images": "names of images, or another order of them",
+    "split": "split (who trains, judges and is tested)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +118,11 @@ def _warn_of_unjudged(judged_by: Sequence[str], images: int, method: str) -> Non
 def _warn_of_untested(split: Split, domain: Domain, config: Config) -> None:
     """Tells before anything is trained that the test says little of the networks, or nothing."""
     own = not config.splits_file and config.test_split == Config().test_split
-    other = f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if has_classes(domain.class_ids) else 'images'}; " if own else ""
+    other = (
+        f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if has_classes(domain.class_ids) else 'images'}; "
+        if own
+        else ""
+    )
     untested = int((~split.testable).sum())
     if untested > len(split.testable) / 2:
         logging.warning(
@@ -150,7 +171,12 @@ def run(
 
 
 def write_result(
-    search: Search | Readings, network: tf.Module, prepared: Prepared, result: dict[str, Any], folder: RunFolder, base: Any = None
+    search: Search | Readings,
+    network: tf.Module,
+    prepared: Prepared,
+    result: dict[str, Any],
+    folder: RunFolder,
+    base: Any = None,
 ) -> None:
     """Leaves what is to be read, shown and served; result.json, which says that the run is done, comes last.
 
@@ -205,7 +231,8 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
 def _frozen(
     config: Config, folder: RunFolder, prepared: Prepared, before: dict[str, float], **changes: float
 ) -> tuple[Optional[pretrained.PretrainedTrunk], Optional[frozen_trunk.Views]]:
-    """A run's pretrained trunk, and what it makes of all images but the tested ones, of those that train with changes too; (None, None) without one.
+    """A run's pretrained trunk, and what it makes of all images but the tested ones, of those that train with changes
+    too; (None, None) without one.
 
     before: where the seconds of that are put.
     changes: settings of the changes of images in place of the run's.
@@ -223,14 +250,18 @@ def _frozen(
 
 
 def expect_beginnings(config: Config, folder: Optional[RunFolder] = None) -> None:
-    """Raises UserError for source runs and a trunk's file that a run cannot begin with: told before the data are read, which may take minutes."""
+    """Raises UserError for source runs and a trunk's file that a run cannot begin with: told before the data are read,
+    which may take minutes.
+    """
     for path in () if config.resume else config.source_run:
         source_runs.expect_fitting(path, config)
     pretrained.expect_file(config, folder)
 
 
 def expect_places(config: Config, folder: RunFolder) -> None:
-    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted; a finished one, other data."""
+    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted;
+    a finished one, other data.
+    """
     moved = folder.moved(config)
     if {"data_dir", "splits_file"} & set(moved):
         expect_data(config)
@@ -241,7 +272,9 @@ def expect_places(config: Config, folder: RunFolder) -> None:
 
 
 def _expect_same_images(config: Config, folder: RunFolder) -> None:
-    """Raises UserError where the data that a finished run shall note are not those that it was made of, by their names and sizes; none is decoded."""
+    """Raises UserError where the data that a finished run shall note are not those that it was made of, by their names
+    and sizes; none is decoded.
+    """
     if folder.read_json("result.json").get("bad_images"):  # these it has not numbered
         return
     now, before = data_digests(load_domains(config, has_split=True)), folder.read_json(DATA)
@@ -277,7 +310,8 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
 
 
 def data_digests(domain: Domain) -> dict[str, Any]:
-    """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of their files.
+    """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of
+    their files.
 
     Not of folders and times: data may move.
     """
@@ -303,11 +337,16 @@ def content_digest(domain: Domain) -> str:
 def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """What of the data is not as it was, in words; what an earlier version did not write down is not compared."""
     pairs = [(name, now[name], before[name]) for name in now if name in before and now[name] != before[name]]
-    return [f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}" for name, ours, theirs in pairs]
+    return [
+        f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}"
+        for name, ours, theirs in pairs
+    ]
 
 
 def changed_labels(attributes: Sequence[str], targets: np.ndarray, before: Mapping[str, Any]) -> list[str]:
-    """As `changed_data` of what a finished run has learned, targets [n, N] of its attributes; nothing for an extended run, which tells of its new ones alone."""
+    """As `changed_data` of what a finished run has learned, targets [n, N] of its attributes; nothing for an extended
+    run, which tells of its new ones alone.
+    """
     now = label_digests(attributes, targets)
     return changed_data(now, before) if now["names of attributes"] == before.get("names of attributes") else []
 
@@ -338,7 +377,8 @@ def derive_network(search: Search) -> DerivedNetwork:
 
 
 def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarray) -> DerivedNetwork:
-    """The architectures that a search chose, with weights, the reading of the trunk, and as sure as validation found them right.
+    """The architectures that a search chose, with weights, the reading of the trunk, and as sure as validation found
+    them right.
 
     Args:
       search: finished.
@@ -346,7 +386,9 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
       index: int64 [m], the records that fix the batch norms; of a trunk that no longer learns those with views.
     """
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
-    network = DerivedNetwork(architectures, weights, search_space.map_side(search.config), trunk=search.trunk and search.trunk.maps)
+    network = DerivedNetwork(
+        architectures, weights, search_space.map_side(search.config), trunk=search.trunk and search.trunk.maps
+    )
 
     def outputs() -> Iterable[Sequence[tf.Tensor]]:
         if search.views is not None:
@@ -361,12 +403,21 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
 
 def _cool(network: DerivedNetwork | ReadingNetwork, search: Search | Readings) -> None:
     """Makes a network as sure as validation found right."""
-    state, offsets, level = search.state, search.validation.margin_offsets(final=True), search.validation.levels(final=True)
-    network.rescale(1 / state.temperature, offsets + temperature.scaled(-offsets, level, state.temperature, state.log_odds_shift))
+    state, offsets, level = (
+        search.state,
+        search.validation.margin_offsets(final=True),
+        search.validation.levels(final=True),
+    )
+    network.rescale(
+        1 / state.temperature, offsets + temperature.scaled(-offsets, level, state.temperature, state.log_odds_shift)
+    )
 
 
-def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[Sequence[tf.Tensor]], own: np.ndarray) -> None:
-    """Fits the reading of the trunk that the search chose a penalty for, on all images that train; nothing where it chose none.
+def _attach_readout(
+    network: DerivedNetwork, search: Search, outputs: Iterable[Sequence[tf.Tensor]], own: np.ndarray
+) -> None:
+    """Fits the reading of the trunk that the search chose a penalty for, on all images that train; nothing where it
+    chose none.
 
     Args:
       network: with its batch norms fixed.
@@ -384,18 +435,23 @@ def _attach_readout(network: DerivedNetwork, search: Search, outputs: Iterable[S
 
 def test(network: tf.Module, search: Search | Readings, prepared: Prepared) -> np.ndarray:
     """Probabilities on the test images: float64 [t, N]."""
-    signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]  # of one trace, whatever the last batch's size
+    # of one trace, whatever the last batch's size
+    signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
     margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
-    return expit(margins.astype(np.float64) - search.validation.margin_offsets(final=True))  # float32 would hold all that is sure for equal
+    # float32 would hold all that is sure for equal
+    return expit(margins.astype(np.float64) - search.validation.margin_offsets(final=True))
 
 
 def build_result(search: Search | Readings, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
     """What result.json holds (DESIGN §4, "Run folder")."""
     config, domain, state = search.config, prepared.domain, search.state
     labels = domain.labels[prepared.split.test]
-    rows = [_attribute_row(i, a, search, prepared, labels[:, i], probabilities[:, i]) for i, a in enumerate(_architectures(search))]
+    rows = [
+        _attribute_row(i, a, search, prepared, labels[:, i], probabilities[:, i])
+        for i, a in enumerate(_architectures(search))
+    ]
     names = domain.attributes
     per_attribute = dict(zip(names, rows))
     per_attribute.update({name: {"excluded": reason} for name, reason in prepared.excluded.items()})
@@ -414,14 +470,20 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "num_attributes_excluded": len(prepared.excluded),
         "num_attributes_rewarded": state.search.get("num_attributes_rewarded", 0),
         "num_attributes_tested": sum(r["test_auc"] is not None for r in rows),
-        "num_images": {k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
+        "num_images": {
+            k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")
+        },
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
-        "classes_seen": sorted({*(state.transfer or {}).get("classes_seen", []), *prepared.domain.class_names(prepared.split.trained)}),
+        "classes_seen": sorted(
+            {*(state.transfer or {}).get("classes_seen", []), *prepared.domain.class_names(prepared.split.trained)}
+        ),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),
-        "test_mauc_interval": interval_over_classes(domain, prepared.split.test, labels, probabilities, by_class=domain.class_disjoint),
+        "test_mauc_interval": interval_over_classes(
+            domain, prepared.split.test, labels, probabilities, by_class=domain.class_disjoint
+        ),
         "temperature": state.temperature,
         "log_odds_shift": state.log_odds_shift,
         **{f"test_{key}": evaluation.means(rows, f"test_{key}") for key in evaluation.BESIDE_AUC},
@@ -443,7 +505,8 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
 def interval_over_classes(
     domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: bool = True
 ) -> Optional[dict[str, Any]]:
-    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over` what, and their `count`.
+    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over`
+    what, and their `count`.
 
     Args:
       domain: of the images.
@@ -465,13 +528,21 @@ def interval_over_classes(
 def _about_readout(search: Search | Readings) -> Optional[dict[str, float]]:
     """The share of the trunk's reading in every score, and its penalty; None where nothing is read."""
     penalty = search.state.readout_penalty
-    return None if penalty is None else {"share": search.config.readout_share if search.state.chosen else 1.0, "penalty": penalty}
+    return (
+        None
+        if penalty is None
+        else {"share": search.config.readout_share if search.state.chosen else 1.0, "penalty": penalty}
+    )
 
 
 def _architectures(search: Search | Readings) -> list[Optional[search_space.Architecture]]:
     """[N], None of a network without a tower."""
     chosen = search.state.chosen
-    return [None] * len(search.domain.attributes) if chosen is None else [*map(search_space.Architecture.from_number, chosen)]
+    return (
+        [None] * len(search.domain.attributes)
+        if chosen is None
+        else [*map(search_space.Architecture.from_number, chosen)]
+    )
 
 
 def _size(search: Search | Readings) -> Size:
@@ -532,7 +603,19 @@ def export_network(
     rows = searched_rows(result)
     path = os.path.join(folder.path, "saved_model")
     shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result
-    keys = ("domains", "method", "seed", "data_source", "notice", "versions", "commit", "image_size", "trunk", "val_mauc", "test_mauc")
+    keys = (
+        "domains",
+        "method",
+        "seed",
+        "data_source",
+        "notice",
+        "versions",
+        "commit",
+        "image_size",
+        "trunk",
+        "val_mauc",
+        "test_mauc",
+    )
     boxes = bool((search.domain.boxes[search.split.train, 2] >= 0).any())  # else it has learned whole pictures alone
     export.export_saved_model(
         network,
@@ -542,6 +625,10 @@ def export_network(
         thresholds=export.with_nan(search.state.thresholds),
         margin_offsets=search.validation.margin_offsets(final=True),
         image_size=search.config.image_size,
-        metadata={**{k: result[k] for k in keys}, "boxes": boxes, "architectures": {k: r["architecture"] for k, r in rows.items()}},
+        metadata={
+            **{k: result[k] for k in keys},
+            "boxes": boxes,
+            "architectures": {k: r["architecture"] for k, r in rows.items()},
+        },
         base=base,
     )

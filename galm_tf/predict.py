@@ -5,7 +5,8 @@
 
 IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of files on
 standard input, a path a line. An image counts once, as it was first named, but every line of a list. Results go to
-standard output, everything else to standard error. Exit status: 0; 1 when some images could not be read; 2 on bad input.
+standard output, everything else to standard error. Exit status: 0; 1 when some images could not be read; 2 on bad
+input.
 """
 
 from __future__ import annotations
@@ -58,20 +59,51 @@ class Options:
 
 def define_flags() -> None:
     flags.DEFINE_string("model", None, "The saved_model folder of a run, or a .tflite file of galm_tf.deploy.")
-    flags.DEFINE_enum("format", "table", list(_FORMATS), "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.")
-    flags.DEFINE_integer("top", 0, "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.", lower_bound=0)
-    flags.DEFINE_list("attributes", [], "Show only these attributes, comma-separated; a name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.")
-    flags.DEFINE_float("threshold", None, "Probability from which the answer is yes, for all attributes; without it each has its own, chosen on validation data.", lower_bound=0.0, upper_bound=1.0)
-    flags.DEFINE_boolean("decisions", False, "In csv 1 for yes and 0 for no, as in attributes.csv, in place of the probability; empty where validation chose no threshold.")
+    flags.DEFINE_enum(
+        "format",
+        "table",
+        list(_FORMATS),
+        "table: for people, attributes by falling probability. csv: a line per image, a column per attribute with its probability. json: a list of images, each with probability and decision of its attributes.",
+    )
+    flags.DEFINE_integer(
+        "top",
+        0,
+        "Show only this many most probable attributes of each image (in csv the others are empty); 0 shows all.",
+        lower_bound=0,
+    )
+    flags.DEFINE_list(
+        "attributes",
+        [],
+        "Show only these attributes, comma-separated; a name with a comma in quotes that the shell leaves: '--attributes=\"warm, sunny\"'.",
+    )
+    flags.DEFINE_float(
+        "threshold",
+        None,
+        "Probability from which the answer is yes, for all attributes; without it each has its own, chosen on validation data.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_boolean(
+        "decisions",
+        False,
+        "In csv 1 for yes and 0 for no, as in attributes.csv, in place of the probability; empty where validation chose no threshold.",
+    )
     flags.DEFINE_integer("batch_size", 64, "Images per call of the network.", lower_bound=1)
-    flags.DEFINE_enum("on_bad_image", "skip", ("fail", "skip"), "skip: name unreadable images, go on, exit with 1; fail: stop at the first, exit with 2.")
+    flags.DEFINE_enum(
+        "on_bad_image",
+        "skip",
+        ("fail", "skip"),
+        "skip: name unreadable images, go on, exit with 1; fail: stop at the first, exit with 2.",
+    )
 
 
 def main(arguments: list[str]) -> int:
     begin_output(FLAGS.format)
     sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
     if not FLAGS.model:
-        raise UserError(f"Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model, or a {lite.SUFFIX} file.")
+        raise UserError(
+            f"Expected the saved_model folder of a run. Received: no --model; give --model=runs/NAME/saved_model, or a {lite.SUFFIX} file."
+        )
     options = {field.name: getattr(FLAGS, field.name) for field in dataclasses.fields(Options)}
     return predict(Options(**{**options, "attributes": tuple(attribute_names.asked_for(FLAGS))}), arguments[1:])
 
@@ -80,18 +112,24 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     """Prints the attributes of images; returns the exit status.
 
     Raises:
-      UserError: no model, no images, an unknown attribute, a threshold that is no probability, decisions of another format
-        than csv; with on_bad_image=fail an unreadable image.
+      UserError: no model, no images, an unknown attribute, a threshold that is no probability, decisions of another
+        format than csv; with on_bad_image=fail an unreadable image.
     """
     if options.threshold is not None and not 0 <= options.threshold <= 1:  # nan is within any bounds of a flag
-        raise UserError(f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={options.threshold}; leave it out for each attribute's own.")
+        raise UserError(
+            f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={options.threshold}; leave it out for each attribute's own."
+        )
     if options.decisions and options.format != "csv":
-        raise UserError(f"Expected --decisions beside --format=csv. Received: --format={options.format}, which shows probability and decision already; leave it out.")
+        raise UserError(
+            f"Expected --decisions beside --format=csv. Received: --format={options.format}, which shows probability and decision already; leave it out."
+        )
     predictor = Predictor(options.model)
     keep = attribute_names.columns(options.attributes, predictor.attributes)
     paths = _expand(arguments)
     if not paths:
-        raise UserError("Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none; name some.")
+        raise UserError(
+            "Expected at least one IMAGE, a folder of images, or - for a list on standard input. Received: none; name some."
+        )
     bad: list[str] = []
     rows = (
         Prediction(row.image, row.probability[keep], row.decision[keep], row.decides[keep])
@@ -105,7 +143,10 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     if predictor.notice:
         print(f"note: {predictor.trained_on}", file=sys.stderr)
     if predictor.boxes:
-        print("note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about", file=sys.stderr)
+        print(
+            "note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about",
+            file=sys.stderr,
+        )
     return 1 if bad else 0
 
 
@@ -179,9 +220,15 @@ class Predictor:
         return outputs["probability"].numpy(), outputs["decision"].numpy()
 
     def of_records(
-        self, pictures: np.ndarray, index: np.ndarray, batch_size: int = 64, done: Callable[[int], None] = lambda count: None
+        self,
+        pictures: np.ndarray,
+        index: np.ndarray,
+        batch_size: int = 64,
+        done: Callable[[int], None] = lambda count: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `__call__`, of some records int64 [m], at least one, of uint8 [n, S, S, 3] in batches; `done` is told how many each time."""
+        """As `__call__`, of some records int64 [m], at least one, of uint8 [n, S, S, 3] in batches; `done` is told how
+        many each time.
+        """
         parts = []
         for start in range(0, len(index), batch_size):
             block = index[start : start + batch_size]
@@ -192,12 +239,16 @@ class Predictor:
 
 
 def _batch(images: Any) -> np.ndarray:
-    """Images as an array, uint8 [B, H, W, 3]; raises UserError where they are none: TensorFlow Lite, given others, may end the process."""
+    """Images as an array, uint8 [B, H, W, 3]; raises UserError where they are none: TensorFlow Lite, given others, may
+    end the process.
+    """
     expected = "Expected images as an array uint8 [B, H, W, 3]."
     try:
         images = np.asarray(images)
     except ValueError as error:
-        raise UserError(f"{expected} Received: arrays of different shapes; resize them to one, or call once for each.") from error
+        raise UserError(
+            f"{expected} Received: arrays of different shapes; resize them to one, or call once for each."
+        ) from error
     repairs = [] if images.dtype == np.uint8 else ["give pixel values 0 to 255 as uint8"]
     if images.ndim == 3:
         repairs.append("add the batch axis, images[None]")
@@ -243,7 +294,9 @@ def _predictions(predictor: Predictor, paths: Sequence[str], options: Options, b
             block = paths[start : start + options.batch_size]
             images = _readable(block, predictor.image_size, options, bad)
             if images:
-                for (path, _), probability, decision in zip(images, *predictor(np.stack([image for _, image in images]))):
+                for (path, _), probability, decision in zip(
+                    images, *predictor(np.stack([image for _, image in images]))
+                ):
                     decides = predictor.decides
                     if options.threshold is not None:
                         decision, decides = probability >= np.float32(options.threshold), np.ones_like(decides)
@@ -273,12 +326,16 @@ def _read(path: str, size: int) -> Union[np.ndarray, BadImageError]:
         return resize_picture(decode_image(path), size)
     except BadImageError as error:
         if os.path.isdir(path):  # of a list: arguments have been looked into
-            return BadImageError(f"Expected files in a list on standard input. Received: {path}, a folder; name it as an argument.")
+            return BadImageError(
+                f"Expected files in a list on standard input. Received: {path}, a folder; name it as an argument."
+            )
         return error
 
 
 def _expand(arguments: Iterable[str]) -> list[str]:
-    """Paths of images as they were first named, and of a list on standard input all; tells how many are left out, also of folders for their endings."""
+    """Paths of images as they were first named, and of a list on standard input all; tells how many are left out, also
+    of folders for their endings.
+    """
     passed: dict[str, list[str]] = {}
     paths, found, repeated = [], set(), 0
     for argument in arguments:
@@ -318,10 +375,14 @@ def _expand_one(argument: str, passed: dict[str, list[str]]) -> list[str]:
     if glob.has_magic(argument) and not os.path.exists(argument):
         matches = sorted(glob.glob(argument, recursive=True))
         below = {match: _below(match) for match in matches if os.path.isdir(match)}
-        found = list(dict.fromkeys(path for match in matches for path in (below[match][0] if match in below else [match])))
+        found = list(
+            dict.fromkeys(path for match in matches for path in (below[match][0] if match in below else [match]))
+        )
         passed[argument] = list(dict.fromkeys(path for _, others in below.values() for path in others))
         if not found:
-            raise UserError(f"Expected images that match a pattern. Received: {argument}, which matches none; check the path.")
+            raise UserError(
+                f"Expected images that match a pattern. Received: {argument}, which matches none; check the path."
+            )
         return found
     return [argument]
 

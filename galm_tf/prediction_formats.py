@@ -21,16 +21,22 @@ from galm_tf.words import abridged
 def begin_output(format_: str) -> None:
     """Standard output for one of the formats; raises UserError where it was closed."""
     if sys.__stdout__ is None:
-        raise UserError("Expected standard output for what is told. Received: a closed one; send it to a file or another program.")
+        raise UserError(
+            "Expected standard output for what is told. Received: a closed one; send it to a file or another program."
+        )
     if format_ == "table":
         sys.stdout.reconfigure(errors="backslashreplace")
     else:  # for machines: the same bytes on every system, and in JSON an escape instead of what is no text
-        sys.stdout.reconfigure(encoding="utf-8", newline="", errors="surrogateescape" if format_ == "csv" else "backslashreplace")
+        sys.stdout.reconfigure(
+            encoding="utf-8", newline="", errors="surrogateescape" if format_ == "csv" else "backslashreplace"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One image: its path, probability float32 [N], decision bool [N], and bool [N] whether a threshold decides at all."""
+    """One image: its path, probability float32 [N], decision bool [N], and bool [N] whether a threshold decides at
+    all.
+    """
 
     image: str
     probability: np.ndarray
@@ -44,7 +50,9 @@ def _order(probability: np.ndarray, top: int) -> np.ndarray:
 
 
 def print_table(names: Sequence[str], rows: Iterable[Prediction], top: int) -> None:
-    """For people: an image, below it its attributes with yes, no or ? (no validation image could choose a threshold) and a bar."""
+    """For people: an image, below it its attributes with yes, no or ? (no validation image could choose a threshold)
+    and a bar.
+    """
     names = [abridged(name) for name in names]
     width = max(map(len, names))
     for row in rows:
@@ -78,7 +86,10 @@ def print_json(names: Sequence[str], rows: Iterable[Prediction], top: int) -> No
     before = "[\n"
     for row in rows:
         shown = {
-            names[i]: {"probability": round(float(row.probability[i]), 6), "decision": bool(row.decision[i]) if row.decides[i] else None}
+            names[i]: {
+                "probability": round(float(row.probability[i]), 6),
+                "decision": bool(row.decision[i]) if row.decides[i] else None,
+            }
             for i in _order(row.probability, top)
         }
         print(before + json.dumps({"image": row.image, "attributes": shown}, ensure_ascii=False), end="")

@@ -46,7 +46,9 @@ class BadImageError(UserError):
 def first_of(reasons: Iterable[str], count: int = 1) -> BadImageError:
     """What ends a run that may leave out no image; count: how many there are, where that is known."""
     others = f"{count} images cannot be read;" if count > 1 else ""
-    return BadImageError(" ".join(filter(None, (next(iter(reasons)), others, "--on_bad_image=skip leaves such images out."))))
+    return BadImageError(
+        " ".join(filter(None, (next(iter(reasons)), others, "--on_bad_image=skip leaves such images out.")))
+    )
 
 
 def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
@@ -70,7 +72,9 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
             rgb, turn = _to_rgb(image, name), _TURNS.get(_orientation(image))
             return np.asarray(rgb if turn is None else rgb.transpose(turn))
     except FileNotFoundError:
-        raise BadImageError(f"Expected an image file. Received: {name}, which does not exist; check the path.") from None
+        raise BadImageError(
+            f"Expected an image file. Received: {name}, which does not exist; check the path."
+        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds; each means that the file is unusable
         raise BadImageError(
             f"Expected a readable image. Received: {name} ({_reason(error, source)}); replace it."
@@ -117,7 +121,10 @@ def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:
         scales = (1.0, 255.0) if image.mode == "F" else (255.0,)
         full = next((scale for scale in scales if highest <= scale), _FULL)
     if full == _FULL and 0 < highest < _DARK and _told_of_dark.acquire(blocking=False):
-        logging.warning("16-bit picture %s uses less than an eighth of its range and is seen nearly black; rescale such pictures", name)
+        logging.warning(
+            "16-bit picture %s uses less than an eighth of its range and is seen nearly black; rescale such pictures",
+            name,
+        )
     return np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5)
 
 
@@ -162,7 +169,12 @@ def resize_picture(picture: np.ndarray, size: int) -> np.ndarray:
         return picture
     scale = np.float32(size) / np.array(picture.shape[:2], np.float32)
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=picture[None], size=[size, size], scale=scale, translation=[0.0, 0.0], kernel_type="triangle", antialias=True
+        images=picture[None],
+        size=[size, size],
+        scale=scale,
+        translation=[0.0, 0.0],
+        kernel_type="triangle",
+        antialias=True,
     )
     return np.clip(np.rint(resized.numpy()[0]), 0, 255).astype(np.uint8)
 

@@ -50,7 +50,9 @@ _ABOUT = os.path.join("assets.extra", "about.json")
 _TAPS = {"Conv2D": 3, "DepthwiseConv2dNative": 2}  # how many axes of the kernel an output sums over
 _IMAGES, _BATCH = 500, 32
 _LINEAR_TO = 0.1  # up to which share of a channel's usual mean its mean counts as it is, from where on by its logarithm
-_QUIET = 0.01  # what is added to a usual mean, as a share of that of all channels: one that is hardly ever on would else have most of its noise told apart
+# what is added to a usual mean, as a share of that of all channels: one that is hardly ever on would else have most of
+# its noise told apart
+_QUIET = 0.01
 _LEAST_VARIANCE = 1e-6  # of a component, as a share of the greatest: below, it is noise
 
 
@@ -59,10 +61,12 @@ class PretrainedTrunk:
     """A trunk as a run's folder holds it.
 
     Attributes:
-      maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier versions, float32 [B, D],
-        the mean of every channel of the layers on a logarithmic scale (as it is, in earlier versions); what a SavedModel can hold.
-      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, D as means, and of one whose upper
-        layers have learned (`trunk_training`) steps and loss, of the first and the last tenth of them.
+      maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier
+        versions, float32 [B, D], the mean of every channel of the layers on a logarithmic scale (as it is, in earlier
+        versions); what a SavedModel can hold.
+      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, D as means,
+        and of one whose upper layers have learned (`trunk_training`) steps and loss, of the first and the last tenth of
+        them.
       digest: of its weights and of that; of equal trunks the same, whatever run made them.
     """
 
@@ -72,7 +76,12 @@ class PretrainedTrunk:
 
 
 def of_run(
-    config: Config, folder: RunFolder, images: np.ndarray, domain: Domain, train: np.ndarray, source: Optional[PretrainedTrunk] = None
+    config: Config,
+    folder: RunFolder,
+    images: np.ndarray,
+    domain: Domain,
+    train: np.ndarray,
+    source: Optional[PretrainedTrunk] = None,
 ) -> Optional[PretrainedTrunk]:
     """The run's pretrained trunk, made and stored in its folder where it is not there yet; None without --trunk_model.
 
@@ -98,7 +107,9 @@ def of_run(
             else:
                 _write(config, images, domain, train, partial)
     except (OSError, shutil.Error) as error:
-        raise folder.unwritable(path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)) from error
+        raise folder.unwritable(
+            path, getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
+        ) from error
     return source or read(folder.path)
 
 
@@ -112,13 +123,18 @@ def read(run: str) -> PretrainedTrunk:
         return PretrainedTrunk(tf.saved_model.load(path), about, _digest(path))
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"Expected the pretrained trunk of the run {run} in {path}. Received: {reason}; restore the folder from a copy.") from error
+        raise UserError(
+            f"Expected the pretrained trunk of the run {run} in {path}. Received: {reason}; restore the folder from a copy."
+        ) from error
 
 
 def _digest(path: str) -> str:
     """Of a trunk's folder; not of its graph, which TensorFlow does not write alike twice."""
     digest = hashlib.sha256()
-    for name in (*sorted(glob.glob(os.path.join(glob.escape(path), "variables", "variables.data-*"))), os.path.join(path, _ABOUT)):
+    for name in (
+        *sorted(glob.glob(os.path.join(glob.escape(path), "variables", "variables.data-*"))),
+        os.path.join(path, _ABOUT),
+    ):
         with open(name, "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
@@ -134,11 +150,15 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
     learned = {}
     if config.trunk_steps:
         usual = trunk.means_of(np.asarray(images[chosen]))
-        losses = trunk_training.train(trunk.means, _upper_weights(backbone, config.trunk_model), usual, images, domain, train, config)
+        losses = trunk_training.train(
+            trunk.means, _upper_weights(backbone, config.trunk_model), usual, images, domain, train, config
+        )
         tenth = -(-len(losses) // 10)
         learned = {"steps": len(losses), "loss": [float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))]}
     trunk.project(np.asarray(images[chosen]))
-    concrete = trunk.__call__.get_concrete_function(tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32))
+    concrete = trunk.__call__.get_concrete_function(
+        tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32)
+    )
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
         "multiply_adds": _multiply_adds(trunk, config.image_size), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
@@ -154,7 +174,8 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
 
 
 def expect_file(config: Config, folder: Optional[RunFolder] = None) -> None:
-    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are read, which may take minutes.
+    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are
+    read, which may take minutes.
 
     folder: the run's, which may have its trunk already.
     """
@@ -198,7 +219,8 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
 
 
 def choose_layers(model: tf.keras.Model, image_size: int, path: str) -> tuple[str, str, str]:
-    """The last layer of the smallest maps, of those nearest to twice and of those nearest to four times their side; the largest first.
+    """The last layer of the smallest maps, of those nearest to twice and of those nearest to four times their side; the
+    largest first.
 
     Maps of one position, as of squeeze-and-excitation, and sides that a padding makes are none of these.
 
@@ -247,13 +269,19 @@ def _maps_shapes(model: tf.keras.Model, names: Sequence[str], image_size: int, p
 
 
 def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.keras.Model:
-    """The model cut to three layers; raises UserError for names that are none of its maps, or not from the largest on."""
+    """The model cut to three layers; raises UserError for names that are none of its maps, or not from the largest
+    on.
+    """
     known = [layer.name for layer in model.layers if _gives_a_map(layer)]
     for name in names:
         if name not in known:
             raise UserError(
                 f"Expected --trunk_layers to name layers of {config.trunk_model} that give a map. Received: {name}; "
-                + (f"there are {listed(known[::-1], 12)}." if known else "none does that is not within a layer of layers: save a model without models inside.")
+                + (
+                    f"there are {listed(known[::-1], 12)}."
+                    if known
+                    else "none does that is not within a layer of layers: save a model without models inside."
+                )
             )
     sides = [shape[1] for shape in _maps_shapes(model, names, config.image_size, config.trunk_model)]
     if sides != sorted(sides, reverse=True):
@@ -262,12 +290,18 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
             "in that order."
         )
     if sides[-1] < PRETRAINED_SIDE // 2:
-        logging.warning("the smallest map of %s has %d positions a side at %d pixels: a larger --image_size may show more", config.trunk_model, sides[-1], config.image_size)
+        logging.warning(
+            "the smallest map of %s has %d positions a side at %d pixels: a larger --image_size may show more",
+            config.trunk_model,
+            sides[-1],
+            config.image_size,
+        )
     return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
 def _upper_weights(backbone: tf.keras.Model, path: str) -> list[tf.Variable]:
-    """What learns of a model of three maps: the float32 weights of the layers that its first map does not depend on, but batch norms.
+    """What learns of a model of three maps: the float32 weights of the layers that its first map does not depend on,
+    but batch norms.
 
     Raises:
       UserError: there are none; path: of the model, to name it.
@@ -298,7 +332,8 @@ class _Trunk(tf.Module):
 
     def __init__(self, backbone: tf.keras.Model, pixels: str, image_size: int) -> None:
         super().__init__(name="trunk")
-        # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights alone.
+        # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights
+        # alone.
         self._backbone, self._pixels = lambda x: backbone(x, training=False), pixels
         self._weights = [plain_variable(v) for v in backbone.variables]
         shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
@@ -313,17 +348,24 @@ class _Trunk(tf.Module):
     def means_of(self, images: np.ndarray) -> np.ndarray:
         """The same of uint8 images [n, S, S, 3]: float32 [n, D]."""
         call = traced(lambda x: self.means(scale_images(x)))
-        return np.concatenate([call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), _BATCH)])
+        return np.concatenate(
+            [call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), _BATCH)]
+        )
 
     def project(self, images: np.ndarray) -> None:
-        """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions; the scale of means by theirs."""
+        """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions;
+        the scale of means by theirs.
+        """
 
         @traced
         def call(x):
             maps = self._raw(scale_images(x))
             return [*(resized(m) for m in maps), _means(maps)]
 
-        parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in image_batches(images, np.arange(len(images)), _BATCH)]
+        parts = [
+            [m.numpy() for m in call(tf.constant(batch))]
+            for batch in image_batches(images, np.arange(len(images)), _BATCH)
+        ]
         *maps_of_layers, means = zip(*parts)
         usual = np.abs(np.concatenate(means)).mean(axis=0)
         self._unit.assign(np.maximum(_LINEAR_TO * (usual + _QUIET * usual.mean()), np.finfo(np.float32).tiny))
@@ -335,7 +377,9 @@ class _Trunk(tf.Module):
 
     @tf.function
     def __call__(self, images):
-        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and float32 [B, D], logarithms of the means of all that they are made of."""
+        """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and float32 [B, D],
+        logarithms of the means of all that they are made of.
+        """
         return self.outputs(images)
 
     def outputs(self, images):
@@ -349,7 +393,9 @@ class _Trunk(tf.Module):
     def _raw(self, images):
         pixels = (images + 1.0) * 127.5
         if self._pixels != "raw":
-            pixels = tf.keras.applications.imagenet_utils.preprocess_input(pixels, mode=self._pixels, data_format="channels_last")
+            pixels = tf.keras.applications.imagenet_utils.preprocess_input(
+                pixels, mode=self._pixels, data_format="channels_last"
+            )
         return [tf.cast(m, tf.float32) for m in self._backbone(pixels)]  # of a model of mixed precision they are not
 
 
@@ -359,9 +405,11 @@ def _means(maps: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def resized(x: tf.Tensor) -> tf.Tensor:
-    """A map at the side that towers read: [B, s, s, C] -> [B, 8, 8, C]; halved by means while it can be, then interpolated.
+    """A map at the side that towers read: [B, s, s, C] -> [B, 8, 8, C]; halved by means while it can be, then
+    interpolated.
 
-    Every output is a mean of inputs by weights that sum to 1; by operations that TensorFlow Lite has for batches of any size.
+    Every output is a mean of inputs by weights that sum to 1; by operations that TensorFlow Lite has for batches of any
+    size.
     """
     while x.shape[1] >= 2 * PRETRAINED_SIDE:
         x = tf.nn.avg_pool2d(x, 2, 2, "SAME")
@@ -369,7 +417,8 @@ def resized(x: tf.Tensor) -> tf.Tensor:
 
 
 def whitening(rows: np.ndarray, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel float32 [C, components] and bias float32 [components] that give rows [n, C] their principal components of variance 1.
+    """Kernel float32 [C, components] and bias float32 [components] that give rows [n, C] their principal components of
+    variance 1.
 
     Where there are fewer of more than `_LEAST_VARIANCE` of the greatest variance, the others are 0.
     """
@@ -390,9 +439,15 @@ def _multiply_adds(trunk: _Trunk, image_size: int) -> int:
             return trunk.outputs(images)
 
     total = 0
-    for operation in traced(call).get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], tf.float32)).graph.get_operations():
+    for operation in (
+        traced(call)
+        .get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], tf.float32))
+        .graph.get_operations()
+    ):
         if operation.type in _TAPS:
-            total += _elements(operation.outputs[0].shape) * _elements(operation.inputs[1].shape[: _TAPS[operation.type]])
+            total += _elements(operation.outputs[0].shape) * _elements(
+                operation.inputs[1].shape[: _TAPS[operation.type]]
+            )
         elif operation.type == "Conv2DBackpropInput":  # a transposed convolution
             total += _elements(operation.inputs[2].shape) * _elements(operation.inputs[1].shape[:3])
         elif operation.type in ("MatMul", "BatchMatMulV2"):

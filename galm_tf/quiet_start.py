@@ -1,4 +1,6 @@
-"""TensorFlow as all commands have it: in full float32, without the notices that it prints before it can be told not to, or cannot be told to keep."""
+"""TensorFlow as all commands have it: in full float32, without the notices that it prints before it can be told not to,
+or cannot be told to keep.
+"""
 
 from __future__ import annotations
 

@@ -26,14 +26,18 @@ def read_back(network: Any, architectures: Sequence[Architecture]) -> dict[str, 
       architectures: [N], its own.
 
     Returns:
-      Arrays by name; of the towers, those that `is_of_towers`, with a row for each attribute. A pretrained trunk is not taken apart.
+      Arrays by name; of the towers, those that `is_of_towers`, with a row for each attribute. A pretrained trunk is not
+      taken apart.
     """
     weights: dict[str, np.ndarray] = {}
     for i, stage in enumerate(getattr(network.trunk, "stages", ()), 1):
         kernel, bias, scale, shift = (v.numpy() for v in stage)
         weights.update({f"conv{i}/kernel": kernel, f"conv{i}/bias": bias, f"bn{i}/gamma": scale, f"bn{i}/beta": shift})
         weights.update({f"bn{i}/mean": np.zeros_like(shift), f"bn{i}/variance": np.full_like(scale, 1 - BN_EPSILON)})
-    for name, channels, filters in (("conv4", TRUNK_CHANNELS[-1], CONV4_CHANNELS), ("conv5", CONV4_CHANNELS, CONV5_CHANNELS)):
+    for name, channels, filters in (
+        ("conv4", TRUNK_CHANNELS[-1], CONV4_CHANNELS),
+        ("conv5", CONV4_CHANNELS, CONV5_CHANNELS),
+    ):
         groups = conv_groups(name, architectures)
         stage, norm = getattr(network, name), getattr(network, f"bn{name[-1]}")
         weights.update(_conv_weights(stage, name, groups, channels, filters))
@@ -44,7 +48,9 @@ def read_back(network: Any, architectures: Sequence[Architecture]) -> dict[str, 
 
 def is_of_towers(name: str) -> bool:
     """Whether a weight belongs to the towers: a row for each attribute."""
-    return not name.startswith(tuple(f"{kind}{i}/" for kind in ("conv", "bn") for i in range(1, len(TRUNK_CHANNELS) + 1)))
+    return not name.startswith(
+        tuple(f"{kind}{i}/" for kind in ("conv", "bn") for i in range(1, len(TRUNK_CHANNELS) + 1))
+    )
 
 
 def read_readout(network: Any) -> Optional[Readout]:
@@ -55,7 +61,9 @@ def read_readout(network: Any) -> Optional[Readout]:
     return Readout(*values) if values else None
 
 
-def _conv_weights(stage: Any, name: str, groups: dict[tuple, np.ndarray], channels: int, filters: int) -> dict[str, np.ndarray]:
+def _conv_weights(
+    stage: Any, name: str, groups: dict[tuple, np.ndarray], channels: int, filters: int
+) -> dict[str, np.ndarray]:
     """Kernels, skips and biases of Conv-4 or Conv-5, a row for each attribute."""
     number, sources = sum(map(len, groups.values())), TRUNK_CHANNELS[: int(name[-1]) - 2]
     kernels = {size: np.zeros((number, size, size, channels, filters), np.float32) for size in KERNELS}
@@ -66,7 +74,11 @@ def _conv_weights(stage: Any, name: str, groups: dict[tuple, np.ndarray], channe
         if rows.any():
             skips[np.ix_(ids, rows)] = _apart(stage.skips[i], len(ids))[:, 0, 0]
     biases = _in_order(stage.bias, groups, filters)
-    return {f"{name}/skip": skips, f"{name}/bias": biases, **{f"{name}/kernel{size}": kernels[size] for size in KERNELS}}
+    return {
+        f"{name}/skip": skips,
+        f"{name}/bias": biases,
+        **{f"{name}/kernel{size}": kernels[size] for size in KERNELS},
+    }
 
 
 def _all_head_weights(head: Any, groups: dict[tuple, np.ndarray]) -> dict[str, np.ndarray]:

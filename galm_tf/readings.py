@@ -1,8 +1,9 @@
-"""A run that searches nothing: on a pretrained trunk every attribute's network is a linear reading of the trunk's channels.
+"""A run that searches nothing: on a pretrained trunk every attribute's network is a linear reading of the trunk's
+channels.
 
-Not in the paper. What a trunk has learned from many other images, ridge regression orders images of unseen classes by about as well as
-with a tower of its own beside it (BUILD.md, "On a pretrained trunk"), in a fraction of the time and with fewer multiply-adds. What the
-run leaves is what a search leaves, without architectures.
+Not in the paper. What a trunk has learned from many other images, ridge regression orders images of unseen classes by
+about as well as with a tower of its own beside it (BUILD.md, "On a pretrained trunk"), in a fraction of the time and
+with fewer multiply-adds. What the run leaves is what a search leaves, without architectures.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Readings:
       trunk: pretrained.
     """
 
-    def __init__(self, config: Config, domain: Domain, split: Split, views: frozen_trunk.FirstViews, trunk: PretrainedTrunk) -> None:
+    def __init__(
+        self, config: Config, domain: Domain, split: Split, views: frozen_trunk.FirstViews, trunk: PretrainedTrunk
+    ) -> None:
         self.config, self.domain, self.split, self.trunk = config, domain, split, trunk
         self.validation = Validation(None, config, domain, split, views, frozen=True)
         self.state = State()
@@ -44,5 +47,7 @@ class Readings:
 
     def network(self) -> ReadingNetwork:
         """The readings of all images that train, as sure as they come."""
-        (fitted,) = self.validation.fit_readings(self.validation.training_index(final=True), [self.state.readout_penalty])
+        (fitted,) = self.validation.fit_readings(
+            self.validation.training_index(final=True), [self.state.readout_penalty]
+        )
         return ReadingNetwork(self.validation.reading(fitted, final=True), self.trunk.maps)

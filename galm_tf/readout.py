@@ -1,8 +1,8 @@
 """A linear reading of the trunk beside every tower: ridge regression on Conv-3's map, averaged with the tower's margin.
 
 Not in the paper. Towers are trained on few classes and learn them by heart; a reading in closed form on the trunk that
-they share errs otherwise, and the mean of both orders images of unseen classes better than either (docs/EXPERIMENTS.md).
-Its penalty is chosen on validation images by weights that have not seen them.
+they share errs otherwise, and the mean of both orders images of unseen classes better than either
+(docs/EXPERIMENTS.md). Its penalty is chosen on validation images by weights that have not seen them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def features(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def product(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """values [B, D] @ weights [D, N], as a 1×1 convolution: TensorFlow Lite stores its weights in int8 by a scale for each
+    """values [B, D] @ weights [D, N], as a 1×1 convolution: TensorFlow Lite stores its weights in int8 by a scale for
+    each
     attribute, those of a matrix product by one for all, in which attributes of small weights drown."""
     return tf.nn.conv2d(values[:, None, None], weights[None, None], 1, "VALID")[:, 0, 0]
 
@@ -58,19 +59,22 @@ class Readout:
 def blend(ridge: Ridge, share: float, margins: np.ndarray, features: np.ndarray, own: np.ndarray) -> Readout:
     """The mean of a tower's margin and the reading, once both spread alike.
 
-    The reading takes mean and deviation of the tower's margins on the same images, so that the blend still is a log-odds.
+    The reading takes mean and deviation of the tower's margins on the same images, so that the blend still is a
+    log-odds.
 
     Args:
       ridge: of N attributes.
       share: of the reading, in [0, 1].
       margins: [n, N] of the towers on some training images.
       features: [n, D] of the same.
-      own: bool [n, N], which of them are of an attribute's own domain, by which it is scaled. Their labels may be unknown.
+      own: bool [n, N], which of them are of an attribute's own domain, by which it is scaled. Their labels may be
+        unknown.
     """
     scores = ridge(features)
     (tower_mean, tower_spread), (mean, spread) = (_moments(values, own) for values in (margins, scores))
     says = spread > 1e-6  # a label that is known of no image, or of one kind only, is not read
-    silent = (tower_spread <= 1e-6) & (share > 0)  # a tower that says the same of all: the reading alone, in a scale of its own
+    # a tower that says the same of all: the reading alone, in a scale of its own
+    silent = (tower_spread <= 1e-6) & (share > 0)
     ratio = np.divide(np.where(silent, 1.0, share * tower_spread), spread, out=np.zeros_like(spread), where=says)
     keep = np.where(says, 1.0 - share, 1.0)
     biases = (1.0 - keep) * tower_mean + ratio * (ridge.biases - mean)

@@ -111,12 +111,16 @@ class Reinforce(tf.Module):
         return dict(zip(_TAGS, tf.unstack(sums / tf.cast(num_steps, tf.float32), len(_TAGS))))
 
     def _table_step(self, table, ids, seed) -> tf.Tensor:
-        """One step whose rewards are looked up: its metrics [len(_TAGS)]; seed: int32 [2], of the draws and which step it is."""
+        """One step whose rewards are looked up: its metrics [len(_TAGS)]; seed: int32 [2], of the draws and which step
+        it is.
+        """
         drawn = tf.gather(ids, _draw_rows(seed, self._config.samples_per_step, tf.shape(ids)[0]))
         with tf.GradientTape() as tape:
             actions, log_prob, entropy = self._controller.sample(drawn, seed)
             numbers = tf.reduce_sum(actions * tf.constant(_place_values(), tf.int32), 1)
-            loss, metrics = self._loss(drawn, tf.gather_nd(table, tf.stack([drawn, numbers], 1)), log_prob, entropy, seed[1])
+            loss, metrics = self._loss(
+                drawn, tf.gather_nd(table, tf.stack([drawn, numbers], 1)), log_prob, entropy, seed[1]
+            )
         return tf.stack(metrics + [self._apply(tape, loss)])
 
     def _given_step(self, attribute_ids, actions, rewards, step) -> Mapping[str, tf.Tensor]:
@@ -195,9 +199,17 @@ _TAGS = (
 
 
 def _table_signature() -> list[tf.TensorSpec]:
-    """Of steps on a table: rewards, the attributes that are drawn, of whatever number, seed, first step and number of steps."""
+    """Of steps on a table: rewards, the attributes that are drawn, of whatever number, seed, first step and number of
+    steps.
+    """
     number = tf.TensorSpec([], tf.int32)
-    return [tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32), tf.TensorSpec([None], tf.int32), number, number, number]
+    return [
+        tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32),
+        tf.TensorSpec([None], tf.int32),
+        number,
+        number,
+        number,
+    ]
 
 
 def _mean_of(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

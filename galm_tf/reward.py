@@ -39,7 +39,8 @@ from galm_tf.supernet import Supernet, margins
 NUM_CONV4, NUM_CONV5, NUM_HEADS = 8, 16, 12  # variants of each stage; 8 * 16 * 12 = 1536
 _BYTES_PER_VALUE = 4
 _LEAST_PART = 2  # times the calibration images, which every part computes anew
-_VALUES_PER_POSITION = 800  # of Conv-3's map that the variants of Conv-4, their skips and one variant of Conv-5 hold for an image
+# of Conv-3's map that the variants of Conv-4, their skips and one variant of Conv-5 hold for an image
+_VALUES_PER_POSITION = 800
 _XLA = tf.test.is_built_with_xla()
 
 
@@ -104,8 +105,8 @@ class RewardEngine:
       images: features and labels.
       reward: auc, accuracy or balanced_accuracy.
       memory_mib: bound on what a part of the images holds at once, down to twice as many as calibrate, and on what the
-        threads' heads do, down to one variant of Conv-5 each. Scores do not depend on it: images do not interact. Without calibration images all are
-        one part, whose statistics are of all.
+        threads' heads do, down to one variant of Conv-5 each. Scores do not depend on it: images do not interact.
+        Without calibration images all are one part, whose statistics are of all.
       offsets: float32 [N], decision margins for the accuracies (log positive weights).
     """
 
@@ -128,14 +129,17 @@ class RewardEngine:
         most = memory_mib * 2**20 // (self._layer4.side**2 * _VALUES_PER_POSITION * _BYTES_PER_VALUE)
         leading, count = images.num_calibration, len(images.labels)
         self._rows = slices(count, max(most - leading, _LEAST_PART * leading) if leading else count)
-        self._only = self._part(self._rows[0]) if len(self._rows) == 1 else None  # several are made anew for each attribute
+        # several are made anew for each attribute
+        self._only = self._part(self._rows[0]) if len(self._rows) == 1 else None
         columns = 32 * 1024 * memory_mib // (search_space.FC_WIDTHS[-1] * _BYTES_PER_VALUE * 4)
         self._threads = min(NUM_CONV4, usable_cores())
         part_images = self._rows[0].stop
         self._block_variants = int(np.clip(columns // (part_images * self._threads), 1, NUM_CONV5))
 
     def _part(self, rows: slice) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Of the calibration images and some of the scored ones: Conv-3's map, and what the skips of Conv-4 and of Conv-5 read, images last."""
+        """Of the calibration images and some of the scored ones: Conv-3's map, and what the skips of Conv-4 and of
+        Conv-5 read, images last.
+        """
         leading = self._images.num_calibration
         maps = [tf.constant(np.concatenate([m[:leading], m[leading:][rows]])) for m in self._images.maps]
         return (maps[2], *(_images_last(skips(maps[:count])) for skips, count in zip(self._skips, (2, 3))))
@@ -148,21 +152,35 @@ class RewardEngine:
         return np.stack(self._each_conv4(attribute_id, lambda scores: scores))
 
     def _each_conv4(self, attribute_id: int, function: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-        """`function` of the scores [16, 12, n] of each variant of Conv-4, several at once: NumPy's sorts and TensorFlow both let go of the lock."""
+        """`function` of the scores [16, 12, n] of each variant of Conv-4, several at once: NumPy's sorts and TensorFlow
+        both let go of the lock.
+        """
         scores = np.empty([NUM_CONV4, NUM_CONV5, NUM_HEADS, len(self._images.labels)], np.float32)
         with ThreadPoolExecutor(self._threads) as pool:
             for rows in self._rows:
                 conv4, rest = self._prefix(tf.constant([attribute_id], tf.int32), *(self._only or self._part(rows)))
                 if not tf.config.functions_run_eagerly():
-                    self._scores.get_concrete_function(conv4, tf.constant(0), rest)  # threads that all wait for it pass for retracing
-                judge = function if rows is self._rows[-1] else lambda scores: None  # once the scores of all parts are there
-                found = list(pool.map(functools.partial(self._fill, scores, rows, conv4, rest, judge), range(NUM_CONV4)))
+                    # threads that all wait for it pass for retracing
+                    self._scores.get_concrete_function(conv4, tf.constant(0), rest)
+                # once the scores of all parts are there
+                judge = function if rows is self._rows[-1] else lambda scores: None
+                found = list(
+                    pool.map(functools.partial(self._fill, scores, rows, conv4, rest, judge), range(NUM_CONV4))
+                )
         return found
 
     def _fill(
-        self, scores: np.ndarray, rows: slice, conv4: tf.Tensor, rest, function: Callable[[np.ndarray], Any], variant: int
+        self,
+        scores: np.ndarray,
+        rows: slice,
+        conv4: tf.Tensor,
+        rest,
+        function: Callable[[np.ndarray], Any],
+        variant: int,
     ) -> Any:
-        """Puts a part's scores of a variant of Conv-4 into those of all images, float32 [8, 16, 12, n]; returns `function` of the variant's."""
+        """Puts a part's scores of a variant of Conv-4 into those of all images, float32 [8, 16, 12, n]; returns
+        `function` of the variant's.
+        """
         scores[variant][..., rows] = self._scores(conv4, tf.constant(variant), rest).numpy()
         return function(scores[variant])
 
@@ -184,9 +202,7 @@ class RewardEngine:
         columns = np.concatenate(self._each_conv4(attribute_id, judge), axis=1)
         return np.stack([expand_heads(c) for c in columns]).astype(np.float32)
 
-    def table(
-        self, attribute_ids: Sequence[int], each: Callable[[Iterable[int]], Iterable[int]] = iter
-    ) -> RewardTable:
+    def table(self, attribute_ids: Sequence[int], each: Callable[[Iterable[int]], Iterable[int]] = iter) -> RewardTable:
         """Rewards of the named attributes; `each` may wrap the loop with a progress line."""
         result = np.full([3, len(attribute_ids), search_space.NUM_ARCHITECTURES], np.nan, np.float32)
         for row in each(range(len(attribute_ids))):
@@ -202,7 +218,9 @@ class RewardEngine:
 
     @tf.function(autograph=False)
     def _prefix(self, ids: tf.Tensor, features: tf.Tensor, sources4: tf.Tensor, sources5: tf.Tensor):
-        """What scoring the variants of Conv-4 shares, of a part: their outputs [D, 8, m] and the weights after them, skips summed."""
+        """What scoring the variants of Conv-4 shares, of a part: their outputs [D, 8, m] and the weights after them,
+        skips summed.
+        """
         row5, head = (_row(layer, ids) for layer in (self._layer5, self._head))
         kernels, side = [row5[f"kernel{k}"] for k in search_space.KERNELS], self._layer5.side
         if layers.dense_pays(side):
@@ -232,12 +250,16 @@ class RewardEngine:
         return tf.transpose(tf.concat(results, 1), [1, 0, 2])
 
     def _conv5(self, x: tf.Tensor, kernels) -> tf.Tensor:
-        """Conv-5 by either kernel size, without skips: [side² * C, m] -> [2, side² * F, m]; `kernels` as `_prefix` gives them."""
+        """Conv-5 by either kernel size, without skips: [side² * C, m] -> [2, side² * F, m]; `kernels` as `_prefix`
+        gives them.
+        """
         side = self._layer5.side
         if layers.dense_pays(side):
             return tf.matmul(kernels, x, transpose_a=True)
         maps = tf.reshape(tf.transpose(x), [-1, side, side, self._layer5.channels])
-        parts = [tf.reshape(layers.convolution(maps, kernel), [-1, side**2 * self._layer5.filters]) for kernel in kernels]
+        parts = [
+            tf.reshape(layers.convolution(maps, kernel), [-1, side**2 * self._layer5.filters]) for kernel in kernels
+        ]
         return tf.transpose(tf.stack(parts), [0, 2, 1])
 
 
@@ -259,7 +281,9 @@ def _images_last(maps: tf.Tensor) -> tf.Tensor:
 
 
 def _skip_sums(sources: tf.Tensor, row: Mapping[str, tf.Tensor], channels: Sequence[int]) -> tf.Tensor:
-    """The bias and every subset of the projected skips, first skip slowest: [positions, C, m] -> [2^skips, positions, F, m]."""
+    """The bias and every subset of the projected skips, first skip slowest: [positions, C, m] -> [2^skips, positions,
+    F, m].
+    """
     pairs = zip(tf.split(sources, channels, 1), tf.split(row["skip"], channels, 0))
     parts = [tf.matmul(weight[None], source, transpose_a=True) for source, weight in pairs]
     sums = [tf.zeros_like(parts[0]) + row["bias"][:, None]]

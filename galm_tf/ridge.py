@@ -13,7 +13,8 @@ from galm_tf import evaluation
 
 _FEW_SOLUTIONS = 10  # that cost less one by one than taking a Gram matrix apart
 _BLOCK_ROWS = 8192  # of the features, which are weighed and centred at once
-_EXACT, _MOST_STEPS = 1e-10, 10000  # of a residual, as a share of the right side; steps of conjugate gradients: tens, as a rule
+# of a residual, as a share of the right side; steps of conjugate gradients: tens, as a rule
+_EXACT, _MOST_STEPS = 1e-10, 10000
 
 PENALTIES = (1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
 
@@ -33,7 +34,9 @@ class Ridge:
         return features @ self.weights + self.biases
 
 
-def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], weights: np.ndarray | None = None) -> list[Ridge]:
+def fit(
+    features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], weights: np.ndarray | None = None
+) -> list[Ridge]:
     """A fit per penalty, each attribute on the rows whose target is known.
 
     Attributes that are known for the same rows share one solution. Of fewer rows than features it is found among the
@@ -54,7 +57,10 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], w
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     enough = patterns.sum(axis=0) >= x.shape[1]
     axes = _Axes(x, root) if enough.sum() * len(penalties) > _FEW_SOLUTIONS else None
-    slopes, biases = np.zeros((len(penalties), x.shape[1], targets.shape[1])), np.zeros((len(penalties), targets.shape[1]))
+    slopes, biases = (
+        np.zeros((len(penalties), x.shape[1], targets.shape[1])),
+        np.zeros((len(penalties), targets.shape[1])),
+    )
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)
@@ -63,13 +69,17 @@ def fit(features: np.ndarray, targets: np.ndarray, penalties: Sequence[float], w
                 slopes[:, :, own], biases[:, own] = axes.solutions(known, y, penalties)
             else:
                 rows = x if known.all() else x[known]  # hundreds of thousands are not copied
-                slopes[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(rows, y, root[known], penalties)
+                slopes[:, :, own], biases[:, own] = (_solutions if enough[g] else _dual_solutions)(
+                    rows, y, root[known], penalties
+                )
     scaled = slopes / scaler.scale_[:, None]
     return [Ridge(w, b - scaler.mean_ @ w) for w, b in zip(scaled, biases)]
 
 
 class _Axes:
-    """Centred features [n, D], times the roots [n] of their weights, in the axes of their Gram matrix, where it is diagonal."""
+    """Centred features [n, D], times the roots [n] of their weights, in the axes of their Gram matrix, where it is
+    diagonal.
+    """
 
     def __init__(self, x: np.ndarray, root: np.ndarray) -> None:
         x, self._root = x * root[:, None], root
@@ -92,7 +102,9 @@ class _Axes:
         return self._axes @ np.stack(weights), level - mean @ np.stack(weights)
 
     def _gram(self, known: np.ndarray, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """The Gram matrix of the known rows as what it makes of a vector [D], by them or by the others, whichever are fewer."""
+        """The Gram matrix of the known rows as what it makes of a vector [D], by them or by the others, whichever are
+        fewer.
+        """
         if len(rows) <= len(known) / 2:
             return lambda v: rows.T @ (rows @ v)
         others = self._rows[~known]
@@ -108,8 +120,12 @@ def _conjugate_gradients(system: Callable[[np.ndarray], np.ndarray], right: np.n
     return found
 
 
-def _solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K], roots of the rows' weights [m]."""
+def _solutions(
+    x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights [P, D, K] and biases [P, K] by penalty, by a matrix [D, D] of the features: x [m, D], y [m, K], roots of
+    the rows' weights [m].
+    """
     mean, (level, centred) = root**2 @ x / (root @ root), _centred(y, root)
     gram, right = np.zeros((x.shape[1], x.shape[1])), np.zeros((x.shape[1], y.shape[1]))
     for start in range(0, len(x), _BLOCK_ROWS):
@@ -121,11 +137,15 @@ def _solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequen
     return weights, level - mean @ weights
 
 
-def _dual_solutions(x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _dual_solutions(
+    x: np.ndarray, y: np.ndarray, root: np.ndarray, penalties: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """As `_solutions`, by a matrix [m, m] of the rows."""
     (mean, centred), (level, right) = (_centred(values, root) for values in (x, y))
     gram = centred @ centred.T
-    weights = np.stack([centred.T @ linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties])
+    weights = np.stack(
+        [centred.T @ linalg.solve(gram + p * np.eye(len(gram)), right, assume_a="pos") for p in penalties]
+    )
     return weights, level - mean @ weights
 
 
@@ -136,6 +156,8 @@ def _centred(values: np.ndarray, root: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def choose(fits: Sequence[Ridge], features: np.ndarray, labels: np.ndarray) -> int:
-    """The fit with the greatest mAUC on these images; the first among equals, and where nothing can be judged the middle one."""
+    """The fit with the greatest mAUC on these images; the first among equals, and where nothing can be judged the
+    middle one.
+    """
     values = [evaluation.mean_auc(evaluation.auc_per_attribute(labels, f(features))) for f in fits]
     return int(np.argmax(values)) if None not in values else len(fits) // 2

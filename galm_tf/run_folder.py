@@ -44,7 +44,8 @@ POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads 
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
 _TABLES = "labels"  # a run's copies of the tables of --label_files
-_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", DATA, "split.json", "seen.npz", "trunk", _TABLES}  # what a new run has before it begins
+# what a new run has before it begins
+_SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", DATA, "split.json", "seen.npz", "trunk", _TABLES}
 _NOTED_PLACES = ("data_dir", "splits_file", "source_run")  # where data and source runs lie, which may move
 _PLACES = (*_NOTED_PLACES, "label_files")  # of tables of labels a run has copies
 # Settings that may differ between a run and its continuation, since no number depends on them.
@@ -97,7 +98,9 @@ class RunFolder:
         return config, (cls.resume if config.resume else cls.create)(path, config)
 
     def moved(self, config: Config) -> dict[str, Any]:
-        """The settings that name other places than the run has noted, but for tables of labels, of which it has copies."""
+        """The settings that name other places than the run has noted, but for tables of labels, of which it has
+        copies.
+        """
         ours, theirs = config.to_json(), read_config(self.path).to_json()
         return {name: getattr(config, name) for name in changed_settings(ours, theirs) if name in _NOTED_PLACES}
 
@@ -119,7 +122,9 @@ class RunFolder:
         self._write_flags(config)
 
     def _write_flags(self, config: Config) -> None:
-        """The run again; by its own tables of labels, where it has them, for those that it was given may become other ones."""
+        """The run again; by its own tables of labels, where it has them, for those that it was given may become other
+        ones.
+        """
         own = with_kept_tables(config, self.path)
         if config.add_attribute and config.label_files[-1:] == (config.add_attribute,):
             own = dataclasses.replace(own, add_attribute=own.label_files[-1])
@@ -167,7 +172,8 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        self.write_bytes(name, text.encode("utf-8", "backslashreplace"))  # names of files need not be text; JSON reads them as they were
+        # names of files need not be text; JSON reads them as they were
+        self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
 
     def write_bytes(self, name: str, content: bytes) -> None:
         with self._whole(name) as file:
@@ -197,7 +203,9 @@ class RunFolder:
             with open(path, encoding="utf-8") as file:
                 return json.load(file)
         except ValueError as error:
-            raise UserError(f"Expected JSON that the run wrote in {path}. Received: {error}; restore it from a copy.") from error
+            raise UserError(
+                f"Expected JSON that the run wrote in {path}. Received: {error}; restore it from a copy."
+            ) from error
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Writes what NumPy calls an .npz; unlike np.savez of NumPy 1 it keeps quiet when the disk is full."""
@@ -256,18 +264,24 @@ class RunFolder:
 
 def other_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str) -> str:
     """Which settings of a continuation differ from those of what it continues, in words; empty when none do."""
-    return "; ".join(f"{k}={ours[k]} now, {before} in the {place}" for k, before in changed_settings(ours, theirs).items())
+    return "; ".join(
+        f"{k}={ours[k]} now, {before} in the {place}" for k, before in changed_settings(ours, theirs).items()
+    )
 
 
 def changed_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that differ and may change a number, as they are in theirs or meant there where it does not state them."""
+    """The settings that differ and may change a number, as they are in theirs or meant there where it does not state
+    them.
+    """
     before = {k: theirs[k] if k in theirs else unstated(k) for k in ours if k not in FREE_SETTINGS}
     # Earlier versions stored paths from ~ as they were given.
     return {k: value for k, value in before.items() if from_home(value) != from_home(ours[k])}
 
 
 def _expect_new(path: str) -> None:
-    """Raises UserError when a folder holds more than a lock and what a run left that was killed before its settings were whole."""
+    """Raises UserError when a folder holds more than a lock and what a run left that was killed before its settings
+    were whole.
+    """
     names = set(os.listdir(path)) if os.path.isdir(path) else set()
     if not all(name == _LOCK or is_partial(name) for name in names):
         what = "a run; continue it with --resume, or" if "config.json" in names else "other files;"
@@ -312,7 +326,9 @@ def read_policy(path: str, count: int) -> Optional[dict[str, np.ndarray]]:
 
 
 def read_config(path: str, flag: str = "") -> Config:
-    """The settings of the run in a folder; raises UserError where there is none. flag: which names it, for the message."""
+    """The settings of the run in a folder; raises UserError where there is none. flag: which names it, for the
+    message.
+    """
     name, named = os.path.join(path, "config.json"), f"--{flag}={path}" if flag else path
     try:
         with open(name, encoding="utf-8") as file:
@@ -323,9 +339,13 @@ def read_config(path: str, flag: str = "") -> Config:
             + ("source run by --source_run, the new one where it has moved." if flag == "source_run" else "run.")
         ) from None
     except ValueError as error:
-        raise UserError(f"Expected the settings of a run in {name}. Received: a damaged file ({error}); restore it from a copy.") from None
+        raise UserError(
+            f"Expected the settings of a run in {name}. Received: a damaged file ({error}); restore it from a copy."
+        ) from None
     if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
-        raise UserError(f"Expected the settings of a run in {name}. Received: a file without a number as format; restore it from a copy.")
+        raise UserError(
+            f"Expected the settings of a run in {name}. Received: a file without a number as format; restore it from a copy."
+        )
     if stored["format"] != FORMAT:
         raise UserError(
             f"Expected a run of format {FORMAT}. Received: format {stored['format']} in {name}, written by another version of galm_tf; "
@@ -334,9 +354,13 @@ def read_config(path: str, flag: str = "") -> Config:
     try:
         return Config.from_json({k: v for k, v in stored.items() if k != "format"})
     except UserError as error:
-        raise UserError(f"{error} It stands in {name}: use the version of galm_tf that wrote it, or restore the file from a copy.") from error
+        raise UserError(
+            f"{error} It stands in {name}: use the version of galm_tf that wrote it, or restore the file from a copy."
+        ) from error
     except (AttributeError, TypeError) as error:
-        raise UserError(f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy.") from error
+        raise UserError(
+            f"Expected the settings of a run in {name}. Received: other JSON ({error}); restore it from a copy."
+        ) from error
 
 
 def run_digest(path: str) -> Optional[str]:
@@ -349,7 +373,9 @@ def run_digest(path: str) -> Optional[str]:
 
 
 def with_kept_tables(config: Config, path: str) -> Config:
-    """The settings of the run in a folder with its own tables of labels, where it has them, in place of those that it was given."""
+    """The settings of the run in a folder with its own tables of labels, where it has them, in place of those that it
+    was given.
+    """
     kept = [os.path.join(path, name) for name in _kept_tables(config.label_files)]
     names = (own if os.path.isfile(own) else given for own, given in zip(kept, config.label_files))
     return dataclasses.replace(config, label_files=tuple(names))
@@ -357,7 +383,9 @@ def with_kept_tables(config: Config, path: str) -> Config:
 
 def _kept_tables(paths: Sequence[str]) -> list[str]:
     """Within a run's folder: `labels/0-mine.csv`; of another run's copy the same name without its number."""
-    return [os.path.join(_TABLES, f"{i}-{re.sub('^[0-9]+-', '', os.path.basename(path))}") for i, path in enumerate(paths)]
+    return [
+        os.path.join(_TABLES, f"{i}-{re.sub('^[0-9]+-', '', os.path.basename(path))}") for i, path in enumerate(paths)
+    ]
 
 
 def same_kind_of_place(one: Any, other: Any) -> bool:
@@ -434,13 +462,19 @@ def in_use(path: str) -> bool:
 
 
 def _unwritable(path: str, reason: str, code: Optional[int], begun: bool = False) -> UserError:
-    """As `RunFolder.unwritable`; begun: whether the run has something to go on from, so that another folder is no way."""
+    """As `RunFolder.unwritable`; begun: whether the run has something to go on from, so that another folder is no
+    way.
+    """
     repairs = {
         "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
         "make it writable": (errno.EACCES, errno.EPERM, errno.EROFS),
     }
     helps = [repair for repair, codes in repairs.items() if code in codes]
-    way = " and ".join([*(helps or ["repair that"]), "go on with --resume"]) if begun else " or ".join([*helps, "name another folder by --run_dir"])
+    way = (
+        " and ".join([*(helps or ["repair that"]), "go on with --resume"])
+        if begun
+        else " or ".join([*helps, "name another folder by --run_dir"])
+    )
     return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
 
 

@@ -13,7 +13,8 @@ import math
 from galm_tf.config import Config
 
 WARMUP, SUPERNET, CONTROLLER, ADAPT, FINETUNE = "warmup", "supernet", "controller", "adapt", "finetune"
-DERIVE = "derive"  # no phase of its own: what happens between the last of the search and the first of the chosen networks
+# no phase of its own: what happens between the last of the search and the first of the chosen networks
+DERIVE = "derive"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Phase:
 
 
 def build_schedule(config: Config, learns: bool = True) -> tuple[Phase, ...]:
-    """All phases of a run, empty ones left out; a method that does not learn has no rounds, but as many supernet steps."""
+    """All phases of a run, empty ones left out; a method that does not learn has no rounds, but as many supernet
+    steps.
+    """
     kinds = [(WARMUP, 0, config.warmup_steps)]
     for round_ in range(1, config.rounds + 1):
         kinds += [(SUPERNET, round_, config.supernet_steps), (CONTROLLER, round_, config.controller_steps)]
@@ -59,6 +62,8 @@ def search_steps(config: Config) -> int:
 
 
 def cosine(step: int, total: int, peak: float, ramp: int = 50) -> float:
-    """Learning rate at `step`: a half cosine to 1 % of the peak, times a linear ramp at its beginning, so that of few steps none reaches the peak."""
+    """Learning rate at `step`: a half cosine to 1 % of the peak, times a linear ramp at its beginning, so that of few
+    steps none reaches the peak.
+    """
     share = min(1.0, step / max(1, total))
     return peak * min(1.0, (step + 1) / ramp) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))

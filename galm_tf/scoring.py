@@ -59,7 +59,8 @@ class Scoring:
         calibration: on those of calibration too, which come first.
         """
         leading, count = images.num_calibration, len(images.labels)
-        most = max(_PART_BYTES // sum(m[0].nbytes for m in images.maps), leading) if leading else count  # else their statistics are of all
+        # else their statistics are of all
+        most = max(_PART_BYTES // sum(m[0].nbytes for m in images.maps), leading) if leading else count
         scores = np.empty([leading + count, len(attribute_ids)], np.float32)
         indices = search_space.all_indices()[np.asarray(numbers)]
         with untraced(len(attribute_ids) <= _FEW):
@@ -70,11 +71,21 @@ class Scoring:
         return scores[0 if calibration else leading :]
 
     def _score(self, maps: Sequence[np.ndarray], ids: np.ndarray, indices: np.ndarray, statistics: int) -> np.ndarray:
-        """Margins [m, A] on maps [m, h, w, C] whose first images give the statistics, a block of attributes at a time."""
+        """Margins [m, A] on maps [m, h, w, C] whose first images give the statistics, a block of attributes at a
+        time.
+        """
         side, count = maps[2].shape[1], len(maps[2])
         block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
-        maps, ids, indices, statistics = [tf.constant(m) for m in maps], tf.constant(ids), tf.constant(indices), tf.constant(statistics, tf.int32)
-        blocks = [self._margins(maps, ids[s : s + block], indices[s : s + block], statistics) for s in range(0, len(ids), block)]
+        maps, ids, indices, statistics = (
+            [tf.constant(m) for m in maps],
+            tf.constant(ids),
+            tf.constant(indices),
+            tf.constant(statistics, tf.int32),
+        )
+        blocks = [
+            self._margins(maps, ids[s : s + block], indices[s : s + block], statistics)
+            for s in range(0, len(ids), block)
+        ]
         return tf.concat(blocks, axis=1).numpy()
 
     def _tower_margins(self, maps, ids, indices, statistics):

@@ -88,7 +88,9 @@ class State:
         level: [N], log-odds of the attributes' frequencies where the networks were trained.
         """
         if config.temperature_scaling:
-            self.temperature, self.log_odds_shift = temperature.fit(judged.labels, judged.log_odds, level, shifted=config.train_positives > 0)
+            self.temperature, self.log_odds_shift = temperature.fit(
+                judged.labels, judged.log_odds, level, shifted=config.train_positives > 0
+            )
         probabilities = expit(temperature.scaled(judged.log_odds, level, self.temperature, self.log_odds_shift))
         thresholds = evaluation.choose_thresholds(judged.labels, probabilities, config.threshold_metric)
         mauc = evaluation.mean_auc(judged.aucs)
@@ -108,7 +110,8 @@ class Search:
       pictures: uint8 [n, S, S, 3].
       folder: where checkpoints and tables go.
       make_strategy: (N, config) -> the search method.
-      views: what a trunk that no longer learns has made, or will have by the first step, of the pictures; they stand in their place.
+      views: what a trunk that no longer learns has made, or will have by the first step, of the pictures; they stand in
+        their place.
       trunk: that trunk where it is a pretrained one.
 
     Attributes:
@@ -135,9 +138,13 @@ class Search:
         else:
             self.supernet, augment = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view
         self.views = None if views is None else frozen_trunk.FirstViews(views)
-        self.training = SupernetTraining(self.supernet, domain.targets, loss_weights(split.train, domain, config), config, augment)
+        self.training = SupernetTraining(
+            self.supernet, domain.targets, loss_weights(split.train, domain, config), config, augment
+        )
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(self.supernet, config, domain, split, pictures if views is None else self.views, frozen=views is not None)
+        self.validation = Validation(
+            self.supernet, config, domain, split, pictures if views is None else self.views, frozen=views is not None
+        )
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
@@ -203,12 +210,18 @@ class Search:
         """One step of the supernet on one batch, with an architecture for every attribute: int32 [N, 10]."""
         ids = self._attributes(step)
         return self.training.step(
-            batch["image"], batch["index"], tf.constant(ids), tf.constant(choices[ids]),
-            tf.constant(tensor_seed(self.config.seed, Stream.NOISE, step)), tf.constant(rate, tf.float32),
+            batch["image"],
+            batch["index"],
+            tf.constant(ids),
+            tf.constant(choices[ids]),
+            tf.constant(tensor_seed(self.config.seed, Stream.NOISE, step)),
+            tf.constant(rate, tf.float32),
         )
 
     def trial_table(self, steps: int) -> RewardTable:
-        """The rewards that the present weights reach by the first `steps` of a warm-up; the weights stay as they are."""
+        """The rewards that the present weights reach by the first `steps` of a warm-up; the weights stay as they
+        are.
+        """
         before = {name: v.numpy() for name, v in self._omega().items()}
         phase = Phase(WARMUP, 0, steps, 0)
         choices = self._choices(phase)
@@ -240,7 +253,9 @@ class Search:
         return np.sort(chosen).astype(np.int32)
 
     def _choices(self, phase: Phase) -> Callable[[int], np.ndarray]:
-        """For a step of a phase of the supernet, throughout which the strategy stays as it is: an architecture for every attribute, int32 [N, 10]."""
+        """For a step of a phase of the supernet, throughout which the strategy stays as it is: an architecture for
+        every attribute, int32 [N, 10].
+        """
         if self.state.chosen is not None:
             chosen = search_space.all_indices()[self.state.chosen]
             return lambda step: chosen
@@ -288,7 +303,9 @@ class Search:
                 self._checkpoint_if_due()
         if not self.config.add_attribute:  # what relates to a few attributes alone says little
             domains = [self.domain.domain_names[i] for i in self.domain.attribute_domains]
-            self.strategy.record_relations(self._telemetry, phase.first_step + phase.steps, self.domain.attributes, domains)
+            self.strategy.record_relations(
+                self._telemetry, phase.first_step + phase.steps, self.domain.attributes, domains
+            )
         self.state.search.update(self.strategy.figures(wanted), controller_steps=phase.first_step + phase.steps)
 
     def _controller_steps(self, table, batches, first: int, count: int) -> dict[str, float]:
@@ -315,7 +332,8 @@ class Search:
             return RewardTable.from_arrays(stored)
         table = self.validation.exact_table(f"reward table {round_}")
         described = [search_space.Architecture.from_number(n).describe() for n in range(search_space.NUM_ARCHITECTURES)]
-        names = {"attribute": np.array(self.domain.attributes), "architecture": np.array(described)}  # of rows and columns, for whoever reads it
+        # of rows and columns, for whoever reads it
+        names = {"attribute": np.array(self.domain.attributes), "architecture": np.array(described)}
         self._folder.write_arrays(name, {**table.to_arrays(), **names})
         return table
 
@@ -337,7 +355,9 @@ class Search:
     # ---- Derive, adapt, fine-tune ---------------------------------------------------------
 
     def derive(self) -> None:
-        """Fixes every attribute's architecture; what that is worth is told by rewards as they are, whatever size costs."""
+        """Fixes every attribute's architecture; what that is worth is told by rewards as they are, whatever size
+        costs.
+        """
         table = self._last_table()
         wanted = self._wanted(table)
         if table is not None:
@@ -345,8 +365,10 @@ class Search:
                 self._record_table(wanted, 0)
             gains = selection.specialisation(table)
             self.state.search.update(
-                num_attributes_rewarded=int(table.rewarded.sum()), num_attributes_crossfitted=len(gains),
-                specialisation=float(gains.mean()) if len(gains) > 1 else None,  # of one attribute it is 0 by definition
+                num_attributes_rewarded=int(table.rewarded.sum()),
+                num_attributes_crossfitted=len(gains),
+                # of one attribute it is 0 by definition
+                specialisation=float(gains.mean()) if len(gains) > 1 else None,
             )
             if self.config.measure_skill:
                 self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(wanted))
@@ -398,7 +420,8 @@ class Search:
         self._last_checkpoint = time.monotonic()
 
     def record_policy(self, before: Optional[dict[str, np.ndarray]] = None) -> None:
-        """Writes policy.npz: decision -> probability of each of its choices, float32 [N, choices]; nothing without a policy.
+        """Writes policy.npz: decision -> probability of each of its choices, float32 [N, choices]; nothing without a
+        policy.
 
         before: what such a file held of attributes that come before the search's.
         """
@@ -443,7 +466,9 @@ class Search:
 
 
 def archive(folder: RunFolder) -> None:
-    """Leaves of a finished run's checkpoints what a later run can start from, supernet and policy; nothing to do where that was done."""
+    """Leaves of a finished run's checkpoints what a later run can start from, supernet and policy; nothing to do where
+    that was done.
+    """
     stored = folder.load_checkpoint() if folder.num_checkpoints > 1 else None  # a run that has just ended has several
     if stored is None:
         return
@@ -458,7 +483,9 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _finite(loss: float, phase: Phase, step: int) -> float:
     """The loss of a step; raises UserError where training has diverged."""
-    return expect_finite(loss, _title(phase), step, f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate")
+    return expect_finite(
+        loss, _title(phase), step, f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate"
+    )
 
 
 def _title(phase: Phase) -> str:

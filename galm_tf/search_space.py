@@ -106,9 +106,7 @@ class Architecture:
         """Builds from what `to_json` gave; raises UserError on missing or unknown fields."""
         names = {d.name for d in DECISIONS}
         if set(value) != names:
-            raise UserError(
-                f"Expected an architecture with the fields {sorted(names)}. Received: {sorted(value)}."
-            )
+            raise UserError(f"Expected an architecture with the fields {sorted(names)}. Received: {sorted(value)}.")
         return cls(**value)
 
     def to_json(self) -> dict[str, Any]:
@@ -137,14 +135,17 @@ class Architecture:
             str(i) for i, on in ((1, self.conv1_conv5), (2, self.conv2_conv5), (3, self.conv3_conv5)) if on
         )
         widths = f"{self.fc1_width}-{self.fc2_width}" if self.fc3_input == "fc2" else f"{self.fc1_width}"
-        conv4, conv5 = (f"{k}x{k}" + (f"+{s}" if s else "") for k, s in
-                        ((self.conv4_kernel, skips4), (self.conv5_kernel, skips5)))
+        conv4, conv5 = (
+            f"{k}x{k}" + (f"+{s}" if s else "") for k, s in ((self.conv4_kernel, skips4), (self.conv5_kernel, skips5))
+        )
         return f"c4:{conv4} c5:{conv5} fc:{widths}"
 
 
 @functools.cache
 def all_indices() -> np.ndarray:
-    """Choice indices of all architectures, int32 [2304, 10], last decision fastest; read-only, since every step asks for it."""
+    """Choice indices of all architectures, int32 [2304, 10], last decision fastest; read-only, since every step asks
+    for it.
+    """
     indices = np.array(list(itertools.product(*(range(n) for n in NUM_CHOICES))), dtype=np.int32)
     indices.flags.writeable = False
     return indices

@@ -32,9 +32,7 @@ _VALIDATION_NOTE = (
     "The source run {path} was trained on classes that validation holds out here, so validation figures flatter; test "
     "images were not used."
 )
-_NAMESAKE_NOTE = (
-    "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
-)
+_NAMESAKE_NOTE = "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 _POLICY = "controller/policy/"
 DIGESTS = "source runs"  # of data.json: what tells them from others, by `run_digest`
 SEEN = "seen.npz"  # of a run: digests of the images that it and its sources were trained or validated on
@@ -53,7 +51,8 @@ class Source:
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
       learned: those of them that it was trained on.
-      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not say.
+      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
+        say.
       split: its settings of who is tested.
       finetuned_on_validation: whether its validation images trained it too, or the run that it has been added to.
     """
@@ -112,7 +111,8 @@ def read_source(path: str, config: Config) -> Source:
     trunk = read_trunk(path) if theirs.trunk_model else None
     _expect_whole(weights, TOWER_WEIGHTS if trunk else (*TRUNK_WEIGHTS, *TOWER_WEIGHTS), len(attributes), path)
     result = read_json(path, "result.json")
-    tuned = theirs.finetunes_on_validation or bool(flattered(result))  # of an extended run the settings are those of its last addition
+    # of an extended run the settings are those of its last addition
+    tuned = theirs.finetunes_on_validation or bool(flattered(result))
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     seen = RunFolder(path, lock=False).read_arrays(SEEN)
     return Source(
@@ -124,9 +124,10 @@ def read_source(path: str, config: Config) -> Source:
 def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
     """What tells the images of records int64 [m] from others wherever their folder lies: uint64 [m].
 
-    Of class, file name, size of the file and box, whatever the domain is called; equal for two files of one class and name
-    in different folders that are as large.
+    Of class, file name, size of the file and box, whatever the domain is called; equal for two files of one class and
+    name in different folders that are as large.
     """
+
     def digest(i: int) -> int:
         path, class_name = domain.paths[i], without_domain(domain.classes[domain.class_ids[i]])
         told = "\0".join(map(str, (class_name, os.path.basename(path), file_size(path), *domain.boxes[i])))
@@ -136,7 +137,9 @@ def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
 
 
 def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
-    """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these does not say."""
+    """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these
+    does not say.
+    """
     parts = [source.seen for source in sources]
     if not any(part is None for part in parts):
         own = image_digests(domain, split.trained)
@@ -144,7 +147,9 @@ def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequenc
 
 
 def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str) -> None:
-    """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes; names: that it has."""
+    """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes; names: that it
+    has.
+    """
     lacking = [name for name in names if name not in weights]
     lacking += [f"{name} of {count}" for name in TOWER_WEIGHTS if name in weights and len(weights[name]) != count]
     if lacking:
@@ -155,10 +160,13 @@ def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: i
 
 
 def expect_fitting(path: str, config: Config) -> Config:
-    """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data, no weights."""
+    """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data,
+    no weights.
+    """
     theirs = expect_finished(path)
     reads_policy = config.hands_over_policy or config.match == "cosine"
-    needs_policy = config.match == "cosine" or (config.hands_over_policy and len(config.source_run) == 1)  # of several, that of one
+    # of several, that of one
+    needs_policy = config.match == "cosine" or (config.hands_over_policy and len(config.source_run) == 1)
     if needs_policy and theirs.method != "galm":
         raise _without_policy(path)
     for setting in ("image_size", *PRETRAINED_SETTINGS, *(("conditioning", "controller_cell") if reads_policy else ())):
@@ -177,11 +185,14 @@ def told(value: Any) -> str:
 
 
 def with_pretrained_trunk(config: Config) -> Config:
-    """The settings with the pretrained trunk of their source run, where it has one and they name none; as they are where there is no such run.
+    """The settings with the pretrained trunk of their source run, where it has one and they name none; as they are
+    where there is no such run.
 
     What they say of it otherwise stays, for `expect_fitting` to refuse.
     """
-    if config.trunk_model or not any(os.path.exists(os.path.join(path, "config.json")) for path in config.source_run[:1]):
+    if config.trunk_model or not any(
+        os.path.exists(os.path.join(path, "config.json")) for path in config.source_run[:1]
+    ):
         return config
     theirs = read_config(config.source_run[0], "source_run")
     if not theirs.trunk_model:
@@ -191,12 +202,16 @@ def with_pretrained_trunk(config: Config) -> Config:
 
 
 def flattered(result: dict[str, Any]) -> list[str]:
-    """The attributes that were added to a run, or to one before it, whose validation images the run had been fine-tuned on; from its result.json."""
+    """The attributes that were added to a run, or to one before it, whose validation images the run had been fine-tuned
+    on; from its result.json.
+    """
     return (result.get("added") or {}).get("flattered", [])
 
 
 def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
-    """The classes that a run was trained on, from its result.json; tuned: on those that its validation holds out too."""
+    """The classes that a run was trained on, from its result.json; tuned: on those that its validation holds out
+    too.
+    """
     before = (result.get("transfer") or {}).get("classes_seen", ())  # by its own sources
     held_out = frozenset() if tuned else frozenset(result.get("held_out_classes", ()))
     return (frozenset(result.get("classes_seen") or ()) - held_out) | frozenset(before)
@@ -219,7 +234,9 @@ def expect_finished(path: str) -> Config:
 
 
 def expect_same(config: Config, folder: RunFolder) -> None:
-    """Raises UserError where the source runs of one that goes on are not those that it began with; an earlier version did not note which."""
+    """Raises UserError where the source runs of one that goes on are not those that it began with; an earlier version
+    did not note which.
+    """
     noted = folder.read_json(DATA).get(DIGESTS) if folder.has(DATA) else None
     for path, digest in zip(config.source_run, noted or [None] * len(config.source_run)):
         expect_finished(path)
@@ -248,7 +265,8 @@ def _split_settings(config: Config) -> dict[str, Any]:
 
 
 def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
-    """Raises UserError where a source has seen classes, or of classes on both sides images, on which a target is tested.
+    """Raises UserError where a source has seen classes, or of classes on both sides images, on which a target is
+    tested.
 
     Args:
       source: the run that something is taken from.
@@ -273,7 +291,9 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
 
 
 def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
-    """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same data by another name."""
+    """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same
+    data by another name.
+    """
     if source.seen is None:
         if not domain.class_names(test) & source.classes:
             return
@@ -297,8 +317,12 @@ def _same_split(source: Source, config: Config) -> str:
 
 
 def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
-    """Names, without the domain's, of tested classes that the source has seen in another domain: `sheep` of awa and of apay."""
-    tested, seen = ({_plain(name): name for name in names} for names in (domain.class_names(split.test), source.classes or ()))
+    """Names, without the domain's, of tested classes that the source has seen in another domain: `sheep` of awa and of
+    apay.
+    """
+    tested, seen = (
+        {_plain(name): name for name in names} for names in (domain.class_names(split.test), source.classes or ())
+    )
     return sorted(name for name in tested if name in seen and tested[name] != seen[name])
 
 
@@ -325,9 +349,15 @@ def notes(source: Source, domain: Domain, split: Split) -> list[str]:
 
 
 def source_scoring(source: Source, config: Config) -> Scoring:
-    """Its networks at work, on what a search by `config` is made of; the batch norms of its trunk wait for `Scoring.calibrate_trunk`."""
+    """Its networks at work, on what a search by `config` is made of; the batch norms of its trunk wait for
+    `Scoring.calibrate_trunk`.
+    """
     count = len(source.attributes)
-    supernet = frozen_trunk.build_supernet(count, config) if source.pretrained else build_supernet(count, config.image_size, 0.0, seed=0)
+    supernet = (
+        frozen_trunk.build_supernet(count, config)
+        if source.pretrained
+        else build_supernet(count, config.image_size, 0.0, seed=0)
+    )
     for name, variable in supernet.variables.items():
         variable.assign(source.weights[name])
     return Scoring(supernet)

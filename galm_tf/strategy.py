@@ -109,7 +109,9 @@ class Strategy(abc.ABC):
 
 
 class PolicyStrategy(Strategy):
-    """A method whose state is a distribution over architectures per attribute; the most probable, re-ranked, are its choice."""
+    """A method whose state is a distribution over architectures per attribute; the most probable, re-ranked, are its
+    choice.
+    """
 
     @abc.abstractmethod
     def log_probs(self) -> np.ndarray:

@@ -30,7 +30,8 @@ class SupernetTraining:
       supernet: the network.
       targets: float32 [n, N] in [0, 1], NaN where unknown, rows as the images are indexed.
       positive_weights: float32 [N], weight of a positive in the loss.
-      augment: (stored records, seed int32 [2]) -> stored records to train on; the settings' changes of images when left out.
+      augment: (stored records, seed int32 [2]) -> stored records to train on; the settings' changes of images when left
+        out.
     """
 
     def __init__(
@@ -98,7 +99,11 @@ def masked_loss(targets: tf.Tensor, margins: tf.Tensor, log_weights: tf.Tensor) 
 
 
 def expect_finite(loss: float, where: str, step: int, rate: str) -> float:
-    """The loss of a step, counted from 0; raises UserError where training has diverged, which a lower value of the flag `rate` may prevent."""
+    """The loss of a step, counted from 0; raises UserError where training has diverged, which a lower value of the flag
+    `rate` may prevent.
+    """
     if not math.isfinite(loss):
-        raise UserError(f"Expected a finite loss in {where}, step {step + 1}. Received: {loss}: training has diverged; begin anew with a smaller --{rate}.")
+        raise UserError(
+            f"Expected a finite loss in {where}, step {step + 1}. Received: {loss}: training has diverged; begin anew with a smaller --{rate}."
+        )
     return loss

@@ -61,11 +61,39 @@ METRICS = {
 }
 # Settings by which runs differ most; HParams shows a column for each.
 _HPARAMS = (
-    "domain", "method", "seed", "split_seed", "image_size", "batch_size", "attributes_per_step", "warmup_steps", "rounds",
-    "supernet_steps", "learning_rate", "weight_decay", "dropout", "uniform_fraction", "imbalance", "controller_steps",
-    "samples_per_step", "controller_learning_rate", "controller_optimizer", "controller_cell", "conditioning",
-    "embedding_scale", "entropy_weight", "baseline", "baseline_decay", "reward", "reward_data", "reward_bn", "derive_top",
-    "adapt_steps", "adapt_learning_rate", "finetune_steps", "finetune_learning_rate",
+    "domain",
+    "method",
+    "seed",
+    "split_seed",
+    "image_size",
+    "batch_size",
+    "attributes_per_step",
+    "warmup_steps",
+    "rounds",
+    "supernet_steps",
+    "learning_rate",
+    "weight_decay",
+    "dropout",
+    "uniform_fraction",
+    "imbalance",
+    "controller_steps",
+    "samples_per_step",
+    "controller_learning_rate",
+    "controller_optimizer",
+    "controller_cell",
+    "conditioning",
+    "embedding_scale",
+    "entropy_weight",
+    "baseline",
+    "baseline_decay",
+    "reward",
+    "reward_data",
+    "reward_bn",
+    "derive_top",
+    "adapt_steps",
+    "adapt_learning_rate",
+    "finetune_steps",
+    "finetune_learning_rate",
 )
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
@@ -134,7 +162,11 @@ class Telemetry:
             'embeddings {\n  tensor_name: "attributes"\n  tensor_path: "attributes.tsv"\n'
             '  metadata_path: "metadata.tsv"\n}\n'
         )
-        for name, text in (("metadata.tsv", "\n".join(lines)), ("attributes.tsv", table), ("projector_config.pbtxt", config)):
+        for name, text in (
+            ("metadata.tsv", "\n".join(lines)),
+            ("attributes.tsv", table),
+            ("projector_config.pbtxt", config),
+        ):
             self._folder.write_text(os.path.join("tensorboard", name), text + "\n")
 
     def __enter__(self) -> "Telemetry":
@@ -164,7 +196,9 @@ def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any])
     """The run's main settings and the `METRICS` among its figures, for TensorBoard's HParams; None is left out."""
     root = os.path.join(folder.path, "tensorboard", _HPARAMS_FOLDER)
     shutil.rmtree(root, ignore_errors=True)  # of this very run, stopped between here and its result
-    settings = {name: value if not isinstance(value, list) else ",".join(value) for name, value in config.to_json().items()}
+    settings = {
+        name: value if not isinstance(value, list) else ",".join(value) for name, value in config.to_json().items()
+    }
     writer = tf.summary.create_file_writer(root)
     with writer.as_default():
         # Runs of the same settings stay rows of their own.

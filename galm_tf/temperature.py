@@ -1,12 +1,12 @@
 """How sure networks may be of classes that they have never seen: one temperature for all log-odds of a run.
 
-Not in the paper. Networks learn the classes that they train on by heart, and are as sure of others. After Guo et al. 2017, "On
-Calibration of Modern Neural Networks", log-odds are divided by the temperature at which images that have taught nothing are least
-surprising; here they shrink towards what an attribute's frequency says, since most attributes are rare, and not towards one half. The
-order of images, and so their AUC, stays.
+Not in the paper. Networks learn the classes that they train on by heart, and are as sure of others. After Guo et al.
+2017, "On Calibration of Modern Neural Networks", log-odds are divided by the temperature at which images that have
+taught nothing are least surprising; here they shrink towards what an attribute's frequency says, since most attributes
+are rare, and not towards one half. The order of images, and so their AUC, stays.
 
-Where few positives are known (`--train_positives`), attributes look rarer than they are: there one shift for all is found beside the
-temperature (Platt 1999). With all labels it is not worth its own uncertainty (docs/EXPERIMENTS.md).
+Where few positives are known (`--train_positives`), attributes look rarer than they are: there one shift for all is
+found beside the temperature (Platt 1999). With all labels it is not worth its own uncertainty (docs/EXPERIMENTS.md).
 """
 
 from __future__ import annotations

@@ -33,7 +33,9 @@ from galm_tf.reward import RewardTable
 from galm_tf.search import Search
 from galm_tf.source_runs import Source, expect_unseen, notes, read_source, source_scores
 
-_GATE_NOTE = "The trial from the sources was judged by these validation figures too: it may have passed by what they flatter."
+_GATE_NOTE = (
+    "The trial from the sources was judged by these validation figures too: it may have passed by what they flatter."
+)
 _LOGITS = ("policy/heads", "policy/head_bias")  # the logits are linear in them
 _ENTROPY_SHARE, _HIGHEST_TEMPERATURE, _BISECTIONS = 0.5, 1000.0, 12
 
@@ -65,7 +67,8 @@ def start_from(search: Search) -> list[Source]:
         if not started["gate"]["passed"]:
             search.assign(before)
             started.pop("temperature", None)
-            if not (search.trunk and search.trunk.about.get("steps")):  # a trunk that learned their attributes stays; else nothing of theirs is in the run
+            # a trunk that learned their attributes stays; else nothing of theirs is in the run
+            if not (search.trunk and search.trunk.about.get("steps")):
                 started.update(notes=[], classes_seen=[])
                 sources = []
         elif any(source_runs.learned_from_held_out(source, search.domain, search.split) for source in sources):
@@ -127,9 +130,17 @@ def soften(policy: ControllerTraining) -> float:
 
 
 def _gate(fresh: RewardTable, transferred: RewardTable) -> dict[str, Any]:
-    """Whether a trial from the sources beats one from nothing, by the mean reward of all architectures of all attributes."""
-    means = [float(table.full[fresh.rewarded].mean()) if fresh.rewarded.any() else None for table in (fresh, transferred)]
-    return {"fresh_reward": means[0], "transferred_reward": means[1], "passed": means[0] is None or means[1] >= means[0]}
+    """Whether a trial from the sources beats one from nothing, by the mean reward of all architectures of all
+    attributes.
+    """
+    means = [
+        float(table.full[fresh.rewarded].mean()) if fresh.rewarded.any() else None for table in (fresh, transferred)
+    ]
+    return {
+        "fresh_reward": means[0],
+        "transferred_reward": means[1],
+        "passed": means[0] is None or means[1] >= means[0],
+    }
 
 
 def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
@@ -155,9 +166,14 @@ def _begin_heads(search: Search, rows: np.ndarray) -> None:
 
 
 def _frequency_margins(search: Search) -> np.ndarray:
-    """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing: float64 [N]."""
+    """The margin of each attribute at which the loss of its training labels is least for a network that sees nothing:
+    float64 [N].
+    """
     index = search.validation.training_index()
-    return log_odds(search.domain.targets[index], class_weights(index, search.domain, search.config)) + search.validation.margin_offsets()
+    return (
+        log_odds(search.domain.targets[index], class_weights(index, search.domain, search.config))
+        + search.validation.margin_offsets()
+    )
 
 
 def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
@@ -172,7 +188,11 @@ def _copy_policy(search: Search, sources: Sequence[Source], matches: Sequence[Ma
     for name, variable in search.strategy.variables.items():
         if name == EMBEDDING:
             step = zlib.crc32(policy[name].tobytes())
-            value = generator(search.config.seed, Stream.MATCHES, step).uniform(-scale, scale, variable.shape).astype(np.float32)
+            value = (
+                generator(search.config.seed, Stream.MATCHES, step)
+                .uniform(-scale, scale, variable.shape)
+                .astype(np.float32)
+            )
             for row, match in enumerate(matches):
                 if match.close and match.source == main:
                     value[row] = policy[name][match.attribute]

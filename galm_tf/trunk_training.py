@@ -32,7 +32,15 @@ _DROPOUT = 0.5  # of what it reads
 _LEAST_SPREAD = 1e-3  # of a channel's mean
 
 
-def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, images: np.ndarray, domain: Domain, index: np.ndarray, config: Config) -> list[float]:
+def train(
+    means: Callable,
+    weights: Sequence[tf.Variable],
+    usual: np.ndarray,
+    images: np.ndarray,
+    domain: Domain,
+    index: np.ndarray,
+    config: Config,
+) -> list[float]:
     """Moves the weights, by --trunk_steps steps of Adam on batches of training images.
 
     Args:
@@ -54,7 +62,10 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
     level = data.log_odds(domain.targets[index], weights_of_records)
     mean, spread = usual.mean(axis=0), usual.std(axis=0) + _LEAST_SPREAD
     targets = tf.constant(domain.targets, tf.float32)
-    reading = {"kernel": tf.Variable(tf.zeros([usual.shape[1], len(level)])), "bias": tf.Variable(level.astype(np.float32))}
+    reading = {
+        "kernel": tf.Variable(tf.zeros([usual.shape[1], len(level)])),
+        "bias": tf.Variable(level.astype(np.float32)),
+    }
     layers = {f"trunk/{i}": weight for i, weight in enumerate(weights)}
     optimizers = [LazyAdam(variables, frozenset()) for variables in (reading, layers)]
     augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
@@ -65,7 +76,9 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
             tape.watch(weights)  # whether or not they learned when the model was stored
             read = (means(scale_images(augment(pictures, seed))) - mean) / spread
             read = tf.nn.experimental.stateless_dropout(read, _DROPOUT, seed + 1)
-            loss = masked_loss(tf.gather(targets, rows), read @ reading["kernel"] + reading["bias"], tf.zeros_like(reading["bias"]))
+            loss = masked_loss(
+                tf.gather(targets, rows), read @ reading["kernel"] + reading["bias"], tf.zeros_like(reading["bias"])
+            )
         gradients = tape.gradient(loss, [reading, layers], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         for optimizer, gradient, peak in zip(optimizers, gradients, (_READING_RATE, config.trunk_learning_rate)):
             optimizer.apply(gradient, rate * peak, 0.0)
@@ -75,7 +88,9 @@ def train(means: Callable, weights: Sequence[tf.Variable], usual: np.ndarray, im
     with Progress(config.trunk_steps, "trunk", unit="step") as progress:
         for i, batch in enumerate(data.training_batches(images, plan, 0, config.trunk_steps)):
             seed = tf.constant(tensor_seed(ANY_SEED, Stream.TRUNK, i))
-            loss = step(batch["image"], batch["index"], seed, tf.constant(cosine(i, config.trunk_steps, 1.0), tf.float32))
+            loss = step(
+                batch["image"], batch["index"], seed, tf.constant(cosine(i, config.trunk_steps, 1.0), tf.float32)
+            )
             losses.append(expect_finite(float(loss), "the trunk's training", i, "trunk_learning_rate"))
             progress.update(1, loss=losses[-1])
     return losses

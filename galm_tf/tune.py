@@ -69,10 +69,12 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       out: folder of KerasTuner's state and of the trials' run folders.
 
     Returns:
-      One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, entropy, seconds.
+      One row per finished trial, best first: trial, the settings, skill, val_mauc of the table's choice, entropy,
+      seconds.
 
     Raises:
-      UserError: another method, rewards of mini-batches, a folder with a tuning of other settings, or a data set without cross-fitted rewards.
+      UserError: another method, rewards of mini-batches, a folder with a tuning of other settings, or a data set
+        without cross-fitted rewards.
     """
     _expect_tunable(config)
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
@@ -98,10 +100,15 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     # KerasTuner proposes three times the settings at random first, 18 of 20 trials.
     begin = {"num_initial_points": max(2, trials // 3)} if tuner == "bayesian" else {}
     search = Trials(
-        objective=keras_tuner.Objective(OBJECTIVE, "max"), max_trials=trials,
+        objective=keras_tuner.Objective(OBJECTIVE, "max"),
+        max_trials=trials,
         seed=1 + config.seed,  # 0 it takes for none
-        hyperparameters=space(settings), tune_new_entries=False, directory=out, project_name="tuner",
-        max_consecutive_failed_trials=1, **begin,
+        hyperparameters=space(settings),
+        tune_new_entries=False,
+        directory=out,
+        project_name="tuner",
+        max_consecutive_failed_trials=1,
+        **begin,
     )
     try:
         search.search(verbose=0)
@@ -143,7 +150,8 @@ def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared:
         )
     skill: Optional[float] = search.state.search[OBJECTIVE]
     figures = {
-        OBJECTIVE: 0.0 if skill is None else skill,  # None: the best of one half gains nothing on the other, nor does the policy
+        # None: the best of one half gains nothing on the other, nor does the policy
+        OBJECTIVE: 0.0 if skill is None else skill,
         "val_mauc": search.state.best_mauc,
         "entropy": search.state.search["entropy"],
         "seconds": sum(search.state.phase_seconds.values()),

@@ -107,7 +107,9 @@ class Validation:
         return Judged(images.labels, margins - self._offsets)
 
     def judge_blend(self, chosen: Sequence[int], share: float) -> Judged:
-        """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images, whose penalty is chosen here."""
+        """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images, whose
+        penalty is chosen here.
+        """
         images = self.scoring_images(recalibrated=True)
         leading = images.num_calibration
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
@@ -119,12 +121,18 @@ class Validation:
         best = ridge.choose(fits, features[leading:], images.labels)
         own = self._domain.is_own(self.calibration_index())
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
-        return Judged(images.labels, blend(margins[leading:], features[leading:]) - self._offsets, ridge.PENALTIES[best])
+        return Judged(
+            images.labels, blend(margins[leading:], features[leading:]) - self._offsets, ridge.PENALTIES[best]
+        )
 
     def judge_readings(self) -> Judged:
         """As `judge_blend`, of readings alone on a frozen trunk."""
         scored = self._scored(None)
-        labels, features, fits = validation_labels(self._domain, self._split, scored), self.readout_features(scored), self._readings()
+        labels, features, fits = (
+            validation_labels(self._domain, self._split, scored),
+            self.readout_features(scored),
+            self._readings(),
+        )
         best = ridge.choose(fits, features, labels)
         return Judged(labels, self.reading(fits[best])(0.0, features), ridge.PENALTIES[best])
 
@@ -141,30 +149,49 @@ class Validation:
         return self._fitted
 
     def margin_offsets(self, final: bool = False) -> np.ndarray:
-        """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]. A positive weighs the same in all phases."""
-        return margin_offsets(self.training_index(final=True), self._domain, self._config, self._split.train) if final else self._offsets
+        """What training on `training_index` adds to the margins (`data.margin_offsets`): float32 [N]. A positive weighs
+        the same in all phases.
+        """
+        return (
+            margin_offsets(self.training_index(final=True), self._domain, self._config, self._split.train)
+            if final
+            else self._offsets
+        )
 
     def levels(self, final: bool = False) -> np.ndarray:
-        """Log-odds of how frequent each attribute is among the images of `training_index`, as training draws them: float64 [N]."""
+        """Log-odds of how frequent each attribute is among the images of `training_index`, as training draws them:
+        float64 [N].
+        """
         index = self.training_index(final)
         return log_odds(self._domain.labels[index], class_weights(index, self._domain, self._config))
 
     def fit_readings(self, index: np.ndarray, penalties: Sequence[float]) -> list[ridge.Ridge]:
         """Ridge regression of the targets of records int64 [m] on what is read of them, one per penalty."""
-        return ridge.fit(self.readout_features(index), self._domain.targets[index], penalties, class_weights(index, self._domain, self._config))
+        return ridge.fit(
+            self.readout_features(index),
+            self._domain.targets[index],
+            penalties,
+            class_weights(index, self._domain, self._config),
+        )
 
     def training_index(self, final: bool = False) -> np.ndarray:
         """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
         return labelled(self._trained(final), self._domain)
 
     def _trained(self, final: bool) -> np.ndarray:
-        """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a rule."""
+        """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a
+        rule.
+        """
         validated = final and self._config.finetunes_on_validation
         return self._split.trained if validated else self._split.train
 
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
-        return self.scoring.readout_features(image_batches(self._images, index)) if self._kept is None else self._images.readout_features(index)
+        return (
+            self.scoring.readout_features(image_batches(self._images, index))
+            if self._kept is None
+            else self._images.readout_features(index)
+        )
 
     def scoring_images(self, group: Optional[int] = None, count: int = 0, recalibrated: bool = False) -> ScoringImages:
         """Trunk features of calibration and validation images.
@@ -197,27 +224,39 @@ class Validation:
         return self.features(scored, labels, recalibrated)
 
     def features(self, scored: np.ndarray, labels: np.ndarray, recalibrated: bool = True) -> ScoringImages:
-        """Trunk features of calibration images, if they are to be there, and of the named ones, with their labels [n, N]."""
+        """Trunk features of calibration images, if they are to be there, and of the named ones, with their labels [n,
+        N].
+        """
         calibration = self.calibration_index()
         self.scoring.calibrate_trunk(np.asarray(self._images[calibration]))
         if not recalibrated:
             calibration = calibration[:0]
         index = np.concatenate([calibration, scored])
         maps = self.scoring.trunk_features(image_batches(self._images, index))
-        shown, photographs = pd.factorize(self._domain.photographs[scored])  # parts of one photograph are on the same side
+        # parts of one photograph are on the same side
+        shown, photographs = pd.factorize(self._domain.photographs[scored])
         halves = (generator(self._config.seed, Stream.HALVES).permutation(len(photographs)) % 2)[shown]
         return ScoringImages(maps, len(calibration), labels, halves)
 
     def calibration_index(self, final: bool = False) -> np.ndarray:
-        """Images whose statistics fix the batch norms, int64, sorted: of those trained on, as training draws them, so that those of small
+        """Images whose statistics fix the batch norms, int64, sorted: of those trained on, as training draws them, so
+        that those of small
         classes may be there more than once; `final` those of the exported network."""
         index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
-        return np.sort(sample(index, count, drawing_weights(index, self._domain, self._config), generator(self._config.seed, Stream.CALIBRATION)))
+        return np.sort(
+            sample(
+                index,
+                count,
+                drawing_weights(index, self._domain, self._config),
+                generator(self._config.seed, Stream.CALIBRATION),
+            )
+        )
 
 
 def some_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Which images to keep: of every label of every attribute, rarest first, `_RARE` where there are, and others at random.
+    """Which images to keep: of every label of every attribute, rarest first, `_RARE` where there are, and others at
+    random.
 
     Args:
       labels: [n, A] in {0, 1, NaN}. count: fewer than n.

@@ -51,7 +51,8 @@ class Transforms:
 
 
 def minimal_filter(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """F(outputs, taps) in one dimension: input [n, n], kernel [n, taps] and output [outputs, n] transforms, n = outputs + taps - 1.
+    """F(outputs, taps) in one dimension: input [n, n], kernel [n, taps] and output [outputs, n] transforms, n = outputs
+    + taps - 1.
 
     y_i = sum_j g_j d_(i + j) is the transpose, in d and y, of multiplying polynomials of
     degrees taps - 1 and outputs - 1, which evaluation at n points and interpolation does.
@@ -77,7 +78,9 @@ def fits(side: int) -> bool:
 
 
 def input_tiles(x: tf.Tensor, size: int) -> tf.Tensor:
-    """Transformed input of a SAME convolution with kernels of side `size`: [B, h, h, C] -> [n², B * T, C], T tiles an image."""
+    """Transformed input of a SAME convolution with kernels of side `size`: [B, h, h, C] -> [n², B * T, C], T tiles an
+    image.
+    """
     matrix, rim = tf.constant(Transforms.of(size).input), size // 2
     n, count, channels = TILE + size - 1, x.shape[1] // TILE, x.shape[3]
     padded = tf.pad(x, [[0, 0], [rim, rim], [rim, rim], [0, 0]])
@@ -121,7 +124,8 @@ def untile(pooled: tf.Tensor, side: int) -> tf.Tensor:
 
 
 def by_tower(pooled: tf.Tensor, side: int, towers: tf.Tensor, filters: int) -> tf.Tensor:
-    """Pooled tiles of S towers' channels as a map of each: [4, B * T, S * F] -> [S, B * side², F], positions row by row.
+    """Pooled tiles of S towers' channels as a map of each: [4, B * T, S * F] -> [S, B * side², F], positions row by
+    row.
 
     S may be 0.
     """

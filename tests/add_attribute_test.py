@@ -1,4 +1,6 @@
-"""One more attribute: old outputs to the last bit, the new one beside them, a chain, and each mistake in one sentence."""
+"""One more attribute: old outputs to the last bit, the new one beside them, a chain, and each mistake in one
+sentence.
+"""
 
 import dataclasses
 import gc
@@ -126,7 +128,9 @@ def _expect_old_outputs_untouched(old, new, images, pictures, counts=(1, 2, 7, 6
             width = before["attribute"].shape[0]
             assert after["attribute"].shape[0] > width
             for name in before:
-                np.testing.assert_array_equal(after[name].numpy()[..., :width], before[name].numpy(), f"{signature} {count} {name}")
+                np.testing.assert_array_equal(
+                    after[name].numpy()[..., :width], before[name].numpy(), f"{signature} {count} {name}"
+                )
 
 
 def _pictures(folder):
@@ -153,9 +157,14 @@ def test_models_tell_whether_they_learned_parts_of_photographs(source, extended,
 
 
 def _halves(tmp_path):
-    """The settings of a run on data of one's own without a split: two boxes a photograph, and a table of labels that it lacks."""
+    """The settings of a run on data of one's own without a split: two boxes a photograph, and a table of labels that it
+    lacks.
+    """
     (tmp_path / "data" / "images").mkdir(parents=True)
-    rng, rows = np.random.default_rng(0), {"attributes.csv": ["image,left,top,right,bottom,red,dark"], "more.csv": ["image,left,top,right,bottom,blue"]}
+    rng, rows = (
+        np.random.default_rng(0),
+        {"attributes.csv": ["image,left,top,right,bottom,red,dark"], "more.csv": ["image,left,top,right,bottom,blue"]},
+    )
     for i in range(80):
         halves = rng.integers(0, 256, (2, 3), np.uint8)
         Image.fromarray(halves[:, None].repeat(20, 1).repeat(20, 0)).save(tmp_path / "data" / "images" / f"{i}.png")
@@ -165,7 +174,12 @@ def _halves(tmp_path):
             rows["more.csv"].append(f"{place},{int(blue > 127)}")
     for name, lines in rows.items():
         (tmp_path / "data" / name).write_text("\n".join(lines), encoding="utf-8")
-    return Config(domain=("pets",), data_dir=(str(tmp_path / "data"),), cache_dir=str(tmp_path / "cache"), **{**TINY, "attributes_per_step": 0})
+    return Config(
+        domain=("pets",),
+        data_dir=(str(tmp_path / "data"),),
+        cache_dir=str(tmp_path / "cache"),
+        **{**TINY, "attributes_per_step": 0},
+    )
 
 
 def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(tmp_path, monkeypatch, capsys, caplog):
@@ -192,21 +206,34 @@ def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(tmp_pat
             resume(*more)
         return str(error.value)
 
-    assert f"--source_run={first} (No such file or directory); name the folder of the source run by --source_run, the new one where" in refused()
-    assert f"Expected the source run that the run in {run} began with. Received: --source_run={third}, which is another one; " in refused(f"--source_run={third}")
+    assert (
+        f"--source_run={first} (No such file or directory); name the folder of the source run by --source_run, the new one where"
+        in refused()
+    )
+    assert (
+        f"Expected the source run that the run in {run} began with. Received: --source_run={third}, which is another one; "
+        in refused(f"--source_run={third}")
+    )
     assert "which is none; check its path, and name the new one by --data_dir" in refused(f"--source_run={second}")
     places = f"--source_run={second}", f"--data_dir={tmp_path / 'moved'}"
     assert "1 added to the 2 attributes of" in resume(*places).out
     assert (read_config(run).source_run, read_config(run).data_dir) == ((second,), (str(tmp_path / "moved"),))
     assert "No split is given" not in caplog.text  # it has the source's
-    assert any(note.startswith("No split is given") for note in RunFolder(run, lock=False).read_json("result.json")["notes"])
+    assert any(
+        note.startswith("No split is given") for note in RunFolder(run, lock=False).read_json("result.json")["notes"]
+    )
     os.rename(tmp_path / "moved", tmp_path / "again")
     os.rename(second, first)
     told = resume()  # a finished one needs neither
     assert "1 added to the 2 attributes of" in told.out and "nothing is done, and no picture is looked at" in told.err
-    assert "Received: --source_run=nowhere" in refused("--source_run=nowhere") and "which is none" in refused("--data_dir=nowhere")
+    assert "Received: --source_run=nowhere" in refused("--source_run=nowhere") and "which is none" in refused(
+        "--data_dir=nowhere"
+    )
     assert "another one" in refused(f"--source_run={third}") and read_config(run).source_run == (second,)
-    assert "nothing is done but to note the new data_dir and source_run, and" in resume(f"--source_run={first}", f"--data_dir={tmp_path / 'again'}").err
+    assert (
+        "nothing is done but to note the new data_dir and source_run, and"
+        in resume(f"--source_run={first}", f"--data_dir={tmp_path / 'again'}").err
+    )
     assert (read_config(run).source_run, read_config(run).data_dir) == ((first,), (str(tmp_path / "again"),))
     assert page_of(read_run(run)).content["pictures"]["missing"] == "" and "No split is given" not in caplog.text
 
@@ -219,7 +246,9 @@ def test_a_source_that_an_earlier_version_did_not_note_may_have_moved(source, ex
     folder.write_json("data.json", {"source runs": ["of another"]})
     with pytest.raises(UserError, match="which is another one"):
         source_runs.expect_same(config, folder)
-    with pytest.raises(UserError, match="--source_run=gone .No such file or directory.; name the folder of the source run"):
+    with pytest.raises(
+        UserError, match="--source_run=gone .No such file or directory.; name the folder of the source run"
+    ):
         source_runs.expect_same(dataclasses.replace(config, source_run=("gone",)), folder)
 
 
@@ -245,7 +274,9 @@ def test_the_result_holds_old_and_new(source, extended, labels):
     aucs = [row["test_auc"] for row in result["per_attribute"].values()]
     assert result["test_mauc"] == pytest.approx(np.mean(aucs))
     assert "flatter" in result["notes"][-1] and "of sun/treeless and sun/water flatter" in result["notes"][-1]
-    assert {"load", "features", "match", "warmup", "controller", "adapt", "finetune", "test"} <= set(result["search"]["phase_seconds"])
+    assert {"load", "features", "match", "warmup", "controller", "adapt", "finetune", "test"} <= set(
+        result["search"]["phase_seconds"]
+    )
     assert result["search"]["architectures_scored"] == 2 * 1536
     beside = [result["per_attribute"][n]["parameters"] for n in new]  # a graph of its own, with its trunk
     assert result["network"]["parameters"] == before["network"]["parameters"] + trunk_size(32).parameters + sum(beside)
@@ -277,7 +308,9 @@ def test_weights_of_the_source_stay_and_new_ones_follow(source, extended):
         np.testing.assert_array_equal(new.weights[name][:20] if stacked else new.weights[name], value, err_msg=name)
         assert len(new.weights[name]) == len(value) + 2 * stacked
     for name, value in old.policy.items():
-        np.testing.assert_array_equal(new.policy[name][:20] if name.endswith("arm_embedding") else new.policy[name], value)
+        np.testing.assert_array_equal(
+            new.policy[name][:20] if name.endswith("arm_embedding") else new.policy[name], value
+        )
 
 
 def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the_opposite(source, extended):
@@ -289,7 +322,9 @@ def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the
 
 
 def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, labels, small):
-    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3")
+    config = main_flags.settings(
+        f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3"
+    )
     finished = add_attribute.read_finished(config)
     prepared = add_attribute.prepare(config, finished)
     assert prepared.domain.attributes == ("sun/treeless", "sun/water")
@@ -306,7 +341,14 @@ def longer(small, source, extended):
     rare, some = np.full(len(load_domains(config).paths), np.nan), split["train"][:40]
     rare[some] = _labels(config, "sun/snow")[some]
     table = _table(small / "more.csv", config, dark=_labels(config, "sun/night"), rare=rare)
-    arguments = (table, extended[1], small / "A-plus-plus", "--method=random", "--transfer=towers", "--finetune_steps=3")
+    arguments = (
+        table,
+        extended[1],
+        small / "A-plus-plus",
+        "--method=random",
+        "--transfer=towers",
+        "--finetune_steps=3",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Progress, "update", _stopped_update)
         with pytest.raises(_Killed):
@@ -338,8 +380,10 @@ def _stopped_update(self, *args, **figures):
 def test_a_chain_of_additions(small, source, extended, longer, capsys):
     config, result, table = longer
     folder = str(small / "A-plus-plus")
-    assert read_config(folder).label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)  # the source's copy
-    assert config.label_files == tuple(os.path.join(folder, "labels", name) for name in ("0-labels.csv", "1-more.csv"))  # once resumed its own
+    # the source's copy
+    assert read_config(folder).label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)
+    # once resumed its own
+    assert config.label_files == tuple(os.path.join(folder, "labels", name) for name in ("0-labels.csv", "1-more.csv"))
     images = np.asarray(pipeline.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
     model = os.path.join(small, "A-plus-plus", "saved_model")
@@ -354,20 +398,35 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
 
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(source, labels, extended, longer):
     config, again = extended[0], longer[0]
-    assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)  # half of the attributes a step
-    assert (config.uniform_fraction, source[0].uniform_fraction) == (0.0, 0.5)  # what the policy that was handed over says
-    assert (config.derive_top, again.controller_steps, config.attributes_per_step) == (64, 6, 0)  # as many steps however many are added
+    # half of the attributes a step
+    assert (config.warmup_steps, config.supernet_steps, config.finetune_steps) == (6, 3, 2)
+    # what the policy that was handed over says
+    assert (config.uniform_fraction, source[0].uniform_fraction) == (0.0, 0.5)
+    # as many steps however many are added
+    assert (config.derive_top, again.controller_steps, config.attributes_per_step) == (64, 6, 0)
     assert (again.warmup_steps, again.supernet_steps, again.finetune_steps) == (6, 3, 3)
-    assert main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", "--transfer=towers").uniform_fraction == 0.5
+    assert (
+        main_flags.settings(
+            f"--add_attribute={labels}", f"--source_run={source[1]}", "--transfer=towers"
+        ).uniform_fraction
+        == 0.5
+    )
 
 
 def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise(source, labels, tmp_path):
     arguments = f"--add_attribute={labels}", f"--source_run={source[1]}"
-    assert (main_flags.settings(*arguments).controller_learning_rate, source[0].controller_learning_rate) == (3e-2, 2e-3)
+    assert (main_flags.settings(*arguments).controller_learning_rate, source[0].controller_learning_rate) == (
+        3e-2,
+        2e-3,
+    )
     assert main_flags.settings(*arguments, "--controller_learning_rate=0.001").controller_learning_rate == 1e-3
-    assert main_flags.settings(*arguments, "--transfer=towers").controller_learning_rate == 2e-3  # a whole policy learns
-    plain = _copy(source, tmp_path, config_json=json.dumps({"format": 1, **source[0].to_json(), "controller_optimizer": "sgd"}))
-    assert main_flags.settings(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3  # Adam's rate means nothing there
+    # a whole policy learns
+    assert main_flags.settings(*arguments, "--transfer=towers").controller_learning_rate == 2e-3
+    plain = _copy(
+        source, tmp_path, config_json=json.dumps({"format": 1, **source[0].to_json(), "controller_optimizer": "sgd"})
+    )
+    # Adam's rate means nothing there
+    assert main_flags.settings(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3
 
 
 def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):
@@ -397,9 +456,9 @@ def test_labels_of_training_images_alone_suffice(small, source):
 def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, source, labels):
     """Those of the source all, those of the addition three each, drawn by their names."""
     result = _add(labels, source[1], small / "A-few", "--train_positives=3")[1]
-    assert {name: row["train_positives"] for name, row in result["per_attribute"].items() if row.get("train_positives")} == {
-        "sun/treeless": 3, "sun/water": 3
-    }
+    assert {
+        name: row["train_positives"] for name, row in result["per_attribute"].items() if row.get("train_positives")
+    } == {"sun/treeless": 3, "sun/water": 3}
     more = _table(small / "later.csv", source[0], dark=_labels(source[0], "sun/night"))
     config = main_flags.settings(f"--add_attribute={more}", f"--source_run={small / 'A-few'}")
     assert config.train_positives == 3
@@ -439,7 +498,11 @@ def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, lab
     assert "figures of sun/new flatter" in result["notes"][-1]
     assert (result["added"]["temperature"], result["temperature"]) == (2.5, finished.result["temperature"])
     longer = dataclasses.replace(tuned, result=result)  # a chain says it once
-    more = {**added, "per_attribute": {"sun/newer": {**row, **architecture}}, "notes": [*result["notes"], source_runs.validation_note(finished.source.path)]}
+    more = {
+        **added,
+        "per_attribute": {"sun/newer": {**row, **architecture}},
+        "notes": [*result["notes"], source_runs.validation_note(finished.source.path)],
+    }
     notes = add_attribute._join_results(more, longer, config)["notes"]
     assert len(notes) == len(result["notes"]) and "figures of sun/new and sun/newer flatter" in notes[-1]
 
@@ -498,7 +561,9 @@ def _copy(source, tmp_path, **changes):
     shutil.copytree(source[1], path, ignore=shutil.ignore_patterns("tensorboard", ".lock"))
     for name, text in changes.items():
         name = name.replace("__", "/").replace("_json", ".json")
-        shutil.rmtree(path / name, ignore_errors=True) if text is None and (path / name).is_dir() else (path / name).unlink()
+        shutil.rmtree(path / name, ignore_errors=True) if text is None and (path / name).is_dir() else (
+            path / name
+        ).unlink()
         if text is not None:
             (path / name).write_text(text, encoding="utf-8")
     return str(path)
@@ -507,19 +572,46 @@ def _copy(source, tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(result_json=None), "Expected a finished run in --source_run=RUN. Received: a run without result.json; finish it"),
-        (dict(result_json=None, architectures_json=None), "Received: a run without result.json; finish it by --resume --run_dir=RUN."),
+        (
+            dict(result_json=None),
+            "Expected a finished run in --source_run=RUN. Received: a run without result.json; finish it",
+        ),
+        (
+            dict(result_json=None, architectures_json=None),
+            "Received: a run without result.json; finish it by --resume --run_dir=RUN.",
+        ),
         (dict(result_json="{"), "Received: RUN/result.json, which cannot be read"),
-        (dict(result_json="{}"), "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')"),
+        (
+            dict(result_json="{}"),
+            "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')",
+        ),
         (dict(split_json="[]"), "Received: result.json or split.json without what a run writes (TypeError"),
         (dict(checkpoints=None), "Received: a run without a checkpoint that can be read; restore"),
         (dict(config_json="[]"), "Received: a file without a number as format; restore it from a copy."),
         (dict(config_json="{"), "Expected the settings of a run in RUN/config.json. Received: a damaged file"),
-        (dict(config_json='{"format": 2}'), "Expected a run of format 1. Received: format 2 in RUN/config.json, written by another version"),
-        (dict(saved_model__saved_model=None), "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged, OSError: "),
+        (
+            dict(config_json='{"format": 2}'),
+            "Expected a run of format 1. Received: format 2 in RUN/config.json, written by another version",
+        ),
+        (
+            dict(saved_model__saved_model=None),
+            "Expected the saved_model folder of a run. Received: model=RUN/saved_model (damaged, OSError: ",
+        ),
         (dict(architectures_json=None), "Received: RUN/architectures.json, which cannot be read"),
     ],
-    ids=["unfinished", "begun", "torn", "empty", "split", "checkpoints", "no settings", "torn settings", "newer", "model", "architectures"],
+    ids=[
+        "unfinished",
+        "begun",
+        "torn",
+        "empty",
+        "split",
+        "checkpoints",
+        "no settings",
+        "torn settings",
+        "newer",
+        "model",
+        "architectures",
+    ],
 )
 def test_a_source_that_cannot_be_added_to(source, labels, tmp_path, changes, message):
     changes = {k.replace("saved_model__saved_model", "saved_model__saved_model.pb"): v for k, v in changes.items()}
@@ -533,7 +625,12 @@ def test_a_checkpoint_that_lacks_weights_is_refused(source, labels, tmp_path):
     arrays, state = folder.load_checkpoint()
     for name in ("supernet/conv1/kernel", "supernet/head/fc1"):
         folder.save_checkpoint({k: v for k, v in arrays.items() if k != name}, state)
-        _expect_error(labels, run, tmp_path, f"Expected the weights of 20 attributes in the last checkpoint of --source_run={run}. Received: no {name[9:]}")
+        _expect_error(
+            labels,
+            run,
+            tmp_path,
+            f"Expected the weights of 20 attributes in the last checkpoint of --source_run={run}. Received: no {name[9:]}",
+        )
     folder.save_checkpoint({k: v[:19] if k == name else v for k, v in arrays.items()}, state)
     _expect_error(labels, run, tmp_path, "Received: no head/fc1 of 20; restore the folder from a copy.")
 
@@ -550,21 +647,43 @@ def _expect_error(labels, run, tmp_path, message, *more):
     ("more", "message"),
     [
         (["--image_size=64"], "Expected the image_size of --source_run=RUN, which is 32. Received: image_size=64"),
-        (["--split_seed=3"], "Expected the split_seed of --source_run=RUN, which is -1. Received: split_seed=3; leave --split_seed out"),
-        (["--label_files=x.csv"], "Expected the label_files of --source_run=RUN and then that of --add_attribute, which is TABLE. Received: label_files=x.csv"),
-        (["--transfer_gate_steps=3"], "Expected no trial from nothing beside --add_attribute=TABLE: its trunk is the source's. Received: transfer_gate_steps=3"),
-        (["--source_run=a,b"], "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b"),
+        (
+            ["--split_seed=3"],
+            "Expected the split_seed of --source_run=RUN, which is -1. Received: split_seed=3; leave --split_seed out",
+        ),
+        (
+            ["--label_files=x.csv"],
+            "Expected the label_files of --source_run=RUN and then that of --add_attribute, which is TABLE. Received: label_files=x.csv",
+        ),
+        (
+            ["--transfer_gate_steps=3"],
+            "Expected no trial from nothing beside --add_attribute=TABLE: its trunk is the source's. Received: transfer_gate_steps=3",
+        ),
+        (
+            ["--source_run=a,b"],
+            "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b",
+        ),
         (["--source_run="], "Received: source_run=(nothing); name the run to add to"),
-        (["--data_dir=/nowhere"], "Expected a folder in --data_dir, with the data of sun. Received: data_dir=/nowhere, which is none"),
+        (
+            ["--data_dir=/nowhere"],
+            "Expected a folder in --data_dir, with the data of sun. Received: data_dir=/nowhere, which is none",
+        ),
         (["--run_dir=RUN"], "Expected a new run folder. Received: run_dir=RUN, which holds a run"),
-        (["--run_dir=RUN/more"], "Expected a --run_dir outside of the source run, which is only read. Received: run_dir=RUN/more"),
+        (
+            ["--run_dir=RUN/more"],
+            "Expected a --run_dir outside of the source run, which is only read. Received: run_dir=RUN/more",
+        ),
     ],
     ids=["image_size", "split", "label_files", "gate", "two", "none", "data", "exists", "inside"],
 )
 def test_settings_that_contradict_the_source(source, labels, tmp_path, more, message):
-    more, message = ([t.replace("RUN", source[1]).replace("TABLE", labels) for t in texts] for texts in (more, [message]))
+    more, message = (
+        [t.replace("RUN", source[1]).replace("TABLE", labels) for t in texts] for texts in (more, [message])
+    )
     with pytest.raises(UserError) as error:
-        config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}", f"--run_dir={tmp_path / 'new'}", *more)
+        config = main_flags.settings(
+            f"--add_attribute={labels}", f"--source_run={source[1]}", f"--run_dir={tmp_path / 'new'}", *more
+        )
         main.run(config, config.run_dir)
     assert message[0] in str(error.value), error.value
     assert not os.path.exists(tmp_path / "new") and not os.path.exists(os.path.join(source[1], "more"))
@@ -574,11 +693,15 @@ def test_tables_that_cannot_be_learned(source, tmp_path):
     config, path = source
     none = np.zeros(len(load_domains(config).paths))
     table = _table(tmp_path / "none.csv", config, never=none, always=1 - none)
-    message = re.escape(f"Expected positives and negatives of each attribute of {table} among the training images. Received: no positive")
+    message = re.escape(
+        f"Expected positives and negatives of each attribute of {table} among the training images. Received: no positive"
+    )
     with pytest.raises(UserError, match=message + " among the .* training images for sun/never; label more"):
         _add(table, path, tmp_path / "new")
     table = _table(tmp_path / "old.csv", config, trees=none)
-    _expect_error(table, path, tmp_path, f"Expected new attributes in {table}. Received: sun/trees, which is there already")
+    _expect_error(
+        table, path, tmp_path, f"Expected new attributes in {table}. Received: sun/trees, which is there already"
+    )
 
 
 @pytest.mark.parametrize("all_of_them", [True, False])
@@ -589,12 +712,20 @@ def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, mo
 
     def relabelled(settings, **more):
         domain = original(settings, **more)
-        labels, index = domain.labels.copy(), slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1]
+        labels, index = (
+            domain.labels.copy(),
+            slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1],
+        )
         labels[index] = 1 - labels[index]
         return dataclasses.replace(domain, labels=labels)
 
     monkeypatch.setattr(add_attribute, "load_domains", relabelled)
-    _expect_error(labels, path, tmp_path, f"Expected the data of --source_run={path} in the generated domain. Received: other labels; ")
+    _expect_error(
+        labels,
+        path,
+        tmp_path,
+        f"Expected the data of --source_run={path} in the generated domain. Received: other labels; ",
+    )
 
 
 def test_the_table_of_a_run_may_become_that_of_the_next_attribute(extended, labels, tmp_path):
@@ -616,7 +747,9 @@ def test_the_table_of_a_run_may_become_that_of_the_next_attribute(extended, labe
 
 
 def test_records_in_another_order_are_other_data(source, labels, tmp_path, monkeypatch):
-    """Classes that share all labels change places: every prevalence is as it was, but numbers of records mean others."""
+    """Classes that share all labels change places: every prevalence is as it was, but numbers of records mean
+    others.
+    """
     original = add_attribute.load_domains
 
     def exchanged(settings, **more):
@@ -626,4 +759,9 @@ def test_records_in_another_order_are_other_data(source, labels, tmp_path, monke
         return dataclasses.replace(domain, class_ids=order[domain.class_ids].astype(np.int32))
 
     monkeypatch.setattr(add_attribute, "load_domains", exchanged)
-    _expect_error(labels, source[1], tmp_path, f"Expected the data of --source_run={source[1]} in the generated domain. Received: other classes; ")
+    _expect_error(
+        labels,
+        source[1],
+        tmp_path,
+        f"Expected the data of --source_run={source[1]} in the generated domain. Received: other classes; ",
+    )

@@ -52,7 +52,9 @@ def test_every_image_is_changed_in_its_own_way(flip, shift, color):
 
 def test_graph_and_eager_agree_for_any_batch():
     augment = Augment(True, 0.15, 0.2)
-    graph = tf.function(augment, input_signature=[tf.TensorSpec([None, 24, 24, 3], tf.uint8), tf.TensorSpec([2], tf.int32)])
+    graph = tf.function(
+        augment, input_signature=[tf.TensorSpec([None, 24, 24, 3], tf.uint8), tf.TensorSpec([2], tf.int32)]
+    )
     for count in (1, 12):
         images = pictures(count=count)
         np.testing.assert_allclose(graph(images, SEED), augment(images, SEED), atol=1e-3)

@@ -11,7 +11,16 @@ from galm_tf.domains.splits import Split
 
 def _split(n):
     index = np.arange(n)
-    return Split(index[: n // 2], index[:0], index[n // 2 : 3 * n // 4], index[3 * n // 4 :], (), ("images",) * 2, np.ones(2, bool), {})
+    return Split(
+        index[: n // 2],
+        index[:0],
+        index[n // 2 : 3 * n // 4],
+        index[3 * n // 4 :],
+        (),
+        ("images",) * 2,
+        np.ones(2, bool),
+        {},
+    )
 
 
 def _mauc(labels, features, split):
@@ -35,7 +44,10 @@ def test_the_last_fit_can_leave_out_validation(monkeypatch):
     other = labels.copy()
     other[split.validation] = 1 - other[split.validation]
     alone, both = (
-        [linear_pixels.fit_and_score(features, known, known, split, lambda index: None, wanted) for known in (labels, other)]
+        [
+            linear_pixels.fit_and_score(features, known, known, split, lambda index: None, wanted)
+            for known in (labels, other)
+        ]
         for wanted in (False, True)
     )
     np.testing.assert_array_equal(*alone)
@@ -72,13 +84,19 @@ def test_summary_pairs_by_seed():
 
 
 def test_a_split_without_a_figure_leaves_the_others_paired():
-    rows = [{"method": m, "seed": s, "test_mauc": v} for m, values in (("galm", [0.7, 0.8, None]), ("random", [0.6, 0.6, 0.9])) for s, v in enumerate(values)]
+    rows = [
+        {"method": m, "seed": s, "test_mauc": v}
+        for m, values in (("galm", [0.7, 0.8, None]), ("random", [0.6, 0.6, 0.9]))
+        for s, v in enumerate(values)
+    ]
     summary = methods.summarise(methods.pd.DataFrame(rows), "galm").set_index("method")
     assert summary.loc["galm", "runs"] == 2 and summary.loc["random", "runs"] == 3
     assert summary.loc["random", "reference_minus"] == pytest.approx(0.15) and np.isfinite(summary.loc["random", "low"])
 
 
 def test_comparison_counts_work_per_second():
-    table = timing.compare([timing.Case("one", lambda: None, 1.0, "x/s"), timing.Case("two", lambda: None, 1e6, "x/s")], 5)
+    table = timing.compare(
+        [timing.Case("one", lambda: None, 1.0, "x/s"), timing.Case("two", lambda: None, 1e6, "x/s")], 5
+    )
     assert list(table.columns) == list(timing.COLUMNS)
     assert table["ratio_median"][0] == 1.0 and table["ratio_min"][1] > 1e3

@@ -15,8 +15,18 @@ from galm_tf.reward import RewardTable
 from small_domains import few_images
 
 TINY = dict(
-    image_size=32, warmup_steps=3, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=6, controller_steps=8,
-    samples_per_step=16, calibration_images=48, adapt_steps=0, finetune_steps=2, derive_top=4,
+    image_size=32,
+    warmup_steps=3,
+    rounds=1,
+    supernet_steps=0,
+    batch_size=16,
+    attributes_per_step=6,
+    controller_steps=8,
+    samples_per_step=16,
+    calibration_images=48,
+    adapt_steps=0,
+    finetune_steps=2,
+    derive_top=4,
 )
 
 
@@ -29,11 +39,14 @@ def config(drawn):
 def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(ranking, "_RESAMPLES", 50)
     batches, spans = ranking.training_batches, []
-    monkeypatch.setattr(ranking, "training_batches", lambda *arguments: spans.append(arguments[2:]) or batches(*arguments))
+    monkeypatch.setattr(
+        ranking, "training_batches", lambda *arguments: spans.append(arguments[2:]) or batches(*arguments)
+    )
     config = dataclasses.replace(config, supernet_steps=2, reward_images=10)
     table = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
     assert spans == [(0, 5)] * 2 + [(5, 10)] * 2  # as many steps as the supernet has, warm-up and round
-    assert json.loads((tmp_path / "supernet" / "config.json").read_text())["reward_images"] == 0  # judged on all, as those alone
+    # judged on all, as those alone
+    assert json.loads((tmp_path / "supernet" / "config.json").read_text())["reward_images"] == 0
     assert len(table) == 2 * 2 and table["architecture"].nunique() == 2
     assert np.isfinite(table[["shared", "alone0", "alone1"]].to_numpy()).all()
     assert (table["alone0"] != table["alone1"]).any()  # other weights, other order of images
@@ -53,7 +66,9 @@ def test_attributes_without_a_reward_are_not_ranked():
     full = np.array([[0.5] * 3, [np.nan] * 3, [0.7] * 3], np.float32)
     table = RewardTable(full, (full, full))
     labels = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
-    prepared = SimpleNamespace(domain=SimpleNamespace(labels=labels, name="sun"), split=SimpleNamespace(validation=np.arange(4)))
+    prepared = SimpleNamespace(
+        domain=SimpleNamespace(labels=labels, name="sun"), split=SimpleNamespace(validation=np.arange(4))
+    )
     assert ranking.best_judged(prepared, table, 3).tolist() == [0, 2]
     assert ranking.best_judged(prepared, table, 1).tolist() == [0]
     with pytest.raises(UserError, match="attributes of sun that validation images can judge. Received: none"):
@@ -74,14 +89,23 @@ def test_correlations_of_planted_ranks():
 
 
 def test_what_has_no_order_is_no_zero(tmp_path, capsys):
-    rows = [{"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": 0.5 for s in range(4)}} for a in range(8)]
+    rows = [
+        {"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": 0.5 for s in range(4)}} for a in range(8)
+    ]
     found = ranking.rank_correlations(pd.DataFrame(rows))
-    assert np.isnan([found[k] for k in ("tau", "low", "high", "tau_of_means", "reliability", "reliability_of_means")]).all()
+    assert np.isnan(
+        [found[k] for k in ("tau", "low", "high", "tau_of_means", "reliability", "reliability_of_means")]
+    ).all()
     ranking.write(pd.DataFrame(rows), str(tmp_path))
     told = capsys.readouterr().out
-    assert told.splitlines()[:2] == ["Kendall's tau, mean of 1 attribute, n = 8 architectures: no order", "  x: no order"]
+    assert told.splitlines()[:2] == [
+        "Kendall's tau, mean of 1 attribute, n = 8 architectures: no order",
+        "  x: no order",
+    ]
     assert "of 4: no order" in told and "nan" not in told and (tmp_path / "ranking.png").stat().st_size > 1000
-    more = pd.DataFrame([*rows, *({**row, "attribute": "y", **{f"alone{s}": a for s in range(4)}} for a, row in enumerate(rows))])
+    more = pd.DataFrame(
+        [*rows, *({**row, "attribute": "y", **{f"alone{s}": a for s in range(4)}} for a, row in enumerate(rows))]
+    )
     found = ranking.rank_correlations(more)
     assert [found[k] for k in ("tau", "low", "high", "reliability")] == pytest.approx([1.0] * 4)
     ranking.write(more, str(tmp_path))
@@ -90,14 +114,19 @@ def test_what_has_no_order_is_no_zero(tmp_path, capsys):
 
 def test_means_of_noisy_trainings_agree_more_than_single_ones():
     rng = np.random.default_rng(1)
-    rows = [{"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": a + 15 * rng.normal() for s in range(8)}} for a in range(40)]
+    rows = [
+        {"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": a + 15 * rng.normal() for s in range(8)}}
+        for a in range(40)
+    ]
     found = ranking.rank_correlations(pd.DataFrame(rows))
     assert 0.0 < found["reliability"] < found["reliability_of_means"] < 1.0
     assert found["reliability"] < found["tau"]
 
 
 def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(choosing, "_choices", lambda table, config, *_: {"exhaustive": table.full.argmax(1), "unlisted": None})
+    monkeypatch.setattr(
+        choosing, "_choices", lambda table, config, *_: {"exhaustive": table.full.argmax(1), "unlisted": None}
+    )
     table = choosing.run_derived(config, [0], str(tmp_path))
     assert list(table["method"]) == ["random", "exhaustive"]
     assert table["test_mauc"].between(0, 1).all() and table["test_mauc"].nunique() == 2
@@ -112,7 +141,9 @@ def test_scaling_fits_the_cost_of_an_attribute(monkeypatch, tmp_path):
     value = table.set_index("case")["value"]
     cost = 1.0 / table["ratio_median"].to_numpy()[:3]
     slope, intercept = np.polyfit((1, 4, 8), cost, 1)
-    assert value["b: one attribute more"] == pytest.approx(slope) and value["a: step without attributes"] == pytest.approx(intercept)
+    assert value["b: one attribute more"] == pytest.approx(slope) and value[
+        "a: step without attributes"
+    ] == pytest.approx(intercept)
     assert value["memory at its peak"] > 0.05
     scaling.write(table, "scaling", str(tmp_path))
     assert (tmp_path / "scaling_fit.png").stat().st_size > 1000 and (tmp_path / "scaling.csv").exists()

@@ -67,7 +67,9 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
     assert {"evolution", choosing.REFERENCE} <= set(rows.index) and "exhaustive" not in rows.index
     monkeypatch.setattr(one_supernet, "shared_rewards", None)
     for run in (choosing.run_choosing, choosing.run_derived):
-        with pytest.raises(UserError, match="Expected --methods to be some of galm.* Received: best; nearest: single_best"):
+        with pytest.raises(
+            UserError, match="Expected --methods to be some of galm.* Received: best; nearest: single_best"
+        ):
             run(config, [3], "nowhere", ["evolution", "best"])
 
 

@@ -39,7 +39,9 @@ def test_a_flagfile_is_valid_and_says_what_it_is(path, parse):
 
 
 def test_the_flagfiles_are_there():
-    assert {"default", "paper", "pretrained", "quick", "smoke", "table_quick", "transfer"} == {p.stem for p in FLAGFILES}
+    assert {"default", "paper", "pretrained", "quick", "smoke", "table_quick", "transfer"} == {
+        p.stem for p in FLAGFILES
+    }
 
 
 def test_default_flags_are_the_defaults(parse):
@@ -54,24 +56,42 @@ def test_paper_flags_keep_the_letter(parse):
     """Paper §3.1, §3.4 and §4.1: the figures that it states."""
     paper = parse(f"--flagfile={ROOT / 'flags' / 'paper.flags'}")
     assert (paper.controller_steps, paper.samples_per_step, paper.controller_learning_rate) == (2000, 1, 1e-4)
-    assert (paper.controller_optimizer, paper.baseline, paper.reward, paper.reward_data) == ("sgd", "global", "accuracy", "batch")
-    assert (paper.entropy_weight, paper.normalize_advantage, paper.derive_top, paper.conditioning) == (0, False, 1, "concat")
+    assert (paper.controller_optimizer, paper.baseline, paper.reward, paper.reward_data) == (
+        "sgd",
+        "global",
+        "accuracy",
+        "batch",
+    )
+    assert (paper.entropy_weight, paper.normalize_advantage, paper.derive_top, paper.conditioning) == (
+        0,
+        False,
+        1,
+        "concat",
+    )
 
 
 def test_a_folder_alone_names_its_domain_and_paths_from_home_are_whole(parse, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = parse("--data_dir=~/mine,/data/zoo", "--run_dir=~/runs/a", "--source_run=~/b,~c", "--cache_dir=~")
     assert config.domain == ("mine", "zoo") and config.data_dir == (f"{tmp_path}/mine", "/data/zoo")
-    assert (config.run_dir, config.source_run, config.cache_dir) == (f"{tmp_path}/runs/a", (f"{tmp_path}/b", "~c"), str(tmp_path))
+    assert (config.run_dir, config.source_run, config.cache_dir) == (
+        f"{tmp_path}/runs/a",
+        (f"{tmp_path}/b", "~c"),
+        str(tmp_path),
+    )
     assert parse("--data_dir=/data/zoo", "--domain=awa").domain == ("awa",) and parse().domain == ("sun",)
     with flagsaver.flagsaver():
         command_line.parse_flags(["main", "--data_dir=/data/zoo"])
-        assert config_lib.from_flags(flags.FLAGS, Config(domain=("mine",))).domain == ("mine",)  # as --resume and --add_attribute have it
+        # as --resume and --add_attribute have it
+        assert config_lib.from_flags(flags.FLAGS, Config(domain=("mine",))).domain == ("mine",)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"--data_dir=b\xe4r\n", "Expected a flagfile in UTF-8.*save it as UTF-8"), ("\ufeff--rounds=3\n".encode(), "byte-order mark, before --rounds=3; save")],
+    [
+        (b"--data_dir=b\xe4r\n", "Expected a flagfile in UTF-8.*save it as UTF-8"),
+        ("\ufeff--rounds=3\n".encode(), "byte-order mark, before --rounds=3; save"),
+    ],
 )
 def test_flagfiles_in_other_encodings(parse, tmp_path, content, message):
     (tmp_path / "x.flags").write_bytes(content)
@@ -82,7 +102,12 @@ def test_flagfiles_in_other_encodings(parse, tmp_path, content, message):
 
 def test_a_terminal_that_lacks_a_letter_is_no_reason_to_stop():
     code = "from galm_tf import command_line\ncommand_line.run(lambda _: print('полосатый'), ['x'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"},
+    )
     assert done.returncode == 0 and done.stdout.startswith(rb"\u043f"), done
 
 
@@ -101,10 +126,15 @@ def test_typed_flags_win_over_a_flagfile_wherever_it_stands(parse, arguments):
 
 def test_of_several_flagfiles_the_later_wins_and_one_within_another_counts_where_it_stands(parse, tmp_path):
     (tmp_path / "inner.flags").write_text("--rounds=3\n--batch_size=8\n", encoding="utf-8")
-    (tmp_path / "outer.flags").write_text(f"--rounds=4\n--flagfile={tmp_path}/inner.flags\n--batch_size=9\n", encoding="utf-8")
+    (tmp_path / "outer.flags").write_text(
+        f"--rounds=4\n--flagfile={tmp_path}/inner.flags\n--batch_size=9\n", encoding="utf-8"
+    )
     outer = f"--flagfile={tmp_path}/outer.flags"
     assert (parse(outer).rounds, parse(outer).batch_size) == (3, 9)
-    assert parse(outer, "--seed=1", f"--flagfile={SMOKE}").rounds == 1 and parse(f"--flagfile={SMOKE}", "--seed=1", outer).rounds == 3
+    assert (
+        parse(outer, "--seed=1", f"--flagfile={SMOKE}").rounds == 1
+        and parse(f"--flagfile={SMOKE}", "--seed=1", outer).rounds == 3
+    )
 
 
 def test_what_follows_two_dashes_is_no_flagfile(parse):
@@ -119,12 +149,27 @@ def test_what_follows_two_dashes_is_no_flagfile(parse):
         ("# c\n\n--lerning_rate=3\n", "Received: --lerning_rate in FILE, line 3; did you mean --learning_rate?"),
         ("--noaugment_flop\n", "Received: --noaugment_flop in FILE, line 1; did you mean --augment_flip?"),
         ("--zzqx\n", "Received: --zzqx in FILE, line 1; run with --help"),
-        ("--rounds=many\n", "Expected --rounds to be a whole number, at least 1. Received: --rounds=many in FILE, line 1; run with --help"),
-        ("--dropout=1,5\n", "Expected --dropout to be a number, between 0.0 and 0.9. Received: --dropout=1,5 in FILE, line 1; run"),
-        ("--resume=perhaps\n", "Expected --resume to be true or false. Received: --resume=perhaps in FILE, line 1; run"),
-        ("--reward=mauc\n", "Expected --reward to be one of auc, accuracy, balanced_accuracy. Received: --reward=mauc in FILE, line 1; nearest: auc."),
+        (
+            "--rounds=many\n",
+            "Expected --rounds to be a whole number, at least 1. Received: --rounds=many in FILE, line 1; run with --help",
+        ),
+        (
+            "--dropout=1,5\n",
+            "Expected --dropout to be a number, between 0.0 and 0.9. Received: --dropout=1,5 in FILE, line 1; run",
+        ),
+        (
+            "--resume=perhaps\n",
+            "Expected --resume to be true or false. Received: --resume=perhaps in FILE, line 1; run",
+        ),
+        (
+            "--reward=mauc\n",
+            "Expected --reward to be one of auc, accuracy, balanced_accuracy. Received: --reward=mauc in FILE, line 1; nearest: auc.",
+        ),
         ("--reward=\n", "Received: --reward= in FILE, line 1; name one."),
-        ("--noresume=1\n", "Expected flags that can be read. Received: --noresume=1 does not take an argument; run with --help"),
+        (
+            "--noresume=1\n",
+            "Expected flags that can be read. Received: --noresume=1 does not take an argument; run with --help",
+        ),
         ("--rounds=0\n", "Expected --rounds to be at least 1. Received: rounds=0"),
         ("--image_size=50\n", "multiple of 32. Received: image_size=50"),
     ],
@@ -149,7 +194,11 @@ def test_a_missing_flagfile_names_the_nearest(parse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.makedirs("flags")
     pathlib.Path("flags", "quick.flags").write_text("", encoding="utf-8")
-    for given, repair in (("flags/quik.flags", "nearest: flags/quick.flags"), ("quick.flags", "nearest: flags/quick.flags"), ("none/x", "check its path")):
+    for given, repair in (
+        ("flags/quik.flags", "nearest: flags/quick.flags"),
+        ("quick.flags", "nearest: flags/quick.flags"),
+        ("none/x", "check its path"),
+    ):
         with pytest.raises(UserError, match=f"Received: --flagfile={given} .No such file or directory.; {repair}[.]$"):
             parse(f"--flagfile={given}")
 
@@ -216,7 +265,10 @@ def test_an_interrupt_while_modules_are_loaded_ends_quietly(module):
 
 
 def test_warnings_have_one_form():
-    done = _ended("galm_tf.report", before="logging.warning('%s is left out', 'x'); logging.getLogger('y').warning('z'); raise KeyboardInterrupt")
+    done = _ended(
+        "galm_tf.report",
+        before="logging.warning('%s is left out', 'x'); logging.getLogger('y').warning('z'); raise KeyboardInterrupt",
+    )
     assert done.stderr == "warning: x is left out\nwarning: z\n\nInterrupted.\n"
 
 
@@ -227,7 +279,9 @@ def test_a_command_does_not_look_for_garbage_in_modules():
 
 
 def test_who_imports_the_package_keeps_his_own_hook_and_collector():
-    code = "import gc, sys; from galm_tf import command_line; print(sys.excepthook is sys.__excepthook__, gc.isenabled())"
+    code = (
+        "import gc, sys; from galm_tf import command_line; print(sys.excepthook is sys.__excepthook__, gc.isenabled())"
+    )
     assert _python(code).stdout == "True True\n"
 
 
@@ -281,7 +335,9 @@ def test_what_cannot_be_written_is_no_success(size, end):
 
 
 def test_another_file_that_cannot_be_written_is_not_taken_for_standard_output():
-    done = _python("from galm_tf import command_line\ndef main(_):\n  raise OSError(28, 'No space left on device')\ncommand_line.run(main, ['x'])")
+    done = _python(
+        "from galm_tf import command_line\ndef main(_):\n  raise OSError(28, 'No space left on device')\ncommand_line.run(main, ['x'])"
+    )
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
@@ -298,7 +354,12 @@ def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
     assert _python(code).stderr == "E0000 00:00 trouble\nafter"
     failing = code.replace("os.write(2, b'after')", "    1 / 0")
     assert _python(failing).stderr.startswith("E0000 00:00 trouble\nTraceback")
-    assert _python("import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')").stdout == "closed\n"
+    assert (
+        _python(
+            "import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')"
+        ).stdout
+        == "closed\n"
+    )
 
 
 def test_what_is_held_back_follows_a_failure_alone():
@@ -332,9 +393,18 @@ def test_help_lists_every_setting():
 
 
 def test_help_shows_a_commands_own_flags_first_and_none_of_libraries():
-    told = _python("from galm_tf import command_line, predict; import tensorflow; predict.define_flags(); command_line.run(print)", "--help").stdout
-    assert re.findall(r"^  --(?:\[no\])?(\w+)", told, re.MULTILINE) == [field.name for field in dataclasses.fields(predict.Options)]
-    assert "Flags of this command:\n  --model\n      The saved_model folder" in told and "Data:" not in told and "(default: table)" in told
+    told = _python(
+        "from galm_tf import command_line, predict; import tensorflow; predict.define_flags(); command_line.run(print)",
+        "--help",
+    ).stdout
+    assert re.findall(r"^  --(?:\[no\])?(\w+)", told, re.MULTILINE) == [
+        field.name for field in dataclasses.fields(predict.Options)
+    ]
+    assert (
+        "Flags of this command:\n  --model\n      The saved_model folder" in told
+        and "Data:" not in told
+        and "(default: table)" in told
+    )
 
 
 def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
@@ -351,12 +421,18 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
 
 
 def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
-    path, config = str(tmp_path / "run"), Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False)
+    path, config = (
+        str(tmp_path / "run"),
+        Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False),
+    )
     RunFolder.create(path, config)
     same = main_flags.settings("--resume", f"--run_dir={path}")
     assert same == dataclasses.replace(config, resume=True, run_dir=path)
     other = main_flags.settings("--resume", f"--run_dir={path}", "--rounds=4")
-    with pytest.raises(UserError, match="Expected the settings of the run in .*run. Received: rounds=4 now, 3 in the run; give --rounds=3"):
+    with pytest.raises(
+        UserError,
+        match="Expected the settings of the run in .*run. Received: rounds=4 now, 3 in the run; give --rounds=3",
+    ):
         RunFolder.resume(path, other)
     with pytest.raises(UserError, match="Expected a run folder with a config.json"):
         main_flags.settings("--resume", f"--run_dir={path}-2")
@@ -376,7 +452,13 @@ def test_a_source_that_is_none_leaves_no_folder_that_would_refuse_the_right_one(
     from galm_tf import main
 
     path = str(tmp_path / "run")
-    with few_images(4), pytest.raises(UserError, match="Expected a run folder with a config.json. Received: --source_run=none/such [(]No such file"):
+    with (
+        few_images(4),
+        pytest.raises(
+            UserError,
+            match="Expected a run folder with a config.json. Received: --source_run=none/such [(]No such file",
+        ),
+    ):
         main.run(Config(image_size=32, cache_dir=str(tmp_path / "cache"), source_run=("none/such",)), path)
     assert not os.path.exists(path)
 

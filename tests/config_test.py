@@ -17,7 +17,10 @@ def test_json_round_trip():
         (dict(domain=("sun", "awa"), data_dir=("x",)), r"domain=sun,awa \(2\) and data_dir=x \(1\)"),
         (dict(layout=("sun",)), "--data_dir beside --layout"),
         (dict(domain="sun"), r"tuple in the setting domain. Received: 'sun'; write domain=\('sun',\)"),
-        (dict(transfer=["trunk"]), r"tuple in the setting transfer. Received: \['trunk'\]; write transfer=tuple\(\['trunk'\]\)"),
+        (
+            dict(transfer=["trunk"]),
+            r"tuple in the setting transfer. Received: \['trunk'\]; write transfer=tuple\(\['trunk'\]\)",
+        ),
         (dict(splits_file="s.mat", split_seed=3), "splits_file=s.mat and split_seed=3"),
         (dict(reward="f2"), r"one of \['auc', 'accuracy', 'balanced_accuracy'\]. Received: reward='f2'"),
         (dict(dropout=2.0), "between 0.0 and 0.9. Received: dropout=2.0"),

@@ -154,7 +154,11 @@ def test_initial_values_depend_on_the_seed_alone(cell):
     assert list(first) == list(again)
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name].numpy())
-        if name in ("heads", "action_embedding") or name.startswith(("arm", "film")) or name.endswith(("kernel", "recurrent")):
+        if (
+            name in ("heads", "action_embedding")
+            or name.startswith(("arm", "film"))
+            or name.endswith(("kernel", "recurrent"))
+        ):
             assert (value != other[name].numpy()).any()
             assert name.startswith("arm") or 0.09 < np.abs(value).max() <= 0.1, name
         else:
@@ -173,7 +177,9 @@ def _start(cell, name, size):
 def test_named_variables_are_all_variables_and_each_gets_a_gradient(cell, conditioning):
     controller = _controller(cell, conditioning)
     named = controller.named_variables
-    assert {id(v) for v in named.values()} == {id(v) for v in controller.variables} and len(named) == len(controller.variables)
+    assert {id(v) for v in named.values()} == {id(v) for v in controller.variables} and len(named) == len(
+        controller.variables
+    )
     assert {f"{cell}{i}_{part}" for i in range(2) for part in ("kernel", "recurrent")} <= set(named)
     with tf.GradientTape() as tape:
         log_prob = controller.log_prob(tf.range(N), tf.constant(INDICES[::800][:N]))[0]
@@ -243,7 +249,8 @@ def test_flags_refuse_a_cell_that_this_stack_has_not(parse, without_addons):
     with pytest.raises(UserError, match=MESSAGE):
         _controller("nas")
     assert parse("--controller_cell=lstm") == Config() and _controller("lstm").cell.hidden == 100
-    assert Config.from_json(Config(controller_cell="nas").to_json()).controller_cell == "nas"  # a run of the other stack
+    # a run of the other stack
+    assert Config.from_json(Config(controller_cell="nas").to_json()).controller_cell == "nas"
 
 
 def test_addons_beside_a_keras_that_it_does_not_know(monkeypatch):
@@ -259,7 +266,14 @@ def test_addons_beside_a_keras_that_it_does_not_know(monkeypatch):
 @pytest.mark.skipif(HAS_ADDONS, reason="only where addons is not there")
 def test_the_program_refuses_before_it_reads_data(tmp_path):
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "galm_tf.main", "--controller_cell=nas", f"--data_dir={tmp_path / 'none'}", f"--run_dir={run_dir}"]
+    command = [
+        sys.executable,
+        "-m",
+        "galm_tf.main",
+        "--controller_cell=nas",
+        f"--data_dir={tmp_path / 'none'}",
+        f"--run_dir={run_dir}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=pathlib.Path(__file__).parents[1])
     assert done.returncode == 2 and re.match("error: " + MESSAGE, done.stderr.splitlines()[-1])
     assert not os.path.exists(run_dir)

@@ -7,7 +7,16 @@ from scipy.special import logit
 
 from galm_tf.augment import Augment
 from galm_tf.config import Config
-from galm_tf.data import BatchPlan, balanced_record_weights, class_weights, margin_offsets, positive_weights, sample, training_batches, training_plan
+from galm_tf.data import (
+    BatchPlan,
+    balanced_record_weights,
+    class_weights,
+    margin_offsets,
+    positive_weights,
+    sample,
+    training_batches,
+    training_plan,
+)
 from galm_tf.domains.domain import TEST, TRAIN, Domain
 
 
@@ -50,14 +59,18 @@ def test_an_epoch_holds_records_as_often_as_their_weights_say():
     counts = np.stack([np.bincount(plan.at(epoch), minlength=70)[10:] for epoch in range(200)])
     assert ((counts == np.floor(weights)) | (counts == np.ceil(weights))).all()
     np.testing.assert_allclose(counts.mean(axis=0), weights, atol=0.12)
-    assert any((plan.at(0) != plan.at(1)).tolist()) and sorted(BatchPlan(index, 60, 5, np.ones(60)).at(3)) == list(index)
+    assert any((plan.at(0) != plan.at(1)).tolist()) and sorted(BatchPlan(index, 60, 5, np.ones(60)).at(3)) == list(
+        index
+    )
 
 
 def test_a_sample_holds_records_as_often_as_their_weights_say_and_without_weights_none_twice():
     index, weights = np.arange(5, 65), np.repeat([0.1, 0.5, 2.4], 20)
     samples = [sample(index, 30, weights, np.random.default_rng(i)) for i in range(200)]
     counts = np.stack([np.bincount(drawn, minlength=65)[5:] for drawn in samples])
-    assert (counts.sum(axis=1) == 30).all() and ((counts == np.floor(weights / 2)) | (counts == np.ceil(weights / 2))).all()
+    assert (counts.sum(axis=1) == 30).all() and (
+        (counts == np.floor(weights / 2)) | (counts == np.ceil(weights / 2))
+    ).all()
     np.testing.assert_allclose(counts.mean(axis=0), weights / 2, atol=0.12)
     alike = sample(index, 30, None, np.random.default_rng(0))
     assert len(set(alike)) == 30 and set(alike) <= set(index)
@@ -86,11 +99,16 @@ def test_margin_offsets_are_what_a_network_that_sees_nothing_learns_beyond_the_f
     assert not margin_offsets(every, domain, Config(imbalance="none")).any()
     weighed = np.exp(margin_offsets(every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0)))
     np.testing.assert_allclose(weighed * odds, 1.0, rtol=1e-4)
-    fewer = margin_offsets(every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0), every[labels[:, 1] == 1])
-    np.testing.assert_allclose(np.exp(fewer[1]), 1 / 100.0, rtol=1e-4)  # as heavy as where positives were weighed, whatever trains last
+    fewer = margin_offsets(
+        every, domain, Config(imbalance="positive_weight", max_positive_weight=100.0), every[labels[:, 1] == 1]
+    )
+    # as heavy as where positives were weighed, whatever trains last
+    np.testing.assert_allclose(np.exp(fewer[1]), 1 / 100.0, rtol=1e-4)
     drawn = labels[rng.choice(len(labels), 400_000, p=balanced_record_weights(labels) / len(labels))]
     shown = np.nansum(drawn, axis=0) / np.nansum(1 - drawn, axis=0)
-    np.testing.assert_allclose(np.exp(margin_offsets(every, domain, Config(imbalance="balanced"))), shown / odds, rtol=0.03)
+    np.testing.assert_allclose(
+        np.exp(margin_offsets(every, domain, Config(imbalance="balanced"))), shown / odds, rtol=0.03
+    )
     assert shown[0] > 5 * odds[0]
     large = labels[:, 1] > 0  # a class of the images with the second label, NaN elsewhere, and ten of the others
     domain, config = _domain(labels, np.where(large, 0, 1 + every % 10)), Config(class_balance=1.0)
@@ -119,19 +137,26 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
     domain = _domain(np.zeros((149, 1), np.float32), classes, np.repeat([0, 1], [49, 100]))
     index = np.setdiff1d(np.arange(149), [49])  # of the other domain, one is left out
     assert class_weights(index, domain, Config(class_balance=0.0)) is None
-    for config, counts in ((Config(class_balance=1.0), [1, 1, 1]), (Config(class_balance=0.5), [6, 3, 2]), (Config(), [1, 1, 1])):
+    for config, counts in (
+        (Config(class_balance=1.0), [1, 1, 1]),
+        (Config(class_balance=0.5), [6, 3, 2]),
+        (Config(), [1, 1, 1]),
+    ):
         each = class_weights(index, domain, config)
         together = np.bincount(classes[index], each)
         np.testing.assert_allclose(together[:3], 49 * np.array(counts) / np.sum(counts))
         assert together[3:].sum() == pytest.approx(99)
     assert class_weights(np.arange(49, 149), domain, Config()) is None  # classes of a size
-    rare = _domain(np.zeros((1001, 1), np.float32), np.repeat([0, 1, 2], [500, 500, 1]))  # one image would be a third of all
+    # one image would be a third of all
+    rare = _domain(np.zeros((1001, 1), np.float32), np.repeat([0, 1, 2], [500, 500, 1]))
     weights = class_weights(np.arange(1001), rare, Config())
     assert weights[-1] / weights[0] == pytest.approx(15, rel=0.01) and weights.mean() == pytest.approx(1)
 
 
 def test_every_joined_domain_goes_by_its_own_test():
-    """Classes of the one are tested that train too: there every image counts alike, and the other's classes do as ever."""
+    """Classes of the one are tested that train too: there every image counts alike, and the other's classes do as
+    ever.
+    """
     classes, groups = np.repeat([0, 1, 2, 3], [36, 4, 50, 10]), np.repeat([0, 1], [40, 60])
     domain = _domain(np.zeros((100, 1), np.float32), classes, groups)
     subsets = np.where(np.isin(np.arange(100), [40, 41]), TEST, TRAIN)  # of class 2

@@ -43,7 +43,9 @@ def test_losses_in_numpy():
     expected = np.mean([entropy[[0, 2, 3, 4], 0].mean(), entropy[:, 1].mean()])
     assert float(convnet.attribute_loss(labels, logits)) == pytest.approx(expected, rel=1e-5)
     one_hot = np.eye(3, dtype=np.float32)[[0, 2, 1, 1, 0]]
-    assert float(convnet.class_loss(one_hot, logits)) == pytest.approx(-(one_hot * log_softmax(logits, axis=1)).sum() / 5, rel=1e-5)
+    assert float(convnet.class_loss(one_hot, logits)) == pytest.approx(
+        -(one_hot * log_softmax(logits, axis=1)).sum() / 5, rel=1e-5
+    )
 
 
 def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
@@ -54,7 +56,11 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
         layer = convnet.Dense("fc", 6, 2, generator(0, Stream.BASELINE), relu=False)
         start = layer.kernel.numpy().copy()
         training = convnet.Training(seed=seed, batch_size=8)
-        steps = list(convnet.train(lambda x, _: layer(x), layer.parameters, x, labels, convnet.attribute_loss, training, (2, 5), **settings))
+        steps = list(
+            convnet.train(
+                lambda x, _: layer(x), layer.parameters, x, labels, convnet.attribute_loss, training, (2, 5), **settings
+            )
+        )
         assert steps == [2, 5]
         return layer.kernel.numpy(), start
 
@@ -66,8 +72,19 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
 def test_training_that_diverges_is_told():
     x = np.full((20, 6), 1e30, np.float32)
     layer = convnet.Dense("fc", 6, 2, generator(0, Stream.BASELINE), relu=False)
-    steps = convnet.train(lambda x, _: layer(x), layer.parameters, x, np.ones((20, 2)), convnet.attribute_loss, convnet.Training(), (1, 9), 1e30)
-    with pytest.raises(UserError, match="finite loss in the training of a learner, step .*: training has diverged; begin anew"):
+    steps = convnet.train(
+        lambda x, _: layer(x),
+        layer.parameters,
+        x,
+        np.ones((20, 2)),
+        convnet.attribute_loss,
+        convnet.Training(),
+        (1, 9),
+        1e30,
+    )
+    with pytest.raises(
+        UserError, match="finite loss in the training of a learner, step .*: training has diverged; begin anew"
+    ):
         list(steps)
 
 
@@ -93,8 +110,12 @@ def test_ft_learns_what_can_be_learned_keeps_transferred_layers_and_trains_new_o
 def test_ft_starts_from_another_domain_where_there_is_one():
     data = planted_pictures(4, 2)
     made = ft.FT(dataclasses.replace(QUICK, steps=2))
-    made._learn = lambda images, targets, loss: pytest.fail("classes") if loss is convnet.class_loss else {"targets": targets}
-    made._tune = lambda data, weights, whole, shares: iter([_Scores(weights["targets"][: len(data.labels)])] * len(shares))
+    made._learn = lambda images, targets, loss: (
+        pytest.fail("classes") if loss is convnet.class_loss else {"targets": targets}
+    )
+    made._tune = lambda data, weights, whole, shares: iter(
+        [_Scores(weights["targets"][: len(data.labels)])] * len(shares)
+    )
     made.fit(dataclasses.replace(data, source=dataclasses.replace(data, labels=1 - data.labels)))
     np.testing.assert_array_equal(made.score(data.inputs), 1 - data.labels)
 

@@ -1,4 +1,6 @@
-"""`python -m galm_tf.deploy`: some attributes of a model say what they said in the whole, as a SavedModel and in TensorFlow Lite."""
+"""`python -m galm_tf.deploy`: some attributes of a model say what they said in the whole, as a SavedModel and in
+TensorFlow Lite.
+"""
 
 import json
 import os
@@ -51,7 +53,12 @@ def make_network(names, seed, trunk=None, readout=True):
 
 def save(network, names, path, base=None, **changes):
     known = OLD + NEW if base else names
-    metadata = {"architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known}, "test_mauc": 0.8, "notice": "drawn", "boxes": True}
+    metadata = {
+        "architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known},
+        "test_mauc": 0.8,
+        "notice": "drawn",
+        "boxes": True,
+    }
     settings = dict(
         attributes=names, thresholds=np.array([THRESHOLDS[n] for n in names]), margin_offsets=np.array([OFFSETS[n] for n in names]),
         image_size=SIZE, metadata=metadata, base=base,
@@ -100,7 +107,13 @@ def test_a_network_is_read_back_as_it_was(network):
 
 
 @pytest.mark.parametrize(
-    "out, names", [("some", ["furry", "warm, sunny", "metal"]), ("some", []), ("some.tflite", ["trees"]), ("some.tflite", ["furry", "warm, sunny", "metal"])]
+    "out, names",
+    [
+        ("some", ["furry", "warm, sunny", "metal"]),
+        ("some", []),
+        ("some.tflite", ["trees"]),
+        ("some.tflite", ["furry", "warm, sunny", "metal"]),
+    ],
 )
 def test_attributes_say_what_they_said_in_the_whole(run, images, tmp_path, out, names):
     out = str(tmp_path / "new" / out)
@@ -142,9 +155,15 @@ def test_fewer_bytes_for_weights(run, images, tmp_path):
     whole = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [1, 3]]
     apart = [np.abs(Predictor(files[weights])(images)[0] - whole).max() for weights in lite.WEIGHTS]
     assert apart[0] < 1e-5 < apart[1] < 0.01 and apart[1] < apart[2] < 0.1
-    assert all("by 0.0" in told[weights] and "on photographs by several times that" in told[weights] for weights in ("float16", "int8"))
+    assert all(
+        "by 0.0" in told[weights] and "on photographs by several times that" in told[weights]
+        for weights in ("float16", "int8")
+    )
     with zipfile.ZipFile(files["int8"]) as archive:
-        assert json.loads(archive.read("metadata.json"))["converted"] == {"tensorflow": tf.__version__, "weights": "int8"}
+        assert json.loads(archive.read("metadata.json"))["converted"] == {
+            "tensorflow": tf.__version__,
+            "weights": "int8",
+        }
 
 
 def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
@@ -154,7 +173,9 @@ def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
         assert archive.read("labels.txt").decode() == "sun/trees\nsun/metal\n"
         assert json.loads(archive.read("metadata.json"))["thresholds"] == [0.6, None]
     runner = tf.lite.Interpreter(model_path=path).get_signature_runner()
-    assert runner.get_input_details()["images"]["dtype"] == np.uint8 and list(runner.get_output_details()) == ["probability"]
+    assert runner.get_input_details()["images"]["dtype"] == np.uint8 and list(runner.get_output_details()) == [
+        "probability"
+    ]
 
 
 def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
@@ -162,10 +183,15 @@ def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
     Image.fromarray(images[0]).resize((200, 150)).save(tmp_path / "picture.png")
     outputs = []
     for model in (run, str(tmp_path / "some.tflite")):
-        assert predict.predict(Options(model, "csv", attributes=("trees", "night")), [str(tmp_path / "picture.png")]) == 0
+        assert (
+            predict.predict(Options(model, "csv", attributes=("trees", "night")), [str(tmp_path / "picture.png")]) == 0
+        )
         captured = capfd.readouterr()
         outputs.append(captured.out)
-        assert [line.split(":")[1] for line in captured.err.splitlines()] == [" the model was trained on a drawn", " the model was trained on parts of photographs, cut out by boxes"]
+        assert [line.split(":")[1] for line in captured.err.splitlines()] == [
+            " the model was trained on a drawn",
+            " the model was trained on parts of photographs, cut out by boxes",
+        ]
     assert outputs[0].splitlines()[0] == outputs[1].splitlines()[0]
     rows = [[float(v) for v in output.splitlines()[1].split(",")[-2:]] for output in outputs]
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-5)
@@ -201,7 +227,10 @@ _PIXELS = "give pixel values 0 to 255 as uint8"
         (lambda a: a.astype(np.float32), f"float32 [3, 64, 64, 3]; {_PIXELS}."),
         (lambda a: a.astype(np.int64), f"int64 [3, 64, 64, 3]; {_PIXELS}."),
         (lambda a: a[..., [0, 1, 2, 0]], "uint8 [3, 64, 64, 4]; give three channels, red, green and blue."),
-        (lambda a: a[..., 0], "uint8 [3, 64, 64]; add the batch axis, images[None] and give three channels, red, green and blue."),
+        (
+            lambda a: a[..., 0],
+            "uint8 [3, 64, 64]; add the batch axis, images[None] and give three channels, red, green and blue.",
+        ),
         (lambda a: a[0, 0, 0, 0], "uint8 []; give a batch of pictures."),
         (lambda a: a[:, :0], "uint8 [3, 0, 64, 3]; give pictures that have pixels."),
         (lambda a: [a[0], a[0, :32]], "arrays of different shapes; resize them to one, or call once for each."),
@@ -225,16 +254,28 @@ def test_no_images_have_no_attributes(both, images, kind):
 
 def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
     convert = lite.convert
-    monkeypatch.setattr(lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + 1, weights))
-    with pytest.raises(UserError, match="give the model's probabilities again. Received: some that are 0.* away; TensorFlow has converted"):
+    monkeypatch.setattr(
+        lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + 1, weights)
+    )
+    with pytest.raises(
+        UserError,
+        match="give the model's probabilities again. Received: some that are 0.* away; TensorFlow has converted",
+    ):
         deploy.deploy(run, str(tmp_path / "new" / "some.tflite"))
     assert os.listdir(tmp_path) == []
 
 
 def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch):
     convert, away = lite.convert, np.array([0, 0, 0, 0, -9])
-    monkeypatch.setattr(lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + away[: len(offsets)], weights))
-    with pytest.raises(UserError, match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16 or float32\."):
+    monkeypatch.setattr(
+        lite,
+        "convert",
+        lambda network, size, offsets, weights: convert(network, size, offsets + away[: len(offsets)], weights),
+    )
+    with pytest.raises(
+        UserError,
+        match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16 or float32\.",
+    ):
         deploy.deploy(run, str(tmp_path / "five.tflite"), weights="int8")
     assert os.listdir(tmp_path) == []
     deploy.deploy(run, str(tmp_path / "two.tflite"), ["warm, sunny", "metal"], "int8")
@@ -319,9 +360,21 @@ def test_nothing_is_written_over(run, tmp_path):
     "model, changes, message",
     [
         ("run", {"attributes": ["tres"]}, "that the model knows. Received: tres; did you mean trees"),
-        ("run", {"weights": "int8"}, "--weights=int8 beside a TensorFlow Lite file. Received: out=.*; name it .*new.tflite"),
-        ("nothing", {}, "saved_model folder of a run. Received: model=nothing .no such folder.; give --model=runs/NAME"),
-        ("nothing.tflite", {}, "a .tflite file of galm_tf.deploy. Received: model=nothing.tflite, no such file; check its path"),
+        (
+            "run",
+            {"weights": "int8"},
+            "--weights=int8 beside a TensorFlow Lite file. Received: out=.*; name it .*new.tflite",
+        ),
+        (
+            "nothing",
+            {},
+            "saved_model folder of a run. Received: model=nothing .no such folder.; give --model=runs/NAME",
+        ),
+        (
+            "nothing.tflite",
+            {},
+            "a .tflite file of galm_tf.deploy. Received: model=nothing.tflite, no such file; check its path",
+        ),
     ],
 )
 def test_bad_input_is_told(run, tmp_path, model, changes, message):
@@ -345,14 +398,18 @@ def test_a_list_of_attributes_that_is_empty_does_not_mean_all(run, tmp_path, mon
 def test_a_place_that_cannot_be_written_is_told(run, tmp_path):
     (tmp_path / "file").write_text("")
     for name in ("new.tflite", "new"):
-        with pytest.raises(UserError, match="Expected a folder to write into. Received: .*file, no folder; name another"):
+        with pytest.raises(
+            UserError, match="Expected a folder to write into. Received: .*file, no folder; name another"
+        ):
             deploy.deploy(run, str(tmp_path / "file" / "deeper" / name))
 
 
 def test_a_part_is_none_to_be_named_again(run, tmp_path):
     deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "", "trees"])
     assert Predictor(str(tmp_path / "some.tflite")).attributes == ["sun/trees"]
-    with pytest.raises(UserError, match="a run, or its saved_model folder. Received: model=.*some.tflite, which was made of one"):
+    with pytest.raises(
+        UserError, match="a run, or its saved_model folder. Received: model=.*some.tflite, which was made of one"
+    ):
         deploy.deploy(str(tmp_path / "some.tflite"), str(tmp_path / "new"))
 
 
@@ -363,7 +420,9 @@ def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(run, t
     metadata = json.loads(path.read_text())
     del metadata["margin_offsets"]
     path.write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match="probabilities again. Received: some that are 0.* away; the model in .* earlier version"):
+    with pytest.raises(
+        UserError, match="probabilities again. Received: some that are 0.* away; the model in .* earlier version"
+    ):
         deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
 
 
@@ -376,7 +435,12 @@ def test_networks_on_different_trunks_are_refused(run, tmp_path):
 
 @pytest.mark.parametrize(
     "kind, message",
-    [("empty", "carries no names"), ("other", "carries no names"), ("front", "carries no names"), ("changed", "not as it was written")],
+    [
+        ("empty", "carries no names"),
+        ("other", "carries no names"),
+        ("front", "carries no names"),
+        ("changed", "not as it was written"),
+    ],
 )
 def test_a_damaged_lite_file_is_told(run, tmp_path, kind, message):
     path = tmp_path / "some.tflite"
@@ -387,7 +451,9 @@ def test_a_damaged_lite_file_is_told(run, tmp_path, kind, message):
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("labels.txt", "trees")
     else:
-        path.write_bytes({"empty": b"", "front": content[: len(content) // 2], "changed": content[:900] + b"x" + content[901:]}[kind])
+        path.write_bytes(
+            {"empty": b"", "front": content[: len(content) // 2], "changed": content[:900] + b"x" + content[901:]}[kind]
+        )
     with pytest.raises(UserError, match=f"a .tflite file of galm_tf.deploy. Received: .*some.tflite, .*{message}"):
         Predictor(str(path))
 

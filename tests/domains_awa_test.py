@@ -78,7 +78,8 @@ def test_strengths_are_learned_one_half_at_the_cut_and_an_unknown_one_is_its_lab
     values = np.array([[60.0, -1, 20], [0, 10, 20], [90, 31, 10], [0, 0, 0]])  # their mean is 20
     np.savetxt(folder / "predicate-matrix-continuous.txt", values)
     domain = load(folder)
-    np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])  # by the binary matrix, whatever the other
+    # by the binary matrix, whatever the other
+    np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
     np.testing.assert_allclose(domain.targets, [[1, 0, 0.5], [1, 0, 0.5], [0, 0.25, 0.5], [1, 0.775, 0.25]])
     np.testing.assert_array_equal(load(folder, soft_labels=False).targets, domain.labels)
 

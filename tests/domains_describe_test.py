@@ -21,7 +21,9 @@ from galm_tf.domains.splits import make_split
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-COLORS = np.array([[200, 30, 30], [30, 160, 60], [40, 60, 210], [230, 200, 40], [150, 40, 170], [20, 190, 200]], np.uint8)
+COLORS = np.array(
+    [[200, 30, 30], [30, 160, 60], [40, 60, 210], [230, 200, 40], [150, 40, 170], [20, 190, 200]], np.uint8
+)
 
 
 def _domain(name="zoo", images=40, unknown=0.2):
@@ -48,10 +50,17 @@ def _domain(name="zoo", images=40, unknown=0.2):
 
 def test_data_without_classes_are_said_to_have_none_and_what_cannot_be_judged_is_explained():
     domain = _domain(images=2)
-    plain = dataclasses.replace(domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",), class_disjoint=False)
+    plain = dataclasses.replace(
+        domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",), class_disjoint=False
+    )
     text = to_text(describe(plain, make_split(plain, Config(domain=("zoo",)))))
     assert "12 images, no classes, 5 attributes" in text and "est classes" not in text
-    assert " ".join(text.split()).count("What is not judged gets an architecture that is not of its own, and no yes or no: hold out more by --validation_fraction=0.3,") == 1
+    assert (
+        " ".join(text.split()).count(
+            "What is not judged gets an architecture that is not of its own, and no yes or no: hold out more by --validation_fraction=0.3,"
+        )
+        == 1
+    )
 
 
 def test_of_thousands_of_classes_the_first_are_named():
@@ -63,8 +72,13 @@ def test_of_thousands_of_classes_the_first_are_named():
     )  # fmt: skip
     description = _described(faces)
     text, held_out = " ".join(to_text(description).split()), description.split.held_out_classes
-    assert f", {held_out[59].removeprefix('faces/')} and {len(held_out) - 60} more, all of them in description.json Test classes: id400, id401," in text
-    assert ", id459 and 40 more, all of them in description.json" in text and "id460" not in text.split("Test classes")[1]
+    assert (
+        f", {held_out[59].removeprefix('faces/')} and {len(held_out) - 60} more, all of them in description.json Test classes: id400, id401,"
+        in text
+    )
+    assert (
+        ", id459 and 40 more, all of them in description.json" in text and "id460" not in text.split("Test classes")[1]
+    )
 
 
 def _described(domain, bad=()):
@@ -88,7 +102,9 @@ def test_counts_equal_an_independent_count():
             else:
                 assert np.isnan(row[f"{part}_prevalence"])
     for part, index in part_records(domain, split).items():
-        assert description.parts.loc[part].tolist() == [len(index)] * 2 + [len({int(domain.class_ids[i]) for i in index})]
+        assert description.parts.loc[part].tolist() == [len(index)] * 2 + [
+            len({int(domain.class_ids[i]) for i in index})
+        ]
 
 
 def test_unused_records_are_counted_as_such():
@@ -118,7 +134,9 @@ def test_shares_of_votes_are_told():
     domain = _domain()
     shares = np.where(np.arange(5) == 1, 0.8 * domain.labels, np.nan).astype(np.float32)
     graded = _described(dataclasses.replace(domain, shares=shares))
-    assert "Shares of votes: 1 of 5 attributes have more than yes and no" in to_text(graded) and to_json(graded)["shares_of_votes"] == ["zoo/wet"]
+    assert "Shares of votes: 1 of 5 attributes have more than yes and no" in to_text(graded) and to_json(graded)[
+        "shares_of_votes"
+    ] == ["zoo/wet"]
     assert "Shares of votes" not in to_text(_described(domain)) and to_json(_described(domain))["shares_of_votes"] == []
 
 
@@ -130,13 +148,17 @@ def test_what_single_test_images_decide_is_told():
     description = _described(domain)
     assert to_json(description)["tested_on_few"] == ["zoo/rare"]
     text = to_text(description)
-    assert "Tested on fewer than 10 images of one label, so that single images decide the figure (1): rare" in text.replace("\n  ", " ")
+    assert (
+        "Tested on fewer than 10 images of one label, so that single images decide the figure (1): rare"
+        in text.replace("\n  ", " ")
+    )
     assert re.search(r"^rare .* on few$", text, re.MULTILINE) and re.search(r"^wet .* yes$", text, re.MULTILINE)
 
 
 def test_what_a_run_leaves_out_is_not_tested():
     description = _described(_domain())
-    assert description.split.testable[3] and list(description.unlearnable) == ["zoo/unseen"]  # both labels in the test, one in training
+    # both labels in the test, one in training
+    assert description.split.testable[3] and list(description.unlearnable) == ["zoo/unseen"]
     assert to_json(description)["not_tested"] == ["zoo/unseen", "zoo/hidden"]
     assert not to_json(description)["attributes"]["zoo/unseen"]["tested"]
     text = to_text(description)
@@ -148,9 +170,15 @@ def test_text_names_what_is_wrong():
     lines = text.splitlines()
     assert lines[0] == "zoo: 240 images, 6 classes, 5 attributes (table layout, own data)"
     assert "Note: A planted note." in lines
-    assert any(line.startswith("Not learned: no positive among the ") and line.endswith("(1): unseen") for line in lines)
+    assert any(
+        line.startswith("Not learned: no positive among the ") and line.endswith("(1): unseen") for line in lines
+    )
     assert "Not tested: no known label among the test images (1): hidden" in lines
-    assert re.search(r"^4 of 5 attributes can be learned, \d judged \(\d on held-out classes alone, \d on all validation images\), \d tested\.$", text, re.MULTILINE)
+    assert re.search(
+        r"^4 of 5 attributes can be learned, \d judged \(\d on held-out classes alone, \d on all validation images\), \d tested\.$",
+        text,
+        re.MULTILINE,
+    )
     assert "23 images cannot be read and are left out of all counts:" in lines
     assert "  /zoo/19.png: the file is empty" in lines and "  /zoo/20.png: the file is empty" not in lines
     assert "  and 3 more, all of them in description.json" in lines
@@ -175,7 +203,9 @@ def test_a_long_name_is_shortened_in_the_table_alone():
 def test_names_of_joined_domains_keep_their_prefix():
     joined = join_domains([_domain("zoo"), _domain("farm")])
     text = to_text(_described(joined))
-    assert text.startswith("zoo+farm: 480 images, 12 classes, 10 attributes (zoo: table layout, own data, farm: table layout")
+    assert text.startswith(
+        "zoo+farm: 480 images, 12 classes, 10 attributes (zoo: table layout, own data, farm: table layout"
+    )
     assert "zoo/unseen, farm/unseen" in text
 
 
@@ -193,7 +223,11 @@ def test_official_labels_are_counted_as_in_their_files():
     assert trained.tolist() == matrices[0].sum(axis=0).tolist()
     assert table["test_positives"].tolist() == matrices[1].sum(axis=0).tolist()
     assert description.parts["records"].sum() == 78
-    assert len({line.split()[0] for part in lines for line in part if line.strip()}) == to_json(description)["num_files"] == 30
+    assert (
+        len({line.split()[0] for part in lines for line in part if line.strip()})
+        == to_json(description)["num_files"]
+        == 30
+    )
 
 
 def test_examples_spread_over_classes():
@@ -281,7 +315,8 @@ def test_the_command_describes_a_folder(tmp_path):
     table = pd.read_csv(out / "prevalence.csv", index_col="attribute")
     labels = (tmp_path / "pets" / "attributes.csv").read_bytes()
     again = _run(f"--data_dir={tmp_path / 'pets'}", f"--out={tmp_path / 'pets'}", f"--cache_dir={tmp_path / 'cache'}")
-    assert again.returncode == 0 and (tmp_path / "pets" / "attributes.csv").read_bytes() == labels  # the user's own, in the same folder
+    # the user's own, in the same folder
+    assert again.returncode == 0 and (tmp_path / "pets" / "attributes.csv").read_bytes() == labels
     known = table[["train_known", "validation_known", "test_known"]].sum(axis=1)
     assert known.to_dict() == {"pets/big": 70, "pets/wet": 58}
 
@@ -309,4 +344,6 @@ def test_an_out_folder_that_cannot_be_made(tmp_path):
     done = _run(f"--data_dir={tmp_path / 'pets'}", f"--out={tmp_path / 'file'}", f"--cache_dir={tmp_path / 'cache'}")
     assert done.returncode == 2 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: Expected a folder that can be written. Received: out=") and last.endswith("name another by --out.")
+    assert last.startswith("error: Expected a folder that can be written. Received: out=") and last.endswith(
+        "name another by --out."
+    )

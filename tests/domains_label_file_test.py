@@ -40,7 +40,9 @@ def add(tmp_path):
 def test_rows_of_images_that_the_data_may_have_skipped_are_passed_over_when_asked(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image,shiny\n1.jpg,1\nb/4.jpg,0\nnone.jpg,1\n", encoding="utf-8")
-    with pytest.raises(UserError, match="Received: 2 of 3 that are not among .*, or pass over them with --on_bad_image=skip"):
+    with pytest.raises(
+        UserError, match="Received: 2 of 3 that are not among .*, or pass over them with --on_bad_image=skip"
+    ):
         with_labels(_domain(), str(path))
     domain = with_labels(_domain(), str(path), "skip")
     assert domain.labels[0, 1] == 1 and np.isnan(domain.labels[1:, 1]).all()
@@ -51,7 +53,9 @@ def test_rows_of_images_that_the_data_may_have_skipped_are_passed_over_when_aske
 
 
 def test_images_are_found_by_the_end_of_their_path(add):
-    domain = add("image,class,shiny,mine/big\n1.jpg,x,1,\na/2.jpg,x,0,1\n./images/b\\2.jpg,x,,0\n/d/images/b/3.jpg,x,1,1\n")
+    domain = add(
+        "image,class,shiny,mine/big\n1.jpg,x,1,\na/2.jpg,x,0,1\n./images/b\\2.jpg,x,,0\n/d/images/b/3.jpg,x,1,1\n"
+    )
     assert domain.attributes == ("mine/old", "mine/shiny", "mine/big")
     nan = np.nan
     np.testing.assert_array_equal(domain.labels[:, 1:], [[1, nan], [0, 1], [nan, 0], [1, 1], [1, 1]])
@@ -115,10 +119,19 @@ def test_a_setting_adds_them_to_any_domain(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("picture,shiny\n1.jpg,1\n", "Expected a column image in FILE. Received: ['picture', 'shiny']; call so the one that names the pictures, or add it"),
-        ("image|shi,ny\n1.jpg|1\n", "Expected a column image in FILE. Received: ['image|shi', 'ny']; separate the columns by commas"),
+        (
+            "picture,shiny\n1.jpg,1\n",
+            "Expected a column image in FILE. Received: ['picture', 'shiny']; call so the one that names the pictures, or add it",
+        ),
+        (
+            "image|shi,ny\n1.jpg|1\n",
+            "Expected a column image in FILE. Received: ['image|shi', 'ny']; separate the columns by commas",
+        ),
         ("image\n1.jpg\n", "Expected a column per attribute in FILE. Received: ['image']"),
-        ("image,shiny\n1.jpg,1\na/2.jpg,perhaps\n", "Expected 0, 1, a share between them or an empty cell in FILE, line 3, column shiny. Received: 'perhaps'"),
+        (
+            "image,shiny\n1.jpg,1\na/2.jpg,perhaps\n",
+            "Expected 0, 1, a share between them or an empty cell in FILE, line 3, column shiny. Received: 'perhaps'",
+        ),
         ("image,shiny\n1.jpg,1\n,0\n", "Expected a value of image in FILE, line 3"),
         ("image,old\n1.jpg,1\n", "Expected new attributes in FILE. Received: mine/old, which is there already; rename"),
         ("image,x,mine/x\n1.jpg,1,1\n", "Expected new attributes in FILE. Received: mine/x, which is there already"),
@@ -127,11 +140,33 @@ def test_a_setting_adds_them_to_any_domain(tmp_path):
             "Received: 2 of 3 that are not among its 4, the first in line 3: b/4.jpg, nearest known one b/",
         ),
         ("image,x\nc/3.jpg,1\n", "the first in line 2: c/3.jpg, nearest known one b/3.jpg; correct"),
-        ("image,x\n2.jpg,1\n", "Expected the name of one image in FILE, line 2, column image. Received: 2.jpg, which 2 images have, e.g. a/2.jpg and b/2.jpg"),
-        ("image,x\n1.jpg,1\na/1.jpg,0\n", "Expected one row per image in FILE, line 3, column image. Received: a/1.jpg, as in line 2"),
-        ("image,left,top,right,bottom,x\nb/3.jpg,0,0,5,6,1\n", "Expected a box that the data have in FILE, line 2, column image. Received: [0, 0, 5, 6] of b/3.jpg, whose boxes are [[0, 0, 5, 5], [5, 0, 9, 9]]"),
+        (
+            "image,x\n2.jpg,1\n",
+            "Expected the name of one image in FILE, line 2, column image. Received: 2.jpg, which 2 images have, e.g. a/2.jpg and b/2.jpg",
+        ),
+        (
+            "image,x\n1.jpg,1\na/1.jpg,0\n",
+            "Expected one row per image in FILE, line 3, column image. Received: a/1.jpg, as in line 2",
+        ),
+        (
+            "image,left,top,right,bottom,x\nb/3.jpg,0,0,5,6,1\n",
+            "Expected a box that the data have in FILE, line 2, column image. Received: [0, 0, 5, 6] of b/3.jpg, whose boxes are [[0, 0, 5, 5], [5, 0, 9, 9]]",
+        ),
     ],
-    ids=["no-image", "bars", "no-attribute", "value", "empty", "exists", "twice", "unknown", "nearest", "ambiguous", "repeated", "box"],
+    ids=[
+        "no-image",
+        "bars",
+        "no-attribute",
+        "value",
+        "empty",
+        "exists",
+        "twice",
+        "unknown",
+        "nearest",
+        "ambiguous",
+        "repeated",
+        "box",
+    ],
 )
 def test_a_mistake_is_told_with_its_place(add, tmp_path, text, message):
     with pytest.raises(UserError) as error:

@@ -88,15 +88,24 @@ def test_unknown_layout(tmp_path):
 
 def test_folder_without_a_layout(tmp_path):
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(UserError, match=r"a known layout in .*attributes\.csv or attributes\.parquet \(table\).*Received: holiday; name another folder"):
+    with pytest.raises(
+        UserError,
+        match=r"a known layout in .*attributes\.csv or attributes\.parquet \(table\).*Received: holiday; name another folder",
+    ):
         load(("zoo", tmp_path))
     (tmp_path / "attributes.XLSX").touch()
-    with pytest.raises(UserError, match=r"Received: attributes\.XLSX, holiday; write attributes\.csv there .*a spreadsheet saves as CSV in UTF-8"):
+    with pytest.raises(
+        UserError,
+        match=r"Received: attributes\.XLSX, holiday; write attributes\.csv there .*a spreadsheet saves as CSV in UTF-8",
+    ):
         load(("zoo", tmp_path))
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(UserError, match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path, and name the new one by --data_dir where the data have moved"):
+    with pytest.raises(
+        UserError,
+        match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path, and name the new one by --data_dir where the data have moved",
+    ):
         load(("zoo", tmp_path / "nowhere"))
     (tmp_path / "attributes.csv").write_text("image\n")
     with pytest.raises(UserError, match=r"attributes.csv, which is a file; give the folder it lies in"):
@@ -104,7 +113,9 @@ def test_missing_folder(tmp_path):
 
 
 def test_empty_name_of_a_folder(tmp_path):
-    with pytest.raises(UserError, match=r"with the data of sun. Received: data_dir=.nothing.; name one for every domain"):
+    with pytest.raises(
+        UserError, match=r"with the data of sun. Received: data_dir=.nothing.; name one for every domain"
+    ):
         load_domains(Config(domain=("zoo", "sun"), data_dir=(str(make_awa(tmp_path / "a")), "")))
 
 

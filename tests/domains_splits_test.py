@@ -11,7 +11,15 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains, splits
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.join import join_domains
-from galm_tf.domains.splits import MIN_LABELS, Split, _most_judgeable, keep_few_positives, make_split, unlearnable_attributes, with_few_positives
+from galm_tf.domains.splits import (
+    MIN_LABELS,
+    Split,
+    _most_judgeable,
+    keep_few_positives,
+    make_split,
+    unlearnable_attributes,
+    with_few_positives,
+)
 from galm_tf.errors import UserError
 
 DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -159,7 +167,8 @@ def test_a_share_of_the_images_of_every_class_is_held_out():
 def test_no_photograph_both_trains_and_judges(mode):
     whole = _random_domain()
     rng = np.random.default_rng(3)
-    paths = tuple(f"/zoo/{i}.png" for i in rng.integers(0, 400, len(whole.paths)))  # boxes of one photograph are of any classes
+    # boxes of one photograph are of any classes
+    paths = tuple(f"/zoo/{i}.png" for i in rng.integers(0, 400, len(whole.paths)))
     domain = dataclasses.replace(whole, paths=paths)
     split = make_split(domain, _config(validation_split=mode))
     shown = [{paths[i] for i in part} for part in (split.train, split.validation_classes, split.validation_images)]
@@ -173,7 +182,9 @@ def test_no_photograph_both_trains_and_judges(mode):
     if mode == "classes":  # they are more than a tenth, so that no more are drawn of most classes
         assert beside and len(split.validation_images) < len(beside) + len(apart.validation_images)
     one = dataclasses.replace(whole, paths=("/zoo/0.png",) * len(paths))
-    with pytest.raises(UserError, match=r"Received: 220 boxes in 1 photographs, all of them with one; add photographs\."):
+    with pytest.raises(
+        UserError, match=r"Received: 220 boxes in 1 photographs, all of them with one; add photographs\."
+    ):
         make_split(one, _config(validation_split=mode))
 
 
@@ -228,7 +239,9 @@ def test_few_positives_are_nested_and_only_taken_from_training():
     domain = _random_domain(images=30)
     split = make_split(domain, _config())
     names = domain.attributes
-    few, more = (keep_few_positives(domain.labels, names, split.train, dict.fromkeys(names, count), seed=4) for count in (3, 7))
+    few, more = (
+        keep_few_positives(domain.labels, names, split.train, dict.fromkeys(names, count), seed=4) for count in (3, 7)
+    )
     others = np.setdiff1d(np.arange(len(domain.paths)), split.train)
     np.testing.assert_array_equal(few[others], domain.labels[others])
     known = [(labels[split.train] > 0.5) for labels in (few, more, domain.labels)]
@@ -328,7 +341,9 @@ def test_of_few_images_those_validate_that_judge_most(images, classes, least):
         labels = of_class[class_ids] if classes > 1 else rng.random((images, 6)) < shares
         trained = _domain(labels.astype(np.float32), class_ids, test=(classes - 1,) if classes > 1 else ())
         if classes == 1:
-            trained = dataclasses.replace(trained, subsets=np.where(rng.permutation(images) < images / 5, "test", "train"), class_disjoint=False)
+            trained = dataclasses.replace(
+                trained, subsets=np.where(rng.permutation(images) < images / 5, "test", "train"), class_disjoint=False
+            )
         counts.append(_judged(trained, seed=seed))
     assert np.mean(counts) >= least
 
@@ -336,8 +351,12 @@ def test_of_few_images_those_validate_that_judge_most(images, classes, least):
 def test_of_many_images_the_first_draw_validates():
     domain = _random_domain(images=60)
     draws = splits._draws(domain, np.arange(600), np.zeros(0, np.int64), np.arange(len(domain.paths)), 0.1, 0)
-    np.testing.assert_array_equal(splits._most_judging(domain, np.zeros(0, np.int64), draws), splits._share_of_each_class(
-        domain, np.arange(600), np.zeros(0, np.int64), np.arange(len(domain.paths)), 0.1, 0, 0))
+    np.testing.assert_array_equal(
+        splits._most_judging(domain, np.zeros(0, np.int64), draws),
+        splits._share_of_each_class(
+            domain, np.arange(600), np.zeros(0, np.int64), np.arange(len(domain.paths)), 0.1, 0, 0
+        ),
+    )
 
 
 def test_unlearnable_attributes_and_unknown_labels():

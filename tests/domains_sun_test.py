@@ -63,7 +63,10 @@ def test_votes_are_learned_as_they_are_but_for_unknown_labels(folder):
     domain = load(folder)
     np.testing.assert_allclose(domain.targets, VOTES, atol=1e-6)
     np.testing.assert_array_equal(load(folder, soft_labels=False).targets, domain.labels)
-    np.testing.assert_allclose(domain.select_images(np.array([3, 1])).select_attributes([False, True, True]).targets, [[1, 0], [0.3333, 0.6667]])
+    np.testing.assert_allclose(
+        domain.select_images(np.array([3, 1])).select_attributes([False, True, True]).targets,
+        [[1, 0], [0.3333, 0.6667]],
+    )
     unanimous = load(folder, sun_votes="unanimous")
     np.testing.assert_array_equal(np.isnan(unanimous.targets), np.isnan(unanimous.labels))
     assert unanimous.targets[0, 2] == np.float32(2 / 3)
@@ -78,7 +81,8 @@ def test_unanimous_votes_leave_the_middle_unknown(folder):
 def test_thresholds_are_settings():
     votes = np.array([[0.0, 1 / 3, 2 / 3, 1.0]])
     assert sun.labels_from_votes(votes, Config(sun_positive=0.3)).tolist() == [[0, 1, 1, 1]]
-    np.testing.assert_array_equal(sun.labels_from_votes(np.array([[np.nan, 1.0]]), Config()), [[np.nan, 1]])  # as `unanimous` has it
+    # as `unanimous` has it
+    np.testing.assert_array_equal(sun.labels_from_votes(np.array([[np.nan, 1.0]]), Config()), [[np.nan, 1]])
     strict = sun.labels_from_votes(votes, Config(sun_votes="unanimous", sun_unanimous=1.0))
     np.testing.assert_array_equal(strict, [[0, np.nan, np.nan, 1]])
 

@@ -67,7 +67,10 @@ def test_a_share_is_a_label_from_one_half_on_and_learned_as_it_is(folder):
     np.testing.assert_array_equal(domain.labels, [[1, 0], [np.nan, 1], [0, 1], [1, np.nan]])
     np.testing.assert_allclose(domain.targets, [[0.5, 0.49], [np.nan, 0.9], [0, 1], [1, np.nan]])
     np.testing.assert_array_equal(plain.targets, domain.labels)
-    assert re.search(r"2 attributes of .*, the first is striped, have shares between 0 and 1: from one half on", " ".join(domain.notes))
+    assert re.search(
+        r"2 attributes of .*, the first is striped, have shares between 0 and 1: from one half on",
+        " ".join(domain.notes),
+    )
     write(folder, TABLE.replace("train,1,0", "train,1,0.4"))
     assert re.search(r"The attribute has wheels of .* has shares between 0 and 1", " ".join(load(folder).notes))
     assert "one half" not in " ".join(load(folder_of(folder, TABLE)).notes)
@@ -134,7 +137,10 @@ def test_classes_without_a_split_column_are_chosen_the_same_whatever_the_seed(fo
     splits = [load(folder, **settings) for settings in ({}, {"seed": 1}, {"split_seed": 1})]
     tested = [set(d.class_ids[d.subsets == "test"]) for d in splits]
     assert tested[0] == tested[1] != tested[2] and len(tested[0]) == len(tested[2]) == 2
-    assert "2 of 10 classes, chosen so that most attributes can be tested, are tested; --split_seed=1 draws others." in " ".join(splits[0].notes)
+    assert (
+        "2 of 10 classes, chosen so that most attributes can be tested, are tested; --split_seed=1 draws others."
+        in " ".join(splits[0].notes)
+    )
 
 
 def test_classes_that_tell_most_of_the_attributes_are_tested(folder):
@@ -166,21 +172,39 @@ def test_copies_of_a_file_are_one_photograph(folder, with_classes):
     header = "image,class,red\n" if with_classes else "image,red\n"
     for settings in ({}, {"split_seed": 2}):
         domain = load(folder_of(folder, header + "\n".join(rows)), **settings)
-        sides = [{pathlib.Path(p).name.split("-")[-1].lstrip("p") for p, of in zip(domain.paths, domain.subsets) if of == side} for side in ("train", "test")]
+        sides = [
+            {
+                pathlib.Path(p).name.split("-")[-1].lstrip("p")
+                for p, of in zip(domain.paths, domain.subsets)
+                if of == side
+            }
+            for side in ("train", "test")
+        ]
         assert sides[0] and sides[1] and not sides[0] & sides[1]
         assert len(np.unique(domain.photographs)) == 12
-        assert sum("36 files are copies of others, byte for byte, e.g. copy0-0.png of p0.png: " in note for note in domain.notes) == 1
+        assert (
+            sum(
+                "36 files are copies of others, byte for byte, e.g. copy0-0.png of p0.png: " in note
+                for note in domain.notes
+            )
+            == 1
+        )
     split = make_split(domain, Config())
     assert not set(domain.photographs[split.train]) & set(domain.photographs[split.validation])
     given = "\n".join(f"{row},{'test' if row.startswith('copy0') else 'train'}" for row in rows)
     notes = load(folder_of(folder, header.replace("\n", ",split\n") + given)).notes
-    assert any("12 of 12 tested records of" in note and "show photographs that other records train on" in note for note in notes)
+    assert any(
+        "12 of 12 tested records of" in note and "show photographs that other records train on" in note
+        for note in notes
+    )
 
 
 @pytest.mark.parametrize("settings", [{"seed": 1}, {"split_seed": 1}])
 def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
     """Boxes of one photograph overlap; a split that the user gives stands as it is."""
-    rows = [f"{name},k{i},{left},0,{left + 9},9,{i % 2}" for name in NAMES[:3] for i, left in enumerate(range(0, 30, 3))]
+    rows = [
+        f"{name},k{i},{left},0,{left + 9},9,{i % 2}" for name in NAMES[:3] for i, left in enumerate(range(0, 30, 3))
+    ]
     rows += [f"{NAMES[3]},k{i},{i},0,{i + 5},9,1" for i in range(2)]
     write(folder, "image,class,left,top,right,bottom,red\n" + "\n".join(rows))
     domain = load(folder, **settings)
@@ -190,13 +214,18 @@ def test_a_drawn_split_leaves_no_photograph_on_both_sides(folder, settings):
     other = load(folder, **{"split_seed": 1, "seed": 7})
     again = load(folder, **{"split_seed": 1, "seed": 8})
     assert other.subsets.tolist() == again.subsets.tolist() and other.notes == again.notes and len(other.notes) == 1
-    write(folder, "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\n")
+    write(
+        folder,
+        "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\n",
+    )
     assert load(folder).subsets.tolist() == ["train", "test"]
 
 
 def test_a_given_split_that_tears_a_photograph_is_noted(folder):
     torn = "image,class,split,left,top,right,bottom,red\nx+y.JPG,a,train,0,0,10,10,1\nx+y.JPG,b,test,10,0,39,30,0\na b.jpg,b,test,,,,,1\n"
-    (note,) = (note for note in load(folder_of(folder, torn)).notes if "photographs that other records train on" in note)
+    (note,) = (
+        note for note in load(folder_of(folder, torn)).notes if "photographs that other records train on" in note
+    )
     assert note.startswith("1 of 2 tested records of ")
     assert not any("photographs that other records" in note for note in load(folder, split_seed=0).notes)
     apart = load(folder_of(folder, torn.replace("b,test,10", "b,train,10"))).notes
@@ -218,38 +247,68 @@ MISTAKES = {
         r"one row per image.*line 6, column image.*x\+y\.JPG, as in line 4; remove",
     ),
     "duplicate after a name of two lines": (
-        TABLE.replace("has wheels", '"has\nwheels"').replace("tram", '"tr\nam"') + "x+y.JPG,bus,test,1,1\n", r"line 8, column image.*as in line 6; remove"
+        TABLE.replace("has wheels", '"has\nwheels"').replace("tram", '"tr\nam"') + "x+y.JPG,bus,test,1,1\n",
+        r"line 8, column image.*as in line 6; remove",
     ),
     "duplicate in other words": (TABLE + "./sub//d.jfif,bus,test,1,1\n", r"one row per image.*line 6.*as in line 5"),
     "duplicate after a blank line": (TABLE + "\nx+y.JPG,bus,test,1,1\n", r"one row per image.*line 7"),
     "duplicate box": (BOXED.format("x+y.JPG,b,0.0,0,10,10,1"), r"one row per image.*line 3.*as in line 2"),
-    "value 2": (TABLE.replace("0.0", "2"), r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'"),
-    "value 1.5": (TABLE.replace("0.0", "1.5"), r"0, 1, a share between them or an empty cell in .*line 4, column striped.*'1\.5'"),
+    "value 2": (
+        TABLE.replace("0.0", "2"),
+        r"0, 1, a share between them or an empty cell in .*attributes\.csv, line 4, column striped.*'2'",
+    ),
+    "value 1.5": (
+        TABLE.replace("0.0", "1.5"),
+        r"0, 1, a share between them or an empty cell in .*line 4, column striped.*'1\.5'",
+    ),
     "value -0.1": (TABLE.replace("0.0", "-0.1"), r"line 4, column striped.*'-0\.1'"),
-    "value 0,5": (TABLE.replace("0.0", '"0,5"'), r"line 4, column striped. Received: '0,5'; write 1 or yes, 0 or no, .* and decimal points, as in 0\.5\.$"),
+    "value 0,5": (
+        TABLE.replace("0.0", '"0,5"'),
+        r"line 4, column striped. Received: '0,5'; write 1 or yes, 0 or no, .* and decimal points, as in 0\.5\.$",
+    ),
     "value maybe": (
         TABLE.replace("0.0", "maybe"),
         r"line 4, column striped.*'maybe'; write 1 or yes, 0 or no, .*if it is no attribute, remove the column or call it class where it names one",
     ),
     "value -1": (
-        TABLE.replace("0.0", "-1"), r"line 4, column striped. Received: '-1'; write 0 where -1 is no, and nothing where it is unknown\.$"
+        TABLE.replace("0.0", "-1"),
+        r"line 4, column striped. Received: '-1'; write 0 where -1 is no, and nothing where it is unknown\.$",
     ),
-    "value -1 as Excel writes it": (TABLE.replace(",", ";").replace("0.0", "-1,0"), r"column striped.*; write 0 where -1 is no"),
-    "percentage": (TABLE.replace("0.0", "67 %"), r"Received: '67 %'; write 1 or yes, .* as in 0\.5, and divide percentages by 100\.$"),
+    "value -1 as Excel writes it": (
+        TABLE.replace(",", ";").replace("0.0", "-1,0"),
+        r"column striped.*; write 0 where -1 is no",
+    ),
+    "percentage": (
+        TABLE.replace("0.0", "67 %"),
+        r"Received: '67 %'; write 1 or yes, .* as in 0\.5, and divide percentages by 100\.$",
+    ),
     "numbers up to 100": (
         "image,red\na b.jpg,1\nx+y.JPG,67\nsub/d.jfif,100\n",
         r"line 3, column red\. Received: '67', the first of 2 such cells of 1 column; .*, and divide percentages by 100\.$",
     ),
-    "numbers above 100": ("image,red\na b.jpg,1\nx+y.JPG,67\nsub/d.jfif,101\n", r"Received: '67', the first of 2 .*, as in 0\.5\.$"),
+    "numbers above 100": (
+        "image,red\na b.jpg,1\nx+y.JPG,67\nsub/d.jfif,101\n",
+        r"Received: '67', the first of 2 .*, as in 0\.5\.$",
+    ),
     "values in several columns": (
         "image,red,big,wet\na b.jpg,1,maybe,2\nx+y.JPG,0,1,3\nsub/d.jfif,1,0,0\n",
         r"line 2, column big\. Received: 'maybe', the first of 3 such cells of 2 columns; write 1 or yes",
     ),
-    "set": ("image,red,set\na b.jpg,1,Train\nx+y.JPG,0,\nsub/d.jfif,1, TEST\n", r"column set\. Received: 'Train', the first of 2 .*; call the column split\.$"),
-    "set with validation": ("image,red,Fold\na b.jpg,1,val\nx+y.JPG,0,test\n", r"column Fold\. Received: 'val', .*; call the column split\.$"),
-    "set and another word": ("image,red,set\na b.jpg,1,train\nx+y.JPG,0,none of these\n", r"column set\. Received: 'train', .*remove the column"),
+    "set": (
+        "image,red,set\na b.jpg,1,Train\nx+y.JPG,0,\nsub/d.jfif,1, TEST\n",
+        r"column set\. Received: 'Train', the first of 2 .*; call the column split\.$",
+    ),
+    "set with validation": (
+        "image,red,Fold\na b.jpg,1,val\nx+y.JPG,0,test\n",
+        r"column Fold\. Received: 'val', .*; call the column split\.$",
+    ),
+    "set and another word": (
+        "image,red,set\na b.jpg,1,train\nx+y.JPG,0,none of these\n",
+        r"column set\. Received: 'train', .*remove the column",
+    ),
     "set beside a split": (
-        TABLE.replace("has wheels", "set").replace("1,0\n", "1,train\n"), r"line 2, column set\. Received: 'train'; write 1 or yes, .*remove the column"
+        TABLE.replace("has wheels", "set").replace("1,0\n", "1,train\n"),
+        r"line 2, column set\. Received: 'train'; write 1 or yes, .*remove the column",
     ),
     "box in other letters": (
         BOXED.replace("left,top,right,bottom", "Left,top,RIGHT,Bottom").format("x+y.JPG,b,1,0,3,10,1"),
@@ -265,17 +324,32 @@ MISTAKES = {
     ),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
-    "box in shares": (BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"), r"boxes in pixels in .*shares of a side"),
-    "folder twice": (TABLE.replace("a b.jpg", "images/a b.jpg"), r"within images/ in .*line 2, column image.*Received: images/a b.jpg; leave out"),
-    "folder everywhere": (TABLE.replace("\n", "\nimages/").rstrip("/images"), r"within images/ in .*line 2.*Received: images/a b.jpg; leave out the leading images/"),
-    "whole path": ("image,red\n/data/mine/images/sub/d.jfif,1\nx+y.JPG,0\n", r"within images/ in .*line 2.*leave out the leading /data/mine/images/\."),
+    "box in shares": (
+        BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0.1,0.2,0.6,0.7,1"),
+        r"boxes in pixels in .*shares of a side",
+    ),
+    "folder twice": (
+        TABLE.replace("a b.jpg", "images/a b.jpg"),
+        r"within images/ in .*line 2, column image.*Received: images/a b.jpg; leave out",
+    ),
+    "folder everywhere": (
+        TABLE.replace("\n", "\nimages/").rstrip("/images"),
+        r"within images/ in .*line 2.*Received: images/a b.jpg; leave out the leading images/",
+    ),
+    "whole path": (
+        "image,red\n/data/mine/images/sub/d.jfif,1\nx+y.JPG,0\n",
+        r"within images/ in .*line 2.*leave out the leading /data/mine/images/\.",
+    ),
     "half a box": (BOXED.format("x+y.JPG,b,1,,3,10,1"), r"0 <= left.*line 3.*top=,"),
     "endless box": (BOXED.format("x+y.JPG,b,1,0,inf,10,1"), r"0 <= left.*line 3.*right=inf"),
     "box columns": (
         "image,class,left,right,red\nx+y.JPG,a,0,3,1\n",
         r"\['left', 'top', 'right', 'bottom'\] together.*\['left', 'right'\] only; add the others, or rename these if they are attributes",
     ),
-    "top alone": ("image,top\na b.jpg,1\nx+y.JPG,0\n", r"together in .*Received: \['top'\] only; add the others, or rename it if it is an attribute\.$"),
+    "top alone": (
+        "image,top\na b.jpg,1\nx+y.JPG,0\n",
+        r"together in .*Received: \['top'\] only; add the others, or rename it if it is an attribute\.$",
+    ),
     "image absent": (
         TABLE + "no.jpg,bus,test,1,1\n",
         r"attributes\.csv \(line 6\).*images.*1 of 5 absent, the first is no\.jpg",
@@ -283,21 +357,33 @@ MISTAKES = {
     "image outside": (TABLE + "../attributes.csv,bus,test,1,1\n", r"1 of 5 absent, the first is \.\./attributes\.csv"),
     "no image": (TABLE + ",bus,test,1,1\n", r"value of image in .*line 6.*fill the cell"),
     "no class": (TABLE + "no.jpg, ,test,1,1\n", r"value of class in .*line 6"),
-    "no column image": (TABLE.replace("image", "file"), r"Expected a column image in .*\['file', 'class'.*call so the one that names"),
+    "no column image": (
+        TABLE.replace("image", "file"),
+        r"Expected a column image in .*\['file', 'class'.*call so the one that names",
+    ),
     "no column class": (TABLE.replace("class", "kind"), r"line 2, column kind. Received: 'tram'.*call it class"),
     "bars": (TABLE.replace(",", "|"), r"Expected a column image in .*separate the columns by commas"),
-    "semicolons below other words": ("sep=,\n" + TABLE.replace(",", ";"), r"Expected a column image in .*separate the columns by commas"),
+    "semicolons below other words": (
+        "sep=,\n" + TABLE.replace(",", ";"),
+        r"Expected a column image in .*separate the columns by commas",
+    ),
     "no column image among semicolons": (
         TABLE.replace(",", ";").replace("image", "file").replace("has wheels", '"warm, sunny"'),
         r"a column image in .*Received: \['file', 'class', 'split', 'striped', 'warm, sunny'\]; call so the one that names",
     ),
-    "same attribute twice below an empty line": ("\n" + TABLE.replace("has wheels", "striped"), r"different names in the header of .*striped twice"),
+    "same attribute twice below an empty line": (
+        "\n" + TABLE.replace("has wheels", "striped"),
+        r"different names in the header of .*striped twice",
+    ),
     "too many cells between semicolons": (
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1").replace(",", ";"),
         r"6 cells in line 2 and 5 in the header; remove the semicolons too many",
     ),
     "Image": (TABLE.replace("image", "Image"), r"the column image in small letters in .*Received: Image; rename it"),
-    "Image and Class": (TABLE.replace("image,class", "Image,Class"), r"the columns image, class in small letters in .*Received: Image, Class; rename them"),
+    "Image and Class": (
+        TABLE.replace("image,class", "Image,Class"),
+        r"the columns image, class in small letters in .*Received: Image, Class; rename them",
+    ),
     "Split": (TABLE.replace("split", "Split"), r"the column split in small letters in .*Received: Split; rename it"),
     "no attribute": ("image,class\na b.jpg,tram\n", r"Expected a column per attribute"),
     "same attribute twice": (TABLE.replace("has wheels", "striped"), r"different names.*striped twice"),
@@ -306,15 +392,27 @@ MISTAKES = {
         TABLE.replace("tram,train,1,0", "tram,train,1,0,1"),
         r"Expected a table in .*6 cells in line 2 and 5 in the header; remove the commas too many",
     ),
-    "several commas": (TABLE.replace(",", ";").replace("0.0", "0,0,0"), r"line 4, column striped. Received: '0,0,0'; .*decimal points"),
-    "commas below one name": ("image\na b.jpg,1\n", r"a header without commas and 2 cells in line 2; separate the columns by commas"),
+    "several commas": (
+        TABLE.replace(",", ";").replace("0.0", "0,0,0"),
+        r"line 4, column striped. Received: '0,0,0'; .*decimal points",
+    ),
+    "commas below one name": (
+        "image\na b.jpg,1\n",
+        r"a header without commas and 2 cells in line 2; separate the columns by commas",
+    ),
     "too many cells everywhere": (
         TABLE.replace("\n", ",1\n").replace("wheels,1", "wheels"),
         r"Expected a table in .*6 cells in line 2 and 5 in the header",
     ),
-    "split": (TABLE.replace("test", "dev"), r"train, test or an empty cell in .*line 4, column split.*'dev'; write train for what validation is drawn from"),
+    "split": (
+        TABLE.replace("test", "dev"),
+        r"train, test or an empty cell in .*line 4, column split.*'dev'; write train for what validation is drawn from",
+    ),
     "one image": ("image,class,red\na b.jpg,a,1\n", r"at least two images.*Received: one; add some"),
-    "other names": ("image,red\na b.jpeg,1\nx-y.JPG,0\n", r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct"),
+    "other names": (
+        "image,red\na b.jpeg,1\nx-y.JPG,0\n",
+        r"none of 2, the first is a b\.jpeg, where there is a b\.jpg; copy them there, or correct",
+    ),
     "header only": ("image,class,red\n", r"Expected a line per image in .*the header only"),
     "empty file": ("", r"Expected a table in .*attributes\.csv.*no line with text; save it as"),
     "empty line alone": ("\n", r"Expected a table in .*attributes\.csv.*no line with text"),
@@ -343,7 +441,10 @@ def test_a_comma_in_the_header_does_not_hide_a_spreadsheets_separators(folder, m
 
 
 def test_commas_stand_between_cells_where_names_hold_semicolons(folder):
-    assert load(folder_of(folder, TABLE.replace("striped", "a;b;c;d;e;f"))).attributes == ("mine/a;b;c;d;e;f", "mine/has wheels")
+    assert load(folder_of(folder, TABLE.replace("striped", "a;b;c;d;e;f"))).attributes == (
+        "mine/a;b;c;d;e;f",
+        "mine/has wheels",
+    )
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
@@ -367,7 +468,12 @@ def test_decimal_commas_are_read_between_a_spreadsheets_separators(folder, mark)
     ids=["yes", "no", "unknown", "also unknown", "spaces"],
 )
 def test_words_are_labels(folder, words, label):
-    worded = load(folder_of(folder, "image,red,old\n" + "\n".join(f"{name},{word},{i % 2}" for i, (name, word) in enumerate(zip(NAMES, words)))))
+    worded = load(
+        folder_of(
+            folder,
+            "image,red,old\n" + "\n".join(f"{name},{word},{i % 2}" for i, (name, word) in enumerate(zip(NAMES, words))),
+        )
+    )
     np.testing.assert_array_equal(worded.labels[:, 0], [label] * 4)
 
 
@@ -375,11 +481,17 @@ def test_names_that_differ_in_case_from_their_files_are_found_and_told(folder):
     written = "image,class,red\nA b.JPG,p,1\nx+y.jpg,q,0\nsub/d.jfif,q,1\n"
     domain = load(folder_of(folder, written))
     assert [os.path.basename(path) for path in domain.paths] == ["a b.jpg", "x+y.JPG", "d.jfif"]
-    assert f"2 of 3 rows of {folder / 'attributes.csv'} name files that differ in case, the first is A b.JPG for a b.jpg." in domain.notes
+    assert (
+        f"2 of 3 rows of {folder / 'attributes.csv'} name files that differ in case, the first is A b.JPG for a b.jpg."
+        in domain.notes
+    )
     with pytest.raises(UserError, match=r"one row per image.*line 5, column image.*Received: a B\.jpg, as in line 2"):
         load(folder_of(folder, written + "a B.jpg,p,0\n"))
     Image.new("RGB", (8, 8)).save(folder / "images" / "A B.jpg")  # now it is not clear which is meant
-    with pytest.raises(UserError, match=r"1 of 3 absent, the first is A b\.JPG, where there is [aA] [bB]\.jpg; complete the folder, correct the names"):
+    with pytest.raises(
+        UserError,
+        match=r"1 of 3 absent, the first is A b\.JPG, where there is [aA] [bB]\.jpg; complete the folder, correct the names",
+    ):
         load(folder_of(folder, written))
 
 
@@ -412,16 +524,27 @@ def test_an_empty_split_column_is_none(folder):
 
 
 def test_who_has_a_split_is_not_told_to_draw_another(folder, caplog):
-    config = Config(domain=("mine",), data_dir=(str(folder_of(folder, "\n".join(["image,red", *(f"{name},{i % 2}" for i, name in enumerate(NAMES))]))),))
+    config = Config(
+        domain=("mine",),
+        data_dir=(
+            str(folder_of(folder, "\n".join(["image,red", *(f"{name},{i % 2}" for i, name in enumerate(NAMES))]))),
+        ),
+    )
     assert load_domains(config, has_split=True).notes == load_domains(config).notes
-    assert [r.getMessage()[:17] for r in caplog.records] == ["There are no clas", "No split is given", "There are no clas"]
+    assert [r.getMessage()[:17] for r in caplog.records] == [
+        "There are no clas",
+        "No split is given",
+        "There are no clas",
+    ]
 
 
 def test_names_that_differ_in_case_alone_and_pictures_without_a_row_are_noted(folder):
     domain = load(folder_of(folder, "image,class,red,Red\na b.jpg,Bus,1,0\nx+y.JPG,bus,0,1\nsub/d.jfif,tram,1,1\n"))
     path, notes = folder / "attributes.csv", domain.notes
     assert f"1 of the 4 files in {folder / 'images'} are pictures without a row in {path} and are left out." in notes
-    assert f"{path} tells Bus and bus apart, whose names differ in case alone: write them alike if they are one." in notes
+    assert (
+        f"{path} tells Bus and bus apart, whose names differ in case alone: write them alike if they are one." in notes
+    )
     assert any(note.startswith(f"{path} tells red and Red apart, whose") for note in notes)
     more = load(folder_of(folder, "image,red,Red,old,OLD,new,New\na b.jpg,1,0,1,0,1,0\nx+y.JPG,0,1,0,1,0,1\n")).notes
     assert any(note.startswith(f"{path} tells red and Red apart (and 2 more such pairs), whose") for note in more)
@@ -437,13 +560,18 @@ def test_mistake_ends_in_one_sentence(folder, mistake):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("head, cell", [("image,red", "{}"), ("image,class,red", "{},thing")], ids=["no class", "one class"])
+@pytest.mark.parametrize(
+    "head, cell", [("image,red", "{}"), ("image,class,red", "{},thing")], ids=["no class", "one class"]
+)
 def test_without_classes_other_images_are_tested(folder, head, cell):
     rows = [f"{cell.format(name)},{i % 2}" for i, name in enumerate(NAMES)]
     write(folder, "\n".join([head, *rows]))
     domain, again, other = load(folder), load(folder, split_seed=0), load(folder, split_seed=1)
     assert sorted(set(domain.subsets)) == ["test", "train"] and not domain.class_disjoint and len(domain.classes) == 1
-    assert domain.notes[-2] == "No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others."
+    assert (
+        domain.notes[-2]
+        == "No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others."
+    )
     assert domain.notes[-1].startswith("There are no classes to hold out")
     assert sorted(set(again.subsets)) == ["test", "train"] and sorted(set(other.subsets)) == ["test", "train"]
     boxed = [f"{cell.format(name)},{left},0,{left + 5},9,{left % 2}" for name in NAMES for left in range(0, 20, 5)]
@@ -462,7 +590,10 @@ def test_labels_as_pandas_writes_them(folder):
 def test_a_broken_quote_is_told_with_its_line(folder, broken):
     rows = TABLE.splitlines(keepends=True)
     (folder / "attributes.csv").write_text("".join([*rows[:2], broken, *rows[2:]]), encoding="utf-8")
-    with pytest.raises(UserError, match="in a row that begins in line 3; close the quote there, or write it twice where it belongs to the cell.$"):
+    with pytest.raises(
+        UserError,
+        match="in a row that begins in line 3; close the quote there, or write it twice where it belongs to the cell.$",
+    ):
         load(folder)
 
 
@@ -472,7 +603,10 @@ def test_another_encoding(folder, end):
     path.write_bytes(TABLE.replace("\n", end).encode("latin-1"))
     with pytest.raises(UserError) as caught:
         load(folder)
-    assert str(caught.value) == f"Expected a table in {path}. Received: bytes in line 3 that are not UTF-8; save it as UTF-8 CSV."
+    assert (
+        str(caught.value)
+        == f"Expected a table in {path}. Received: bytes in line 3 that are not UTF-8; save it as UTF-8 CSV."
+    )
     path.write_bytes(TABLE.strip().replace("\n", end).encode("utf-16")[:-1])
     with pytest.raises(UserError, match=r"Received: bytes in line 5 that are not UTF-16; save it as UTF-8 CSV\."):
         load(folder)
@@ -535,7 +669,9 @@ def test_parquet_column_types(folder, monkeypatch, column, expected):
 )
 def test_parquet_column_of_another_type(folder, monkeypatch, column):
     use_parquet(folder, monkeypatch, column)
-    with pytest.raises(UserError, match=r"0, 1, a share between them or an empty cell in .*attributes\.parquet, row 0, column red"):
+    with pytest.raises(
+        UserError, match=r"0, 1, a share between them or an empty cell in .*attributes\.parquet, row 0, column red"
+    ):
         load(folder)
 
 
@@ -561,7 +697,13 @@ def test_a_second_table_is_told_and_not_read(folder):
     assert f"attributes.parquet is not read, since attributes.csv lies beside it in {folder}." in domain.notes
 
 
-@pytest.mark.parametrize("there, repair", [("000.PNG", "Received: 000.PNG; move the pictures into such a folder"), ("Images/a.png", "Received: Images; call Images images")])
+@pytest.mark.parametrize(
+    "there, repair",
+    [
+        ("000.PNG", "Received: 000.PNG; move the pictures into such a folder"),
+        ("Images/a.png", "Received: Images; call Images images"),
+    ],
+)
 def test_pictures_in_another_place_are_told(tmp_path, there, repair):
     write(tmp_path, TABLE)
     (tmp_path / there).parent.mkdir(exist_ok=True)
@@ -572,7 +714,10 @@ def test_pictures_in_another_place_are_told(tmp_path, there, repair):
 
 def test_a_class_that_is_called_like_an_unknown_label_is_noted(folder):
     notes = load(folder_of(folder, TABLE.replace(",bus,", ",N/A,").replace("Tür", "nan"))).notes
-    assert sum("N/A counts as a class of 2 images in" in note for note in notes) == 1 and sum("nan counts as a class of 1 image" in note for note in notes) == 1
+    assert (
+        sum("N/A counts as a class of 2 images in" in note for note in notes) == 1
+        and sum("nan counts as a class of 1 image" in note for note in notes) == 1
+    )
     assert not any("counts as a class" in note for note in load(folder_of(folder, TABLE)).notes)
 
 
@@ -602,7 +747,15 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
         red, old = (1, int(told and i % 2)) if test else (i % 2, int(i % 3 == 0))
         rows.append(f"{i}.png,k{i // 5},{'test' if test else 'train'},{red},{old}")
     write(folder, "image,class,split,red,old\n" + "\n".join(rows))
-    prepared = pipeline.prepare(Config(domain=("mine",), data_dir=(str(folder),), image_size=32, cache_dir=str(folder / "cache"), validation_fraction=0.4))
+    prepared = pipeline.prepare(
+        Config(
+            domain=("mine",),
+            data_dir=(str(folder),),
+            image_size=32,
+            cache_dir=str(folder / "cache"),
+            validation_fraction=0.4,
+        )
+    )
     assert prepared.split.testable.tolist() == [False, told]
     message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes"
     assert [message in text for text in caplog.messages if "cannot be tested" in text] == ([] if told else [True])
@@ -644,15 +797,27 @@ def test_labels_of_whole_classes(folder):
     np.testing.assert_array_equal(domain.labels, [[1, 0, 1], [0, 1, np.nan], [0, 1, 1], [1, np.nan, 1]])
     np.testing.assert_array_equal(domain.targets[:, 2], np.float32([0.5, np.nan, 1, 1]))
     (note,) = (note for note in domain.notes if "have no image in" in note)
-    assert note.startswith("1 classes of ") and note.endswith("the first is ship.") and not any("have no row in" in note for note in domain.notes)
-    (folder / "class_attributes.csv").write_text(CLASS_TABLE.replace("Tür", "tür").replace("ship;1;1\n", ""), encoding="utf-8")
+    assert (
+        note.startswith("1 classes of ")
+        and note.endswith("the first is ship.")
+        and not any("have no row in" in note for note in domain.notes)
+    )
+    (folder / "class_attributes.csv").write_text(
+        CLASS_TABLE.replace("Tür", "tür").replace("ship;1;1\n", ""), encoding="utf-8"
+    )
     domain = load(folder)
     np.testing.assert_array_equal(domain.labels[1], [np.nan, 1, np.nan])
-    assert any(note.startswith("1 classes of ") and "have no row in" in note and "the first is Tür" in note for note in domain.notes)
+    assert any(
+        note.startswith("1 classes of ") and "have no row in" in note and "the first is Tür" in note
+        for note in domain.notes
+    )
 
 
 def test_labels_of_classes_alone_suffice(folder):
-    write(folder, "image,class,split\n" + "\n".join(f"{name},{c},train" for name, c in zip(NAMES, ("tram", "Tür", "bus", "bus"))))
+    write(
+        folder,
+        "image,class,split\n" + "\n".join(f"{name},{c},train" for name, c in zip(NAMES, ("tram", "Tür", "bus", "bus"))),
+    )
     (folder / "class_attributes.csv").write_text(CLASS_TABLE, encoding="utf-8")
     domain = load(folder)
     assert domain.attributes == ("mine/striped", "mine/old")
@@ -662,11 +827,31 @@ def test_labels_of_classes_alone_suffice(folder):
 @pytest.mark.parametrize(
     "table, classes, message",
     [
-        (TABLE, CLASS_TABLE + "bus;1;1\n", r"one row per class in .*class_attributes.csv, line 6, column class. Received: bus, as in line 4; remove one"),
-        (TABLE, "class,old\nTram,1\nBus,0\n", r"rows of the classes of .* Received: none of 3, e.g. Tram and not tram; write their names alike"),
-        (TABLE, CLASS_TABLE.replace("0,5", "7"), r"an empty cell in .*class_attributes.csv, line 2, column old. Received: '7'"),
-        (TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"), CLASS_TABLE, r"a column class in .*attributes.csv, by which .* Received: \['image', 'kind', 'split', 'striped', 'has wheels'\]; add it"),
-        (TABLE, CLASS_TABLE.replace("class", "name", 1), r"Expected a column class in .*class_attributes.csv.*call so the one that names the classes"),
+        (
+            TABLE,
+            CLASS_TABLE + "bus;1;1\n",
+            r"one row per class in .*class_attributes.csv, line 6, column class. Received: bus, as in line 4; remove one",
+        ),
+        (
+            TABLE,
+            "class,old\nTram,1\nBus,0\n",
+            r"rows of the classes of .* Received: none of 3, e.g. Tram and not tram; write their names alike",
+        ),
+        (
+            TABLE,
+            CLASS_TABLE.replace("0,5", "7"),
+            r"an empty cell in .*class_attributes.csv, line 2, column old. Received: '7'",
+        ),
+        (
+            TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"),
+            CLASS_TABLE,
+            r"a column class in .*attributes.csv, by which .* Received: \['image', 'kind', 'split', 'striped', 'has wheels'\]; add it",
+        ),
+        (
+            TABLE,
+            CLASS_TABLE.replace("class", "name", 1),
+            r"Expected a column class in .*class_attributes.csv.*call so the one that names the classes",
+        ),
     ],
 )
 def test_mistakes_in_labels_of_classes(folder, table, classes, message):

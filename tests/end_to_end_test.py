@@ -27,12 +27,36 @@ from galm_tf.telemetry import Telemetry
 from small_domains import few_images
 
 TINY = dict(
-    image_size=32, warmup_steps=4, rounds=2, supernet_steps=3, batch_size=16, attributes_per_step=6,
-    controller_steps=8, samples_per_step=16, calibration_images=48, adapt_steps=4, finetune_steps=3,
-    checkpoint_seconds=0.0, derive_top=4,
+    image_size=32,
+    warmup_steps=4,
+    rounds=2,
+    supernet_steps=3,
+    batch_size=16,
+    attributes_per_step=6,
+    controller_steps=8,
+    samples_per_step=16,
+    calibration_images=48,
+    adapt_steps=4,
+    finetune_steps=3,
+    checkpoint_seconds=0.0,
+    derive_top=4,
 )
-# Every step of a run writes a checkpoint here, so that a kill may fall anywhere: eight attributes of twenty keep them small.
-LEFT_OUT = ("tiles", "rocks", "fog", "road", "people", "fire", "railing", "flowers", "clutter", "warm_light", "sunny", "clouds")
+# Every step of a run writes a checkpoint here, so that a kill may fall anywhere: eight attributes of twenty keep them
+# small.
+LEFT_OUT = (
+    "tiles",
+    "rocks",
+    "fog",
+    "road",
+    "people",
+    "fire",
+    "railing",
+    "flowers",
+    "clutter",
+    "warm_light",
+    "sunny",
+    "clouds",
+)
 NUM_ATTRIBUTES = 20 - len(LEFT_OUT)
 
 
@@ -61,7 +85,15 @@ def _numbers(result):
 
 def test_the_run_folder_is_complete(finished):
     path, result = finished
-    for name in ("config.json", "flags.txt", "metrics.jsonl", "architectures.json", "result.json", "saved_model", "split.json"):
+    for name in (
+        "config.json",
+        "flags.txt",
+        "metrics.jsonl",
+        "architectures.json",
+        "result.json",
+        "saved_model",
+        "split.json",
+    ):
         assert (path / name).exists(), name
     assert json.loads((path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
     assert len(result["per_attribute"]) == result["num_attributes"] == NUM_ATTRIBUTES
@@ -78,7 +110,10 @@ def test_the_policy_is_left_as_probabilities(finished):
         policy = {name: stored[name] for name in stored.files}
     assert list(policy) == [d.name for d in DECISIONS]
     for decision in DECISIONS:
-        assert policy[decision.name].shape == (NUM_ATTRIBUTES, len(decision.choices)) and policy[decision.name].dtype == np.float32
+        assert (
+            policy[decision.name].shape == (NUM_ATTRIBUTES, len(decision.choices))
+            and policy[decision.name].dtype == np.float32
+        )
         np.testing.assert_allclose(policy[decision.name].sum(axis=1), 1, atol=1e-4)
     # Marginal entropies bound that of the whole, which result.json holds.
     bound = sum(-(p * np.log(p)).sum(axis=1).mean() for p in policy.values())
@@ -96,7 +131,9 @@ def test_saved_model_gives_the_test_result(finished, settings):
     prepared = pipeline.prepare(settings)
     serve = tf.saved_model.load(str(path / "saved_model")).signatures["serving_default"]
     test = prepared.split.test
-    outputs = [serve(images=tf.constant(np.asarray(prepared.images[test[s : s + 50]]))) for s in range(0, len(test), 50)]
+    outputs = [
+        serve(images=tf.constant(np.asarray(prepared.images[test[s : s + 50]]))) for s in range(0, len(test), 50)
+    ]
     probability = np.concatenate([o["probability"].numpy() for o in outputs])
     mauc = evaluation.mean_auc(evaluation.auc_per_attribute(prepared.domain.labels[test], probability))
     assert mauc == pytest.approx(result["test_mauc"], abs=1e-4)
@@ -114,7 +151,9 @@ def test_the_model_is_judged_again_as_it_was_tested(finished, settings, caplog):
         tested = result["per_attribute"][row["attribute"]]
         for key in ("auc", *evaluation.BESIDE_AUC, "positives", "negatives"):
             assert row[key] == pytest.approx(tested[f"test_{key}"], abs=1e-3), key
-    assert {k: v for k, v in found.interval.items() if k != "over"} == pytest.approx({k: v for k, v in result["test_mauc_interval"].items() if k != "over"}, abs=1e-3) and found.images == result["num_images"]["test"]
+    assert {k: v for k, v in found.interval.items() if k != "over"} == pytest.approx(
+        {k: v for k, v in result["test_mauc_interval"].items() if k != "over"}, abs=1e-3
+    ) and found.images == result["num_images"]["test"]
     assert "trained the model" not in caplog.text
     evaluate.evaluate(settings, str(path), "all", list(result["per_attribute"])[:2])
     count = sum(result["num_images"].values())
@@ -127,7 +166,12 @@ class _Killed(Exception):
 
 # In every kind of phase, and when a table is just written: (title of its progress, which of its updates).
 KILLS = (
-    ("warmup", 2), ("reward table 1", 2), ("controller 1", 1), ("reward table 2", NUM_ATTRIBUTES), ("adapt", 3), ("finetune", 2),
+    ("warmup", 2),
+    ("reward table 1", 2),
+    ("controller 1", 1),
+    ("reward table 2", NUM_ATTRIBUTES),
+    ("adapt", 3),
+    ("finetune", 2),
 )
 
 
@@ -200,23 +244,37 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     relabelled = domain.labels.copy()
     relabelled[0, 0] = 1 - relabelled[0, 0]
     others = {
-        f"{NUM_ATTRIBUTES - 1} attributes, {NUM_ATTRIBUTES} then, other names of attributes and other labels": (domain.select_attributes(np.arange(NUM_ATTRIBUTES) > 0), split),
+        f"{NUM_ATTRIBUTES - 1} attributes, {NUM_ATTRIBUTES} then, other names of attributes and other labels": (
+            domain.select_attributes(np.arange(NUM_ATTRIBUTES) > 0),
+            split,
+        ),
         "other labels": (dataclasses.replace(domain, labels=relabelled), split),
-        "other names of images, or another order of them": (dataclasses.replace(domain, paths=domain.paths[::-1]), split),
+        "other names of images, or another order of them": (
+            dataclasses.replace(domain, paths=domain.paths[::-1]),
+            split,
+        ),
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
         "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
-        "other split (who trains, judges and is tested)": (domain, dataclasses.replace(split, test=split.train, train=split.test)),
+        "other split (who trains, judges and is tested)": (
+            domain,
+            dataclasses.replace(split, test=split.train, train=split.test),
+        ),
     }
     for what, changed in others.items():
-        with pytest.raises(UserError, match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them"):
+        with pytest.raises(
+            UserError, match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them"
+        ):
             pipeline.remember_data(config, folder, *changed)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
-    folder.write_json("data.json", {"images": len(domain.paths)})  # as an earlier version wrote it: what it lacks is not compared
+    # as an earlier version wrote it: what it lacks is not compared
+    folder.write_json("data.json", {"images": len(domain.paths)})
     pipeline.remember_data(config, folder, domain, split)
 
 
 def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):
-    config = dataclasses.replace(settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, readout_share=0.0, method="random")
+    config = dataclasses.replace(
+        settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, readout_share=0.0, method="random"
+    )
     prepared = pipeline.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
     monkeypatch.setattr(search, "checkpoint", lambda: None)
@@ -225,14 +283,20 @@ def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_pa
     def judge(chosen):
         trained.append({name: v.numpy() for name, v in search.supernet.variables.items()})
         nothing = np.full((1, len(chosen)), np.nan)
-        return types.SimpleNamespace(aucs=np.full(len(chosen), next(maucs)), labels=nothing, log_odds=nothing, penalty=None)
+        return types.SimpleNamespace(
+            aucs=np.full(len(chosen), next(maucs)), labels=nothing, log_odds=nothing, penalty=None
+        )
 
     monkeypatch.setattr(search.validation, "judge", judge)
     with Telemetry(RunFolder.create(str(tmp_path / "run"), config)) as telemetry:
         search.run(telemetry)
     assert len(trained) == 5 and search.state.best_step == 1
     with open(tmp_path / "run" / "metrics.jsonl", encoding="utf-8") as lines:
-        told = [record["derived/validation_mauc"] for record in map(json.loads, lines) if "derived/validation_mauc" in record]
+        told = [
+            record["derived/validation_mauc"]
+            for record in map(json.loads, lines)
+            if "derived/validation_mauc" in record
+        ]
     assert told == [0.9, 0.6, 0.6, 0.6]  # where nothing could be judged, no number
     for name, variable in search.supernet.variables.items():
         np.testing.assert_array_equal(variable.numpy(), trained[1][name], err_msg=name)
@@ -267,17 +331,44 @@ def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
     "changes",
     [
         dict(method="random"),
-        dict(reward_data="batch", reward_bn="batch", reward="accuracy", size_penalty=0.0, controller_optimizer="sgd", baseline="global",
-             samples_per_step=1, conditioning="concat", derive_top=1, normalize_advantage=False),
-        dict(method="exhaustive", reward="balanced_accuracy", imbalance="positive_weight", validation_split="images", adapt_steps=0, finetune_steps=0),
-        dict(method="evolution", domain=("awa", "apay"), leave_out=(), imbalance="balanced", warmup_steps=0, attributes_per_step=0, measure_skill=False),
+        dict(
+            reward_data="batch",
+            reward_bn="batch",
+            reward="accuracy",
+            size_penalty=0.0,
+            controller_optimizer="sgd",
+            baseline="global",
+            samples_per_step=1,
+            conditioning="concat",
+            derive_top=1,
+            normalize_advantage=False,
+        ),
+        dict(
+            method="exhaustive",
+            reward="balanced_accuracy",
+            imbalance="positive_weight",
+            validation_split="images",
+            adapt_steps=0,
+            finetune_steps=0,
+        ),
+        dict(
+            method="evolution",
+            domain=("awa", "apay"),
+            leave_out=(),
+            imbalance="balanced",
+            warmup_steps=0,
+            attributes_per_step=0,
+            measure_skill=False,
+        ),
     ],
     ids=["random", "paper", "imbalance", "joint"],
 )
 def test_other_settings_run_through(settings, tmp_path, changes):
     config = dataclasses.replace(settings, **changes)
     if len(config.domain) > 1:  # of both some
-        config = dataclasses.replace(config, leave_out=tuple(name for i, name in enumerate(load_domains(config).attributes) if i % 5))
+        config = dataclasses.replace(
+            config, leave_out=tuple(name for i, name in enumerate(load_domains(config).attributes) if i % 5)
+        )
     result = pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=METHODS[config.method])
     assert result["num_attributes_tested"] == 20 * len(config.domain) - len(config.leave_out)
     assert os.path.exists(tmp_path / "run" / "saved_model" / "saved_model.pb")

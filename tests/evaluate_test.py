@@ -55,14 +55,18 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (24, 3))
 
 
 def _folder(path, header="red,green,blue", split=True):
-    """24 pictures of one colour each of eight classes, of which the last six are tested; labels err a little, one is unknown."""
+    """24 pictures of one colour each of eight classes, of which the last six are tested; labels err a little, one is
+    unknown.
+    """
     (path / "images").mkdir(parents=True)
     lines = [f"image,class,{'split,' * split}{header}"]
     for i, colour in enumerate(COLOURS):
         Image.fromarray(np.broadcast_to(colour.astype(np.uint8), (40, 30, 3))).save(path / "images" / f"{i}.png")
         labels = [str(int(value + 40 * np.sin(17 * i) > 127)) for value in colour]
         labels[1] = "" if i == 23 else labels[1]
-        lines.append(f"{i}.png,c{i // 3},{('train,' if i < 6 else 'test,') * split}{','.join(labels[: header.count(',') + 1])}")
+        lines.append(
+            f"{i}.png,c{i // 3},{('train,' if i < 6 else 'test,') * split}{','.join(labels[: header.count(',') + 1])}"
+        )
     (path / "attributes.csv").write_text("\n".join(lines) + "\n")
     return path
 
@@ -86,15 +90,29 @@ def test_figures_are_those_of_the_predictions(model, photos, caplog):
     red, green = found.rows  # `photos/red` is the whole name of one: `other/red` is not asked
     assert (red["attribute"], red["network"], green["network"]) == ("photos/red", "photos/red", "photos/green")
     labels = _labels(photos)[0][6:]
-    probability = expit(8 * scale_images(tf.constant(COLOURS[6:].astype(np.uint8))).numpy())  # each picture is of one colour
+    # each picture is of one colour
+    probability = expit(8 * scale_images(tf.constant(COLOURS[6:].astype(np.uint8))).numpy())
     assert red["auc"] == pytest.approx(roc_auc_score(labels[:, 0], probability[:, 0]))
-    assert green["auc"] == pytest.approx(roc_auc_score(labels[:-1, 1], probability[:-1, 1])) and green["positives"] + green["negatives"] == 17
+    assert (
+        green["auc"] == pytest.approx(roc_auc_score(labels[:-1, 1], probability[:-1, 1]))
+        and green["positives"] + green["negatives"] == 17
+    )
     assert (found.images, found.classes, found.bad) == (18, 6, 0)
-    assert green["threshold"] is None and green["f1"] is None and green["balanced_accuracy"] is None and green["log_loss"] is not None
+    assert (
+        green["threshold"] is None
+        and green["f1"] is None
+        and green["balanced_accuracy"] is None
+        and green["log_loss"] is not None
+    )
     assert red["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels[:, 0], probability[:, 0] >= 0.5))
     told = found.to_json()
-    assert told["mauc"] == pytest.approx((red["auc"] + green["auc"]) / 2) and told["balanced_accuracy"] == red["balanced_accuracy"]
-    assert (told["mauc_interval"]["over"], told["mauc_interval"]["count"]) == ("classes", 6) and told["num_attributes"] == 2
+    assert (
+        told["mauc"] == pytest.approx((red["auc"] + green["auc"]) / 2)
+        and told["balanced_accuracy"] == red["balanced_accuracy"]
+    )
+    assert (told["mauc_interval"]["over"], told["mauc_interval"]["count"]) == ("classes", 6) and told[
+        "num_attributes"
+    ] == 2
     assert "1 of 3 attributes of the data are none of the model's: photos/blue." in caplog.text
     assert "1 of 3 attributes of the model have no labels: other/red." in caplog.text
 
@@ -129,7 +147,10 @@ def test_what_a_drawn_split_leaves_out_is_judged_all_the_same(model, tmp_path, c
 def test_domains_of_which_some_bring_a_split_want_a_subset(model, tmp_path):
     first, second = _folder(tmp_path / "photos"), _folder(tmp_path / "more", split=False)
     config = Config(domain=("photos", "more"), data_dir=(str(first), str(second)), cache_dir=str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="of which some bring a split and some do not. Received: none for photos, more; give --subset=all"):
+    with pytest.raises(
+        UserError,
+        match="of which some bring a split and some do not. Received: none for photos, more; give --subset=all",
+    ):
         evaluate.evaluate(config, model)
     found = evaluate.evaluate(config, model, "all")
     assert (found.images, found.classes) == (48, 16)
@@ -141,27 +162,39 @@ def test_without_classes_the_interval_is_over_images(model, tmp_path):
         rows = [line.split(",") for line in (folder / "attributes.csv").read_text().split()]
         (folder / "attributes.csv").write_text("\n".join(",".join([row[0], *row[2:]]) for row in rows))
     one = evaluate.evaluate(_config(folders[0]), model)
-    both = evaluate.evaluate(Config(domain=("photos", "more"), data_dir=tuple(map(str, folders)), cache_dir=str(tmp_path / "cache")), model)
-    assert [(found.classes, found.interval["over"], found.interval["count"]) for found in (one, both)] == [(0, "images", 24), (0, "images", 48)]
+    both = evaluate.evaluate(
+        Config(domain=("photos", "more"), data_dir=tuple(map(str, folders)), cache_dir=str(tmp_path / "cache")), model
+    )
+    assert [(found.classes, found.interval["over"], found.interval["count"]) for found in (one, both)] == [
+        (0, "images", 24),
+        (0, "images", 48),
+    ]
 
 
 def test_where_the_tested_classes_train_too_images_were_drawn(photos):
     domain, rng = load_domains(_config(photos)), np.random.default_rng(0)
     index, scores = np.arange(24), rng.random((24, 3))
-    by_class, by_image = (pipeline.interval_over_classes(domain, index, domain.labels, scores, by_class=by) for by in (True, False))
+    by_class, by_image = (
+        pipeline.interval_over_classes(domain, index, domain.labels, scores, by_class=by) for by in (True, False)
+    )
     assert (by_class["over"], by_class["count"], by_image["over"], by_image["count"]) == ("classes", 8, "images", 24)
 
 
 def test_what_a_model_was_trained_on_is_told(photos, tmp_path, caplog):
     path = _export(tmp_path / "saved_model", {"notice": "generated stand-in", "boxes": True})
     evaluate.evaluate(_config(photos), path)
-    assert "the model was trained on a generated stand-in." in caplog.text and "cut out by boxes, and these are whole ones." in caplog.text
+    assert (
+        "the model was trained on a generated stand-in." in caplog.text
+        and "cut out by boxes, and these are whole ones." in caplog.text
+    )
 
 
 def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp_path, caplog):
     run = tmp_path / "run"
     model = _export(run / "saved_model")
-    with pytest.raises(UserError, match="Expected a model in the folder of a run that tells what it has seen .* beside --subset=unseen"):
+    with pytest.raises(
+        UserError, match="Expected a model in the folder of a run that tells what it has seen .* beside --subset=unseen"
+    ):
         evaluate.evaluate(_config(photos), model, "unseen")
     (run / "result.json").write_text("{}")
     domain = load_domains(_config(photos))
@@ -175,7 +208,9 @@ def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp
 
 def test_some_attributes_alone(model, photos, caplog):
     (row,) = evaluate.evaluate(_config(photos), model, attributes=["green"]).rows
-    assert row["network"] == "photos/green" and "none of the model's" not in caplog.text and "no labels" not in caplog.text
+    assert (
+        row["network"] == "photos/green" and "none of the model's" not in caplog.text and "no labels" not in caplog.text
+    )
 
 
 def test_a_lite_file_is_judged_like_its_model(model, photos, tmp_path):
@@ -190,8 +225,18 @@ def test_a_lite_file_is_judged_like_its_model(model, photos, tmp_path):
 @pytest.mark.parametrize(
     ("header", "subset", "attributes", "message"),
     [
-        ("rot,blau,kalt", None, (), r"Received: photos/rot, photos/blau and photos/kalt, where it has photos/red, photos/green and other/red; call the columns"),
-        ("red,green,blue", None, ("other/red",), "Received: photos/red, photos/green and photos/blue, where it has other/red; call"),
+        (
+            "rot,blau,kalt",
+            None,
+            (),
+            r"Received: photos/rot, photos/blau and photos/kalt, where it has photos/red, photos/green and other/red; call the columns",
+        ),
+        (
+            "red,green,blue",
+            None,
+            ("other/red",),
+            "Received: photos/red, photos/green and photos/blue, where it has other/red; call",
+        ),
         ("red,green,blue", None, ("rad",), "Received: rad; did you mean red"),
     ],
 )
@@ -209,16 +254,36 @@ def test_a_subset_without_images_is_told(model, photos):
 
 def _run(*arguments):
     command = [sys.executable, "-m", "galm_tf.evaluate", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
 
 
 def test_the_command(model, photos):
     (photos / "images" / "7.png").write_bytes(b"no picture")
-    done = _run(f"--model={model}", f"--data_dir={photos}", f"--cache_dir={photos.parent / 'cache'}", "--on_bad_image=skip")
+    done = _run(
+        f"--model={model}", f"--data_dir={photos}", f"--cache_dir={photos.parent / 'cache'}", "--on_bad_image=skip"
+    )
     assert done.returncode == 1, done.stderr  # one is left out
     lines = done.stdout.splitlines()
-    assert lines[0] == "17 images of 6 classes, 2 attributes judged" and lines[1].startswith("mAUC 0.9") and "(95 %, over 6 classes: 0." in lines[1]
-    assert lines[2].split() == ["attribute", "AUC", "average", "precision", "F1", "balanced", "accuracy", "log", "loss", "yes", "no"]
+    assert (
+        lines[0] == "17 images of 6 classes, 2 attributes judged"
+        and lines[1].startswith("mAUC 0.9")
+        and "(95 %, over 6 classes: 0." in lines[1]
+    )
+    assert lines[2].split() == [
+        "attribute",
+        "AUC",
+        "average",
+        "precision",
+        "F1",
+        "balanced",
+        "accuracy",
+        "log",
+        "loss",
+        "yes",
+        "no",
+    ]
     assert sorted(line.split()[0] for line in lines[3:]) == ["photos/green", "photos/red"]
 
 
@@ -238,7 +303,11 @@ def test_every_format_tells_the_same(model, tmp_path, capsys, printed):
         return
     if printed == "csv":
         table = pd.read_csv(io.StringIO(text))
-        assert table["network"].tolist() == [row["network"] for row in found.rows] and np.isnan(table["f1"][2]) and np.isnan(table["threshold"][2])
+        assert (
+            table["network"].tolist() == [row["network"] for row in found.rows]
+            and np.isnan(table["f1"][2])
+            and np.isnan(table["threshold"][2])
+        )
         np.testing.assert_allclose(table["auc"], [row["auc"] for row in found.rows])
         return
     first, last = text.splitlines()[3], text.splitlines()[-1]

@@ -47,7 +47,8 @@ def test_attribute_metrics_are_none_for_one_label():
     assert row["f1"] == pytest.approx(f1_score(labels[20:, 0], probabilities[20:, 0] >= 0.4))
     assert row["log_loss"] == pytest.approx(log_loss(labels[20:, 0], probabilities[20:, 0]))
     unjudged = evaluation.attribute_metrics(labels[:, 0], probabilities[:, 0], np.nan)
-    assert unjudged == {**row, "f1": None, "balanced_accuracy": None}  # no threshold, no decision; scores order all the same
+    # no threshold, no decision; scores order all the same
+    assert unjudged == {**row, "f1": None, "balanced_accuracy": None}
 
 
 def test_a_threshold_tells_neighbouring_numbers_apart():
@@ -59,7 +60,10 @@ def test_a_threshold_tells_neighbouring_numbers_apart():
 
 def test_what_few_images_test_is_neither_best_nor_worst():
     rows = {f"a{i}": {"test_auc": 0.5 + i / 100, "test_positives": 10, "test_negatives": 10 + i} for i in range(4)}
-    rows |= {"lucky": {"test_auc": 1.0, "test_positives": 9, "test_negatives": 90}, "unlucky": {"test_auc": 0.0, "test_positives": 90, "test_negatives": 1}}
+    rows |= {
+        "lucky": {"test_auc": 1.0, "test_positives": 9, "test_negatives": 90},
+        "unlucky": {"test_auc": 0.0, "test_positives": 90, "test_negatives": 1},
+    }
     rows["untested"] = {"test_auc": None, "test_positives": 0, "test_negatives": 99}
     assert evaluation.best_to_worst(rows, 4) == ["a3", "a2", "a1", "a0"]
     assert evaluation.best_to_worst(rows, 5) == ["lucky", "a3", "a2", "a1", "a0", "unlucky"]
@@ -71,7 +75,9 @@ def test_what_few_images_test_is_neither_best_nor_worst():
 
 
 def _classes(rng, count, images=15, attributes=6):
-    """Labels that hold of whole classes, scores that err by class and by image: labels [n, N], scores [n, N], class of each [n]."""
+    """Labels that hold of whole classes, scores that err by class and by image: labels [n, N], scores [n, N], class of
+    each [n].
+    """
     units = np.repeat(np.arange(count), images)
     labels = (rng.random((count, attributes)) < 0.4)[units].astype(np.float32)
     return labels, labels + rng.normal(size=(count, attributes))[units] + rng.normal(size=labels.shape), units
@@ -98,16 +104,25 @@ def test_there_is_no_interval_over_few_classes_or_of_nothing():
     assert evaluation.mean_auc_interval(labels, scores, units % 4) is None
     assert evaluation.mean_auc_interval(np.zeros_like(labels), scores, units) is None
     assert evaluation.interval_in_words(None) == ""
-    assert evaluation.interval_in_words({"low": 0.5, "high": 0.6104, "over": "classes", "count": 8}) == " (95 %, over 8 classes: 0.500 to 0.610)"
+    assert (
+        evaluation.interval_in_words({"low": 0.5, "high": 0.6104, "over": "classes", "count": 8})
+        == " (95 %, over 8 classes: 0.500 to 0.610)"
+    )
 
 
 def test_an_attribute_of_one_class_does_not_move_the_interval_by_being_gone():
-    """It is perfect: the mean falls without its class, by which the interval would be wider than that of the others alone."""
+    """It is perfect: the mean falls without its class, by which the interval would be wider than that of the others
+    alone.
+    """
     labels, scores, units = _classes(np.random.default_rng(2), 8)
     one = (units == 3).astype(np.float32)[:, None]
-    plain, with_one = (evaluation.mean_auc_interval(*both, units) for both in ((labels, scores), (np.hstack([labels, one]), np.hstack([scores, 10 * one]))))
+    plain, with_one = (
+        evaluation.mean_auc_interval(*both, units)
+        for both in ((labels, scores), (np.hstack([labels, one]), np.hstack([scores, 10 * one])))
+    )
     assert np.ptp(plain[:2]) * 6 / 7 <= np.ptp(with_one[:2]) <= np.ptp(plain[:2])
-    low, high, _ = evaluation.mean_auc_interval(one, scores[:, :1], units)  # alone: nothing is left to judge without its class
+    # alone: nothing is left to judge without its class
+    low, high, _ = evaluation.mean_auc_interval(one, scores[:, :1], units)
     assert 0 <= low < evaluation.mean_auc(evaluation.auc_per_attribute(one, scores[:, :1])) < high <= 1
 
 
@@ -115,7 +130,9 @@ def test_classes_that_nothing_is_known_of_do_not_count():
     labels, scores, units = _classes(np.random.default_rng(3), 12)
     labels[units >= 7] = np.nan
     some = units < 7
-    assert evaluation.mean_auc_interval(labels, scores, units) == evaluation.mean_auc_interval(labels[some], scores[some], units[some])
+    assert evaluation.mean_auc_interval(labels, scores, units) == evaluation.mean_auc_interval(
+        labels[some], scores[some], units[some]
+    )
     assert evaluation.mean_auc_interval(labels, scores, units)[2] == 7
     labels[units >= 4] = np.nan
     assert evaluation.mean_auc_interval(labels, scores, units) is None

@@ -21,7 +21,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE, NAMES = 32, ["sun/offen — Himmel", "sun/metal", "sun/far-away horizon", "sun/furry"]
 OFFSETS = np.array([0.0, 1.5, -0.7, 0.2], np.float32)
 THRESHOLDS = np.array([0.3, np.nan, 0.55, 0.9])
-METADATA = {"domains": ["sun"], "data_source": "generated", "notice": "generated stand-in", "versions": {"tensorflow": tf.__version__}}
+METADATA = {
+    "domains": ["sun"],
+    "data_source": "generated",
+    "notice": "generated stand-in",
+    "versions": {"tensorflow": tf.__version__},
+}
 OTHER = os.environ.get("GALM_OTHER_PYTHON")
 
 
@@ -35,7 +40,9 @@ def make_network():
     far = tf.keras.initializers.RandomNormal(stddev=3.0, seed=8)  # probabilities far apart
     network = tf.keras.Model(inputs, tf.keras.layers.Dense(len(NAMES), kernel_initializer=far)(x))
     norm = next(layer for layer in network.layers if "normalization" in layer.name)
-    norm.set_weights([np.linspace(0.5, 3, 6), np.linspace(-1, 1, 6), np.linspace(-0.3, 0.3, 6), np.linspace(0.1, 0.9, 6)])
+    norm.set_weights(
+        [np.linspace(0.5, 3, 6), np.linspace(-1, 1, 6), np.linspace(-0.3, 0.3, 6), np.linspace(0.1, 0.9, 6)]
+    )
     return network
 
 
@@ -130,7 +137,9 @@ def test_offset_and_threshold_by_hand(tmp_path):
     """At margin = offset + logit p the probability is p: the positive weight is undone (DESIGN §2)."""
     wanted = np.array([0.25, 0.5, 0.75, 0.75])
     save(_Constant(OFFSETS + logit(wanted)), tmp_path / "m", thresholds=np.array([0.2, np.nan, 0.76, 0.7]))
-    outputs = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](images=tf.zeros([3, 5, 5, 3], tf.uint8))
+    outputs = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](
+        images=tf.zeros([3, 5, 5, 3], tf.uint8)
+    )
     np.testing.assert_allclose(outputs["probability"], [wanted] * 3, atol=1e-6)
     np.testing.assert_array_equal(outputs["decision"].numpy()[:, [0, 2, 3]], [[True, False, True]] * 3)
     np.testing.assert_allclose(outputs["threshold"], [0.2, np.nan, 0.76, 0.7])  # says which decisions mean something
@@ -167,14 +176,18 @@ def test_metadata_travels(path, signatures):
 def test_an_existing_folder_is_refused_and_kept(network, tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "precious").write_text("x")
-    with pytest.raises(UserError, match="Expected a new folder for the SavedModel. Received: .*m, which exists; move it"):
+    with pytest.raises(
+        UserError, match="Expected a new folder for the SavedModel. Received: .*m, which exists; move it"
+    ):
         save(network, tmp_path / "m")
     assert os.listdir(tmp_path) == ["m"] and os.listdir(tmp_path / "m") == ["precious"]
 
 
 def test_a_file_in_the_way_is_named(network, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match="Expected to write .*file/m. Received: .*; free some space or name another folder"):
+    with pytest.raises(
+        UserError, match="Expected to write .*file/m. Received: .*; free some space or name another folder"
+    ):
         save(network, tmp_path / "file" / "m")
 
 
@@ -208,7 +221,10 @@ print(json.dumps({
 
 @pytest.mark.parametrize(
     "python",
-    [sys.executable, pytest.param(OTHER, marks=pytest.mark.skipif(not OTHER, reason="GALM_OTHER_PYTHON names no other stack"))],
+    [
+        sys.executable,
+        pytest.param(OTHER, marks=pytest.mark.skipif(not OTHER, reason="GALM_OTHER_PYTHON names no other stack")),
+    ],
     ids=["this stack", "other stack"],
 )
 def test_tensorflow_alone_suffices(network, path, tmp_path, python):

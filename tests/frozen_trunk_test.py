@@ -26,14 +26,21 @@ def networks():
         variable.assign(whole.variables[name])
     views = frozen_trunk.Views(len(images), 6, CONFIG)
     index = np.array([0, 2, 3, 5, 7, 8])
-    frozen_trunk.fill_views(views, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index, index[:4], CONFIG)
+    frozen_trunk.fill_views(
+        views, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index, index[:4], CONFIG
+    )
     return whole, frozen, images, index, views
 
 
 def test_towers_on_cached_maps_give_the_networks_logits(networks):
     whole, frozen, images, index, views = networks
     numbers = np.random.default_rng(1).integers(0, 2304, N)
-    rest = [tf.range(N), gates_from_indices(tf.constant(all_indices()[numbers])), tf.constant([len(index)]), tf.constant([-1, 0])]
+    rest = [
+        tf.range(N),
+        gates_from_indices(tf.constant(all_indices()[numbers])),
+        tf.constant([len(index)]),
+        tf.constant([-1, 0]),
+    ]
     expected = whole.supernet([scale_images(tf.constant(images[index])), *rest])
     got = frozen.supernet([frozen.scale(tf.constant(views[index])), *rest])
     np.testing.assert_allclose(got, expected, atol=1e-4)
@@ -41,7 +48,10 @@ def test_towers_on_cached_maps_give_the_networks_logits(networks):
 
 def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
     whole, _, images, index, views = networks
-    architectures, weights = [Architecture.from_number(n) for n in (7, 1000, 2303)], {k: v.numpy() for k, v in whole.variables.items()}
+    architectures, weights = (
+        [Architecture.from_number(n) for n in (7, 1000, 2303)],
+        {k: v.numpy() for k, v in whole.variables.items()},
+    )
     by_images, by_maps = (DerivedNetwork(architectures, weights, 4) for _ in range(2))
     scaled = scale_images(tf.constant(images[index]))
     by_images.calibrate(scaled)
@@ -55,7 +65,9 @@ def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
 def test_changed_pictures_are_a_records_own_whichever_others_have_views(networks):
     whole, _, images, index, views = networks
     fewer = frozen_trunk.Views(len(images), 6, CONFIG)
-    frozen_trunk.fill_views(fewer, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index[2:], index[3:4], CONFIG)
+    frozen_trunk.fill_views(
+        fewer, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index[2:], index[3:4], CONFIG
+    )
     np.testing.assert_allclose(fewer[index[3:4]], views[index[3:4]], atol=1e-5)
 
 
@@ -82,7 +94,9 @@ def test_a_view_is_picked_by_seed(networks):
     some = tf.constant(views[index])
     picked = [frozen_trunk.pick_view(some, tf.constant([seed, 0])).numpy()[:, 0] for seed in (0, 0, 1, 2, 3)]
     np.testing.assert_array_equal(picked[0], picked[1])
-    which = np.array([[np.argmin(np.abs(views[r] - p).sum(axis=(1, 2, 3))) for r, p in zip(index, batch)] for batch in picked])
+    which = np.array(
+        [[np.argmin(np.abs(views[r] - p).sum(axis=(1, 2, 3))) for r, p in zip(index, batch)] for batch in picked]
+    )
     assert set(which.ravel()) == {0, 1}
     for batch, chosen in zip(picked, which):
         np.testing.assert_array_equal(batch, views[index][np.arange(len(index)), chosen])

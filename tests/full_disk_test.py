@@ -46,7 +46,12 @@ def _full():
 
 def test_an_export_that_fails_is_one_sentence_and_leaves_nothing(tmp_path):
     path = str(tmp_path / "saved_model")
-    with _full(), pytest.raises(UserError, match="Expected to write .*saved_model. Received: .*; free some space or name another") as error:
+    with (
+        _full(),
+        pytest.raises(
+            UserError, match="Expected to write .*saved_model. Received: .*; free some space or name another"
+        ) as error,
+    ):
         _export(path)
     assert "\n" not in str(error.value) and not os.listdir(tmp_path)
     _export(path)
@@ -61,7 +66,12 @@ def test_a_trunk_that_cannot_be_stored_is_one_sentence_and_leaves_nothing(tmp_pa
     config = Config(image_size=32, trunk_model=str(tmp_path / "model.keras"))
     folder, images = RunFolder.create(str(tmp_path / "run"), config), np.zeros((4, 32, 32, 3), np.uint8)
     before = sorted(os.listdir(folder.path))
-    with _full(), pytest.raises(UserError, match="Expected to be able to write .*trunk. Received: .*another folder by --run_dir") as error:
+    with (
+        _full(),
+        pytest.raises(
+            UserError, match="Expected to be able to write .*trunk. Received: .*another folder by --run_dir"
+        ) as error,
+    ):
         pretrained.of_run(config, folder, images, None, np.arange(4))
     assert "\n" not in str(error.value) and sorted(os.listdir(folder.path)) == before
     assert pretrained.of_run(config, folder, images, None, np.arange(4)).about["layers"] == ["conv0", "conv1", "conv2"]

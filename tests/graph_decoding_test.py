@@ -47,7 +47,10 @@ CASES = {
     "grey png with alpha": _encode(ALPHA.convert("LA"), "PNG"),
     "png with a transparent colour": _encode(PHOTOGRAPH, "PNG", transparency=PHOTOGRAPH.getpixel((5, 5))),
     **{f"palette of {n}": _encode(PHOTOGRAPH.quantize(n), "PNG") for n in (2, 4, 16, 200)},
-    **{f"palette of {n} with alpha": _encode(PHOTOGRAPH.quantize(n), "PNG", transparency=b"\3\xc8\x4d") for n in (4, 200)},
+    **{
+        f"palette of {n} with alpha": _encode(PHOTOGRAPH.quantize(n), "PNG", transparency=b"\3\xc8\x4d")
+        for n in (4, 200)
+    },
     "gif": _encode(PHOTOGRAPH, "GIF"),
     "animation": _encode(PHOTOGRAPH, "GIF", save_all=True, append_images=[PHOTOGRAPH.rotate(90), GREY]),
     "bmp": _encode(PHOTOGRAPH, "BMP"),
@@ -86,7 +89,17 @@ def test_alpha_is_laid_on_white_at_every_level():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"x", b"BM", b"\xff\xd8", b"\x89PNG", b"GIF89a", CASES["jpeg"][:1500], CASES["png"][:1500], b"RIFF1234WEBPVP8 "],
+    [
+        b"",
+        b"x",
+        b"BM",
+        b"\xff\xd8",
+        b"\x89PNG",
+        b"GIF89a",
+        CASES["jpeg"][:1500],
+        CASES["png"][:1500],
+        b"RIFF1234WEBPVP8 ",
+    ],
 )
 def test_what_is_no_picture_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):

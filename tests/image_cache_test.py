@@ -162,7 +162,10 @@ def test_an_interrupted_start_leaves_nothing(setup, monkeypatch, error):
 def test_what_killed_runs_left_is_removed(setup):
     setup.cache.mkdir()
     ours = f"mine-64-{'0a' * 10}.npy"
-    old, meta, fresh, others = (setup.cache / name for name in (f"{ours}.abc.partial", f"{ours}.abc.partial.json", f"{ours}.def.partial", "iso.partial"))
+    old, meta, fresh, others = (
+        setup.cache / name
+        for name in (f"{ours}.abc.partial", f"{ours}.abc.partial.json", f"{ours}.def.partial", "iso.partial")
+    )
     for path in (old, meta, fresh, others):
         path.write_bytes(b"half")
     for path in (old, meta, others):
@@ -272,7 +275,9 @@ def test_bad_images_fail_by_name_or_are_left_out(setup, monkeypatch):
     with pytest.raises(preprocess.BadImageError, match=r"Received: .*b\.png \(.*on_bad_image=skip"):
         setup.load()
     decode, decoded = image_cache.decode_images, []
-    monkeypatch.setattr(image_cache, "decode_images", lambda domain, *more: decoded.append(len(domain.paths)) or decode(domain, *more))
+    monkeypatch.setattr(
+        image_cache, "decode_images", lambda domain, *more: decoded.append(len(domain.paths)) or decode(domain, *more)
+    )
     for _ in range(2):
         domain, images, bad = setup.load(on_bad_image="skip")
         np.testing.assert_array_equal(images, expected[[0, 1, 3]])
@@ -322,14 +327,20 @@ def test_some_unreadable_images_are_named_and_all_are_counted(setup, monkeypatch
         caplog.clear()
         setup.load(on_bad_image="skip")
         assert [r.getMessage() for r in caplog.records] == [f"3 of 4 images cannot be read and are left out: {told}"]
-    with pytest.raises(preprocess.BadImageError, match=r"a\.png .the file is empty.; replace it. 2 images cannot be read; --on_bad_image=skip leaves"):
+    with pytest.raises(
+        preprocess.BadImageError,
+        match=r"a\.png .the file is empty.; replace it. 2 images cannot be read; --on_bad_image=skip leaves",
+    ):
         setup.load()  # the cache knows them all
 
 
 def test_a_domain_without_readable_images(setup):
     for name in ("a.png", "b.png", "c.png"):
         setup.path(name).write_bytes(b"")
-    with pytest.raises(UserError, match=r"at least one readable image in mine. Received: 4, none readable; the first: .*a\.png \(the file is empty\)"):
+    with pytest.raises(
+        UserError,
+        match=r"at least one readable image in mine. Received: 4, none readable; the first: .*a\.png \(the file is empty\)",
+    ):
         setup.load(on_bad_image="skip")
 
 

@@ -17,7 +17,8 @@ from galm_tf.preprocess import BadImageError, decode_image, resize_images
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
-# How a stored picture comes from an upright one, by orientation (CIPA DC-008, table 4.6.4: where row 0 and column 0 lie).
+# How a stored picture comes from an upright one, by orientation (CIPA DC-008, table 4.6.4: where row 0 and column 0
+# lie).
 STORED = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -68,7 +69,9 @@ def test_damaged_exif_counts_as_none(exif):
 def test_an_orientation_out_of_range_counts_as_none():
     exif = Image.Exif()
     exif[0x0112] = 9
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(smooth(30, 50)), "PNG", exif=exif)), smooth(30, 50))
+    np.testing.assert_array_equal(
+        decode_image(encoded(Image.fromarray(smooth(30, 50)), "PNG", exif=exif)), smooth(30, 50)
+    )
 
 
 # A dark PPM is not here: Pillow opens it as 32-bit integers, which do not say their range.
@@ -97,7 +100,9 @@ def test_the_first_picture_that_uses_little_of_16_bits_is_told_once_whatever_the
         decoded = list(pool.map(decode_image, paths))
     assert decoded[0].max() == 32, "as it is, for no scale is guessed"
     (message,) = caplog.messages
-    name = message.removeprefix("16-bit picture ").removesuffix(" uses less than an eighth of its range and is seen nearly black; rescale such pictures")
+    name = message.removeprefix("16-bit picture ").removesuffix(
+        " uses less than an eighth of its range and is seen nearly black; rescale such pictures"
+    )
     assert name in paths
 
 

@@ -101,7 +101,13 @@ def test_exif_far_behind_the_start():
     Image.fromarray(noise).save(buffer, "PNG")
     chunk = b"eXIf" + _tiff(6)
     end = buffer.getvalue().rindex(b"IEND") - 4
-    data = buffer.getvalue()[:end] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + buffer.getvalue()[end:]
+    data = (
+        buffer.getvalue()[:end]
+        + struct.pack(">I", len(chunk) - 4)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + buffer.getvalue()[end:]
+    )
     with Image.open(io.BytesIO(data)) as image:
         image.load()  # Pillow reads what stands behind the pixels with them
         assert image.getexif().get(ExifTags.Base.Orientation) == 6
@@ -136,7 +142,9 @@ def test_missing_or_damaged_exif_is_none(tiff):
     assert _read(data).numpy() == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xe1\0\x08Exif\0\0", b"\x89PNG", b"text"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xe1\0\x08Exif\0\0", b"\x89PNG", b"text"]
+)
 def test_tiny_files_have_none(data):
     assert _read(data).numpy() == 1
 

@@ -48,7 +48,9 @@ def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
 
 @pytest.mark.parametrize("onednn", ["0", "1"])
 def test_a_step_of_larger_images_needs_no_onednn(onednn):
-    """On a processor without it TensorFlow has no gradients of grouped convolutions; asked of inside of a traced function, too."""
+    """On a processor without it TensorFlow has no gradients of grouped convolutions; asked of inside of a traced
+    function, too.
+    """
     code = """
 import tensorflow as tf
 from galm_tf import layers
@@ -66,7 +68,13 @@ step()
 print("learned", layers.grouped_convolutions_learn())
 """
     settings = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=settings, cwd=pathlib.Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=settings,
+        cwd=pathlib.Path(__file__).parents[1],
+    )
     assert done.stdout.strip().startswith("learned"), done.stderr[-2000:]
 
 
@@ -89,7 +97,10 @@ def test_trunk_batch_norm_remembers_its_last_batch():
 
 
 def test_skip_sources_average_and_join():
-    maps = [np.random.default_rng(i).normal(size=(2, s, s, c)).astype(np.float32) for i, (s, c) in enumerate([(8, 2), (4, 3)])]
+    maps = [
+        np.random.default_rng(i).normal(size=(2, s, s, c)).astype(np.float32)
+        for i, (s, c) in enumerate([(8, 2), (4, 3)])
+    ]
     joined = layers.SkipSources("skips", 4)([tf.constant(m) for m in maps]).numpy()
     np.testing.assert_allclose(joined[..., :2], maps[0].reshape(2, 4, 2, 4, 2, 2).mean((2, 4)), atol=1e-6)
     np.testing.assert_array_equal(joined[..., 2:], maps[1])

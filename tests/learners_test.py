@@ -15,7 +15,21 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
 from galm_tf import evaluation, pipeline, source_runs
-from galm_tf.baselines import afs, ale, convnet, dap, ft, hap, iap, learner, linear_pixels, mdg, network_features, sources, umf
+from galm_tf.baselines import (
+    afs,
+    ale,
+    convnet,
+    dap,
+    ft,
+    hap,
+    iap,
+    learner,
+    linear_pixels,
+    mdg,
+    network_features,
+    sources,
+    umf,
+)
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
@@ -117,9 +131,11 @@ def test_a_single_fold_is_one_that_can_judge():
         yield from (1 - labels[held], labels[held])
 
     assert learner.choose(["wrong", "right"], scores_of, labels, class_ids, folds=1) == "right" and 0 not in seen[0]
-    assert learner.choose(["first", "other"], scores_of, np.ones((80, 1)), class_ids) == "first"  # nothing can be judged
+    # nothing can be judged
+    assert learner.choose(["first", "other"], scores_of, np.ones((80, 1)), class_ids) == "first"
     seen.clear()
-    assert learner.choose(["wrong", "right"], scores_of, labels, class_ids) == "right" and {0} in seen  # in its turn, without a say
+    # in its turn, without a say
+    assert learner.choose(["wrong", "right"], scores_of, labels, class_ids) == "right" and {0} in seen
 
 
 def test_shares_of_votes_are_fitted_in_place_of_labels():
@@ -130,11 +146,17 @@ def test_shares_of_votes_are_fitted_in_place_of_labels():
     test_features, test_labels, _ = _planted(40, seed=1)
     for name in ("iap", "ale", "umf"):
         made = _make(name).fit(dataclasses.replace(_data(features, labels, class_ids), shares=shares))
-        assert evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75, name
-    split = types.SimpleNamespace(train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels)))
+        assert (
+            evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75
+        ), name
+    split = types.SimpleNamespace(
+        train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels))
+    )
     scores = linear_pixels.fit_and_score(features, planted, shares, split, lambda index: None)
     assert evaluation.mean_auc(evaluation.auc_per_attribute(planted, scores)) > 0.8
-    joined = learner.join([dataclasses.replace(_data(features, labels, class_ids), shares=shares), _data(features, labels, class_ids)])
+    joined = learner.join(
+        [dataclasses.replace(_data(features, labels, class_ids), shares=shares), _data(features, labels, class_ids)]
+    )
     n, count = labels.shape
     np.testing.assert_allclose(joined.targets[:n, :count], shares, rtol=1e-6)
     np.testing.assert_array_equal(joined.targets[n:, count:], labels)
@@ -239,7 +261,9 @@ def test_hap_is_the_minimum_of_its_objective_with_the_dense_laplacian():
     labels[3:9, 2], labels[11, 0] = np.nan, np.nan
     x, member = features.astype(np.float64), np.nan_to_num(labels).astype(np.float64)
     inside = [x[rows > 0] for rows in member.T]
-    distance = [np.mean([((a - b) ** 2).sum() for i, a in enumerate(e) for j, b in enumerate(e) if i != j]) for e in inside]
+    distance = [
+        np.mean([((a - b) ** 2).sum() for i, a in enumerate(e) for j, b in enumerate(e) if i != j]) for e in inside
+    ]
     weight = np.exp(-np.array(distance) / np.mean(distance))
     np.testing.assert_allclose(hap.edge_weights(x, member), weight)
     degree, size = member @ weight, member.sum(axis=0)
@@ -316,7 +340,9 @@ def test_umfs_objective_term_by_term_and_its_gradient():
 
 
 def test_umf_without_categories_is_scikit_learns_logistic_regression():
-    """One attribute: λ/2 (‖U‖² + ‖w‖²) is then λ ‖U w‖ at its least, whose stationary point is that of C = ‖U w‖ / λ / n."""
+    """One attribute: λ/2 (‖U‖² + ‖w‖²) is then λ ‖U w‖ at its least, whose stationary point is that of C = ‖U w‖ / λ /
+    n.
+    """
     features, labels, class_ids = _planted(12)
     x = learner.FeatureScaler(features)(features)
     u, shift, w, b = umf.fit_latent(x, labels[:, :1], class_ids, 3, 0.02, np.inf, 0)
@@ -360,8 +386,10 @@ def test_mdgs_components_are_stationary_and_become_invariant():
     values = np.diag(b.T @ gain @ b)
     np.testing.assert_allclose(gain @ b, cost @ b * values, atol=1e-6)
     assert (np.diff(values) < 0).all()
-    trace = [np.trace(b.T @ mdg.mean_scatter(z, class_ids) @ b) / np.trace(b.T @ b)
-             for b in (mdg.components(z, labels, class_ids, beta, 0.0, count=4) for beta in (0.0, 1e6))]
+    trace = [
+        np.trace(b.T @ mdg.mean_scatter(z, class_ids) @ b) / np.trace(b.T @ b)
+        for b in (mdg.components(z, labels, class_ids, beta, 0.0, count=4) for beta in (0.0, 1e6))
+    ]
     assert trace[1] < 1e-3 * trace[0]
 
 
@@ -386,7 +414,9 @@ def test_afs_listens_to_the_source_attribute_that_is_the_same():
     """Five source attributes from other images, the last of which has the causes of the target's one attribute."""
     features, labels, class_ids = _planted(16)
     other = _data(*_planted(20, seed=2))
-    data = dataclasses.replace(_data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5]))
+    data = dataclasses.replace(
+        _data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5])
+    )
     made = afs.AFS(convnet.Training(steps=150), source_weights=(1.0,)).fit(data)
     assert made.attention().shape == (1, 5) and made.attention()[0].argmax() == 4
     assert made.attention().sum() == pytest.approx(1, abs=1e-5)
@@ -433,9 +463,13 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"Received: image <U1 \[1\], features float16 \[2, 1\]; write both"):
         read_features(_save(tmp_path / "length.npz", ["a"], [[1], [2]]), ["/d/a"])
     np.savez(tmp_path / "large.npz", image=["a"], features=np.full((1, 1), 1e39))
-    with pytest.raises(UserError, match="within float32. Received: NaN, infinity or more for 1 of 1 images, first /d/a;"):
+    with pytest.raises(
+        UserError, match="within float32. Received: NaN, infinity or more for 1 of 1 images, first /d/a;"
+    ):
         read_features(str(tmp_path / "large.npz"), ["/d/a"])
-    with pytest.raises(UserError, match=r"features float16 \[1, 0\]; write both, with one row per name and at least one column"):
+    with pytest.raises(
+        UserError, match=r"features float16 \[1, 0\]; write both, with one row per name and at least one column"
+    ):
         read_features(_save(tmp_path / "empty.npz", ["a"], np.zeros((1, 0))), ["/d/a"])
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(UserError, match="Received: neither"):
@@ -513,7 +547,9 @@ def test_a_union_of_domains_hides_labels_and_scores_the_targets_attributes():
     scores = made.fit(data).score(data.inputs)
     seen = made._learner.data
     assert seen.source is None and seen.labels.shape == (12, 5) and len(np.unique(seen.class_ids)) == 6
-    np.testing.assert_array_equal(np.isnan(seen.labels), np.kron(np.array([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0]]), np.ones((6, 1))))
+    np.testing.assert_array_equal(
+        np.isnan(seen.labels), np.kron(np.array([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0]]), np.ones((6, 1)))
+    )
     np.testing.assert_array_equal(scores, data.features[:, :2])
     assert made.chosen == {"C": 1.0}
 
@@ -541,7 +577,9 @@ def test_a_source_helps_dap_where_it_knows_the_causes():
     data = dataclasses.replace(_data(features, labels, class_ids), source=_data(*_planted(40, noise=2.0, seed=2)))
     test_features, test_labels, _ = _planted(40, seed=1, noise=2.0)
     made = (dap.DAP((1.0,)).fit(data), sources.ScoresAsFeatures(lambda: dap.DAP((1.0,))).fit(data))
-    alone, helped = (evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, m.score(_inputs(test_features)))) for m in made)
+    alone, helped = (
+        evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, m.score(_inputs(test_features)))) for m in made
+    )
     assert helped > alone + 0.02
 
 
@@ -579,16 +617,23 @@ def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refus
     for config in (small, few):
         methods.run_methods(config, [], [0], "seed", str(tmp_path))
         prepared = pipeline.prepare(config)
-        learners.run_one("ridge", learners.features_of(prepared, config, learner_data.FeatureSettings()), prepared, config)
+        learners.run_one(
+            "ridge", learners.features_of(prepared, config, learner_data.FeatureSettings()), prepared, config
+        )
     assert fitted == [True, True, False, False]
     monkeypatch.setattr(pipeline, "prepare", None)
-    with pytest.raises(UserError, match="all labels where .*Received: learners=iap,ale and train_positives=3; leave one out"):
+    with pytest.raises(
+        UserError, match="all labels where .*Received: learners=iap,ale and train_positives=3; leave one out"
+    ):
         learners.run_learners(few, ["iap", "ale"], [0], "seed", learner_data.FeatureSettings())
 
 
 def test_a_table_tells_who_weighs_classes():
     (told,) = learners.weighing(Config(), ("GALM", "ridge regression"))
-    assert "classes count alike to GALM and ridge regression (--class_balance), and to the learners every image does" in told
+    assert (
+        "classes count alike to GALM and ridge regression (--class_balance), and to the learners every image does"
+        in told
+    )
     assert learners.weighing(Config(class_balance=0.0), ("GALM",)) == []
 
 
@@ -644,10 +689,15 @@ def test_a_trunk_that_has_seen_test_classes_or_images_is_refused(finished):
     config, prepared, _, path = finished
     settings = learner_data.FeatureSettings("trunk", features_run=path)
     other = dataclasses.replace(config, split_seed=3)
-    with pytest.raises(UserError, match="Received: --features_run=.*run, which has seen sun/.*; give both runs the same split: --split_seed=-1"):
+    with pytest.raises(
+        UserError,
+        match="Received: --features_run=.*run, which has seen sun/.*; give both runs the same split: --split_seed=-1",
+    ):
         learner_data.make_features(settings, other, pipeline.prepare(other))
     mixed = dataclasses.replace(prepared.split, test=np.sort([*prepared.split.test, prepared.split.train[0]]))
-    with pytest.raises(UserError, match="Received: --features_run=.*run, which was trained on 1 of 61, the first is generated://"):
+    with pytest.raises(
+        UserError, match="Received: --features_run=.*run, which was trained on 1 of 61, the first is generated://"
+    ):
         learner_data.make_features(settings, config, dataclasses.replace(prepared, split=mixed))
 
 
@@ -657,19 +707,25 @@ def test_a_trunk_whose_own_source_has_seen_a_test_class_is_refused(finished, tmp
     elsewhere = dataclasses.replace(config, domain=("awa",), split_seed=5)
     _write_run(str(tmp_path / "awa"), elsewhere, pipeline.prepare(elsewhere), ["awa/any", tested])
     settings = learner_data.FeatureSettings("trunk", features_run=str(tmp_path / "awa"))
-    with pytest.raises(UserError, match=f"Received: --features_run=.*awa, which has seen {tested}; give both runs the same split"):
+    with pytest.raises(
+        UserError, match=f"Received: --features_run=.*awa, which has seen {tested}; give both runs the same split"
+    ):
         learner_data.make_features(settings, config, prepared)
 
 
 def test_a_source_on_the_same_domain_or_with_few_labels_is_refused(finished, monkeypatch):
     base, _, _, path = finished
     config = dataclasses.replace(base, source_run=(path,))
-    with pytest.raises(UserError, match="other domains than --domain=sun. Received: source_run=.*run on sun; leave it out"):
+    with pytest.raises(
+        UserError, match="other domains than --domain=sun. Received: source_run=.*run on sun; leave it out"
+    ):
         learner_data.source_data(config, learner_data.FeatureSettings())
     elsewhere = dataclasses.replace(config, domain=("awa",))
     source = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
     monkeypatch.setattr(learner_data, "read_config", lambda path: dataclasses.replace(base, train_positives=3))
-    with pytest.raises(UserError, match="source_run with all labels .*Received: source_run=.*run with train_positives=3; name another"):
+    with pytest.raises(
+        UserError, match="source_run with all labels .*Received: source_run=.*run with train_positives=3; name another"
+    ):
         learner_data.source_data(elsewhere, learner_data.FeatureSettings())
     assert source.labels.shape == (180, 20) and source.features.shape == (180, 768)
 

@@ -16,32 +16,47 @@ from galm_tf.run_folder import RunFolder
 
 def test_images_of_a_reward_that_nothing_would_read_are_refused():
     batch = ("--reward_data=batch", "--reward_bn=batch", "--size_penalty=0")
-    with pytest.raises(UserError, match="Expected --reward_images=0 with --reward_data=batch.*Received: reward_images=9; leave one out"):
+    with pytest.raises(
+        UserError, match="Expected --reward_images=0 with --reward_data=batch.*Received: reward_images=9; leave one out"
+    ):
         main_flags.settings(*batch, "--reward_images=9")
     assert main_flags.settings(*batch).reward_data == "batch"
-    assert Config(reward_data="batch", reward_bn="batch", size_penalty=0.0, reward_images=9)  # runs of earlier versions can be read
+    # runs of earlier versions can be read
+    assert Config(reward_data="batch", reward_bn="batch", size_penalty=0.0, reward_images=9)
 
 
 def test_a_size_penalty_that_nothing_would_read_is_refused(tmp_path):
-    with pytest.raises(UserError, match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; give --size_penalty=0,"):
+    with pytest.raises(
+        UserError,
+        match="Expected a --method that reads rewards.*Received: method=random and size_penalty=0.1; give --size_penalty=0,",
+    ):
         main_flags.settings("--method=random", "--size_penalty=0.1")
     assert main_flags.settings("--method=exhaustive", "--size_penalty=0.1").size_penalty == 0.1
     assert main_flags.settings("--method=random", "--size_penalty=0").method == "random"
     folder = RunFolder.create(str(tmp_path / "random"), Config(method="random"))
     again = main_flags.settings(f"--flagfile={folder.path}/flags.txt", "--run_dir=new")
-    assert (again.method, again.size_penalty) == ("random", Config().size_penalty)  # the default that was written down hurts nobody
+    # the default that was written down hurts nobody
+    assert (again.method, again.size_penalty) == ("random", Config().size_penalty)
     RunFolder.create(str(tmp_path / "old"), Config(method="random", size_penalty=0.1))  # an earlier version let it be
     assert main_flags.settings("--resume", f"--run_dir={tmp_path}/old", "--size_penalty=0.1").size_penalty == 0.1
 
 
 def test_flags_of_a_source_without_one_and_a_source_of_which_nothing_is_taken_are_refused(tmp_path):
     for flag in ("--match=cosine", "--transfer=trunk"):
-        with pytest.raises(UserError, match=f"a --source_run beside {flag.split('=')[0]}, which says what is taken from it. Received: none; name"):
+        with pytest.raises(
+            UserError,
+            match=f"a --source_run beside {flag.split('=')[0]}, which says what is taken from it. Received: none; name",
+        ):
             main_flags.settings(flag)
-    with pytest.raises(UserError, match="a --source_run beside --transfer_gate_steps, .* Received: none; name a finished run"):
+    with pytest.raises(
+        UserError, match="a --source_run beside --transfer_gate_steps, .* Received: none; name a finished run"
+    ):
         main_flags.settings("--transfer_gate_steps=5")
     asked = ("--method=evolution", "--source_run=A")
-    with pytest.raises(UserError, match="--transfer to name a part that --method=evolution takes over. Received: transfer=policy, of which it takes nothing"):
+    with pytest.raises(
+        UserError,
+        match="--transfer to name a part that --method=evolution takes over. Received: transfer=policy, of which it takes nothing",
+    ):
         main_flags.settings(*asked, "--transfer=policy")
     assert main_flags.settings(*asked).handed_over == ("trunk", "towers")
 
@@ -49,7 +64,9 @@ def test_flags_of_a_source_without_one_and_a_source_of_which_nothing_is_taken_ar
 def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):
     path = "runs/my photos-galm-s0"
     told = main.summary(_result({"sun/a": _row(0.75)}), path)
-    lines = [shlex.split(line.split(":", 1)[1]) for line in told.splitlines() if line.startswith(("Look", "Try", "Watch"))]
+    lines = [
+        shlex.split(line.split(":", 1)[1]) for line in told.splitlines() if line.startswith(("Look", "Try", "Watch"))
+    ]
     assert lines[0][-1] == path and f"--model={path}/saved_model" in lines[1] and f"--logdir={path}" in lines[2]
     folder = str(tmp_path / "my run")
     RunFolder.create(folder, Config(leave_out=("warm, sunny",)))
@@ -68,14 +85,19 @@ def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):
 
 def test_resume_without_a_folder_names_what_could_be_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="^Expected --run_dir beside --resume. Received: none, and there is no run runs/sun-galm-s0; name the folder of the run.$"):
+    with pytest.raises(
+        UserError,
+        match="^Expected --run_dir beside --resume. Received: none, and there is no run runs/sun-galm-s0; name the folder of the run.$",
+    ):
         main_flags.call("--resume")
     for i, name in enumerate("dacbe"):
         RunFolder.create(f"runs/{name}", Config())
         os.utime(f"runs/{name}/config.json", (i, i))
     (tmp_path / "runs" / "b" / "result.json").write_text("{}", encoding="utf-8")
     assert run_folder.unfinished_runs() == ["runs/e", "runs/c", "runs/a", "runs/d"]
-    with pytest.raises(UserError, match="runs/sun-galm-s0; unfinished: --run_dir=runs/e, --run_dir=runs/c, --run_dir=runs/a.$"):
+    with pytest.raises(
+        UserError, match="runs/sun-galm-s0; unfinished: --run_dir=runs/e, --run_dir=runs/c, --run_dir=runs/a.$"
+    ):
         main_flags.call("--resume")
 
 
@@ -84,11 +106,15 @@ def test_the_command_of_a_run_resumes_it_where_its_source_has_a_pretrained_trunk
     RunFolder.create("runs/source", Config(trunk_model="m.keras", trunk_steps=2))
     begun = main_flags.settings("--domain=awa", "--source_run=runs/source")
     assert (begun.trunk_model, begun.trunk_steps) == ("m.keras", 2)
-    assert main_flags.settings("--domain=awa", "--source_run=runs/source", "--resume") == dataclasses.replace(begun, resume=True)
+    assert main_flags.settings("--domain=awa", "--source_run=runs/source", "--resume") == dataclasses.replace(
+        begun, resume=True
+    )
 
 
 def test_a_folder_that_is_no_run_is_told_with_its_flag(tmp_path):
-    with pytest.raises(UserError, match=f"Received: --run_dir={tmp_path}/none .No such file or directory.; name the folder of the run"):
+    with pytest.raises(
+        UserError, match=f"Received: --run_dir={tmp_path}/none .No such file or directory.; name the folder of the run"
+    ):
         main_flags.settings("--resume", f"--run_dir={tmp_path}/none")
     with pytest.raises(UserError, match=f"Received: --source_run={tmp_path}/none .No such file or directory."):
         main_flags.settings("--add_attribute=x.csv", f"--source_run={tmp_path}/none")
@@ -100,7 +126,9 @@ def test_the_run_folder_is_told_when_a_run_begins(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(pipeline, "run", lambda *_, **__: _result({}))
     main_flags.call()
     output = capsys.readouterr()
-    assert output.err == "Run folder: runs/sun-galm-s0-2\n" and "python -m galm_tf.report runs/sun-galm-s0-2" in output.out
+    assert (
+        output.err == "Run folder: runs/sun-galm-s0-2\n" and "python -m galm_tf.report runs/sun-galm-s0-2" in output.out
+    )
 
 
 def _row(auc, **more):
@@ -134,7 +162,10 @@ def test_the_end_of_a_run_says_where_to_look():
 
 
 def test_figures_that_mean_little_are_told():
-    rows = {f"sun/{i}": {**_row(0.8, test_positives=10 * i, test_negatives=70), "val_auc": value} for i, value in enumerate((None, 0.5, 0.3, 0.0))}
+    rows = {
+        f"sun/{i}": {**_row(0.8, test_positives=10 * i, test_negatives=70), "val_auc": value}
+        for i, value in enumerate((None, 0.5, 0.3, 0.0))
+    }
     told = main.summary(_result(rows), "runs/x")
     assert " (4 attributes; 0.800 over the 3 tested on 10 images of either label or more); validation" in told
     assert "\nBelow chance on validation, so that their yes and no mean little: sun/3 and sun/2\n" in told
@@ -155,12 +186,22 @@ def test_attributes_that_were_not_tested_are_named():
 def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     rows = {f"sun/{i}": _row(None, judged_by="none", reason="not judged: few") for i in range(2)}
     told = main.summary(_result(rows, scored=0), "runs/x")
-    assert re.search("\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; hold out more by", told)
-    assert "; the penalty of the readings is arbitrary, no yes" in main.summary({**_result(rows), "method": "reading"}, "runs/x")
+    assert re.search(
+        "\nNo attribute could be judged: too few .* the 3 validation images; the architectures are arbitrary, no yes or no can be given; hold out more by",
+        told,
+    )
+    assert "; the penalty of the readings is arbitrary, no yes" in main.summary(
+        {**_result(rows), "method": "reading"}, "runs/x"
+    )
     assert "\nNot tested: sun/0 and sun/1 (no reason is known)\n" in told and "attributes: \n" not in told
     told = main.summary(_result({**rows, "sun/a": _row(0.75)}), "runs/x")
-    assert "\nNot judged, hence an architecture that is not of their own, no yes or no: sun/0 and sun/1\n" in told and "No attribute" not in told
-    assert "\nNot judged, hence no yes or no: sun/0 and sun/1\n" in main.summary({**_result({**rows, "sun/a": _row(0.75)}), "method": "reading"}, "runs/x")
+    assert (
+        "\nNot judged, hence an architecture that is not of their own, no yes or no: sun/0 and sun/1\n" in told
+        and "No attribute" not in told
+    )
+    assert "\nNot judged, hence no yes or no: sun/0 and sun/1\n" in main.summary(
+        {**_result({**rows, "sun/a": _row(0.75)}), "method": "reading"}, "runs/x"
+    )
     assert "Not judged" not in main.summary(_result({"sun/a": _row(0.75)}), "runs/x")
 
 
@@ -174,5 +215,7 @@ def test_a_run_from_a_source_tells_what_was_matched():
     assert main._started({"transfer": transfer}) == [
         "started from runs/A: 2 of 3 attributes matched by predictor (mine/b ← not sun/y, mine/a ← sun/x)"
     ]
-    assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == ["started from runs/A: no, a trial from nothing was better"]
+    assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == [
+        "started from runs/A: no, a trial from nothing was better"
+    ]
     assert main._started({"transfer": None}) == []

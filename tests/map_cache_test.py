@@ -66,7 +66,12 @@ def test_what_was_made_is_read_and_the_rest_is_made(domain, tmp_path):
 def test_other_trunks_images_and_kinds_have_files_of_their_own(domain, tmp_path):
     _read(_cache(domain, tmp_path), [0, 1], Counted())
     moved = dataclasses.replace(domain, boxes=domain.boxes + 1)
-    for cache, kind in ((_cache(domain, tmp_path, "u"), KIND), (_cache(moved, tmp_path), KIND), (_cache(domain, tmp_path, image_size=32), KIND), (_cache(domain, tmp_path), ["changed", 1])):
+    for cache, kind in (
+        (_cache(domain, tmp_path, "u"), KIND),
+        (_cache(moved, tmp_path), KIND),
+        (_cache(domain, tmp_path, image_size=32), KIND),
+        (_cache(domain, tmp_path), ["changed", 1]),
+    ):
         _read(cache, [0, 1], make := Counted(), kind)
         assert make.made == [0, 1]
     assert len(os.listdir(tmp_path)) == 5
@@ -94,7 +99,10 @@ def test_a_folder_that_cannot_be_written_is_told_and_nothing_is_lost(domain, tmp
     _read(_cache(domain, tmp_path / "file" / "cache"), [0, 1, 2, 3], make := Counted())
     assert make.made == [0, 1, 2, 3]
     (warning,) = caplog.messages
-    assert warning.startswith("The maps of the pretrained trunk are not kept in the cache folder") and "computes them anew" in warning
+    assert (
+        warning.startswith("The maps of the pretrained trunk are not kept in the cache folder")
+        and "computes them anew" in warning
+    )
 
 
 def test_files_used_least_recently_make_room(domain, tmp_path, monkeypatch, caplog):

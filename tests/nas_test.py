@@ -117,7 +117,9 @@ def config(drawn):
 
 @pytest.fixture(scope="module")
 def measured(config, tmp_path_factory):
-    """(folder, comparison, what the engines of the supernet were given: index and labels of test, then of validation)."""
+    """(folder, comparison, what the engines of the supernet were given: index and labels of test, then of
+    validation).
+    """
     out, given, features = str(tmp_path_factory.mktemp("nas")), [], Validation.features
 
     def spy(self, scored, labels, *rest):
@@ -226,7 +228,10 @@ def test_cells_tell_in_which_environment_they_were_computed(config, measured, tm
     out, found, _ = measured
     assert found.environments == dict.fromkeys([*SEARCHES.methods, "kerastuner random"], [environment()])
     shutil.copytree(out, tmp_path / "earlier")
-    for path in [*(tmp_path / "earlier" / "cells").iterdir(), tmp_path / "earlier" / "supernets" / "split_seed3" / "costs.json"]:
+    for path in [
+        *(tmp_path / "earlier" / "cells").iterdir(),
+        tmp_path / "earlier" / "supernets" / "split_seed3" / "costs.json",
+    ]:
         kept = json.loads(path.read_text())
         del kept["environment"]  # as earlier versions wrote it
         path.write_text(json.dumps(kept))
@@ -308,11 +313,18 @@ def test_not_reached_is_said(curves):
 
 def test_every_commit_and_machine_of_the_cells_is_told(curves):
     costs = pd.DataFrame([{**dict.fromkeys(nas.COST_COLUMNS, 1.0), "method": m} for m in ("galm", "slow", "bad")])
-    old, new = ({"versions": {"keras": v}, "commit": c, "computed_on": on} for v, c, on in (("2", "abc", "2 processor cores"), ("3", "def", "a GPU | H")))
-    text = nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",), {"galm": [new, old], "slow": [old, None]}), ["first"])
+    old, new = (
+        {"versions": {"keras": v}, "commit": c, "computed_on": on}
+        for v, c, on in (("2", "abc", "2 processor cores"), ("3", "def", "a GPU | H"))
+    )
+    text = nas_report.markdown(
+        nas.Comparison(curves, costs, ("sun/fog",), {"galm": [new, old], "slow": [old, None]}), ["first"]
+    )
     assert " | a GPU \\| H; 2 processor cores |\n" in text
     lines = ["- first", "- commit def, keras 3, on a GPU | H", "- commit abc, keras 2, on 2 processor cores"]
-    assert "\n".join([*lines, "- commit, versions and machine of cells that an earlier version left: not noted\n"]) in text
+    assert (
+        "\n".join([*lines, "- commit, versions and machine of cells that an earlier version left: not noted\n"]) in text
+    )
     assert " | not noted |\n" in nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",)), [])
 
 
@@ -340,7 +352,9 @@ SUITES = {
 @pytest.mark.parametrize("suite", ["nas", "peers", "ranking"])
 def test_a_source_beside_networks_from_nothing_is_refused(suite, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "prepare", None)
-    with pytest.raises(UserError, match=f"Expected no --source_run in suite {suite}, .*source_run=runs/a; leave it out"):
+    with pytest.raises(
+        UserError, match=f"Expected no --source_run in suite {suite}, .*source_run=runs/a; leave it out"
+    ):
         SUITES[suite](Config(**TINY, source_run=("runs/a",)), str(tmp_path))
     assert not os.listdir(tmp_path)
 
@@ -353,7 +367,9 @@ def test_data_that_cannot_be_read_leave_nothing_that_would_refuse_the_repaired_c
 
 
 @pytest.mark.parametrize("suite", SUITES)
-@pytest.mark.parametrize("other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch", "size_penalty": 0.0}])
+@pytest.mark.parametrize(
+    "other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch", "size_penalty": 0.0}]
+)
 def test_rewards_of_another_kind_are_refused_before_anything_is_made(suite, other, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "prepare", None)
     config = Config(**{**TINY, **other})
@@ -366,7 +382,9 @@ def test_rewards_of_another_kind_are_refused_before_anything_is_made(suite, othe
 def test_an_attribute_that_is_named_twice_is_told(config, tmp_path, monkeypatch):
     name = _prepared(config).domain.attributes[0]
     twice = (name, name.split("/")[1])
-    with pytest.raises(UserError, match=f"Expected --attributes to name each once. Received: attributes={name},{name}; leave"):
+    with pytest.raises(
+        UserError, match=f"Expected --attributes to name each once. Received: attributes={name},{name}; leave"
+    ):
         nas.measure(config, dataclasses.replace(SEARCHES, attributes=twice), [3], "split_seed", str(tmp_path))
     monkeypatch.setattr(peers_suite, "run_once", None)
     with pytest.raises(UserError, match="Expected --attributes to name each once"):

@@ -22,12 +22,16 @@ def test_parameters_are_those_of_the_derived_network(image_size):
     architectures = [SMALL, LARGE, *map(Architecture.from_number, numbers)]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
     derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
-    assert network_size.network_size(architectures, image_size // 8, 0, network_size.trunk_size(image_size)).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
+    assert network_size.network_size(
+        architectures, image_size // 8, 0, network_size.trunk_size(image_size)
+    ).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
 def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_size):
-    """Its profiler counts two operations for a multiply-add of a convolution or a matrix product; convolutions count as they stand, not in tiles."""
+    """Its profiler counts two operations for a multiply-add of a convolution or a matrix product; convolutions count as
+    they stand, not in tiles.
+    """
     monkeypatch.setattr(layers, "tiles_pay", lambda *_: False)
     architectures = [SMALL, LARGE, Architecture(True, False, 5, False, True, False, 3, 128, 64, "fc2")]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
@@ -40,7 +44,10 @@ def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_siz
     products = sum(
         node.total_float_ops for node in _leaves(counted) if any(kind in node.name for kind in ("Conv2D", "MatMul"))
     )
-    assert network_size.network_size(architectures, image_size // 8, 0, network_size.trunk_size(image_size)).multiply_adds == products / 2
+    assert (
+        network_size.network_size(architectures, image_size // 8, 0, network_size.trunk_size(image_size)).multiply_adds
+        == products / 2
+    )
 
 
 def _leaves(node):

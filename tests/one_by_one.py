@@ -1,4 +1,6 @@
-"""Scoring one architecture at a time by the Keras functional model: what peers do, and what faster ways must agree with."""
+"""Scoring one architecture at a time by the Keras functional model: what peers do, and what faster ways must agree
+with.
+"""
 
 import numpy as np
 import tensorflow as tf

@@ -26,8 +26,19 @@ from small_domains import few_images
 
 TRIALS, EPOCHS = {"random": 9, "bayesian": 4, "hyperband": 9, "rl_nas": 6}, 3
 TINY = dict(
-    domain=("sun",), image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
-    controller_steps=3, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1,
+    domain=("sun",),
+    image_size=32,
+    warmup_steps=3,
+    rounds=2,
+    supernet_steps=1,
+    batch_size=16,
+    attributes_per_step=2,
+    controller_steps=3,
+    samples_per_step=8,
+    calibration_images=32,
+    derive_top=2,
+    adapt_steps=1,
+    finetune_steps=1,
 )
 
 
@@ -44,7 +55,16 @@ def _bright_or_dark(n=96, unknown=8):
     images = rng.integers(0, 120, (n, 32, 32, 3)) + (100 * labels).astype(int)[:, None, None, None]
     index = np.arange(n)
     labels[:unknown] = np.nan
-    return AttributeData("sun/bright", images.astype(np.uint8), labels, labels, index[unknown:64], index[64:80], index[unknown:80], index[80:])
+    return AttributeData(
+        "sun/bright",
+        images.astype(np.uint8),
+        labels,
+        labels,
+        index[unknown:64],
+        index[64:80],
+        index[unknown:80],
+        index[80:],
+    )
 
 
 def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):
@@ -56,7 +76,8 @@ def test_a_child_learns_and_its_weights_go_on_elsewhere(tmp_path):
     norms = [layer for layer in child_lib._layers(child.model) if type(layer).__name__ == "BatchNormalization"]
     assert len(norms) == 5 and all(norm.momentum == pytest.approx(0.99) for norm in norms)
     images = scale_images(tf.constant(data.images[data.train]))
-    np.testing.assert_allclose(child.model(images, training=False), child.model(images, training=True), rtol=0.02)  # Keras divides by n - 1
+    # Keras divides by n - 1
+    np.testing.assert_allclose(child.model(images, training=False), child.model(images, training=True), rtol=0.02)
     child._recalibrate(data.images, data.train)  # the pass above moved the averages
     child.save(str(tmp_path / "child.npz"))
     before = [w.copy() for w in child.model.get_weights()]
@@ -139,7 +160,9 @@ def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path)
     children = _searched(tmp_path, "hyperband")["children"]
     epochs = [child["epochs"] for child in children]
     assert min(epochs) < EPOCHS and max(epochs) == EPOCHS
-    continued = [c for c in children if c["architecture"] in {b["architecture"] for b in children if b["trial"] < c["trial"]}]
+    continued = [
+        c for c in children if c["architecture"] in {b["architecture"] for b in children if b["trial"] < c["trial"]}
+    ]
     assert continued and all(c["epochs"] < EPOCHS for c in continued)
 
 
@@ -210,7 +233,8 @@ def test_a_folder_goes_on_with_its_settings_only(config, measured):
     before = {name: os.path.getmtime(os.path.join(place, name)) for name in os.listdir(place)}
     with pytest.raises(UserError, match="epochs=2 now, 1 in the suite"):
         peers_suite.measure(config, dataclasses.replace(budget, epochs=2), out)
-    assert {name: os.path.getmtime(os.path.join(place, name)) for name in os.listdir(place)} == before  # which carry the budget
+    # which carry the budget
+    assert {name: os.path.getmtime(os.path.join(place, name)) for name in os.listdir(place)} == before
 
 
 def test_data_of_other_attributes_do_not_stay_for_peers_outside(tmp_path):

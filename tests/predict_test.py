@@ -27,7 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = ["sun/Größe, groß", "sun/metal", "sun/furry"]
 THRESHOLDS = [0.4, 0.6, 0.5]
 NOTICE = "generated stand-in, not the real data set"
-HOSTILE = "très beau, \"photo\" 写真.png"
+HOSTILE = 'très beau, "photo" 写真.png'
 
 
 class Colours(tf.Module):
@@ -66,7 +66,9 @@ def pictures(tmp_path_factory):
     names = ["a.jpg", "B.JPG", "c.png", HOSTILE, "unter ordner/d.jpg", "[e].jpg", "f.gif", "g.bmp"]
     for i, name in enumerate(names):
         rng = np.random.default_rng(i)
-        coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8) // 2 + rng.integers(0, 128, 3, dtype=np.uint8))
+        coarse = Image.fromarray(
+            rng.integers(0, 256, (3, 4, 3), dtype=np.uint8) // 2 + rng.integers(0, 128, 3, dtype=np.uint8)
+        )
         coarse.resize((40 + 30 * i, 200 - 20 * i)).save(folder / name, **({"exif": exif} if name == "a.jpg" else {}))
     return folder
 
@@ -122,17 +124,24 @@ def undecided(tmp_path_factory):
     """A model whose first attribute has no threshold."""
     path = str(tmp_path_factory.mktemp("undecided") / "saved_model")
     thresholds = np.array([np.nan, *THRESHOLDS[1:]])
-    export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=thresholds, margin_offsets=np.zeros(3), image_size=32, metadata={})
+    export.export_saved_model(
+        Colours(), path, attributes=NAMES, thresholds=thresholds, margin_offsets=np.zeros(3), image_size=32, metadata={}
+    )
     return path
 
 
 def test_where_no_threshold_was_chosen_there_is_no_yes_or_no(undecided, files, capsys):
     predict.predict(Options(undecided), files[:1])
-    words = {line.split("  ")[1].strip(): line.split()[-2 if line.endswith("#") else -1] for line in capsys.readouterr().out.splitlines()[1:]}
+    words = {
+        line.split("  ")[1].strip(): line.split()[-2 if line.endswith("#") else -1]
+        for line in capsys.readouterr().out.splitlines()[1:]
+    }
     assert words[NAMES[0]] == "?" and {words[n] for n in NAMES[1:]} <= {"yes", "no"}
     predict.predict(Options(undecided, "json"), files[:1])
     (item,) = json.loads(capsys.readouterr().out)
-    assert item["attributes"][NAMES[0]]["decision"] is None and isinstance(item["attributes"][NAMES[1]]["decision"], bool)
+    assert item["attributes"][NAMES[0]]["decision"] is None and isinstance(
+        item["attributes"][NAMES[1]]["decision"], bool
+    )
     predict.predict(Options(undecided, "json", threshold=0.0), files[:1])  # the user's own decides
     assert all(row["decision"] is True for row in json.loads(capsys.readouterr().out)[0]["attributes"].values())
 
@@ -145,10 +154,14 @@ def test_decisions_in_csv_are_those_of_a_table_of_labels(undecided, files, capsy
         return rows
 
     truths = [dict(zip(NAMES, expected(path))) for path in files]
-    decided = [{name: str(int(truth[name] >= threshold)) for name, threshold in zip(NAMES[1:], THRESHOLDS[1:])} for truth in truths]
+    decided = [
+        {name: str(int(truth[name] >= threshold)) for name, threshold in zip(NAMES[1:], THRESHOLDS[1:])}
+        for truth in truths
+    ]
     assert shown() == [{NAMES[0]: "", **row} for row in decided]
     assert {value for row in decided for value in row.values()} == {"0", "1"}
-    assert shown(threshold=0.45) == [{name: str(int(p >= 0.45)) for name, p in truth.items()} for truth in truths]  # the user's own decides
+    # the user's own decides
+    assert shown(threshold=0.45) == [{name: str(int(p >= 0.45)) for name, p in truth.items()} for truth in truths]
     for row, truth in zip(shown(top=1, attributes=("metal", "furry")), decided):
         (best,) = [name for name in row if row[name]]
         assert row[best] == truth[best] and list(row) == NAMES[1:]
@@ -156,13 +169,24 @@ def test_decisions_in_csv_are_those_of_a_table_of_labels(undecided, files, capsy
 
 @pytest.mark.parametrize("format_", ["table", "json"])
 def test_decisions_are_of_csv(model, files, format_):
-    with pytest.raises(UserError, match=f"Expected --decisions beside --format=csv. Received: --format={format_}, which shows probability and decision"):
+    with pytest.raises(
+        UserError,
+        match=f"Expected --decisions beside --format=csv. Received: --format={format_}, which shows probability and decision",
+    ):
         predict.predict(Options(model, format_, decisions=True), files)
 
 
 def test_a_long_name_is_shortened_in_the_table_alone(files, tmp_path, capsys):
     path, names = str(tmp_path / "saved_model"), ["sun/" + 100 * "abc", "sun/" + 56 * "d", "sun/furry"]
-    export.export_saved_model(Colours(), path, attributes=names, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata={})
+    export.export_saved_model(
+        Colours(),
+        path,
+        attributes=names,
+        thresholds=np.array(THRESHOLDS),
+        margin_offsets=np.zeros(3),
+        image_size=32,
+        metadata={},
+    )
     predict.predict(Options(path), files[:1])
     lines = capsys.readouterr().out.splitlines()[1:]
     assert {line[2:62].rstrip() for line in lines} == {f"sun/{8 * 'abc'}ab…bc{9 * 'abc'}", *names[1:]}
@@ -189,7 +213,15 @@ def test_top_and_attributes(model, files, capsys):
 @pytest.mark.parametrize("metadata", [{"boxes": True}, {"boxes": False}, {}])
 def test_a_model_of_parts_of_photographs_asks_for_such(files, tmp_path, capsys, metadata):
     path = str(tmp_path / "saved_model")
-    export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata=metadata)
+    export.export_saved_model(
+        Colours(),
+        path,
+        attributes=NAMES,
+        thresholds=np.array(THRESHOLDS),
+        margin_offsets=np.zeros(3),
+        image_size=32,
+        metadata=metadata,
+    )
     predict.predict(Options(path), files[:1])
     note = "note: the model was trained on parts of photographs, cut out by boxes: crop to what you ask about\n"
     assert capsys.readouterr().err == (note if metadata.get("boxes") else "")
@@ -221,7 +253,9 @@ def test_folders_and_patterns(model, pictures, files, capsys):
 def test_relative_and_absolute_names_of_one_image_are_one(model, pictures, files, capsys, monkeypatch):
     monkeypatch.chdir(pictures)
     assert len(_images(model, ["a.jpg", pictures, "**"], capsys)) == len(files)
-    assert _images(model, ["unter ordner"], capsys) == [os.path.join("unter ordner", "d.jpg")], "as the folder was named"
+    assert _images(model, ["unter ordner"], capsys) == [os.path.join("unter ordner", "d.jpg")], (
+        "as the folder was named"
+    )
 
 
 def test_an_image_that_is_named_again_keeps_its_first_name(model, pictures, capsys, monkeypatch):
@@ -239,7 +273,9 @@ def test_a_runs_folder_stands_for_its_model(model, files, tmp_path, capsys):
 
 def test_attributes_need_no_domain():
     names = ["sun/trees", "sun/snow", "awa/snow"]
-    assert attribute_names.columns(["trees", "awa/snow", "sun/trees"], names) == [0, 2] and attribute_names.columns([], names) == [0, 1, 2]
+    assert attribute_names.columns(["trees", "awa/snow", "sun/trees"], names) == [0, 2] and attribute_names.columns(
+        [], names
+    ) == [0, 1, 2]
     with pytest.raises(UserError, match="Received: snow, which is sun/snow and awa/snow"):
         attribute_names.columns(["snow"], names)
 
@@ -252,7 +288,10 @@ def test_attributes_that_name_none_are_told_unless_left_out():
         assert attribute_names.asked_for(values) == asked
     for none in ("", " ", ","):
         values(["predict", f"--attributes={none}"])
-        with pytest.raises(UserError, match="Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out"):
+        with pytest.raises(
+            UserError,
+            match="Expected names in --attributes. Received: --attributes=, which names none; name some, or leave it out",
+        ):
             attribute_names.asked_for(values)
 
 
@@ -298,19 +337,26 @@ def test_files_with_other_endings_are_told_once(model, pictures, tmp_path, capsy
         return [line for line in capsys.readouterr().err.splitlines() if "not looked at" in line]
 
     first = folder / "unter ordner" / "x.HEIC"
-    assert told(folder) == [f"note: 1 file below {folder} has another ending ({first}) and was not looked at; name it to try it"]
+    assert told(folder) == [
+        f"note: 1 file below {folder} has another ending ({first}) and was not looked at; name it to try it"
+    ]
     (folder / "y.mov").write_text("")
     (folder / "z").write_text("")
     assert told(folder, folder, folder / "a.jpg") == [
         f"note: 3 files below {folder} have other endings (the first is {first}) and were not looked at; name them to try them"
     ]
-    assert told(folder / "u*") == [f"note: 1 file below {folder / 'u*'} has another ending ({first}) and was not looked at; name it to try it"]
+    assert told(folder / "u*") == [
+        f"note: 1 file below {folder / 'u*'} has another ending ({first}) and was not looked at; name it to try it"
+    ]
     assert told(folder / "**") == [], "the pattern names them"
     shutil.rmtree(folder / "unter ordner")
     for path in folder.iterdir():
         if path.suffix.lower() in (".jpg", ".png", ".gif", ".bmp"):
             path.unlink()
-    with pytest.raises(UserError, match=r"Received: .*photos, which holds none; 2 files below .*photos have other endings \(the first is .*y.mov\) and were not"):
+    with pytest.raises(
+        UserError,
+        match=r"Received: .*photos, which holds none; 2 files below .*photos have other endings \(the first is .*y.mov\) and were not",
+    ):
         told(folder)
 
 
@@ -326,7 +372,9 @@ def test_every_line_of_a_list_has_its_row(model, files, capsys, monkeypatch, bat
     assert predict.predict(Options(model, "csv", batch_size=batch_size), [files[0], "-", files[1]]) == 0
     output = capsys.readouterr()
     rows = rows_of_csv(output.out)
-    assert [row["image"] for row in rows] == [files[0], *lines] and output.err.startswith("note: images that are named again are shown once (1 left out)\n")
+    assert [row["image"] for row in rows] == [files[0], *lines] and output.err.startswith(
+        "note: images that are named again are shown once (1 left out)\n"
+    )
     for row in rows:
         np.testing.assert_allclose([float(row[name]) for name in NAMES], expected(row["image"]), atol=2e-6)
 
@@ -336,19 +384,27 @@ def test_a_folder_in_a_list_is_told(model, pictures, files, capsys, monkeypatch)
     assert predict.predict(Options(model, "csv"), ["-"]) == 1
     output = capsys.readouterr()
     assert [row["image"] for row in rows_of_csv(output.out)] == files[:1]
-    assert output.err.splitlines()[0] == f"warning: Expected files in a list on standard input. Received: {pictures}, a folder; name it as an argument."
+    assert (
+        output.err.splitlines()[0]
+        == f"warning: Expected files in a list on standard input. Received: {pictures}, a folder; name it as an argument."
+    )
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), -0.1, 1.5])
 def test_a_threshold_that_is_no_probability_is_told(model, files, threshold):
-    with pytest.raises(UserError, match=f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={threshold}; leave it out"):
+    with pytest.raises(
+        UserError,
+        match=f"Expected --threshold to be a number, between 0.0 and 1.0. Received: --threshold={threshold}; leave it out",
+    ):
         predict.predict(Options(model, threshold=threshold), files)
 
 
 @pytest.fixture
 def some_bad(files, tmp_path):
     """Two good pictures among bad ones; the bad ones' paths."""
-    whole = pathlib.Path(files[-1] if files[-1].endswith("jpg") else next(f for f in files if f.endswith("d.jpg"))).read_bytes()
+    whole = pathlib.Path(
+        files[-1] if files[-1].endswith("jpg") else next(f for f in files if f.endswith("d.jpg"))
+    ).read_bytes()
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -363,7 +419,9 @@ def test_bad_images_are_named_and_the_others_predicted(model, files, some_bad, c
     output = capsys.readouterr()
     assert [row["image"] for row in rows_of_csv(output.out)] == files[:2]
     warnings = [line for line in output.err.splitlines() if line.startswith("warning: ")]
-    assert all(path in line for path, line in zip(bad, warnings)) and warnings[3].endswith("which does not exist; check the path.")
+    assert all(path in line for path, line in zip(bad, warnings)) and warnings[3].endswith(
+        "which does not exist; check the path."
+    )
     assert warnings[-1:] == ["warning: 7 of 9 images could not be read and are left out"]
 
 
@@ -456,7 +514,10 @@ def test_the_command(model, pictures, some_bad):
     (item,) = json.loads(process.stdout)
     truth = dict(zip(NAMES, expected(pictures / HOSTILE)))
     assert item["image"] == str(pictures / HOSTILE) and set(item["attributes"]) == set(NAMES[1:])
-    assert all(item["attributes"][n] == {"probability": pytest.approx(truth[n], abs=2e-6), "decision": bool(truth[n] >= 0.5)} for n in NAMES[1:])
+    assert all(
+        item["attributes"][n] == {"probability": pytest.approx(truth[n], abs=2e-6), "decision": bool(truth[n] >= 0.5)}
+        for n in NAMES[1:]
+    )
     lines = process.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["warning", "warning", "note"] and NOTICE in lines[-1]
 
@@ -485,11 +546,26 @@ def test_a_name_that_is_no_text(model, files, tmp_path):
 def test_streams_that_are_closed_or_full(model, files, some_bad, redirection, status, told):
     if not os.path.exists("/dev/full"):
         pytest.skip("a disk that is full")
-    command = ["sh", "-c", f'exec "$0" "$@" {redirection}', sys.executable, "-m", "galm_tf.predict", f"--model={model}", "--format=csv", files[0], some_bad[1][1]]
+    command = [
+        "sh",
+        "-c",
+        f'exec "$0" "$@" {redirection}',
+        sys.executable,
+        "-m",
+        "galm_tf.predict",
+        f"--model={model}",
+        "--format=csv",
+        files[0],
+        some_bad[1][1],
+    ]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, encoding="utf-8")
     assert process.returncode == status
     if told:
-        assert process.stdout == "" and "Traceback" not in process.stderr and process.stderr.splitlines()[-1].startswith(told)
+        assert (
+            process.stdout == ""
+            and "Traceback" not in process.stderr
+            and process.stderr.splitlines()[-1].startswith(told)
+        )
     else:
         assert [row["image"] for row in rows_of_csv(process.stdout)] == files[:1] and process.stderr == ""
 

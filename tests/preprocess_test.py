@@ -52,7 +52,8 @@ def test_a_decompression_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match="decompression bomb"):
         decode_image(_encoded(_smooth(20, 20)))
-    assert decode_image(_encoded(_smooth(14, 14))).shape == (14, 14, 3)  # some phones' photographs exceed what Pillow warns of
+    # some phones' photographs exceed what Pillow warns of
+    assert decode_image(_encoded(_smooth(14, 14))).shape == (14, 14, 3)
 
 
 def test_crops_and_their_padding():
@@ -67,7 +68,9 @@ def test_crops_and_their_padding():
 
 def test_large_photographs_are_antialiased_like_pillow():
     photograph = _smooth(900, 1200)
-    noisy = np.clip(np.asarray(photograph) + np.random.default_rng(0).normal(0, 40, (900, 1200, 3)), 0, 255).astype(np.uint8)
+    noisy = np.clip(np.asarray(photograph) + np.random.default_rng(0).normal(0, 40, (900, 1200, 3)), 0, 255).astype(
+        np.uint8
+    )
     ours = resize_images(tf.constant(noisy), 64).numpy()
     pillow = np.asarray(Image.fromarray(noisy).resize((64, 64), Image.BILINEAR))
     assert np.abs(ours.astype(int) - pillow).max() <= 2
@@ -75,7 +78,15 @@ def test_large_photographs_are_antialiased_like_pillow():
 
 def test_a_single_picture_is_resized_to_the_same_bits():
     rng = np.random.default_rng(0)
-    for height, width, size in ((64, 64, 64), (1, 1, 32), (3, 200, 64), (218, 178, 64), (61, 67, 128), (375, 500, 96), *rng.integers(2, 300, (40, 3))):
+    for height, width, size in (
+        (64, 64, 64),
+        (1, 1, 32),
+        (3, 200, 64),
+        (218, 178, 64),
+        (61, 67, 128),
+        (375, 500, 96),
+        *rng.integers(2, 300, (40, 3)),
+    ):
         picture = rng.integers(0, 256, (height, width, 3), np.uint8)
         one = resize_picture(picture, int(size))
         np.testing.assert_array_equal(one, resize_images(tf.constant(picture), int(size)).numpy())

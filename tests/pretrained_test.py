@@ -12,7 +12,19 @@ import tensorflow as tf
 from add_attribute_test import TINY
 from small_domains import few_images
 
-from galm_tf import add_attribute, deploy, export, frozen_trunk, main, network_size, pipeline, pretrained, readout, source_runs, trunk_training
+from galm_tf import (
+    add_attribute,
+    deploy,
+    export,
+    frozen_trunk,
+    main,
+    network_size,
+    pipeline,
+    pretrained,
+    readout,
+    source_runs,
+    trunk_training,
+)
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -61,7 +73,9 @@ def model(place):
 
 @pytest.fixture(scope="module")
 def finished(place, model, drawn):
-    """(settings, folder, result) of a search on a taught trunk of the model, that was stopped and went on without the model's file, which is gone."""
+    """(settings, folder, result) of a search on a taught trunk of the model, that was stopped and went on without the
+    model's file, which is gone.
+    """
     gone, path = shutil.copy(model[1], place / "gone.keras"), str(place / "A")
     config = Config(domain=("sun",), cache_dir=drawn, trunk_model=str(gone), trunk_steps=2, **TINY)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):
@@ -72,7 +86,9 @@ def finished(place, model, drawn):
 
 
 def _outputs(folder, images):
-    return tf.saved_model.load(os.path.join(folder, "saved_model")).signatures["serving_default"](images=tf.constant(images))
+    return tf.saved_model.load(os.path.join(folder, "saved_model")).signatures["serving_default"](
+        images=tf.constant(images)
+    )
 
 
 # ---- The maps -------------------------------------------------------------------------
@@ -82,7 +98,9 @@ def _begun(place, config, name, **settings):
     """(what a run with the settings works on, its trunk)."""
     config = dataclasses.replace(config, **settings)
     prepared = pipeline.prepare(config)
-    return prepared, pretrained.of_run(config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train)
+    return prepared, pretrained.of_run(
+        config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +114,9 @@ def test_maps_are_those_of_the_layers_whitened_and_resized(model, plain):
     images = np.asarray(prepared.images[np.sort(prepared.split.train)])  # all of them: fewer than are drawn
     maps = trunk.maps(scale_images(tf.constant(images)))
     layers = ["first", "expanded", "third"]
-    outputs = tf.keras.Model(model[0].inputs, [model[0].get_layer(n).output for n in layers])(tf.constant(images, tf.float32))
+    outputs = tf.keras.Model(model[0].inputs, [model[0].get_layer(n).output for n in layers])(
+        tf.constant(images, tf.float32)
+    )
     for got, raw, channels in zip(maps, outputs, TRUNK_CHANNELS):
         assert got.shape == (len(images), 8, 8, channels)
         raw = pretrained.resized(raw)
@@ -105,7 +125,8 @@ def test_maps_are_those_of_the_layers_whitened_and_resized(model, plain):
         assert used.sum() == min(channels, np.linalg.matrix_rank(np.cov(expected.T), tol=1e-6))
         np.testing.assert_allclose(np.cov(rows[:, used].T), np.eye(used.sum()), atol=0.02)
         np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-3)
-        fitted = np.linalg.lstsq(np.c_[expected, np.ones(len(expected))], rows, rcond=None)[0]  # they are linear in the layer's map
+        # they are linear in the layer's map
+        fitted = np.linalg.lstsq(np.c_[expected, np.ones(len(expected))], rows, rcond=None)[0]
         np.testing.assert_allclose(np.c_[expected, np.ones(len(expected))] @ fitted, rows, atol=2e-2)
     means = np.concatenate([raw.numpy().mean(axis=(1, 2)) for raw in outputs], axis=1)
     assert len(maps) == 4 and trunk.about["means"] == means.shape[1] == 10 + 40 + 80
@@ -165,7 +186,9 @@ def test_a_resize_keeps_constants_and_places(side):
     np.testing.assert_allclose(ones, np.ones((8, 8)), atol=1e-6)
     np.testing.assert_allclose(down, across.T, atol=1e-6)
     clamped = np.clip((np.arange(8) + 0.5) / 8, 0.5 / side, 1 - 0.5 / side)
-    np.testing.assert_allclose(down, np.broadcast_to(clamped[:, None], (8, 8)), atol=1e-6 if side % 2 == 0 or side < 16 else 1 / side)
+    np.testing.assert_allclose(
+        down, np.broadcast_to(clamped[:, None], (8, 8)), atol=1e-6 if side % 2 == 0 or side < 16 else 1 / side
+    )
 
 
 def test_whitening_leaves_out_what_does_not_vary():
@@ -213,14 +236,16 @@ def _taught(place, config, name, **settings):
 def test_upper_layers_learn_and_the_others_stay(place, model, finished):
     config = dataclasses.replace(finished[0], trunk_model=model[1], trunk_learning_rate=3e-3)
     (untaught, before), (trunk, after), (again, same) = (
-        _taught(place, config, name, trunk_steps=steps) for name, steps in (("untaught", 0), ("taught", 40), ("taught-again", 40))
+        _taught(place, config, name, trunk_steps=steps)
+        for name, steps in (("untaught", 0), ("taught", 40), ("taught-again", 40))
     )
     assert "steps" not in untaught.about and trunk.about["steps"] == 40
     first, last = trunk.about["loss"]
     assert last < 0.97 * first < 1.0, (first, last)
     np.testing.assert_array_equal(before[0], after[0])
     assert all(np.abs(before[i] - after[i]).max() > 0.1 for i in (1, 2))
-    np.testing.assert_allclose(before[3][:, :10], after[3][:, :10], atol=0.05)  # means of the lower layers; their unit goes by all
+    # means of the lower layers; their unit goes by all
+    np.testing.assert_allclose(before[3][:, :10], after[3][:, :10], atol=0.05)
     assert np.abs(before[3][:, 10:] - after[3][:, 10:]).max() > 0.2
     assert trunk.digest != untaught.digest and all(np.allclose(a, b, atol=1e-3) for a, b in zip(after, same))
     assert {k: v for k, v in trunk.about.items() if k not in ("steps", "loss")} == untaught.about
@@ -237,7 +262,9 @@ def test_validation_and_test_images_teach_nothing_and_runs_of_all_seeds_share_a_
             images[others], labels[others] = 255 - images[others], 1 - labels[others]
         domain = dataclasses.replace(prepared.domain, labels=labels)
         assert len(others) > 10 and domain.shares is None
-        return pretrained.of_run(config, RunFolder.create(str(place / name), config), images, domain, prepared.split.train).digest
+        return pretrained.of_run(
+            config, RunFolder.create(str(place / name), config), images, domain, prepared.split.train
+        ).digest
 
     assert taught("own", change=False) == taught("changed", change=True) == taught("seed", change=False, seed=1)
 
@@ -247,7 +274,10 @@ def test_a_model_of_nothing_to_teach_is_one_sentence(place, finished):
     maps = [KERAS.AveragePooling2D(2 * 2**i, name=f"pool{i}")(image) for i in range(3)]
     path = str(place / "still.keras")
     tf.keras.Model(image, KERAS.Concatenate()([KERAS.GlobalAveragePooling2D()(m) for m in maps])).save(path)
-    with pytest.raises(UserError, match="Expected float32 weights above the first .*Received: none; name lower layers by --trunk_layers, or give --trunk_steps=0"):
+    with pytest.raises(
+        UserError,
+        match="Expected float32 weights above the first .*Received: none; name lower layers by --trunk_layers, or give --trunk_steps=0",
+    ):
         _taught(place, finished[0], "still", trunk_model=path, trunk_steps=2)
 
 
@@ -265,13 +295,17 @@ def test_what_learns_is_above_the_first_map_but_batch_norms():
     backbone = tf.keras.Model(image, [*maps[:2], top])
     backbone.trainable = False  # as a model that others have fine-tuned a head on may be stored
     weights = pretrained._upper_weights(backbone, "m.keras")
-    expected = [w for name in ("conv1", "conv2", "beside") for w in backbone.get_layer(name).get_weights()] + [inner.layers[0].get_weights()[0]]
+    expected = [w for name in ("conv1", "conv2", "beside") for w in backbone.get_layer(name).get_weights()] + [
+        inner.layers[0].get_weights()[0]
+    ]
     assert sorted(w.numpy().tobytes() for w in weights) == sorted(w.tobytes() for w in expected) and len(weights) == 7
 
 
 def test_a_trunk_that_diverges_is_one_sentence_and_leaves_nothing(place, model, finished, monkeypatch):
     monkeypatch.setattr(trunk_training, "_READING_RATE", 1e38)
-    with pytest.raises(UserError, match="Expected a finite loss in the trunk's training, step .*smaller --trunk_learning_rate"):
+    with pytest.raises(
+        UserError, match="Expected a finite loss in the trunk's training, step .*smaller --trunk_learning_rate"
+    ):
         _taught(place, finished[0], "diverged", trunk_model=model[1], trunk_steps=20)
     assert not os.path.exists(place / "diverged" / pretrained.FOLDER)
 
@@ -281,7 +315,9 @@ def test_the_summary_tells_what_was_taught(finished):
     result = {**finished[2], "trunk": {**trunk, "steps": 100, "loss": [0.2364, 0.1997]}}
     assert "the trunk, gone.keras as it was (first" in main.summary({**result, "trunk": trunk}, "there")
     assert finished[2]["trunk"]["steps"] == 2 and len(finished[2]["trunk"]["loss"]) == 2
-    assert "the trunk, gone.keras, its upper layers taught in 100 steps, loss 0.236 to 0.200 (first" in main.summary(result, "there")
+    assert "the trunk, gone.keras, its upper layers taught in 100 steps, loss 0.236 to 0.200 (first" in main.summary(
+        result, "there"
+    )
 
 
 # ---- A run and what follows it ----------------------------------------------------------
@@ -299,7 +335,10 @@ def test_the_exported_model_holds_the_trunk(finished):
             positive, negative = probability[labels > 0.5, i], probability[labels <= 0.5, i]
             auc = np.mean((positive[:, None] > negative) + 0.5 * (positive[:, None] == negative))
             assert row["test_auc"] == pytest.approx(auc, abs=1e-3)
-    assert json.loads(tf.saved_model.load(os.path.join(path, "saved_model")).serve_metadata()["json"].numpy())["trunk"] == result["trunk"]
+    assert (
+        json.loads(tf.saved_model.load(os.path.join(path, "saved_model")).serve_metadata()["json"].numpy())["trunk"]
+        == result["trunk"]
+    )
     towers = sum(row["multiply_adds"] for row in rows.values())
     assert result["network"]["multiply_adds"] == towers + result["trunk"]["multiply_adds"]
 
@@ -325,7 +364,10 @@ def extended(place, finished):
     config, source, _ = finished
     names = [p.split("seed0/")[1] for p in load_domains(config).paths]
     table = place / "more.csv"
-    table.write_text("image,treeless\n" + "".join(f"{n},{1 - int(v)}\n" for n, v in zip(names, _labels(config, "sun/trees"))), encoding="utf-8")
+    table.write_text(
+        "image,treeless\n" + "".join(f"{n},{1 - int(v)}\n" for n, v in zip(names, _labels(config, "sun/trees"))),
+        encoding="utf-8",
+    )
     path = str(place / "A-plus")
     settings = main_flags.settings(f"--add_attribute={table}", f"--source_run={source}", f"--run_dir={path}")
     computed, batches = [], frozen_trunk._batches
@@ -348,11 +390,22 @@ def test_an_attribute_is_added_on_the_same_trunk(finished, extended):
     assert pretrained.read(extended[0]).about == finished[2]["trunk"]
     new, trunk = extended[1]["per_attribute"]["sun/treeless"], finished[2]["trunk"]
     stored = [
-        sum(int(np.prod(shape)) for name, shape in tf.train.list_variables(os.path.join(path, "saved_model", "variables", "variables")) if "VARIABLE_VALUE" in name)
+        sum(
+            int(np.prod(shape))
+            for name, shape in tf.train.list_variables(os.path.join(path, "saved_model", "variables", "variables"))
+            if "VARIABLE_VALUE" in name
+        )
         for path in (finished[1], extended[0])
     ]
-    assert stored[1] - stored[0] == new["parameters"] == extended[1]["network"]["parameters"] - finished[2]["network"]["parameters"]
-    assert extended[1]["network"]["multiply_adds"] == finished[2]["network"]["multiply_adds"] + new["multiply_adds"] + trunk["multiply_adds"]
+    assert (
+        stored[1] - stored[0]
+        == new["parameters"]
+        == extended[1]["network"]["parameters"] - finished[2]["network"]["parameters"]
+    )
+    assert (
+        extended[1]["network"]["multiply_adds"]
+        == finished[2]["network"]["multiply_adds"] + new["multiply_adds"] + trunk["multiply_adds"]
+    )
 
 
 def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended):
@@ -360,26 +413,42 @@ def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended)
     deploy.deploy(extended[0], str(place / "last"), ["treeless", "trees"])
     expected = _outputs(extended[0], images)["probability"].numpy()
     names = list(pipeline.searched_rows(extended[1]))
-    np.testing.assert_allclose(Predictor(str(place / "last"))(images)[0], expected[:, [20, names.index("sun/trees")]], atol=1e-4)
+    np.testing.assert_allclose(
+        Predictor(str(place / "last"))(images)[0], expected[:, [20, names.index("sun/trees")]], atol=1e-4
+    )
     began = dataclasses.replace(read_config(extended[0]), add_attribute="", source_run=("elsewhere",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(add_attribute, "_stored_settings", lambda *_: began)  # of a run that itself began from another
-        assert add_attribute.source_settings((extended[0],), "another.csv", ("policy", "towers")).source_run == (extended[0],)
+        assert add_attribute.source_settings((extended[0],), "another.csv", ("policy", "towers")).source_run == (
+            extended[0],
+        )
     config = add_attribute.source_settings((extended[0],), "another.csv", ("towers",))
-    assert config.trunk_model == finished[0].trunk_model and add_attribute.read_finished(config).source.pretrained is not None
+    assert (
+        config.trunk_model == finished[0].trunk_model
+        and add_attribute.read_finished(config).source.pretrained is not None
+    )
 
 
 def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, drawn, monkeypatch):
     flags = [f"--{k}={v}" for k, v in TINY.items()]
-    config = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags)
+    config = main_flags.settings(
+        "--domain=awa", f"--source_run={finished[1]}", f"--cache_dir={drawn}", "--controller_steps=6", *flags
+    )
     assert config.trunk_model == finished[0].trunk_model
     other = main_flags.settings(f"--source_run={finished[1]}", "--trunk_steps=5", "--image_size=32")
-    with pytest.raises(UserError, match="Expected the trunk_steps of --source_run=.*, which is 2. Received: trunk_steps=5; set --trunk_steps=2"):
+    with pytest.raises(
+        UserError,
+        match="Expected the trunk_steps of --source_run=.*, which is 2. Received: trunk_steps=5; set --trunk_steps=2",
+    ):
         source_runs.expect_fitting(finished[1], other)
     monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
     prepared = pipeline.prepare(config)
     search = pipeline.search(config, RunFolder.create(str(place / "T"), config), prepared, ControllerTraining)
-    assert search.trunk.about == finished[2]["trunk"] and search.state.transfer["parts"] == ["policy", "trunk", "towers"]
+    assert search.trunk.about == finished[2]["trunk"] and search.state.transfer["parts"] == [
+        "policy",
+        "trunk",
+        "towers",
+    ]
     images = scale_images(tf.constant(RNG.integers(0, 256, (3, 32, 32, 3), np.uint8)))
     for ours, theirs in zip(*(pretrained.read(path).maps(images) for path in (str(place / "T"), finished[1]))):
         np.testing.assert_array_equal(ours, theirs)
@@ -413,7 +482,9 @@ def test_a_file_that_is_no_model(tmp_path, finished):
     image = tf.keras.Input((None, None, 3))
     tf.keras.Model(image, tf.keras.layers.Lambda(lambda x: x / 2)(image)).save(tmp_path / "lambda.keras")
     text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "lambda.keras")), tmp_path / "run")
-    assert text.startswith("Expected a model without Lambda layers in --trunk_model") and text.endswith("make it of other layers, or take another model.")
+    assert text.startswith("Expected a model without Lambda layers in --trunk_model") and text.endswith(
+        "make it of other layers, or take another model."
+    )
 
 
 def test_a_model_of_other_images(tmp_path, finished):
@@ -436,12 +507,15 @@ def test_layers_that_are_none(tmp_path, model, finished):
 
 def test_a_model_of_too_few_sides(tmp_path, finished):
     x = image = tf.keras.Input((None, None, 3))
-    inner = tf.keras.Sequential([tf.keras.Input((None, None, 3)), KERAS.Conv2D(4, 3, 2, "same"), KERAS.Conv2D(4, 3, 2, "same")], name="inner")
+    inner = tf.keras.Sequential(
+        [tf.keras.Input((None, None, 3)), KERAS.Conv2D(4, 3, 2, "same"), KERAS.Conv2D(4, 3, 2, "same")], name="inner"
+    )
     x = KERAS.Conv2D(3, 3, 2, "same", name="outer")(x)
     tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(x))).save(str(tmp_path / "nested.keras"))
     text = _start(dataclasses.replace(finished[0], trunk_model=str(tmp_path / "nested.keras")), tmp_path / "run")
     assert "Expected a model with maps of three sides" in text and "Received: maps of side 16" in text
-    tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(image))).save(str(tmp_path / "wrapped.keras"))  # as models are fine-tuned
+    # as models are fine-tuned
+    tf.keras.Model(image, KERAS.GlobalAveragePooling2D()(inner(image))).save(str(tmp_path / "wrapped.keras"))
     config = dataclasses.replace(finished[0], trunk_model=str(tmp_path / "wrapped.keras"))
     assert "Received: maps of side none that are not within a layer of layers" in _start(config, tmp_path / "run")
     text = _start(dataclasses.replace(config, trunk_layers=("a", "b", "c")), tmp_path / "run")
@@ -457,7 +531,9 @@ def test_grouped_convolutions_products_at_every_position_and_transposed_ones_are
     x = KERAS.Conv2D(8, 2, 2, name="third")(x)  # 2×2
     path = str(tmp_path / "grouped.keras")
     config = Config(image_size=32, trunk_model=path)
-    trunk = pretrained._Trunk(pretrained._maps_of(tf.keras.Model(image, x), ("first", "second", "third"), config), "raw", 32)
+    trunk = pretrained._Trunk(
+        pretrained._maps_of(tf.keras.Model(image, x), ("first", "second", "third"), config), "raw", 32
+    )
     layers = 64 * (48 * 16 + 9 * 4 * 16 + 16 * 24) + 16 * (96 * 8 + 8 * 32 + 32 * 8) + 4 * 32 * 8
     assert pretrained._multiply_adds(trunk, 32) == layers + 64 * 16 * 16 + 16 * 8 * 32 + 4 * 8 * 64
 
@@ -478,19 +554,31 @@ def test_flags_that_nothing_reads():
         main_flags.settings("--trunk_pixels=tf")
     with pytest.raises(UserError, match="Expected a --trunk_model beside --trunk_steps.*Received: none"):
         main_flags.settings("--trunk_steps=100")
-    with pytest.raises(UserError, match="Expected a --trunk_steps beside --trunk_learning_rate.*Received: none; name a number of steps"):
+    with pytest.raises(
+        UserError, match="Expected a --trunk_steps beside --trunk_learning_rate.*Received: none; name a number of steps"
+    ):
         main_flags.settings("--trunk_model=m.keras", "--trunk_learning_rate=0.1")
 
 
 def test_a_source_on_another_trunk(tmp_path, finished):
-    other = main_flags.settings("--domain=awa", f"--source_run={finished[1]}", "--trunk_model=other.keras", "--image_size=32")
+    other = main_flags.settings(
+        "--domain=awa", f"--source_run={finished[1]}", "--trunk_model=other.keras", "--image_size=32"
+    )
     text = _start(other, tmp_path / "run")
-    assert f"Expected the trunk_model of --source_run={finished[1]}" in text and "Received: trunk_model=other.keras" in text
+    assert (
+        f"Expected the trunk_model of --source_run={finished[1]}" in text
+        and "Received: trunk_model=other.keras" in text
+    )
 
 
 def test_a_source_whose_trunk_is_damaged(tmp_path, finished):
     shutil.copytree(finished[1], tmp_path / "source")
     os.remove(tmp_path / "source" / "trunk" / "saved_model.pb")
-    config = main_flags.settings("--domain=awa", f"--source_run={tmp_path / 'source'}", "--image_size=32", f"--cache_dir={finished[0].cache_dir}")
+    config = main_flags.settings(
+        "--domain=awa", f"--source_run={tmp_path / 'source'}", "--image_size=32", f"--cache_dir={finished[0].cache_dir}"
+    )
     text = _start(config, tmp_path / "run")
-    assert f"Expected the pretrained trunk of the run {tmp_path / 'source'}" in text and "restore the folder from a copy" in text
+    assert (
+        f"Expected the pretrained trunk of the run {tmp_path / 'source'}" in text
+        and "restore the folder from a copy" in text
+    )

@@ -28,7 +28,13 @@ def finished(tmp_path_factory, drawn):
     make_model(str(place / "small.keras"))
     with few_images(10):
         config = Config(
-            domain=("sun",), image_size=32, cache_dir=drawn, trunk_model=str(place / "small.keras"), method="reading", calibration_images=64, trunk_steps=2
+            domain=("sun",),
+            image_size=32,
+            cache_dir=drawn,
+            trunk_model=str(place / "small.keras"),
+            method="reading",
+            calibration_images=64,
+            trunk_steps=2,
         )
         path = str(place / "A")
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):
@@ -46,10 +52,19 @@ def test_a_run_leaves_what_a_search_leaves_but_architectures(finished):
     config, path, result = finished
     rows = pipeline.searched_rows(result)
     assert result["method"] == "reading" and result["choice_frequencies"] == {} and result["readout"]["share"] == 1.0
-    assert {(row["architecture"], row["description"]) for row in rows.values()} == {(None, "linear reading of the trunk")}
-    assert 0.0 < result["test_mauc"] < 1.0 and 0.0 < result["val_mauc"] < 1.0 and result["search"]["architectures_scored"] == 0
+    assert {(row["architecture"], row["description"]) for row in rows.values()} == {
+        (None, "linear reading of the trunk")
+    }
+    assert (
+        0.0 < result["test_mauc"] < 1.0
+        and 0.0 < result["val_mauc"] < 1.0
+        and result["search"]["architectures_scored"] == 0
+    )
     counted = result["search"]["phase_seconds"]
-    assert set(counted) == {"load", "trunk", "reading"} and result["search"]["seconds"] == counted["reading"] < sum(counted.values()) < result["seconds_total"]
+    assert (
+        set(counted) == {"load", "trunk", "reading"}
+        and result["search"]["seconds"] == counted["reading"] < sum(counted.values()) < result["seconds_total"]
+    )
     for name in ("policy.npz", "curves.png", "tables", "checkpoints"):
         assert not os.path.exists(os.path.join(path, name)), name
     with open(os.path.join(path, "result.json"), encoding="utf-8") as file:
@@ -61,13 +76,21 @@ def test_a_run_leaves_what_a_search_leaves_but_architectures(finished):
 def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepared):
     config, path, result = finished
     domain, split = prepared.domain, prepared.split
-    features = readout.features(pretrained.read(path).maps(scale_images(tf.constant(np.asarray(prepared.images))))).numpy()
+    features = readout.features(
+        pretrained.read(path).maps(scale_images(tf.constant(np.asarray(prepared.images))))
+    ).numpy()
     assert features.shape[1] == 130
-    fits = [ridge.fit(features[i], domain.targets[i], ridge.PENALTIES, class_weights(i, domain, config)) for i in (split.train, split.trained)]
+    fits = [
+        ridge.fit(features[i], domain.targets[i], ridge.PENALTIES, class_weights(i, domain, config))
+        for i in (split.train, split.trained)
+    ]
     labels = domain.labels[split.validation]
-    aucs = [evaluation.mean_auc(evaluation.auc_per_attribute(labels, fit(features[split.validation]))) for fit in fits[0]]
+    aucs = [
+        evaluation.mean_auc(evaluation.auc_per_attribute(labels, fit(features[split.validation]))) for fit in fits[0]
+    ]
     place = ridge.PENALTIES.index(result["readout"]["penalty"])
-    assert aucs[place] == pytest.approx(max(aucs), abs=0.02)  # images of classes that train do not judge every attribute
+    # images of classes that train do not judge every attribute
+    assert aucs[place] == pytest.approx(max(aucs), abs=0.02)
     expected = evaluation.auc_per_attribute(domain.labels[split.test], fits[1][place](features[split.test]))
     got = [np.nan if row["test_auc"] is None else row["test_auc"] for row in pipeline.searched_rows(result).values()]
     np.testing.assert_allclose(got, expected, atol=2e-3)
@@ -80,13 +103,17 @@ def test_it_tells_which_images_it_has_seen(finished, prepared):
 
 def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found_right(finished, prepared):
     config, path, result = finished
-    validation = pipeline.read(dataclasses.replace(config, resume=True), main.RunFolder.resume(path, config), prepared).validation
+    validation = pipeline.read(
+        dataclasses.replace(config, resume=True), main.RunFolder.resume(path, config), prepared
+    ).validation
     level, index = validation.levels(final=True), validation.calibration_index(final=True)
     log_odds = logit(Predictor(path)(np.asarray(prepared.images[index]))[0].astype(np.float64))
     np.testing.assert_allclose(log_odds.mean(axis=0), level, atol=0.02)
     np.testing.assert_allclose(log_odds.std(axis=0), 1 / result["temperature"], rtol=0.02)
     judged = validation.judge_readings()
-    assert result["temperature"] == pytest.approx(temperature.fit(judged.labels, judged.log_odds, validation.levels())[0], rel=1e-3)
+    assert result["temperature"] == pytest.approx(
+        temperature.fit(judged.labels, judged.log_odds, validation.levels())[0], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["part", "part.tflite"])

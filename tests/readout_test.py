@@ -123,13 +123,18 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     np.testing.assert_array_equal(network(images), before)
     assert features.shape == (8, network_size.READ)
     conv3 = network.trunk(images)[2].numpy()
-    np.testing.assert_allclose(features, conv3.reshape(8, 4, 2, 4, 2, 64).mean(axis=(2, 4)).reshape(8, -1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        features, conv3.reshape(8, 4, 2, 4, 2, 64).mean(axis=(2, 4)).reshape(8, -1), rtol=1e-4, atol=1e-5
+    )
     beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
     network.attach(beside)
     np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
     network.rescale(0.25, np.array([3.0, -1.0]))
     np.testing.assert_allclose(network(images).numpy(), 0.25 * beside(before, features) + [3, -1], rtol=1e-4, atol=1e-3)
-    assert sum(int(np.prod(v.shape)) for v in network.variables) == network_size.network_size(architectures, 8, network_size.READ, network_size.trunk_size(64)).parameters
+    assert (
+        sum(int(np.prod(v.shape)) for v in network.variables)
+        == network_size.network_size(architectures, 8, network_size.READ, network_size.trunk_size(64)).parameters
+    )
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +171,15 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
 def test_networks_are_as_sure_as_validation_found_right(searched):
     search, prepared = searched
     judged = search.validation.judge_blend(search.state.chosen, 1.0)
-    assert search.state.temperature == pytest.approx(temperature.fit(judged.labels, judged.log_odds, search.validation.levels())[0], rel=1e-4)
+    assert search.state.temperature == pytest.approx(
+        temperature.fit(judged.labels, judged.log_odds, search.validation.levels())[0], rel=1e-4
+    )
     its, found = search.state.temperature, []
     for search.state.temperature in (1.0, 4.0, its):
         found.append(logit(pipeline.test(pipeline.derive_network(search), search, prepared)))
-    np.testing.assert_allclose(found[1], temperature.scaled(found[0], search.validation.levels(final=True), 4.0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        found[1], temperature.scaled(found[0], search.validation.levels(final=True), 4.0), rtol=1e-3, atol=1e-3
+    )
     search.state.log_odds_shift = 0.5
     shifted = logit(pipeline.test(pipeline.derive_network(search), search, prepared))
     search.state.log_odds_shift = 0.0
@@ -185,9 +194,13 @@ def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
     penalty, aucs, judged = found.penalty, found.aucs, found.labels
     features = search.validation.readout_features(np.arange(len(labels)))
     fits = dict(zip(ridge.PENALTIES, ridge.fit(features[split.train], labels[split.train], ridge.PENALTIES)))
-    values = {p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()}
+    values = {
+        p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()
+    }
     assert values[penalty] == pytest.approx(max(values.values()), abs=1e-6)
-    np.testing.assert_allclose(aucs, evaluation.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3)
+    np.testing.assert_allclose(
+        aucs, evaluation.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3
+    )
 
 
 def test_a_share_of_none_leaves_it_out(searched, tmp_path):
@@ -197,6 +210,9 @@ def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     assert plain.state.readout_penalty is None
     result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), plain, prepared))
     assert result["readout"] is None
-    assert result["network"]["parameters"] == network_size.network_size(
-        map(Architecture.from_number, plain.state.chosen), 4, 0, network_size.trunk_size(32)
-    ).parameters
+    assert (
+        result["network"]["parameters"]
+        == network_size.network_size(
+            map(Architecture.from_number, plain.state.chosen), 4, 0, network_size.trunk_size(32)
+        ).parameters
+    )

@@ -16,8 +16,14 @@ N = 4
 PLAIN = Config(controller_optimizer="sgd", controller_learning_rate=0.5, entropy_weight=0.0, normalize_advantage=False)
 ADAM = Config(controller_learning_rate=5e-3, samples_per_step=32)
 PAPER = Config(
-    conditioning="concat", embedding_scale=0.1, controller_optimizer="sgd", controller_learning_rate=1e-4,
-    entropy_weight=0.0, baseline="global", normalize_advantage=False, samples_per_step=1,
+    conditioning="concat",
+    embedding_scale=0.1,
+    controller_optimizer="sgd",
+    controller_learning_rate=1e-4,
+    entropy_weight=0.0,
+    baseline="global",
+    normalize_advantage=False,
+    samples_per_step=1,
 )
 
 
@@ -272,7 +278,8 @@ def test_more_steps_are_the_same_steps_taken_in_two_parts():
     second.train_on_table(table, rewarded, 5, 7)
     expected = _values(whole)
     for name, value in _values(second).items():
-        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)  # threads add in any order
+        # threads add in any order
+        np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_named_variables_are_all_variables():

@@ -25,11 +25,18 @@ READS_FC1 = Architecture(True, False, 5, False, False, False, 3, 64, 0, "fc1")
 READS_FC2 = Architecture(True, False, 3, False, False, False, 3, 64, 256, "fc2")
 
 
-def planted(names=NAMES, angles=ANGLES, architectures=(READS_FC1, READS_FC2, READS_FC2, READS_FC1, READS_FC2), sure=True) -> FinishedRun:
+def planted(
+    names=NAMES, angles=ANGLES, architectures=(READS_FC1, READS_FC2, READS_FC2, READS_FC1, READS_FC2), sure=True
+) -> FinishedRun:
     turned = np.deg2rad(angles)
     rows = {n: {"architecture": a.to_json()} for n, a in zip(names, architectures)}
-    result = {"domains": list(dict.fromkeys(n[0] for n in names)), "method": "galm", "per_attribute": {**rows, "a/never": {"excluded": "why"}}}
-    vectors = np.stack([np.cos(turned), np.sin(turned)], 1) * np.arange(1, len(names) + 1)[:, None]  # lengths do not matter
+    result = {
+        "domains": list(dict.fromkeys(n[0] for n in names)),
+        "method": "galm",
+        "per_attribute": {**rows, "a/never": {"excluded": "why"}},
+    }
+    # lengths do not matter
+    vectors = np.stack([np.cos(turned), np.sin(turned)], 1) * np.arange(1, len(names) + 1)[:, None]
     return FinishedRun("run", Config(), result, (), "", policy(len(names)) if sure else None, vectors)
 
 
@@ -45,15 +52,30 @@ def test_domain_correlation_by_hand():
     table = analysis.domain_correlation(planted(), ALIKE).set_index(["figure", "target", "source"])
     without, within = table.loc["5a"], table.loc["5b"]
     assert without["share"].to_dict() == {  # three is nearest to one and two, two to three, five to four
-        ("a", "b"): 1, ("a", "c"): 0, ("b", "a"): 0.5, ("b", "c"): 0.5, ("c", "a"): 0, ("c", "b"): 1,
+        ("a", "b"): 1,
+        ("a", "c"): 0,
+        ("b", "a"): 0.5,
+        ("b", "c"): 0.5,
+        ("c", "a"): 0,
+        ("c", "b"): 1,
     }
     assert within["share"].to_dict() == {
-        ("a", "a"): 0, ("a", "b"): 1, ("a", "c"): 0, ("b", "a"): 0.5, ("b", "b"): 0, ("b", "c"): 0.5, ("c", "a"): 0, ("c", "b"): 1,
+        ("a", "a"): 0,
+        ("a", "b"): 1,
+        ("a", "c"): 0,
+        ("b", "a"): 0.5,
+        ("b", "b"): 0,
+        ("b", "c"): 0.5,
+        ("c", "a"): 0,
+        ("c", "b"): 1,
         ("c", "c"): 0,  # of one attribute, which is not its own neighbour
     }
-    assert without.loc[("a", "b"), "chance"] == pytest.approx(2 / 3) and within.loc[("a", "a"), "chance"] == pytest.approx(1 / 4)
+    assert without.loc[("a", "b"), "chance"] == pytest.approx(2 / 3) and within.loc[
+        ("a", "a"), "chance"
+    ] == pytest.approx(1 / 4)
     assert without.loc[("c", "b"), "mean_correlation"] == pytest.approx((cosine(121) + cosine(10)) / 2)
-    assert within.loc[("a", "a"), "mean_correlation"] == pytest.approx(cosine(20))  # of one and two, not of each with itself
+    # of one and two, not of each with itself
+    assert within.loc[("a", "a"), "mean_correlation"] == pytest.approx(cosine(20))
     for _, target in table.groupby(["figure", "target"]):
         assert target["share"].sum() == pytest.approx(1) and target["chance"].sum() == pytest.approx(1)
 
@@ -63,20 +85,28 @@ def test_correlated_attributes_are_those_of_other_domains():
     assert (table["domain"] != table["source"]).all()
     one = table[table["attribute"] == "a/one"].set_index(["source", "rank"])
     assert one["correlated"].to_dict() == {("b", 1): "b/three", ("b", 2): "b/four", ("c", 1): "c/five"}
-    assert one.loc[("b", 1), "correlation"] == pytest.approx(cosine(9)) and one.loc[("b", 2), "correlation"] == pytest.approx(-0.5)
+    assert one.loc[("b", 1), "correlation"] == pytest.approx(cosine(9)) and one.loc[
+        ("b", 2), "correlation"
+    ] == pytest.approx(-0.5)
 
 
 def test_a_single_domain_is_correlated_within():
     run = planted(names=("a/1", "a/2", "a/3", "a/4", "a/5"))
     table = analysis.correlated_attributes(run, ALIKE)
-    assert list(table[table["attribute"] == "a/5"]["correlated"]) == ["a/4", "a/2", "a/3"]  # three at most, never itself
+    # three at most, never itself
+    assert list(table[table["attribute"] == "a/5"]["correlated"]) == ["a/4", "a/2", "a/3"]
     assert "fig5_domain_correlation" not in analysis.tables(run, RELATED)
 
 
 def test_table_4_counts_no_void_width():
     table = analysis.choice_frequencies(planted()).set_index(["domain", "decision", "choice"])
-    assert table.loc[("a", "conv4_kernel", "5"), "share"] == 0.5 and table.loc[("a", "conv4_kernel", "5"), "attributes"] == 2
-    assert table.loc[("a", "fc2_width", "256"), "share"] == 1 and table.loc[("a", "fc2_width", "256"), "attributes"] == 1
+    assert (
+        table.loc[("a", "conv4_kernel", "5"), "share"] == 0.5
+        and table.loc[("a", "conv4_kernel", "5"), "attributes"] == 2
+    )
+    assert (
+        table.loc[("a", "fc2_width", "256"), "share"] == 1 and table.loc[("a", "fc2_width", "256"), "attributes"] == 1
+    )
     assert table.groupby(level=[0, 1])["share"].sum().to_numpy() == pytest.approx(1)
 
 
@@ -140,15 +170,25 @@ def test_page_groups_table_5_by_domain():
     run = planted()
     found = relations_section._most_correlated(run, single.shown_names(run), ALIKE)
     assert found["sources"] == ["a", "b", "c"] and [d for d, _ in found["groups"]] == ["a", "b", "c"]
-    assert found["groups"][2][1] == [("c/five", [[("two", pytest.approx(cosine(110))), ("one", pytest.approx(cosine(130)))],
-                                                 [("four", pytest.approx(cosine(10))), ("three", pytest.approx(cosine(121)))], []])]
+    assert found["groups"][2][1] == [
+        (
+            "c/five",
+            [
+                [("two", pytest.approx(cosine(110))), ("one", pytest.approx(cosine(130)))],
+                [("four", pytest.approx(cosine(10))), ("three", pytest.approx(cosine(121)))],
+                [],
+            ],
+        )
+    ]
     assert found["words"]["a/one"] == "b/three (0.99), c/five (-0.64)"
 
 
 def test_tables_are_written_whole(tmp_path):
     run = planted()
     analysis.write_tables(run, RELATED, str(tmp_path / "analysis"))
-    written = {name[: -len(".csv")]: pd.read_csv(tmp_path / "analysis" / name) for name in os.listdir(tmp_path / "analysis")}
+    written = {
+        name[: -len(".csv")]: pd.read_csv(tmp_path / "analysis" / name) for name in os.listdir(tmp_path / "analysis")
+    }
     assert written.keys() == analysis.tables(run, RELATED).keys() and len(written) == 5
     assert list(written["attribute_clusters"]["attribute"]) == list(NAMES) * 2
     of_basis = written["fig5_domain_correlation"].groupby("basis", sort=False)
@@ -169,10 +209,16 @@ def test_without_relations_or_with_few_attributes_tables_are_fewer():
 
 def test_a_run_without_architectures_leaves_tables_of_relations_alone():
     run = planted(sure=False)
-    rows = {name: row if "excluded" in row else {"architecture": None} for name, row in run.result["per_attribute"].items()}
+    rows = {
+        name: row if "excluded" in row else {"architecture": None} for name, row in run.result["per_attribute"].items()
+    }
     run = dataclasses.replace(run, result={**run.result, "method": "reading", "per_attribute": rows}, vectors=None)
     assert analysis.tables(run, []) == {}
-    assert sorted(analysis.tables(run, RELATED[:1])) == ["attribute_clusters", "fig5_domain_correlation", "table5_correlated_attributes"]
+    assert sorted(analysis.tables(run, RELATED[:1])) == [
+        "attribute_clusters",
+        "fig5_domain_correlation",
+        "table5_correlated_attributes",
+    ]
 
 
 def test_scores_relate_attributes_within_each_domain():
@@ -187,7 +233,9 @@ def test_scores_relate_attributes_within_each_domain():
     wanted[2, 3] = wanted[3, 2] = -1
     np.testing.assert_allclose(found, wanted, atol=0.12)
     assert found[0, 1] == pytest.approx(1) and (found[4, :4] == 0).all()
-    np.testing.assert_array_equal(of_scores(scores, np.append(np.zeros(398, int), [1, 1])), of_scores(scores[:398], np.zeros(398)))
+    np.testing.assert_array_equal(
+        of_scores(scores, np.append(np.zeros(398, int), [1, 1])), of_scores(scores[:398], np.zeros(398))
+    )
 
 
 def _evidence(agree: bool) -> Evidence:

@@ -1,4 +1,6 @@
-"""The report in headless Chromium: no errors, plots with hover, sorting, searching, opening, nothing wider than the screen."""
+"""The report in headless Chromium: no errors, plots with hover, sorting, searching, opening, nothing wider than the
+screen.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,15 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (re
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui", reason="needs selenium").WebDriverWait
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
 )
 WIDTHS = (390, 1400)
 
@@ -50,8 +59,11 @@ def pages(tmp_path_factory) -> dict[str, pathlib.Path]:
     write_joint(root / "galm", root / "joint")
     runs = [read_run(str(root / name)) for name in ("galm", "random", "joint", "reading")]
     made = {
-        "galm": page_of(runs[0], others=rivals.neighbours(runs[0])), "random": page_of(runs[1], False),
-        "joint": page_of(runs[2], False), "compared": compare_page(list(map(of_many, runs[:2]))), "reading": page_of(runs[3]),
+        "galm": page_of(runs[0], others=rivals.neighbours(runs[0])),
+        "random": page_of(runs[1], False),
+        "joint": page_of(runs[2], False),
+        "compared": compare_page(list(map(of_many, runs[:2]))),
+        "reading": page_of(runs[3]),
     }
     for name, page in made.items():
         write_page(page, str(root / f"{name}.html"))
@@ -70,18 +82,25 @@ def write_joint(run: pathlib.Path, joint: pathlib.Path) -> None:
     """The same run as if its attributes were of three domains, and transferred."""
     shutil.copytree(run, joint)
     result = json.loads((joint / "result.json").read_text(encoding="utf-8"))
-    names = [f"{d}/{n.split('/', 1)[1]}" for d, n in zip(("animals", "objects", "scenes", "scenes"), result["per_attribute"])]
+    names = [
+        f"{d}/{n.split('/', 1)[1]}" for d, n in zip(("animals", "objects", "scenes", "scenes"), result["per_attribute"])
+    ]
     match = {"source": "A", "attribute": "animals/tough-skinned", "sign": -1, "auc": 0.125, "strength": 0.2}
     transfer = {"sources": ["runs/A"], "parts": ["trunk"], "match": "predictor", "matches": dict.fromkeys(names, match)}
     rows = dict(zip(names, result["per_attribute"].values()))
-    write_json(joint / "result.json", {**result, "domains": ["animals", "objects", "scenes"], "per_attribute": rows, "transfer": transfer})
+    write_json(
+        joint / "result.json",
+        {**result, "domains": ["animals", "objects", "scenes"], "per_attribute": rows, "transfer": transfer},
+    )
 
 
 def show(browser, page: pathlib.Path, width: int = 1400, mode: str = "light") -> None:
     """Opens a page, its folds and draws all of its figures."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]})
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]}
+    )
     browser.get(page.as_uri())
     WebDriverWait(browser, 20).until(lambda b: b.execute_script("return Boolean(window.Plotly)"))
     browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
@@ -110,9 +129,11 @@ def test_opens_without_errors_and_fits_the_screen(browser, pages, name, width, m
 
 def test_paper_is_light_whole_and_unfolded_and_the_screen_as_before(browser, pages):
     show(browser, pages["galm"], 390, "dark")
-    state = ("const titles = [...document.querySelectorAll('.gtitle')].map((t) => getComputedStyle(t).fill);"
-             "return [[...document.querySelectorAll('.plot svg.main-svg:first-child')].map((s) => s.width.baseVal.value), new Set(titles).size === 1 && titles[0],"
-             "document.querySelectorAll('details:not([open])').length, getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()]")
+    state = (
+        "const titles = [...document.querySelectorAll('.gtitle')].map((t) => getComputedStyle(t).fill);"
+        "return [[...document.querySelectorAll('.plot svg.main-svg:first-child')].map((s) => s.width.baseVal.value), new Set(titles).size === 1 && titles[0],"
+        "document.querySelectorAll('details:not([open])').length, getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()]"
+    )
     browser.execute_script("document.querySelector('details').open = false")
     before = browser.execute_script(state)
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
@@ -120,7 +141,10 @@ def test_paper_is_light_whole_and_unfolded_and_the_screen_as_before(browser, pag
     assert set(widths) == {680} and title == "rgb(29, 33, 38)" and closed == 0 and ink == "#1d2126"
     browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert browser.execute_script(state) == before and before[2] == 1 and max(before[0]) < 390
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]},
+    )
     shown = browser.execute_script(
         "const style = (s) => getComputedStyle(document.querySelector(s));"
         "return [style('nav').display, style('.timebar i').printColorAdjust, style('.plot').overflow, style('#attribute-table .wide').display]"
@@ -132,16 +156,24 @@ def test_paper_is_light_whole_and_unfolded_and_the_screen_as_before(browser, pag
 def test_a_figure_of_the_same_width_is_left_alone_and_keeps_its_zoom(browser, pages):
     show(browser, pages["galm"])
     plot = browser.find_element("css selector", "#scatter .nsewdrag")
-    webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element(plot).click_and_hold().move_by_offset(100, 60).release().perform()
+    webdriver.ActionChains(browser).scroll_to_element(plot).move_to_element(plot).click_and_hold().move_by_offset(
+        100, 60
+    ).release().perform()
     ranges = "return document.getElementById('scatter')._fullLayout.xaxis.range"
     zoomed = browser.execute_script(ranges)
     assert zoomed[1] - zoomed[0] < 0.4
     browser.execute_script("window.old = document.getElementById('scatter').layout")
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 1400, "height": 700, "deviceScaleFactor": 1, "mobile": False})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1400, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    )
     browser.execute_async_script("setTimeout(arguments[0], 300)")
     assert browser.execute_script("return window.old === document.getElementById('scatter').layout")
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 900, "height": 700, "deviceScaleFactor": 1, "mobile": False})
-    WebDriverWait(browser, 5).until(lambda b: b.execute_script("return document.getElementById('scatter').layout.width") < 900)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 900, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    )
+    WebDriverWait(browser, 5).until(
+        lambda b: b.execute_script("return document.getElementById('scatter').layout.width") < 900
+    )
     assert browser.execute_script(ranges) == pytest.approx(zoomed)
 
 
@@ -167,7 +199,11 @@ def test_heat_map_tells_names_and_correlation(browser, pages):
         "return [layout.names, data[0].hundredths]"
     )
     # Right of the middle of 4 by 4 and above it, in the half that the script completes.
-    assert html.unescape(names[1]) in shown and html.unescape(names[2]) in shown and f"correlation {values[2][1] / 100:.2f}" in shown
+    assert (
+        html.unescape(names[1]) in shown
+        and html.unescape(names[2]) in shown
+        and f"correlation {values[2][1] / 100:.2f}" in shown
+    )
 
 
 def test_fig_5_and_table_5_of_a_joint_run(browser, pages):
@@ -205,7 +241,9 @@ def test_a_table_that_scrolls_says_so(browser, pages, width, scrolls):
     assert ("scrolls" in place.get_attribute("class").split()) == scrolls
     hint = browser.execute_script("return getComputedStyle(arguments[0], '::before').content", place)
     assert ("scroll sideways" in hint) == scrolls
-    line = browser.execute_script("const r = document.createRange(); r.selectNodeContents(document.querySelector('button.open')); return r.getClientRects().length")
+    line = browser.execute_script(
+        "const r = document.createRange(); r.selectNodeContents(document.querySelector('button.open')); return r.getClientRects().length"
+    )
     assert line == 1  # the name stands on one line
 
 
@@ -218,7 +256,12 @@ def test_the_map_names_its_points_apart(browser, pages, width):
     assert len(boxes) == 4
     places = browser.execute_script("return document.getElementById('map')._fullData.flatMap((t) => t.textposition)")
     assert all(" " in place for place in places)
-    overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 3]
+    overlaps = [
+        (a, b)
+        for i, a in enumerate(boxes)
+        for b in boxes[:i]
+        if min(a[2], b[2]) - max(a[0], b[0]) > 1 and min(a[3], b[3]) - max(a[1], b[1]) > 3
+    ]
     assert not overlaps
 
 
@@ -264,7 +307,11 @@ def test_a_row_without_a_drawing_opens_with_its_figures(browser, pages):
     show(browser, pages["reading"], 390)
     next(b for b in browser.find_elements("css selector", "button.open") if b.text == "red").click()
     detail = browser.find_element("css selector", "tr.detail")
-    assert "network linear reading of the trunk" in detail.text and "multiply-adds" in detail.text and not detail.find_elements("css selector", "svg")
+    assert (
+        "network linear reading of the trunk" in detail.text
+        and "multiply-adds" in detail.text
+        and not detail.find_elements("css selector", "svg")
+    )
     assert browser.get_log("browser") == []
 
 

@@ -30,7 +30,14 @@ SURE = 0.75  # probability of the policy's favourite choice, which is the first 
 NAMES = ("red", NASTY, "dark", "unseen")
 NUMBERS = (2303, 0, 977, 0)  # the second and the fourth are one network
 VAL_AUCS = (0.9125, 0.625, 0.75, None)
-TRUNK = {"model": "b0 <i>.keras", "layers": ["low", "middle", "top"], "pixels": "raw", "multiply_adds": 129000000, "parameters": 3520000, "means": 2192}
+TRUNK = {
+    "model": "b0 <i>.keras",
+    "layers": ["low", "middle", "top"],
+    "pixels": "raw",
+    "multiply_adds": 129000000,
+    "parameters": 3520000,
+    "means": 2192,
+}
 _SIZE, _CLASSES, _PER_CLASS = 32, 8, 6
 
 
@@ -65,7 +72,9 @@ def write_data(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, method: str = "galm", seed: int = 0, positives: int = 0) -> dict:
+def write_run(
+    path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, method: str = "galm", seed: int = 0, positives: int = 0
+) -> dict:
     """A run folder like one that `pipeline.run` leaves; returns what its result.json holds."""
     path.mkdir(parents=True)
     settings = dict(image_size=_SIZE, cache_dir=str(cache), method=method, seed=seed, train_positives=positives)
@@ -74,13 +83,23 @@ def write_run(path: pathlib.Path, data: pathlib.Path, cache: pathlib.Path, metho
     domain, images, _ = load_images(load_domains(config), config)
     split = make_split(domain, config)
     if positives:
-        domain = dataclasses.replace(domain, labels=keep_few_positives(domain.labels, domain.attributes, split.train, dict.fromkeys(domain.attributes, positives), 0))
+        domain = dataclasses.replace(
+            domain,
+            labels=keep_few_positives(
+                domain.labels, domain.attributes, split.train, dict.fromkeys(domain.attributes, positives), 0
+            ),
+        )
     write_json(path / "split.json", split.to_json())
     write_json(path / "config.json", {"format": 1, **config.to_json()})
     (path / "flags.txt").write_text(flagfile(config), encoding="utf-8")
     export.export_saved_model(
-        Reddish(), str(path / "saved_model"), attributes=domain.attributes, thresholds=np.array([0.5, 0.5, 0.1, np.nan]),
-        margin_offsets=np.zeros(4, np.float32), image_size=_SIZE, metadata={},
+        Reddish(),
+        str(path / "saved_model"),
+        attributes=domain.attributes,
+        thresholds=np.array([0.5, 0.5, 0.1, np.nan]),
+        margin_offsets=np.zeros(4, np.float32),
+        image_size=_SIZE,
+        metadata={},
     )
     margins = Reddish()(tf.constant(images[split.test] / np.float32(127.5) - 1)).numpy()
     result = _result(domain, split, margins, method, seed)
@@ -110,44 +129,87 @@ def _result(domain, split, margins, method: str, seed: int) -> dict:
         labels, architecture = domain.labels[split.test, i], Architecture.from_number(NUMBERS[i])
         auc = float(roc_auc_score(labels, margins[:, i])) if len(set(labels)) == 2 else None
         per_attribute[name] = {
-            "val_auc": VAL_AUCS[i], "judged_by": "none" if VAL_AUCS[i] is None else "classes", "test_auc": auc,
-            "test_average_precision": 0.5, "test_log_loss": 0.375, "test_f1": 0.25, "test_balanced_accuracy": 0.625, "threshold": 0.5,
-            "architecture": architecture.to_json(), "description": architecture.describe(),
+            "val_auc": VAL_AUCS[i],
+            "judged_by": "none" if VAL_AUCS[i] is None else "classes",
+            "test_auc": auc,
+            "test_average_precision": 0.5,
+            "test_log_loss": 0.375,
+            "test_f1": 0.25,
+            "test_balanced_accuracy": 0.625,
+            "threshold": 0.5,
+            "architecture": architecture.to_json(),
+            "description": architecture.describe(),
             "prevalence": float(np.nanmean(domain.labels[split.train, i])),
-            "test_positives": int((labels > 0.5).sum()), "test_negatives": int((labels <= 0.5).sum()),
+            "test_positives": int((labels > 0.5).sum()),
+            "test_negatives": int((labels <= 0.5).sum()),
             **({"reason": "no test image has it"} if auc is None else {}),
         }
     tested = [r["test_auc"] for r in per_attribute.values() if r["test_auc"] is not None]
     per_attribute["mine/never"] = {"excluded": "no training image has it"}
     figures = {"entropy": 1.5, "regret": 0.03125, "skill": 0.875, "specialisation": -0.0625} if method == "galm" else {}
     return {
-        "domains": ["mine"], "method": method, "seed": seed, "data_source": "own", "data_sources": {"mine": "own"},
-        "notice": None, "notes": ["mine: a <b>note</b>."], "versions": {"galm_tf": "0.1.0"}, "commit": "0123456789abcdef",
-        "image_size": _SIZE, "num_attributes": 4, "num_attributes_rewarded": 3, "num_attributes_tested": len(tested),
+        "domains": ["mine"],
+        "method": method,
+        "seed": seed,
+        "data_source": "own",
+        "data_sources": {"mine": "own"},
+        "notice": None,
+        "notes": ["mine: a <b>note</b>."],
+        "versions": {"galm_tf": "0.1.0"},
+        "commit": "0123456789abcdef",
+        "image_size": _SIZE,
+        "num_attributes": 4,
+        "num_attributes_rewarded": 3,
+        "num_attributes_tested": len(tested),
         "num_images": {k: len(getattr(split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
-        "class_disjoint": True, "held_out_classes": list(split.held_out_classes), "val_mauc": 0.8125,
-        "test_mauc": float(np.mean(tested)), "per_attribute": per_attribute,
+        "class_disjoint": True,
+        "held_out_classes": list(split.held_out_classes),
+        "val_mauc": 0.8125,
+        "test_mauc": float(np.mean(tested)),
+        "per_attribute": per_attribute,
         "choice_frequencies": selection.choice_frequencies(np.array(NUMBERS)),
-        "search": {**figures, "phase_seconds": {"load": 12.0, "warmup": 90.0, "finetune": 30.0}, "architectures_scored": 18432},
+        "search": {
+            **figures,
+            "phase_seconds": {"load": 12.0, "warmup": 90.0, "finetune": 30.0},
+            "architectures_scored": 18432,
+        },
         "seconds_total": 150.0,
     }
 
 
 def _as_reading(result: dict) -> dict:
     """The same of networks that are linear readings of a trunk: it tells of no architectures, and of no search."""
-    readings = {"architecture": None, "description": "linear reading of the trunk", "multiply_adds": 2192, "parameters": 2193}
+    readings = {
+        "architecture": None,
+        "description": "linear reading of the trunk",
+        "multiply_adds": 2192,
+        "parameters": 2193,
+    }
     rows = {name: row if "excluded" in row else {**row, **readings} for name, row in result["per_attribute"].items()}
     return {
-        **result, "per_attribute": rows, "num_attributes_rewarded": 0, "choice_frequencies": {}, "trunk": TRUNK, "temperature": 0.5,
-        "readout": {"share": 1.0, "penalty": 10000.0}, "network": {"multiply_adds": 129008768, "parameters": 3528772},
-        "search": {"seconds": 45.0, "phase_seconds": {"load": 12.0, "trunk": 60.0, "reading": 45.0}, "architectures_scored": 0},
+        **result,
+        "per_attribute": rows,
+        "num_attributes_rewarded": 0,
+        "choice_frequencies": {},
+        "trunk": TRUNK,
+        "temperature": 0.5,
+        "readout": {"share": 1.0, "penalty": 10000.0},
+        "network": {"multiply_adds": 129008768, "parameters": 3528772},
+        "search": {
+            "seconds": 45.0,
+            "phase_seconds": {"load": 12.0, "trunk": 60.0, "reading": 45.0},
+            "architectures_scored": 0,
+        },
     }
 
 
 def _write_records(path: pathlib.Path, method: str) -> None:
     records = [{"phase": "warmup", "step": s, "supernet/loss": 0.7 - s / 1000} for s in (24, 49)]
     if method == "galm":
-        records += [{"phase": "controller", "step": s, "controller/reward": 0.75, "controller/entropy": 7 - s / 100} for s in (99, 199)]
+        records += [
+            {"phase": "controller", "step": s, "controller/reward": 0.75, "controller/entropy": 7 - s / 100}
+            for s in (99, 199)
+        ]
         (path / "tensorboard").mkdir()
         rows = [[1, 0, 0], [0.6, 0.8, 0], [0, 0, 2], [-1, 0, 0]]
         (path / "tensorboard" / "attributes.tsv").write_text("\n".join("\t".join(map(str, row)) for row in rows) + "\n")

@@ -97,7 +97,11 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     result, text = runs[1]["galm"], text_of(galm_html)
     assert f'<b id="test-mauc">{result["test_mauc"]:.3f}</b>' in galm_html
     assert '<b id="val-mauc">0.812</b>' in galm_html
-    assert '<b id="balanced-accuracy">0.625</b>' in galm_html and "3 attributes tested of 4 searched" in text and "2.5 min whole run" in text
+    assert (
+        '<b id="balanced-accuracy">0.625</b>' in galm_html
+        and "3 attributes tested of 4 searched" in text
+        and "2.5 min whole run" in text
+    )
     for name, value in (("skill", "0.88"), ("specialisation", "−0.062"), ("regret", "0.031"), ("entropy", "1.50")):
         assert f"{name} {value}" in text
     assert "even choice among 4 of 2304" in text  # e^1.5 = 4.48
@@ -112,7 +116,10 @@ def test_where_other_classes_would_put_the_mean_stands_beside_it(runs, galm_html
     run = read_run(str(runs[0] / "galm"))
     result = {**run.result, "test_mauc_interval": {"low": 0.61, "high": 0.8204, "over": "classes", "count": 7}}
     text = text_of(render(page_of(dataclasses.replace(run, result=result))))
-    assert "With other test classes the mean would lie between 0.610 and 0.820 (95 %, by the jackknife over the 7 tested)." in text
+    assert (
+        "With other test classes the mean would lie between 0.610 and 0.820 (95 %, by the jackknife over the 7 tested)."
+        in text
+    )
 
 
 def test_table_has_every_attribute_with_its_figures(runs, galm_html):
@@ -123,15 +130,20 @@ def test_table_has_every_attribute_with_its_figures(runs, galm_html):
         text = html.unescape(re.sub(r"<[^>]+>", "|", row))
         assert name.split("/", 1)[1] in text
         more = json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', row)[1])))
-        assert more["test images with / without it"] == f"{figures_of['test_positives']} / {figures_of['test_negatives']}"
+        assert (
+            more["test images with / without it"] == f"{figures_of['test_positives']} / {figures_of['test_negatives']}"
+        )
         with_it, without, share = figures_of["test_positives"], figures_of["test_negatives"], figures_of["prevalence"]
         plain = log_loss([1] * with_it + [0] * without, [share] * (with_it + without), labels=[0, 1])
         assert more["log loss"] == f"0.375, of its frequency alone {plain:.3f}"
-        assert list(more)[:2] == ["validation AUC", "test images with / without it"] and list(more)[-1] == "not tested"  # the template's order
+        # the template's order
+        assert list(more)[:2] == ["validation AUC", "test images with / without it"] and list(more)[-1] == "not tested"
         assert Architecture.from_json(figures_of["architecture"]).canonical().describe() in text
         for key in ("test_auc", "val_auc"):
             assert ("–" if figures_of[key] is None else f"{figures_of[key]:.3f}") in text
-    assert "no test image has it" in html.unescape(html.unescape(rows[3])) and "1 attribute could not" in text_of(galm_html)
+    assert "no test image has it" in html.unescape(html.unescape(rows[3])) and "1 attribute could not" in text_of(
+        galm_html
+    )
 
 
 def test_names_are_escaped_in_html_and_in_plots(galm_html):
@@ -159,7 +171,10 @@ def test_examples_are_the_scored_test_images(runs):
     assert min(scores) > 0.5 and all(p.decision for p in examples.hits)  # Reddish knows red
     assert {p.caption for p in examples.hits + examples.false_alarms} <= {"<class 6>", "<class 7>"}
     spoken = {p.spoken.split(": ")[1] for p in examples.hits + examples.false_alarms + examples.misses}
-    assert "the network says yes, a hit" in spoken and spoken & {"the network says no, rightly", "the network says yes, a false alarm"}
+    assert "the network says yes, a hit" in spoken and spoken & {
+        "the network says no, rightly",
+        "the network says yes, a false alarm",
+    }
     assert len(found["sheet"]["training"]) == 18 and len(found["sheet"]["test"]) == 12
 
 
@@ -179,14 +194,18 @@ def test_choice_table_has_a_column_per_domain(copy):
     table = single.choice_table(read_run(str(copy)))
     assert table["domains"] == [("a", 1), ("b", 2)]
     kernel = table["rows"][2]["choices"]
-    assert [c["shares"][1] for c in kernel] == [np.mean([Architecture.from_number(n).conv4_kernel == k for n in NUMBERS[1:3]]) for k in (3, 5)]
+    assert [c["shares"][1] for c in kernel] == [
+        np.mean([Architecture.from_number(n).conv4_kernel == k for n in NUMBERS[1:3]]) for k in (3, 5)
+    ]
 
 
 def test_relations_are_those_of_the_scores(runs, galm_html):
     figure, text = drawn(galm_html)["correlation"], text_of(galm_html)
     run = read_run(str(runs[0] / "galm"))
     data = load_data(run)
-    wanted = pd.DataFrame(Reddish()(tf.constant(data.images[data.split.test] / np.float32(127.5) - 1)).numpy(), columns=list(run.rows)).corr("spearman")
+    wanted = pd.DataFrame(
+        Reddish()(tf.constant(data.images[data.split.test] / np.float32(127.5) - 1)).numpy(), columns=list(run.rows)
+    ).corr("spearman")
     names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
     i, j = sorted((names.index("red"), names.index("dark")))
     assert values[j][i] == pytest.approx(100 * wanted.loc["mine/red", "mine/dark"], abs=0.51)
@@ -196,12 +215,17 @@ def test_relations_are_those_of_the_scores(runs, galm_html):
 
 def test_every_method_has_relations_by_its_scores(runs):
     page = render(page_of(read_run(str(runs[0] / "random"))))
-    assert {"correlation", "map", "tree"} < set(drawn(page)) and "Rank correlation of the networks' scores" in text_of(page)
+    assert {"correlation", "map", "tree"} < set(drawn(page)) and "Rank correlation of the networks' scores" in text_of(
+        page
+    )
 
 
 def test_without_data_correlation_is_the_cosine_in_clustered_order(runs):
     page = render(page_of(read_run(str(runs[0] / "galm")), with_pictures=False))
-    assert "would say more, but they are not there. Pictures, ridge regression and relations by scores are left out: the report was made" in text_of(page)
+    assert (
+        "would say more, but they are not there. Pictures, ridge regression and relations by scores are left out: the report was made"
+        in text_of(page)
+    )
     figure = drawn(page)["correlation"]
     names, values = figure["layout"]["names"], figure["data"][0]["hundredths"]
     assert max(len(html.unescape(tick)) for tick in figure["layout"]["ticks"]) <= 24 < len(NASTY)
@@ -218,7 +242,9 @@ def test_without_data_correlation_is_the_cosine_in_clustered_order(runs):
 
 def test_curves_are_the_records(galm_html):
     curves = drawn(galm_html)
-    assert curves["curve-loss"]["data"][0]["x"] == [24, 49] and curves["curve-loss"]["data"][0]["y"] == pytest.approx([0.676, 0.651])
+    assert curves["curve-loss"]["data"][0]["x"] == [24, 49] and curves["curve-loss"]["data"][0]["y"] == pytest.approx(
+        [0.676, 0.651]
+    )
     assert curves["curve-entropy"]["data"][1]["name"] == "uniform, ln 2304" and "curve-validation" not in curves
 
 
@@ -231,14 +257,25 @@ def test_diagram_shows_what_the_architecture_has():
 
 
 def test_a_pretrained_trunk_is_told_and_drawn_as_one(copy):
-    about = {"model": "b0 <i>.keras", "layers": ["low", "middle", "top"], "pixels": "raw", "multiply_adds": 1000, "parameters": 10}
+    about = {
+        "model": "b0 <i>.keras",
+        "layers": ["low", "middle", "top"],
+        "pixels": "raw",
+        "multiply_adds": 1000,
+        "parameters": 10,
+    }
     edit(copy / "result.json", trunk=about)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
-    assert "maps of the layers low, middle, top of the pretrained model b0 <i>.keras, which stays as it is" in " ".join(text_of(page).split())
+    assert "maps of the layers low, middle, top of the pretrained model b0 <i>.keras, which stays as it is" in " ".join(
+        text_of(page).split()
+    )
     assert ">7×7<" not in page and ">3×3<" in page  # kernels of the towers alone
     edit(copy / "result.json", trunk={**about, "steps": 100, "loss": [0.2, 0.1]})
     page = render(page_of(read_run(str(copy)), with_pictures=False))
-    assert "of the pretrained model b0 <i>.keras, whose upper layers were taught attributes in 100 steps, projected" in " ".join(text_of(page).split())
+    assert (
+        "of the pretrained model b0 <i>.keras, whose upper layers were taught attributes in 100 steps, projected"
+        in " ".join(text_of(page).split())
+    )
 
 
 def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
@@ -251,23 +288,58 @@ def test_a_reading_of_the_trunk_is_told_without_a_search(reading_html):
     assert places == ["data", "time", "attributes", "examples", "networks", "relations", "repeat"]
     assert set(re.findall(r'href="#(\w+)"', reading_html)) <= set(places)
     told = text_of(reading_html[: reading_html.index('<section id="repeat">')])
-    for untrue in ("searched on", "4 searched", "rewards of", "rewarded", "architecture", "Table 4", "policy", "fine-tuning", "Skill", "its network and", "tower", "curves"):
+    for untrue in (
+        "searched on",
+        "4 searched",
+        "rewards of",
+        "rewarded",
+        "architecture",
+        "Table 4",
+        "policy",
+        "fine-tuning",
+        "Skill",
+        "its network and",
+        "tower",
+        "curves",
+    ):
         assert untrue not in told, untrue
-    assert '<svg class="net"' not in reading_html and not [name for name in drawn(reading_html) if name.startswith("curve")]
-    assert "validation mAUC, of readings fitted on training images alone" in text and "3 attributes tested of 4 " in text
-    assert "fitting the linear readings, choosing their penalty 45 s" in text and "the pretrained trunk and its maps of all images 1.0 min" in text
+    assert '<svg class="net"' not in reading_html and not [
+        name for name in drawn(reading_html) if name.startswith("curve")
+    ]
+    assert (
+        "validation mAUC, of readings fitted on training images alone" in text and "3 attributes tested of 4 " in text
+    )
+    assert (
+        "fitting the linear readings, choosing their penalty 45 s" in text
+        and "the pretrained trunk and its maps of all images 1.0 min" in text
+    )
 
 
 def test_a_reading_keeps_what_is_told_of_every_network(runs, reading_html):
     run = read_run(str(runs[0] / "reading"))
-    assert run.architectures == {} and run.size.parameters == 3528772 and run.tower_size("mine/red").multiply_adds == 2192
+    assert (
+        run.architectures == {} and run.size.parameters == 3528772 and run.tower_size("mine/red").multiply_adds == 2192
+    )
     rows = re.findall(r"<tr data-network=.*?</tr>", reading_html, re.S)
-    assert len(rows) == 4 and all('data-network=""' in row and "linear reading" not in re.sub("data-more=.*?>", "", row) for row in rows)  # told once, below
-    assert json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', rows[0])[1])))["network"] == "linear reading of the trunk"
+    # told once, below
+    assert len(rows) == 4 and all(
+        'data-network=""' in row and "linear reading" not in re.sub("data-more=.*?>", "", row) for row in rows
+    )
+    assert (
+        json.loads(html.unescape(html.unescape(re.search('data-more="(.*?)"', rows[0])[1])))["network"]
+        == "linear reading of the trunk"
+    )
     content = page_of(run, others=rivals.neighbours(run)).content
-    assert content["pictures"]["examples"]["mine/red"].hits and content["relations"]["basis"] == "scores" and content["has_scatter"]
+    assert (
+        content["pictures"]["examples"]["mine/red"].hits
+        and content["relations"]["basis"] == "scores"
+        and content["has_scatter"]
+    )
     assert {"correlation", "map", "tree", "scatter"} <= set(drawn(reading_html))
-    assert rivals.RIDGE in {row["name"] for row in content["rivals"]} and "Settings that are not at their default" in reading_html
+    assert (
+        rivals.RIDGE in {row["name"] for row in content["rivals"]}
+        and "Settings that are not at their default" in reading_html
+    )
 
 
 def test_a_reading_that_nothing_judged_or_that_validation_did_not_teach(read_copy):
@@ -277,47 +349,81 @@ def test_a_reading_that_nothing_judged_or_that_validation_did_not_teach(read_cop
     for name in ("mine/red", f"mine/{NASTY}", "mine/dark"):
         edit_row(read_copy, name, val_auc=None, judged_by="none")
     text = text_of(render(page_of(read_run(str(read_copy)), with_pictures=False)))
-    assert "Nothing was judged: the penalty of the linear readings is arbitrary." in text and "nothing could tell a good penalty from a poor one" in text
+    assert (
+        "Nothing was judged: the penalty of the linear readings is arbitrary." in text
+        and "nothing could tell a good penalty from a poor one" in text
+    )
     assert "its penalty (10,000) arbitrary, for nothing was judged." in text and "Arbitrary networks" not in text
 
 
 def test_a_network_without_an_architecture_among_others(copy):
-    edit_row(copy, "mine/red", architecture=None, description="linear reading of the trunk", multiply_adds=7, parameters=8)
+    edit_row(
+        copy, "mine/red", architecture=None, description="linear reading of the trunk", multiply_adds=7, parameters=8
+    )
     edit(copy / "result.json", network={"multiply_adds": 70, "parameters": 80})
     run = read_run(str(copy))
     content = page_of(run, with_pictures=False).content
-    assert [row["network"] for row in content["attributes"]] == [None, 0, 1, 0] and content["frequencies"]["domains"] == [("mine", 3)]
+    assert [row["network"] for row in content["attributes"]] == [None, 0, 1, 0] and content["frequencies"][
+        "domains"
+    ] == [("mine", 3)]
     assert set(analysis.policy_confidence(run)["attribute"]) == {f"mine/{NASTY}", "mine/dark", "mine/unseen"}
 
 
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
     page = render(page_of(read_run(str(runs[0] / "random")), with_pictures=False))
     text = text_of(page)
-    assert "has no attribute embeddings (method random; galm learns them) and its test images were not scored (Pictures" in text
-    assert "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters" in text
+    assert (
+        "has no attribute embeddings (method random; galm learns them) and its test images were not scored (Pictures"
+        in text
+    )
+    assert (
+        "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters"
+        in text
+    )
     assert "Skill, specialisation, regret and entropy are left out" in text
     assert "confidence is left out: this run has no policy (method random)" in text
     assert not {"correlation", "map", "tree"} & set(drawn(page))
 
 
-@pytest.mark.parametrize("damage, sentence", [
-    (lambda run: shutil.rmtree(run / "saved_model"), "saved_model cannot be loaded"),
-    (lambda run: (run / "split.json").write_text("{"), "split.json cannot be read"),
-    (lambda run: (run / "metrics.jsonl").unlink(), "no metrics.jsonl"),
-    (lambda run: (run / "flags.txt").unlink(), "no flags.txt"),
-    (lambda run: (run / "policy.npz").unlink(), "confidence is left out: this run is from before"),
-    (lambda run: (run / "policy.npz").write_bytes(b"PK"), "confidence is left out: this run is from before"),
-    (lambda run: edit_row(run, "mine/red", prevalence=0.9), "ridge regression are left out: the labels of mine/red have changed"),
-    (lambda run: (shutil.rmtree(run / "saved_model"), (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n")), "no attribute embeddings"),
-    (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
-    (lambda run: edit(run / "result.json", search={"entropy": 1.0}), "Skill, specialisation and regret are left out: this run has no table"),
-    (lambda run: edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1}), "Skill and specialisation are left out: this run has too few attributes that both halves of validation can judge."),
-    (
-        lambda run: (edit(run / "config.json", measure_skill=False), edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1, "specialisation": 0.1})),
-        "Skill is left out: this run did not measure it (--nomeasure_skill).",
-    ),
-    (lambda run: edit_row(run, "mine/red", test_auc=0.25), "images, labels or model have changed since the run"),
-])
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (lambda run: shutil.rmtree(run / "saved_model"), "saved_model cannot be loaded"),
+        (lambda run: (run / "split.json").write_text("{"), "split.json cannot be read"),
+        (lambda run: (run / "metrics.jsonl").unlink(), "no metrics.jsonl"),
+        (lambda run: (run / "flags.txt").unlink(), "no flags.txt"),
+        (lambda run: (run / "policy.npz").unlink(), "confidence is left out: this run is from before"),
+        (lambda run: (run / "policy.npz").write_bytes(b"PK"), "confidence is left out: this run is from before"),
+        (
+            lambda run: edit_row(run, "mine/red", prevalence=0.9),
+            "ridge regression are left out: the labels of mine/red have changed",
+        ),
+        (
+            lambda run: (
+                shutil.rmtree(run / "saved_model"),
+                (run / "tensorboard" / "attributes.tsv").write_text("1\t2\nx\ty\n"),
+            ),
+            "no attribute embeddings",
+        ),
+        (lambda run: edit(run / "config.json", data_dir=["/nowhere/at all"]), "/nowhere/at all is not on this machine"),
+        (
+            lambda run: edit(run / "result.json", search={"entropy": 1.0}),
+            "Skill, specialisation and regret are left out: this run has no table",
+        ),
+        (
+            lambda run: edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1}),
+            "Skill and specialisation are left out: this run has too few attributes that both halves of validation can judge.",
+        ),
+        (
+            lambda run: (
+                edit(run / "config.json", measure_skill=False),
+                edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1, "specialisation": 0.1}),
+            ),
+            "Skill is left out: this run did not measure it (--nomeasure_skill).",
+        ),
+        (lambda run: edit_row(run, "mine/red", test_auc=0.25), "images, labels or model have changed since the run"),
+    ],
+)
 def test_missing_pieces_leave_their_section_out(copy, damage, sentence):
     damage(copy)
     assert sentence in text_of(render(page_of(read_run(str(copy)))))
@@ -327,7 +433,10 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
     data, config = str(runs[0] / "data"), read_config(str(copy))
     edit(copy / "config.json", data_dir=["/nowhere/at all"])
     told = text_of(render(page_of(read_run(str(copy)))))
-    assert f"where it has moved, note its new place by python -m galm_tf.main --resume --run_dir={copy} --data_dir=NEW." in told
+    assert (
+        f"where it has moved, note its new place by python -m galm_tf.main --resume --run_dir={copy} --data_dir=NEW."
+        in told
+    )
 
     def resume(place):
         moved = dataclasses.replace(config, data_dir=(place,), resume=True)
@@ -337,7 +446,11 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
     other = write_data(copy.parent / "other")
     first = next((copy.parent / "other" / "images").rglob("*.png"))
     first.write_bytes(first.read_bytes() + b"more")
-    for wrong, reason in ((f"{data}-2", "which is none"), (str(copy), "Expected a known layout"), (str(other), "which lay in /nowhere/at all. Received: data_dir=.* with other sizes of image files; name")):
+    for wrong, reason in (
+        (f"{data}-2", "which is none"),
+        (str(copy), "Expected a known layout"),
+        (str(other), "which lay in /nowhere/at all. Received: data_dir=.* with other sizes of image files; name"),
+    ):
         with pytest.raises(UserError, match=reason):
             resume(wrong)
         assert read_config(str(copy)).data_dir == ("/nowhere/at all",)
@@ -353,15 +466,21 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
 def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
     run, result = read_run(str(runs[0] / "galm")), runs[1]["galm"]
     others = rivals.neighbours(run)
-    assert [r.name for r in others] == ["random (method random, seed 0)"]  # one on a trunk of its own differs in more than the method
+    # one on a trunk of its own differs in more than the method
+    assert [r.name for r in others] == ["random (method random, seed 0)"]
     table = {row["name"]: row for row in page_of(run, with_pictures=False, others=others).content["rivals"]}
     chance = table["chance, or always the majority"]
-    assert notices.stronger(list(table.values())) == "" and chance["mean"] == pytest.approx(result["test_mauc"] - 0.5) and chance["count"] == 3
+    assert (
+        notices.stronger(list(table.values())) == ""
+        and chance["mean"] == pytest.approx(result["test_mauc"] - 0.5)
+        and chance["count"] == 3
+    )
     assert table["random (method random, seed 0)"]["mean"] == 0 and rivals.RIDGE not in table
     ridge = re.search(rf"<tr><td>{rivals.RIDGE}</td>.*?<b>([0-9.]+)</b>.*?<td class=\"\w*\">([^<]+)</td>", galm_html)
     assert float(ridge[2].replace("−", "-")) == pytest.approx(result["test_mauc"] - float(ridge[1]), abs=0.0011)
     rows = re.findall(r"<tr data-network=.*?</tr>", galm_html, re.S)
-    assert [re.sub(r"<[^>]+>", "|", r).split("|")[1:].count("–") for r in rows] == [0, 0, 0, 3]  # test, validation and ridge of `unseen`
+    # test, validation and ridge of `unseen`
+    assert [re.sub(r"<[^>]+>", "|", r).split("|")[1:].count("–") for r in rows] == [0, 0, 0, 3]
 
 
 def test_ridge_is_fitted_on_the_runs_own_images(runs):
@@ -379,7 +498,13 @@ def test_ridge_weighs_images_as_the_run_did(runs):
     data = dataclasses.replace(data, split=dataclasses.replace(data.split, train=kept))
     asked = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rivals.linear_pixels.ridge, "fit", lambda x, y, penalties, weights: asked.append(weights) or [lambda f: np.zeros((len(f), y.shape[1]))] * len(penalties))
+        patch.setattr(
+            rivals.linear_pixels.ridge,
+            "fit",
+            lambda x, y, penalties, weights: (
+                asked.append(weights) or [lambda f: np.zeros((len(f), y.shape[1]))] * len(penalties)
+            ),
+        )
         rivals.ridge(run, data)
         rivals.ridge(dataclasses.replace(run, config=dataclasses.replace(run.config, class_balance=0.0)), data)
     np.testing.assert_array_equal(asked[0], class_weights(kept, data.domain, run.config))
@@ -406,7 +531,11 @@ def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
 def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
     run, other = read_run(str(copy)), read_run(str(runs[0] / "galm"))
     data = load_data(run)
-    stored = {**pipeline.data_digests(data.domain), **pipeline.label_digests(list(run.rows), data.targets), "split": "its"}
+    stored = {
+        **pipeline.data_digests(data.domain),
+        **pipeline.label_digests(list(run.rows), data.targets),
+        "split": "its",
+    }
     write_json(copy / "data.json", stored)
     assert load_data(run).labels.shape == data.labels.shape
     for name in ("labels", "boxes", "sizes of image files"):
@@ -415,8 +544,14 @@ def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
             load_data(run)
     write_json(copy / "data.json", {**stored, "names of attributes": "those that were added", "labels": "theirs"})
     load_data(run)
-    for changes, same in (({}, True), ({"split": "another"}, True), ({"source runs": ["another"]}, True), ({"labels": "x"}, False), ({"boxes": "x", "names of attributes": "y"}, False),
-                          ({"labels": "x", "names of attributes": "y"}, True)):
+    for changes, same in (
+        ({}, True),
+        ({"split": "another"}, True),
+        ({"source runs": ["another"]}, True),
+        ({"labels": "x"}, False),
+        ({"boxes": "x", "names of attributes": "y"}, False),
+        ({"labels": "x", "names of attributes": "y"}, True),
+    ):
         monkeypatch.setattr(rivals, "read_data", {run.path: stored, other.path: {**stored, **changes}}.get)
         assert rivals.same_test(run, other) is same, changes
 
@@ -425,7 +560,9 @@ def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):
     write_run(tmp_path / "few", runs[0] / "data", runs[0] / "cache", seed=3, positives=2)
     run = read_run(str(tmp_path / "few"))
     data = load_data(run)  # the labels have not changed since the run
-    assert (np.nansum(data.labels[data.split.train], axis=0) <= 2).all() and np.isfinite(data.labels[data.split.validation]).all()
+    assert (np.nansum(data.labels[data.split.train], axis=0) <= 2).all() and np.isfinite(
+        data.labels[data.split.validation]
+    ).all()
     fit, fitted = rivals.linear_pixels.fit_and_score, []
     monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: fitted.append(of[5]) or fit(*of))
     rivals.ridge(run, data)
@@ -439,7 +576,13 @@ MATCH = {"source": "A", "attribute": "a/<b>hot</b>", "sign": -1, "auc": 0.125, "
 def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
     """The rows and the text of the page of a run with these matches."""
     names = ("mine/red", f"mine/{NASTY}", "mine/dark", "mine/unseen")
-    transfer = {"sources": ["runs/A/"], "parts": ["trunk"], "match": "predictor", "matches": dict(zip(names, matches)), **changes}
+    transfer = {
+        "sources": ["runs/A/"],
+        "parts": ["trunk"],
+        "match": "predictor",
+        "matches": dict(zip(names, matches)),
+        **changes,
+    }
     edit(copy / "result.json", transfer=transfer)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert "<b>hot" not in page
@@ -450,36 +593,61 @@ def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
 def test_transfer_names_every_start(copy):
     rows, text = transferred(copy, MATCH, None, {**MATCH, "sign": 1, "auc": None}, None)
     assert "not a/<b>hot</b> (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2]
-    assert "It started from A (trunk): 2 of 4 attributes found a source attribute whose predictor separates their labels" in text
+    assert (
+        "It started from A (trunk): 2 of 4 attributes found a source attribute whose predictor separates their labels"
+        in text
+    )
     assert "the source attribute that it matched, though only the trunk was handed over, and how well" in text
 
 
 def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
     far = {**MATCH, "close": False}
-    rows, text = transferred(copy, {**MATCH, "close": True}, far, None, MATCH, parts=["policy", "trunk", "towers"], gate=None)
-    assert "not a/<b>hot</b> (0.88)" in rows[0] and "no match; tower of a/<b>hot</b> c4" in rows[1] and "nothing" in rows[2]
+    rows, text = transferred(
+        copy, {**MATCH, "close": True}, far, None, MATCH, parts=["policy", "trunk", "towers"], gate=None
+    )
+    assert (
+        "not a/<b>hot</b> (0.88)" in rows[0]
+        and "no match; tower of a/<b>hot</b> c4" in rows[1]
+        and "nothing" in rows[2]
+    )
     assert "It started from A (policy, trunk, towers): 2 of 4 attributes found" in text
-    assert "whose embedding and weights it took over" in text and "No match: no source attribute is like it; only its tower" in text
+    assert (
+        "whose embedding and weights it took over" in text
+        and "No match: no source attribute is like it; only its tower" in text
+    )
     rows, text = transferred(copy, far, far, far, far, parts=["trunk"])
     assert all("nothing" in row for row in rows) and "0 of 4 attributes" in text and "No match:" not in text
 
 
-@pytest.mark.parametrize("match, method, found, taken", [
-    ("cosine", "galm", "took the source attribute whose embedding points most nearly where theirs does", "embedding and weights"),
-    ("random", "galm", "drew a source attribute by chance", "embedding and weights"),
-    ("random", "single_best", "drew a source attribute by chance", "weights"),
-])
+@pytest.mark.parametrize(
+    "match, method, found, taken",
+    [
+        (
+            "cosine",
+            "galm",
+            "took the source attribute whose embedding points most nearly where theirs does",
+            "embedding and weights",
+        ),
+        ("random", "galm", "drew a source attribute by chance", "embedding and weights"),
+        ("random", "single_best", "drew a source attribute by chance", "weights"),
+    ],
+)
 def test_transfer_tells_how_matches_were_found_and_what_was_handed_over(copy, match, method, found, taken):
     edit(copy / "config.json", method=method)
     text = transferred(copy, *[{**MATCH, "sign": 1, "auc": None}] * 4, match=match, parts=["policy", "towers"])[1]
-    assert f"4 of 4 attributes {found}; the table" in text and f"the source attribute whose {taken} it took over." in text
+    assert (
+        f"4 of 4 attributes {found}; the table" in text and f"the source attribute whose {taken} it took over." in text
+    )
     assert f"It started from A ({'policy, ' * (method == 'galm')}towers)" in text  # a policy is of galm alone
 
 
 def test_a_trial_that_was_no_better_is_told(copy):
     gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
     rows, text = transferred(copy, *[MATCH] * 4, gate=gate)
-    assert "It started from nothing: a trial from A (trunk) was no better than one from nothing (mean reward 0.625 against 0.750)." in text
+    assert (
+        "It started from nothing: a trial from A (trunk) was no better than one from nothing (mean reward 0.625 against 0.750)."
+        in text
+    )
     assert not any("hot" in row for row in rows) and "Started from" not in text and "Judged by" in text
     assert "It started from A (trunk): 4 of 4" in transferred(copy, *[MATCH] * 4, gate={**gate, "passed": True})[1]
 
@@ -489,12 +657,16 @@ def test_nothing_tested(copy):
         edit_row(copy, name, test_auc=None)
     edit(copy / "result.json", test_mauc=None, num_attributes_tested=0)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
-    assert '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
+    assert (
+        '<b id="test-mauc">–</b>' in page and "no attribute has both labels" in text_of(page) and "--nopictures" in page
+    )
 
 
 def test_who_predicts_better_is_told():
     rows = [{"name": "ridge", "mean": -0.0125}, {"name": "chance", "mean": 0.25}, {"name": "as good", "mean": -0.0001}]
-    assert notices.stronger(rows) == "On the same test images ridge (by 0.013) predicts better than this run's networks."
+    assert (
+        notices.stronger(rows) == "On the same test images ridge (by 0.013) predicts better than this run's networks."
+    )
     assert "ridge (by 0.013) and B (by 0.500) predict better" in notices.stronger([*rows, {"name": "B", "mean": -0.5}])
 
 
@@ -506,31 +678,60 @@ def test_an_auc_of_few_images_is_marked(copy):
 
 
 def test_prevalence_of_few_labels_is_called_so(copy, galm_html):
-    assert "the share of training images that have the attribute." in text_of(galm_html) and "Few:" in text_of(galm_html)
+    assert "the share of training images that have the attribute." in text_of(galm_html) and "Few:" in text_of(
+        galm_html
+    )
     edit(copy / "config.json", train_positives=2)
     text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
-    assert "of the labels known in training that are yes, once --train_positives" in text and "of training images" not in text
+    assert (
+        "of the labels known in training that are yes, once --train_positives" in text
+        and "of training images" not in text
+    )
     edit_row(copy, "mine/red", train_positives=2)
-    told = {row["name"]: row["log_loss"] for row in page_of(read_run(str(copy)), with_pictures=False).content["attributes"]}
+    told = {
+        row["name"]: row["log_loss"] for row in page_of(read_run(str(copy)), with_pictures=False).content["attributes"]
+    }
     assert "alone" not in told["red"] and all("alone" in told[name] for name in told if name != "red" and told[name])
 
 
 def test_long_lists_are_folded(copy):
     result = json.loads((copy / "result.json").read_text())
     row = result["per_attribute"]["mine/red"]
-    result.update(per_attribute={f"mine/a{i}": row for i in range(12)}, held_out_classes=[f"mine/c{i}" for i in range(9)])
+    result.update(
+        per_attribute={f"mine/a{i}": row for i in range(12)}, held_out_classes=[f"mine/c{i}" for i in range(9)]
+    )
     write_json(copy / "result.json", result)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     text = text_of(page)
     assert re.search(r"of 9 classes held out whole\),", text) and "The 9 held-out classes c0 , c1" in text
-    assert re.search("<b>12×</b> .*<bdi>a5</bdi> <details><summary>4 more</summary><bdi>a6</bdi>, ", page)  # by name: a0, a1, a10, a11, a2 …
+    # by name: a0, a1, a10, a11, a2 …
+    assert re.search("<b>12×</b> .*<bdi>a5</bdi> <details><summary>4 more</summary><bdi>a6</bdi>, ", page)
 
 
 def test_figures_are_never_rounded_to_certainty():
-    assert [percent(share) for share in (0, 0.0001, 0.005, 0.994, 0.997, 1)] == ["0 %", "<0.1 %", "0.5 %", "99 %", ">99 %", "100 %"]
-    assert [millions(count) for count in (0, 2192, 12000, 34567890, 129000000)] == ["0", "2,192", "0.01 M", "34.6 M", "129 M"]
+    assert [percent(share) for share in (0, 0.0001, 0.005, 0.994, 0.997, 1)] == [
+        "0 %",
+        "<0.1 %",
+        "0.5 %",
+        "99 %",
+        ">99 %",
+        "100 %",
+    ]
+    assert [millions(count) for count in (0, 2192, 12000, 34567890, 129000000)] == [
+        "0",
+        "2,192",
+        "0.01 M",
+        "34.6 M",
+        "129 M",
+    ]
     assert [score(p) for p in (0.001, 0.5, 0.994, 0.9995)] == ["<0.01", "0.50", "0.99", ">0.99"]
-    assert [(signed(d), better(d)) for d in (0.0003, -0.0003, 0.0006, -0.5, None)] == [("0.000", ""), ("0.000", ""), ("+0.001", "up"), ("−0.500", "down"), ("–", "")]
+    assert [(signed(d), better(d)) for d in (0.0003, -0.0003, 0.0006, -0.5, None)] == [
+        ("0.000", ""),
+        ("0.000", ""),
+        ("+0.001", "up"),
+        ("−0.500", "down"),
+        ("–", ""),
+    ]
 
 
 def test_names_turn_nothing_around_and_break_where_they_may():
@@ -543,12 +744,21 @@ def test_names_turn_nothing_around_and_break_where_they_may():
 def luminance(colour: str) -> float:
     """Of #rrggbb, as WCAG 2 defines it."""
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    return float(np.dot((0.2126, 0.7152, 0.0722), [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]))
+    return float(
+        np.dot((0.2126, 0.7152, 0.0722), [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts])
+    )
 
 
 def test_text_stands_out_from_what_it_stands_on(galm_html):
-    modes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root[^{]*{(.*?)}", galm_html, re.S)]
-    pairs = {"page": ("ink", "soft", "accent", "good", "bad"), "card": ("ink", "soft", "accent", "good", "bad"), "notice": ("ink", "soft"), "bar": ("ink", "soft")}
+    modes = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root[^{]*{(.*?)}", galm_html, re.S)
+    ]
+    pairs = {
+        "page": ("ink", "soft", "accent", "good", "bad"),
+        "card": ("ink", "soft", "accent", "good", "bad"),
+        "notice": ("ink", "soft"),
+        "bar": ("ink", "soft"),
+    }
     pairs.update(dict.fromkeys(("trunk", "tower3", "tower5", "fc"), ("ink",)))
     assert len(modes) == 2
     for colours in modes:
@@ -560,24 +770,45 @@ def test_text_stands_out_from_what_it_stands_on(galm_html):
 
 def test_what_was_not_tested_is_told_at_the_top(copy, galm_html):
     top = text_of(galm_html[: galm_html.index("<nav>")])
-    assert "1 of 4 attributes was not tested. No test image has it: unseen." in top and "Nothing was judged" not in text_of(galm_html)
+    assert (
+        "1 of 4 attributes was not tested. No test image has it: unseen." in top
+        and "Nothing was judged" not in text_of(galm_html)
+    )
     for name in ("mine/red", f"mine/{NASTY}"):
-        edit_row(copy, name, test_auc=None, reason="not judged: no positive among the validation images; not tested: no negative among the test images")
+        edit_row(
+            copy,
+            name,
+            test_auc=None,
+            reason="not judged: no positive among the validation images; not tested: no negative among the test images",
+        )
     found = notices.untested(read_run(str(copy)), {"mine/red": "red", f"mine/{NASTY}": NASTY, "mine/unseen": "unseen"})
-    assert found == {"count": 3, "words": f"No negative among the test images: red and {NASTY}; no test image has it: unseen", "folded": []}
+    assert found == {
+        "count": 3,
+        "words": f"No negative among the test images: red and {NASTY}; no test image has it: unseen",
+        "folded": [],
+    }
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert NASTY in text_of(page) and "<img src=x" not in page
 
 
 def test_many_untested_attributes_are_folded(copy):
     result = json.loads((copy / "result.json").read_text())
-    row = {**result["per_attribute"]["mine/red"], "test_auc": None, "reason": "not tested: no positive among the test images"}
-    result.update(per_attribute={f"mine/a{i}": row for i in range(7)}, num_attributes=7, num_attributes_tested=0, test_mauc=None)
+    row = {
+        **result["per_attribute"]["mine/red"],
+        "test_auc": None,
+        "reason": "not tested: no positive among the test images",
+    }
+    result.update(
+        per_attribute={f"mine/a{i}": row for i in range(7)}, num_attributes=7, num_attributes_tested=0, test_mauc=None
+    )
     write_json(copy / "result.json", result)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     notice = re.search(r'<div class="notice" id="untested">(.*?)</div>', page, re.S)[1]
     shown, folded = notice.split("<details>")
-    assert "7 of 7 attributes were not tested. No positive among the test images: a0, a1, a2, a3 and 3 more." in text_of("<body>" + shown)
+    assert (
+        "7 of 7 attributes were not tested. No positive among the test images: a0, a1, a2, a3 and 3 more."
+        in text_of("<body>" + shown)
+    )
     assert "no positive among the test images: " + ", ".join(f"<bdi>a{i}</bdi>" for i in range(7)) in folded
 
 
@@ -595,14 +826,20 @@ def test_short_phases_are_told_together(copy):
     edit(copy / "result.json", search={"phase_seconds": seconds}, seconds_total=100.0)
     phases = single._phases(read_run(str(copy)))
     assert [(name, round(value, 3)) for name, value, _ in phases] == [
-        ("warm-up of the shared weights", 50.0), ("fine-tuning them", 40.0), ("new kind", 3.0), ("loading, test and export", 5.5), ("others", 1.5)
+        ("warm-up of the shared weights", 50.0),
+        ("fine-tuning them", 40.0),
+        ("new kind", 3.0),
+        ("loading, test and export", 5.5),
+        ("others", 1.5),
     ]
     assert sum(share for _, _, share in phases) == pytest.approx(1)
     edit(copy / "result.json", search={"phase_seconds": {**seconds, "controller": 2.5}}, seconds_total=100.0)
-    assert "choosing, and measuring how well" in [name for name, _, _ in single._phases(read_run(str(copy)))]  # one alone keeps its name
+    # one alone keeps its name
+    assert "choosing, and measuring how well" in [name for name, _, _ in single._phases(read_run(str(copy)))]
     edit(copy / "result.json", trunk=TRUNK)
     names = [name for name, _, _ in single._phases(read_run(str(copy)))]
-    assert "loading, the trunk and its maps of all images, test and export" in names  # as of a run that did not count them
+    # as of a run that did not count them
+    assert "loading, the trunk and its maps of all images, test and export" in names
 
 
 def test_every_phase_has_a_plain_name_and_a_colour(copy):
@@ -610,7 +847,9 @@ def test_every_phase_has_a_plain_name_and_a_colour(copy):
     edit(copy / "result.json", search={"phase_seconds": dict.fromkeys(kinds, 9.0)}, seconds_total=100.0)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     bar = re.search(r'<div class="timebar".*?</div>', page)[0]
-    colours = [re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)]
+    colours = [
+        re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)
+    ]
     assert len(colours) == len(set(colours)) == 11
     names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
     assert len(set(names)) == 11 and not set(names) & set(kinds) - {"test"} and names[0] == "loading"
@@ -620,9 +859,16 @@ def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
     added = {"attributes": ["mine/red", "mine/dark"], "source_run": "runs/first/", "source_seconds": 7200.0}
     edit(copy / "result.json", added=added)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
-    assert "<h1>mine: red and dark added to first (galm, seed 0)</h1>" in page and "<title>mine: red and dark added to first" in page
+    assert (
+        "<h1>mine: red and dark added to first (galm, seed 0)</h1>" in page
+        and "<title>mine: red and dark added to first" in page
+    )
     text = text_of(page)
-    assert "2.5 min the addition alone; first took 2.0 h" in text and "whole run" not in text and "Time of the addition" in text
+    assert (
+        "2.5 min the addition alone; first took 2.0 h" in text
+        and "whole run" not in text
+        and "Time of the addition" in text
+    )
     assert "others 18 s" in text  # the test is a phase of an addition
     compared = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
     assert "2.5 min 2.5 min (the addition alone)" in compared
@@ -638,11 +884,27 @@ def test_the_legend_of_clusters_is_in_the_order_of_their_list(galm_html):
 
 
 def test_a_comparison_is_named_by_its_runs(tmp_path):
-    assert comparison_file(["runs/A", "runs/B"]) == comparison_file(["runs/A/", os.path.abspath("runs/B")]) == "comparison-B.html"
+    assert (
+        comparison_file(["runs/A", "runs/B"])
+        == comparison_file(["runs/A/", os.path.abspath("runs/B")])
+        == "comparison-B.html"
+    )
     assert comparison_file(["runs/A", "runs/B", "runs/C"]) == "comparison-B+C.html"
-    apart = [["A", "B"], ["A", "x/B"], ["A", "y/B"], ["A", "B", "C"], ["A", "B+C"], ["A", "ü b"], ["A", "ö b"], ["A", "n" * 200], ["A", "n" * 201]]
+    apart = [
+        ["A", "B"],
+        ["A", "x/B"],
+        ["A", "y/B"],
+        ["A", "B", "C"],
+        ["A", "B+C"],
+        ["A", "ü b"],
+        ["A", "ö b"],
+        ["A", "n" * 200],
+        ["A", "n" * 201],
+    ]
     files = [comparison_file([os.path.join("runs", name) for name in names]) for names in apart]
-    assert len(set(files)) == len(files) and all(re.fullmatch(r"comparison-[\w.+-]{1,90}\.html", file, re.ASCII) for file in files)
+    assert len(set(files)) == len(files) and all(
+        re.fullmatch(r"comparison-[\w.+-]{1,90}\.html", file, re.ASCII) for file in files
+    )
 
 
 def test_compares_runs(runs, copy):
@@ -653,10 +915,19 @@ def test_compares_runs(runs, copy):
     assert page.content["settings"] == [("warmup_steps", ["300", "7"])]
     difference = 0.5 - first.rows["mine/red"]["test_auc"]
     pair = page.content["paired"][0][1]
-    assert pair["count"] == 3 and pair["mean"] == pytest.approx(difference / 3) and (pair["better"], pair["worse"]) == (0, 1)
+    assert (
+        pair["count"] == 3
+        and pair["mean"] == pytest.approx(difference / 3)
+        and (pair["better"], pair["worse"]) == (0, 1)
+    )
     text = text_of(render(page))
     assert f"{difference:.3f}".replace("-", "−") in text and "1: galm" in text and "2: run" in text
-    assert "attributes that all tested" not in text and page.content["warnings"] == [] and "multiply-adds an image" in text and f"{first.result['test_mauc']:.3f}" in text
+    assert (
+        "attributes that all tested" not in text
+        and page.content["warnings"] == []
+        and "multiply-adds an image" in text
+        and f"{first.result['test_mauc']:.3f}" in text
+    )
 
 
 def test_a_comparison_keeps_luck_apart(copy):
@@ -671,10 +942,16 @@ def test_a_comparison_keeps_luck_apart(copy):
     ((_, pair, sure),) = page.content["paired"]
     assert (pair["count"], sure["count"]) == (3, 2)
     assert [row["name"] for row in page.content["rows"] if row["few"]] == ["red"]
-    assert "of one label, whose AUC is luck: 0.000 over 2." in text_of(render(page)) and "marked few are not drawn" in text_of(render(page))
+    assert "of one label, whose AUC is luck: 0.000 over 2." in text_of(
+        render(page)
+    ) and "marked few are not drawn" in text_of(render(page))
     assert "red" not in json.dumps(page.figures["differences"])
     page = compare_page([first, run_with(names)])
-    assert not page.figures and "Differences are not drawn: few" in text_of(render(page)) and "over 3 attributes" in text_of(render(page))
+    assert (
+        not page.figures
+        and "Differences are not drawn: few" in text_of(render(page))
+        and "over 3 attributes" in text_of(render(page))
+    )
 
 
 def test_compares_a_reading_with_a_search(runs, read_copy):
@@ -684,10 +961,16 @@ def test_compares_a_reading_with_a_search(runs, read_copy):
         page = compare_page(pair)
         assert page.content["warnings"] == [] and page.content["paired"][0][1]["count"] == 3
         told = dict(page.content["headline"])
-        assert set(told["method"]) == {"galm", "reading"} and set(told["architectures scored"]) == {"18,432", "–"} and set(told["skill"]) == {"0.88", "–"}
+        assert (
+            set(told["method"]) == {"galm", "reading"}
+            and set(told["architectures scored"]) == {"18,432", "–"}
+            and set(told["skill"]) == {"0.88", "–"}
+        )
         assert "129 M" in text_of(render(page)) and "by validation a search looks better" in text_of(render(page))
     third = dataclasses.replace(first, config=dataclasses.replace(first.config, reward="accuracy"))
-    assert compare_page([second, first, third]).content["warnings"] == ["3: galm has another reward than 2: galm: skill, specialisation and regret do not compare."]
+    assert compare_page([second, first, third]).content["warnings"] == [
+        "3: galm has another reward than 2: galm: skill, specialisation and regret do not compare."
+    ]
 
 
 def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparison(runs):
@@ -696,7 +979,9 @@ def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparis
     elsewhere = dataclasses.replace(joint, result={**joint.result, "domains": ["other"]})
     resplit = dataclasses.replace(joint, config=dataclasses.replace(joint.config, split_seed=3))
     told = [compare_page([first, other]).content["warnings"][0] for other in (joint, elsewhere, resplit)]
-    assert told[0].startswith("2: galm was tested on other domains than 1: galm: their figures compare where both tested an attribute on the same images")
+    assert told[0].startswith(
+        "2: galm was tested on other domains than 1: galm: their figures compare where both tested an attribute on the same images"
+    )
     assert all(text.endswith("as 1: galm: their figures do not compare.") for text in told[1:])
 
 
@@ -710,7 +995,9 @@ def test_comparison_warns_when_tested_attributes_differ(runs, copy):
     edit_row(copy, "mine/red", test_auc=None)
     first = read_run(str(runs[0] / "galm"))
     page = compare_page([first, read_run(str(copy))])
-    assert page.content["warnings"] == ["2: run has not the same tested attributes as 1: galm: of the test means, only that on attributes that all tested compares."]
+    assert page.content["warnings"] == [
+        "2: run has not the same tested attributes as 1: galm: of the test means, only that on attributes that all tested compares."
+    ]
     mean = f"{np.mean([auc for name, auc in rivals.tested(first).items() if name != 'mine/red']):.3f}"
     assert dict(page.content["headline"])["test mAUC on attributes that all tested (2)"] == [mean, mean]
 
@@ -729,20 +1016,29 @@ def test_comparison_without_shared_attributes(runs, copy):
     assert "no attribute was tested in the first run and in another" in text
 
 
-@pytest.mark.parametrize("damage, parts", [
-    (lambda run: shutil.rmtree(run), ["is no folder", "runs/"]),
-    (lambda run: (run / "config.json").unlink(), ["config.json"]),
-    (lambda run: (run / "config.json").write_text("[]"), ["config.json", "a file without a number as format"]),
-    (lambda run: (run / "result.json").unlink(), ["Expected a finished run", "finish it by python -m galm_tf.main --resume --run_dir=/"]),
-    (lambda run: (run / "result.json").write_text('{"domains": ['), ["result.json", "cannot be read", "run it again"]),
-    (lambda run: (run / "result.json").write_text("[]"), ["list instead of an object"]),
-    (lambda run: edit(run / "result.json", test_mauc="high"), ["test_mauc='high'"]),
-    (lambda run: edit(run / "result.json", search=None), ["search='None'"]),
-    (lambda run: edit_row(run, "mine/red", threshold="x"), ["threshold='x' of 'mine/red'"]),
-    (lambda run: edit_row(run, "mine/red", architecture={"fc1_width": 64}), ["no architecture of 'mine/red'"]),
-    (lambda run: without_architecture(run, "mine/red"), ["no architecture of 'mine/red' ('architecture')"]),
-    (lambda run: (run / "result.json").write_text('{"test_mauc": NaN}'), ["it holds NaN"]),
-])
+@pytest.mark.parametrize(
+    "damage, parts",
+    [
+        (lambda run: shutil.rmtree(run), ["is no folder", "runs/"]),
+        (lambda run: (run / "config.json").unlink(), ["config.json"]),
+        (lambda run: (run / "config.json").write_text("[]"), ["config.json", "a file without a number as format"]),
+        (
+            lambda run: (run / "result.json").unlink(),
+            ["Expected a finished run", "finish it by python -m galm_tf.main --resume --run_dir=/"],
+        ),
+        (
+            lambda run: (run / "result.json").write_text('{"domains": ['),
+            ["result.json", "cannot be read", "run it again"],
+        ),
+        (lambda run: (run / "result.json").write_text("[]"), ["list instead of an object"]),
+        (lambda run: edit(run / "result.json", test_mauc="high"), ["test_mauc='high'"]),
+        (lambda run: edit(run / "result.json", search=None), ["search='None'"]),
+        (lambda run: edit_row(run, "mine/red", threshold="x"), ["threshold='x' of 'mine/red'"]),
+        (lambda run: edit_row(run, "mine/red", architecture={"fc1_width": 64}), ["no architecture of 'mine/red'"]),
+        (lambda run: without_architecture(run, "mine/red"), ["no architecture of 'mine/red' ('architecture')"]),
+        (lambda run: (run / "result.json").write_text('{"test_mauc": NaN}'), ["it holds NaN"]),
+    ],
+)
 def test_bad_input_is_one_sentence(copy, damage, parts):
     damage(copy)
     with pytest.raises(UserError) as caught:
@@ -767,7 +1063,9 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_a_page_that_cannot_be_written_is_told_before_the_data_are_read(copy):
     expect_page(str(copy / "report.html"))
-    with pytest.raises(UserError, match="Expected to be able to write .*report.html. Received: .*; name another file by --out"):
+    with pytest.raises(
+        UserError, match="Expected to be able to write .*report.html. Received: .*; name another file by --out"
+    ):
         expect_page(str(copy / "absent" / "report.html"))
     assert not any("tmp" in name for name in os.listdir(copy))
 
@@ -781,12 +1079,19 @@ def test_command_writes_into_the_first_run_and_tells_mistakes(copy):
     assert done.returncode == 0, done.stderr
     assert str(copy / "report.html") in done.stdout and "mAUC" in (copy / "report.html").read_text(encoding="utf-8")
     assert {path.name for path in (copy / "analysis").iterdir()} == {
-        "table4_choice_frequencies.csv", "table5_correlated_attributes.csv", "policy_confidence.csv", "attribute_clusters.csv"
+        "table4_choice_frequencies.csv",
+        "table5_correlated_attributes.csv",
+        "policy_confidence.csv",
+        "attribute_clusters.csv",
     }
     assert "analysis/table5_correlated_attributes.csv" in (copy / "report.html").read_text(encoding="utf-8")
     shutil.copytree(copy, copy.parent / "B")
     compared = call(copy, copy.parent / "B")
-    assert compared.returncode == 0 and str(copy / "comparison-B.html") in compared.stdout and (copy / "comparison-B.html").exists()
+    assert (
+        compared.returncode == 0
+        and str(copy / "comparison-B.html") in compared.stdout
+        and (copy / "comparison-B.html").exists()
+    )
     mine = copy.parent / "notes.html"
     mine.write_text("<p>Mine.</p>", encoding="utf-8")
     other = call(copy, f"--out={mine}")

@@ -88,7 +88,15 @@ def test_many_images_go_in_parts_that_calibration_images_lead(supernet, images, 
     assert len(of_all._rows) == 1
 
 
-@pytest.mark.parametrize("count, most, expected", [(10, 10, [(0, 10)]), (11, 10, [(0, 6), (5, 11)]), (12, 5, [(0, 4), (4, 8), (8, 12)]), (7, 3, [(0, 3), (2, 5), (4, 7)])])
+@pytest.mark.parametrize(
+    "count, most, expected",
+    [
+        (10, 10, [(0, 10)]),
+        (11, 10, [(0, 6), (5, 11)]),
+        (12, 5, [(0, 4), (4, 8), (8, 12)]),
+        (7, 3, [(0, 3), (2, 5), (4, 7)]),
+    ],
+)
 def test_parts_are_as_long_as_each_other_and_hold_all(count, most, expected):
     assert [(s.start, s.stop) for s in reward.slices(count, most)] == expected
 

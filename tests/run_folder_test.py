@@ -65,7 +65,13 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_leaves_nothing_in_
 def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
     RunFolder.create(path, CONFIG)
     os.makedirs(f"{path}/checkpoints/.b.partial/variables")
-    for name in (".a.partial", "checkpoints/.c.partial", "checkpoints/.b.partial/variables/d", "checkpoints/e.partial", ".hidden"):
+    for name in (
+        ".a.partial",
+        "checkpoints/.c.partial",
+        "checkpoints/.b.partial/variables/d",
+        "checkpoints/e.partial",
+        ".hidden",
+    ):
         pathlib.Path(path, name).touch()
     RunFolder.resume(path, CONFIG)
     left = {str(p.relative_to(path)) for p in pathlib.Path(path).rglob("*")}
@@ -87,14 +93,23 @@ def test_the_lock_ends_with_its_process(path):
 
 def test_resume_names_what_differs(path):
     RunFolder.create(path, CONFIG)
-    with pytest.raises(UserError, match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; give --rounds=2 --learning_rate=0.25"):
+    with pytest.raises(
+        UserError,
+        match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; give --rounds=2 --learning_rate=0.25",
+    ):
         RunFolder.resume(path, dataclasses.replace(CONFIG, learning_rate=0.5, rounds=7))
 
 
 def test_resume_lets_what_no_number_depends_on_differ(path):
     RunFolder.create(path, CONFIG)
     other = dataclasses.replace(
-        CONFIG, resume=True, run_dir=path, cache_dir="elsewhere", checkpoint_seconds=1.0, reward_memory_mib=100, verify_cache=True
+        CONFIG,
+        resume=True,
+        run_dir=path,
+        cache_dir="elsewhere",
+        checkpoint_seconds=1.0,
+        reward_memory_mib=100,
+        verify_cache=True,
     )
     assert RunFolder.resume(path, other).has("flags.txt")
 
@@ -103,7 +118,10 @@ def test_resume_lets_what_no_number_depends_on_differ(path):
 def test_resume_of_no_run(tmp_path, content):
     if content is not None:
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match="^Expected (a run folder with a config.json|the settings of a run in .*|a run of format 1). Received: .*; .*[.]$"):
+    with pytest.raises(
+        UserError,
+        match="^Expected (a run folder with a config.json|the settings of a run in .*|a run of format 1). Received: .*; .*[.]$",
+    ):
         RunFolder.resume(str(tmp_path), CONFIG)
 
 
@@ -119,7 +137,9 @@ def test_a_run_goes_on_where_its_data_have_moved_to(tmp_path):
     assert read_config(path) == config
     folder = RunFolder.resume(path, dataclasses.replace(moved, resume=True))
     folder.note_places(moved)
-    assert read_config(path) == moved and "--data_dir=moved" in pathlib.Path(path, "flags.txt").read_text(encoding="utf-8")
+    assert read_config(path) == moved and "--data_dir=moved" in pathlib.Path(path, "flags.txt").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_source_runs_may_lie_elsewhere_too_and_in_a_finished_run_all_may(tmp_path):
@@ -140,10 +160,15 @@ def test_source_runs_may_lie_elsewhere_too_and_in_a_finished_run_all_may(tmp_pat
 
 
 def test_tables_of_labels_and_a_file_of_splits_may_lie_elsewhere_too(tmp_path):
-    path, config = str(tmp_path / "run"), Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat")
+    path, config = (
+        str(tmp_path / "run"),
+        Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat"),
+    )
     RunFolder.create(path, config)
     moved = dataclasses.replace(config, label_files=("/x/a.csv", "/x/b.csv"), splits_file="/x/att_splits.mat")
-    with pytest.raises(UserError, match="Received: splits_file=/x/att_splits.mat now, att_splits.mat in the run; label_files="):
+    with pytest.raises(
+        UserError, match="Received: splits_file=/x/att_splits.mat now, att_splits.mat in the run; label_files="
+    ):
         RunFolder.resume(path, moved)
     pathlib.Path(path, "data.json").write_text("{}", encoding="utf-8")
     RunFolder.resume(path, moved).note_places(moved)
@@ -164,10 +189,15 @@ def test_a_run_has_copies_of_its_tables_of_labels(folder, path, tmp_path):
     kept = run_folder.with_kept_tables(config, path).label_files
     assert kept == (f"{path}/labels/0-one.csv", f"{path}/labels/1-two.csv", str(files[2]))
     assert [pathlib.Path(name).read_text() for name in kept] == [file.name for file in files]
-    added = dataclasses.replace(config, label_files=config.label_files[:2], source_run=("a",), add_attribute=str(files[1]))
+    added = dataclasses.replace(
+        config, label_files=config.label_files[:2], source_run=("a",), add_attribute=str(files[1])
+    )
     folder._write_settings(added)
     lines = pathlib.Path(path, "flags.txt").read_text().splitlines()
-    assert f"--label_files={path}/labels/0-one.csv,{path}/labels/1-two.csv" in lines and f"--add_attribute={path}/labels/1-two.csv" in lines
+    assert (
+        f"--label_files={path}/labels/0-one.csv,{path}/labels/1-two.csv" in lines
+        and f"--add_attribute={path}/labels/1-two.csv" in lines
+    )
     assert read_config(path) == added
     folder.keep_tables(kept)  # of a run that was added to
     assert sorted(os.listdir(os.path.join(path, "labels"))) == ["0-one.csv", "1-two.csv", "2-gone.csv"]
@@ -186,9 +216,17 @@ def test_flags_txt_repeats_what_holds_a_comma_or_a_quote(tmp_path, parse):
 def test_a_path_from_home_is_the_same_in_full(tmp_path, monkeypatch):
     """Earlier versions stored --data_dir=~/zoo as the shell had left it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    stored, given = Config(data_dir=("~/zoo",), splits_file="~/s.mat"), Config(data_dir=(f"{tmp_path}/zoo",), splits_file=f"{tmp_path}/s.mat")
+    stored, given = (
+        Config(data_dir=("~/zoo",), splits_file="~/s.mat"),
+        Config(data_dir=(f"{tmp_path}/zoo",), splits_file=f"{tmp_path}/s.mat"),
+    )
     assert run_folder.changed_settings(given.to_json(), stored.to_json()) == {}
-    assert run_folder.changed_settings({"features": {"sun": {"file": f"{tmp_path}/f"}}}, {"features": {"sun": {"file": "~/f"}}}) == {}
+    assert (
+        run_folder.changed_settings(
+            {"features": {"sun": {"file": f"{tmp_path}/f"}}}, {"features": {"sun": {"file": "~/f"}}}
+        )
+        == {}
+    )
     assert "data_dir" in run_folder.changed_settings(Config(data_dir=("/other",)).to_json(), stored.to_json())
 
 
@@ -305,14 +343,19 @@ def test_a_damaged_json_file_is_one_sentence(folder, path):
     folder.write_json("result.json", {"a": [1, 2]})
     whole = (pathlib.Path(path) / "result.json").read_text()
     (pathlib.Path(path) / "result.json").write_text(whole[:-3])
-    with pytest.raises(UserError, match=r"Expected JSON that the run wrote in .*result.json. Received: .*; restore it from a copy"):
+    with pytest.raises(
+        UserError, match=r"Expected JSON that the run wrote in .*result.json. Received: .*; restore it from a copy"
+    ):
         folder.read_json("result.json")
 
 
 def test_a_setting_of_another_version_is_told_with_its_file(folder, path):
     stored = json.loads((pathlib.Path(path) / "config.json").read_text())
     (pathlib.Path(path) / "config.json").write_text(json.dumps({**stored, "later": 3}))
-    with pytest.raises(UserError, match=r"Received: later=3\. It stands in .*config.json: use the version of galm_tf that wrote it, or restore"):
+    with pytest.raises(
+        UserError,
+        match=r"Received: later=3\. It stands in .*config.json: use the version of galm_tf that wrote it, or restore",
+    ):
         read_config(path)
 
 
@@ -334,7 +377,10 @@ def test_a_full_disk_is_one_sentence_and_costs_nothing(folder, path):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
     try:
-        with pytest.raises(UserError, match="Expected to be able to write .*npz. Received: File too large; free some space and go on with --resume[.]$"):
+        with pytest.raises(
+            UserError,
+            match="Expected to be able to write .*npz. Received: File too large; free some space and go on with --resume[.]$",
+        ):
             folder.save_checkpoint({"big": np.ones(100_000)}, {"step": 2})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
@@ -350,7 +396,10 @@ def test_of_a_run_that_has_begun_another_folder_is_no_way_around_a_full_disk(fol
     pathlib.Path(path, ".a.partial").touch()
     assert told(folder, errno.EIO) == "name another folder by --run_dir."
     folder.write_text("metrics.jsonl", "")
-    assert (told(folder), told(folder, errno.EIO)) == ("free some space and go on with --resume.", "repair that and go on with --resume.")
+    assert (told(folder), told(folder, errno.EIO)) == (
+        "free some space and go on with --resume.",
+        "repair that and go on with --resume.",
+    )
     folder._lock.close()
     os.remove(os.path.join(path, "metrics.jsonl"))
     assert told(RunFolder.resume(path, CONFIG), errno.EROFS) == "make it writable and go on with --resume."
@@ -364,7 +413,9 @@ def test_a_begun_run_whose_lock_may_not_be_written_is_gone_on_with(folder, path,
 
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "open", refuse, raising=False)
-        with pytest.raises(UserError, match="Received: Permission denied; make it writable and go on with --resume[.]$"):
+        with pytest.raises(
+            UserError, match="Received: Permission denied; make it writable and go on with --resume[.]$"
+        ):
             run_folder._lock(path)
 
 
@@ -411,8 +462,14 @@ def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_
         "size_penalty=0.02 now, 0.0 in the table; readout_share=0.3 now, 0.0 in the table; vary=seed now, None in the table"
     )
     begun.Begun(str(tmp_path / "a" / "settings.json"), stored).keep()
-    begun.Begun(str(tmp_path / "a" / "settings.json"), {**ours, "readout_share": 0.0, "size_penalty": 0.0, "format": stored["format"]}).keep()
-    with pytest.raises(UserError, match="Received: size_penalty=0.02 now, 0.0 in the tuning; readout_share=0.3 now, 0.0 in the tuning; give the same"):
+    begun.Begun(
+        str(tmp_path / "a" / "settings.json"),
+        {**ours, "readout_share": 0.0, "size_penalty": 0.0, "format": stored["format"]},
+    ).keep()
+    with pytest.raises(
+        UserError,
+        match="Received: size_penalty=0.02 now, 0.0 in the tuning; readout_share=0.3 now, 0.0 in the tuning; give the same",
+    ):
         begun.Begun(str(tmp_path / "a" / "settings.json"), ours, "tuning")
 
 

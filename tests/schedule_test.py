@@ -20,7 +20,9 @@ def test_a_method_that_does_not_learn_gets_the_same_supernet_steps():
 
 
 def test_an_empty_adaptation_stays_because_it_validates():
-    kinds = [p.kind for p in build_schedule(Config(**{**SETTINGS, "warmup_steps": 0, "adapt_steps": 0, "finetune_steps": 0}))]
+    kinds = [
+        p.kind for p in build_schedule(Config(**{**SETTINGS, "warmup_steps": 0, "adapt_steps": 0, "finetune_steps": 0}))
+    ]
     assert kinds == [SUPERNET, CONTROLLER, SUPERNET, CONTROLLER, ADAPT]
 
 

@@ -22,7 +22,9 @@ def test_chosen_scores_equal_one_by_one_in_any_block(monkeypatch):
     np.testing.assert_allclose(scorer.score_chosen(scored, range(5), numbers), whole, atol=1e-4)
     assert whole.std() > 1e-3
     monkeypatch.setattr(scoring, "_PART_BYTES", 1)  # as many at a time as calibrate: two parts
-    more = reward.ScoringImages(tuple(np.concatenate([m, m[25:37]]) for m in maps), 20, np.zeros((32, 5), np.float32), np.zeros(32, int))
+    more = reward.ScoringImages(
+        tuple(np.concatenate([m, m[25:37]]) for m in maps), 20, np.zeros((32, 5), np.float32), np.zeros(32, int)
+    )
     for lead in (0, 20):
         found = scorer.score_chosen(more, range(5), numbers, calibration=not lead)[20 - lead :]
         np.testing.assert_allclose(found, np.concatenate([whole, whole[5:17]]), atol=1e-4)

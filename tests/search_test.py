@@ -58,7 +58,9 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, 
             stored = folder.read_arrays("tables/round1.npz")
             tables.append(stored["full"])
     assert stored["attribute"].tolist() == list(prepared.domain.attributes)
-    assert [stored["architecture"][n] for n in chosen[-1]] == [Architecture.from_number(n).describe() for n in chosen[-1]]
+    assert [stored["architecture"][n] for n in chosen[-1]] == [
+        Architecture.from_number(n).describe() for n in chosen[-1]
+    ]
     np.testing.assert_allclose(tables[1], tables[0], atol=1e-5)  # AUCs as they are
     sizes = network_size.relative_sizes(4)
     assert sizes[chosen[0]].mean() > sizes[chosen[1]].mean() > sizes[chosen[2]].mean()
@@ -85,11 +87,26 @@ def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkey
         prepared = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, shares=shares))
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         result = pipeline.run(config, folder, prepared=prepared, make_strategy=RandomArchitecture)
-    assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)  # towers, choosing, exporting
+    # towers, choosing, exporting
+    assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
 
 
 def test_training_that_diverges_is_told(tmp_path, drawn):
-    config = Config(domain=("sun",), method="random", image_size=32, warmup_steps=30, learning_rate=1e6, batch_size=8, cache_dir=drawn)
-    with few_images(12), pytest.raises(UserError, match=r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\."):
+    config = Config(
+        domain=("sun",),
+        method="random",
+        image_size=32,
+        warmup_steps=30,
+        learning_rate=1e6,
+        batch_size=8,
+        cache_dir=drawn,
+    )
+    with (
+        few_images(12),
+        pytest.raises(
+            UserError,
+            match=r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\.",
+        ),
+    ):
         pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=RandomArchitecture)

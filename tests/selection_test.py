@@ -96,8 +96,10 @@ def test_shrunken_rewards_choose_better_than_the_noisy_table(own):
     truth = _structured(rng, 20, 0.01, own)
     halves = tuple(truth + 0.03 * rng.normal(size=truth.shape) for _ in range(2))
     table = RewardTable((halves[0] + halves[1]) / 2, halves)
-    regrets = [selection.regret(RewardTable(truth, (truth, truth)), choice.argmax(axis=1))
-               for choice in (selection.shrunken_rewards(table), table.full)]
+    regrets = [
+        selection.regret(RewardTable(truth, (truth, truth)), choice.argmax(axis=1))
+        for choice in (selection.shrunken_rewards(table), table.full)
+    ]
     assert regrets[0] < 0.05 < 0.2 < regrets[1]
 
 

@@ -13,7 +13,12 @@ from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
-MACHINES = {"linux x86_64": ("linux", "x86_64"), "linux aarch64": ("linux", "aarch64"), "windows": ("win32", "AMD64"), "mac": ("darwin", "arm64")}
+MACHINES = {
+    "linux x86_64": ("linux", "x86_64"),
+    "linux aarch64": ("linux", "aarch64"),
+    "windows": ("win32", "AMD64"),
+    "mac": ("darwin", "arm64"),
+}
 needs_make = pytest.mark.skipif(not shutil.which("make") or os.name == "nt", reason="needs make")
 
 
@@ -41,14 +46,23 @@ def test_each_machine_gets_its_stack(version, machine):
 
 def test_modules_import_one_another_without_circles():
     """Within functions too."""
-    paths = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").replace(".__init__", ""): path for path in (ROOT / "galm_tf").rglob("*.py")}
+    paths = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").replace(".__init__", ""): path
+        for path in (ROOT / "galm_tf").rglob("*.py")
+    }
     graph = {}
     for name, path in paths.items():
-        nodes = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.ImportFrom) and n.module]
+        nodes = [
+            n
+            for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(n, ast.ImportFrom) and n.module
+        ]
         wanted = {whole if (whole := f"{n.module}.{a.name}") in paths else n.module for n in nodes for a in n.names}
         graph[name] = (wanted & set(paths)) - {name, "galm_tf"}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises for a circle
-    assert set(order) == set(paths) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index("galm_tf.main")
+    assert set(order) == set(paths) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index(
+        "galm_tf.main"
+    )
 
 
 def test_every_import_is_required():
@@ -60,7 +74,9 @@ def test_every_import_is_required():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             found += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for top in {name.split(".")[0] for name in found} - set(sys.stdlib_module_names if hasattr(sys, "stdlib_module_names") else ()):
+            for top in {name.split(".")[0] for name in found} - set(
+                sys.stdlib_module_names if hasattr(sys, "stdlib_module_names") else ()
+            ):
                 if top in optional or top == "galm_tf" or top == "__future__":
                     continue
                 if not hasattr(sys, "stdlib_module_names") and names.get(top, top) not in required:
@@ -149,7 +165,14 @@ def test_make_sets_up_once(project):
     assert code == 0 and "Setting up .venv with" in text and "install" in text and "RAN" in text
     (project / "runs").mkdir()
     assert _make(project, "clean")[0] == 0
-    assert sorted(os.listdir(project)) == [".ci", "Makefile", "galm_tf", "requirements-dev.txt", "requirements.txt", "runs"]
+    assert sorted(os.listdir(project)) == [
+        ".ci",
+        "Makefile",
+        "galm_tf",
+        "requirements-dev.txt",
+        "requirements.txt",
+        "runs",
+    ]
 
 
 @needs_make
@@ -157,14 +180,19 @@ def test_make_without_a_fitting_python(project, machine):
     environment, tools = machine
     _executable(tools / "python3", _fake("3.7"))
     code, text = _make(project, "search", "VERSIONS=3.98 3.99", PATH=environment["PATH"], HOME=environment["HOME"])
-    assert code and "error: Expected a Python of these versions: 3.98 3.99. Received: none that runs and has venv" in text
+    assert (
+        code and "error: Expected a Python of these versions: 3.98 3.99. Received: none that runs and has venv" in text
+    )
     assert not (project / ".venv").exists()
 
 
 @needs_make
 @pytest.mark.parametrize(
     ("python", "message"),
-    [("/nowhere/python", "Expected PYTHON to name an interpreter that runs"), ("python3", "Received: PYTHON=python3, which is 3.7")],
+    [
+        ("/nowhere/python", "Expected PYTHON to name an interpreter that runs"),
+        ("python3", "Received: PYTHON=python3, which is 3.7"),
+    ],
 )
 def test_make_with_a_python_that_does_not_fit(project, machine, python, message):
     environment, tools = machine

@@ -52,8 +52,14 @@ def _searched(method, table, **changes):
 
 @functools.lru_cache(None)
 def _learned(method, common):
-    """(table, strategy, what it chose) after a search on planted rewards, of one attribute for all or of each attribute's own; not to be changed."""
-    table = _table(np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0) if common else _additive(np.random.default_rng(0), N))
+    """(table, strategy, what it chose) after a search on planted rewards, of one attribute for all or of each
+    attribute's own; not to be changed.
+    """
+    table = _table(
+        np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0)
+        if common
+        else _additive(np.random.default_rng(0), N)
+    )
     return (table, *_searched(method, table))
 
 
@@ -86,7 +92,8 @@ def test_halves_that_judge_little_or_nothing_are_no_warning(method, judged):
 def test_methods_without_attributes_give_one_architecture_to_all(method):
     table, _, chosen = _learned(method, common=True)
     assert len(set(chosen)) == 1 and _share(table, chosen) > 0.9
-    table, _, chosen = _learned(method, common=False)  # attributes that agree in nothing: one architecture cannot serve all
+    # attributes that agree in nothing: one architecture cannot serve all
+    table, _, chosen = _learned(method, common=False)
     assert len(set(chosen)) == 1
     assert _share(table, chosen) < 0.9 < _share(table, table.full.argmax(axis=1))
 
@@ -127,7 +134,8 @@ def test_random_depends_on_the_seed_and_the_split():
     choices = [METHODS["random"](50, Config(method="random", seed=seed)).choose(None) for seed in (0, 0, 1)]
     assert (choices[0] == choices[1]).all() and (choices[0] != choices[2]).any()
     assert len(set(choices[0])) > 40
-    other_split = METHODS["random"](50, Config(method="random", split_seed=0)).choose(None)  # paired splits: each its own draw
+    # paired splits: each its own draw
+    other_split = METHODS["random"](50, Config(method="random", split_seed=0)).choose(None)
     assert (other_split != choices[0]).any()
 
 
@@ -147,7 +155,9 @@ def test_few_attributes_are_sampled_by_the_written_out_policy_with_the_same_chan
     for name in ("policy/heads", "policy/head_bias"):
         policy.variables[name].assign(40.0 * policy.variables[name])
     marginals, sampler = policy.choice_probabilities(), policy.sampler()
-    at_once = policy.sample_for(np.tile(np.arange(2, dtype=np.int32), 600), np.array([7, 0], np.int32)).reshape(600, 2, 10)
+    at_once = policy.sample_for(np.tile(np.arange(2, dtype=np.int32), 600), np.array([7, 0], np.int32)).reshape(
+        600, 2, 10
+    )
     for samples in (at_once, np.stack([sampler(np.array([7, step], np.int32)) for step in range(600)])):
         for d, expected in enumerate(marginals):
             found = (samples[:, :, d, None] == np.arange(expected.shape[1])).mean(axis=0)
@@ -240,7 +250,11 @@ def test_progressive_grows_layer_by_layer_from_the_simplest_network():
 
 
 def test_progressive_stages_are_whole_layers():
-    assert [search_space.DECISIONS[s.stop - 1].name for s in progressive.STAGES] == ["conv4_kernel", "conv5_kernel", "fc3_input"]
+    assert [search_space.DECISIONS[s.stop - 1].name for s in progressive.STAGES] == [
+        "conv4_kernel",
+        "conv5_kernel",
+        "fc3_input",
+    ]
 
 
 def test_expected_improvement_by_integration():

@@ -28,7 +28,11 @@ def test_the_loss_of_a_share_is_least_at_its_log_odds_whatever_a_positive_weighs
     with tf.GradientTape() as tape:
         loss = masked_loss(targets, margins, weights)
     np.testing.assert_allclose(tape.gradient(loss, margins), 0, atol=1e-6)
-    assert float(masked_loss(targets, best + 0.3, weights)) > float(loss) < float(masked_loss(targets, best - 0.3, weights))
+    assert (
+        float(masked_loss(targets, best + 0.3, weights))
+        > float(loss)
+        < float(masked_loss(targets, best - 0.3, weights))
+    )
 
 
 def test_an_unknown_label_has_no_gradient():
@@ -53,7 +57,9 @@ def _planted():
 
 
 def _train(learning_rate, steps, choices_of, precision="float32"):
-    config = Config(image_size=SIZE, precision=precision, augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0)
+    config = Config(
+        image_size=SIZE, precision=precision, augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0
+    )
     images, labels = _planted()
     net = build_supernet(N, SIZE, 0.0, seed=0)
     training = SupernetTraining(net, labels, np.ones(N, np.float32), config)
@@ -61,8 +67,12 @@ def _train(learning_rate, steps, choices_of, precision="float32"):
     losses = []
     for step in range(steps):
         metrics = training.step(
-            tf.constant(images), tf.range(BATCH, dtype=tf.int64), tf.range(N), tf.constant(choices_of(step)),
-            tf.constant([0, step]), tf.constant(learning_rate),
+            tf.constant(images),
+            tf.range(BATCH, dtype=tf.int64),
+            tf.range(N),
+            tf.constant(choices_of(step)),
+            tf.constant([0, step]),
+            tf.constant(learning_rate),
         )
         losses.append(float(metrics["loss"]))
     return losses, before, {name: v.numpy() for name, v in net.variables.items()}

@@ -20,7 +20,15 @@ from galm_tf import command_line, config as config_lib, pipeline
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
-    domain_transfer, learner_data, learners, nas, paper_figures, paper_table, peers_suite, semantic, transfer_table,
+    domain_transfer,
+    learner_data,
+    learners,
+    nas,
+    paper_figures,
+    paper_table,
+    peers_suite,
+    semantic,
+    transfer_table,
 )
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.learner_cells import LearnerCells
@@ -42,11 +50,18 @@ PAPER_COLUMNS = (
 def test_the_scenarios_are_the_twelve_columns_of_table_3():
     found = domain_transfer.scenarios(DOMAINS)
     assert [s.name for s in found] == PAPER_COLUMNS
-    assert all(s.paper for s in found) and found[6].paper == {(ALONE, "awa+apay-sun"): 0.865, (TRANSFERRED, "awa+apay-sun"): 0.919}
+    assert all(s.paper for s in found) and found[6].paper == {
+        (ALONE, "awa+apay-sun"): 0.865,
+        (TRANSFERRED, "awa+apay-sun"): 0.919,
+    }
     assert not any(s.paper for s in domain_transfer.scenarios(("mine", "sun")))
     assert len(paper_figures.TABLE_2) == 27 and len(paper_figures.TABLE_3) == 11 * 12
     of_methods = domain_transfer.paper_of_methods(found)
-    assert (of_methods["afs", "sun-awa"], of_methods["dap", "awa+apay+sun-sun"], len(of_methods)) == (0.924, 0.825, 11 * 12)
+    assert (of_methods["afs", "sun-awa"], of_methods["dap", "awa+apay+sun-sun"], len(of_methods)) == (
+        0.924,
+        0.825,
+        11 * 12,
+    )
     assert [s.others for s in found[8:10]] == [("apay", "sun")] * 2
 
 
@@ -56,7 +71,8 @@ def test_scenarios_are_chosen_by_name():
     assert [s.name for s in domain_transfer.choose(DOMAINS, ["sun-awa"], few=True)] == ["sun-awa"]
     with pytest.raises(UserError, match="--cells to be some of awa-apay, .*Received: awa-sum; nearest: awa-sun"):
         domain_transfer.choose(DOMAINS, ["awa-sum"], few=False)
-    with pytest.raises(UserError, match="Received: awa.apay.sun-sun; nearest"):  # its source knows all labels of the target
+    # its source knows all labels of the target
+    with pytest.raises(UserError, match="Received: awa.apay.sun-sun; nearest"):
         domain_transfer.choose(DOMAINS, ["awa+apay+sun-sun"], few=True)
     with pytest.raises(UserError, match="at least two domains to transfer between. Received: domain=sun"):
         domain_transfer.choose(("sun",), [], few=False)
@@ -108,7 +124,8 @@ def test_seven_source_runs_serve_twelve_scenarios(runs, tmp_path):
     sources = [c for c in runs if not c.source_run]
     assert sorted(map(len, (c.domain for c in sources))) == [1, 1, 1, 2, 2, 2, 3]
     assert {c.domain: c.data_dir for c in sources}["awa", "sun"] == ("A", "C")
-    assert [c.finetune_steps for c in runs if len(c.domain) == 3] == [0]  # else it would train on what the target validates on
+    # else it would train on what the target validates on
+    assert [c.finetune_steps for c in runs if len(c.domain) == 3] == [0]
     assert all(c.finetune_steps == CONFIG.finetune_steps for c in runs if len(c.domain) < 3)
     targets = [c for c in runs if c.source_run]
     assert all(len(c.domain) == 1 and os.path.isdir(c.source_run[0]) for c in targets)
@@ -139,7 +156,10 @@ def test_a_killed_table_goes_on_and_another_one_is_refused(runs, tmp_path):
     assert len(runs) == expected
     pd.testing.assert_frame_equal(table, _run(tmp_path / "whole", names))
     assert len(runs) == expected  # the second look at the whole one read everything
-    with pytest.raises(UserError, match="settings of the table in .*cut.table3. Received: warmup_steps=7 now, 300 in the table; give the same flags"):
+    with pytest.raises(
+        UserError,
+        match="settings of the table in .*cut.table3. Received: warmup_steps=7 now, 300 in the table; give the same flags",
+    ):
         _run(tmp_path / "cut", names, config=dataclasses.replace(CONFIG, warmup_steps=7))
     more = _run(tmp_path / "cut", ["awa-sun"], numbers=(0, 1))  # more splits are no other settings
     assert len(more) == 4 and len(runs) == expected + 3
@@ -154,11 +174,18 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
     other = dataclasses.replace(CONFIG, transfer=("trunk",))  # nothing to a run without a source
     table = semantic.run_semantic(_runs(tmp_path, other), "table2", ["galm", "random"], [], _no_learners(), (0,))
     assert table["method"].tolist() == ["galm", "random", "ridge"] * 3
-    assert [(c.method, c.domain[0]) for c in runs[made:]] == [("random", "awa"), ("galm", "apay"), ("random", "apay"), ("random", "sun")]
+    assert [(c.method, c.domain[0]) for c in runs[made:]] == [
+        ("random", "awa"),
+        ("galm", "apay"),
+        ("random", "apay"),
+        ("random", "sun"),
+    ]
     made = len(runs)
     _run(tmp_path, ["awa+apay-sun"], limits=(Less(5),))
     assert [(c.train_positives, bool(c.source_run)) for c in runs[made:]] == [(5, False), (5, True)]
-    with pytest.raises(UserError, match="settings of the run in .*galm-awa-split_seed0. Received: seed=7 now, 0 in the run"):
+    with pytest.raises(
+        UserError, match="settings of the run in .*galm-awa-split_seed0. Received: seed=7 now, 0 in the run"
+    ):
         _runs(tmp_path, dataclasses.replace(CONFIG, seed=7)).result("awa", 0)
 
 
@@ -194,7 +221,9 @@ def test_few_steps_are_few_in_the_target_alone(runs, tmp_path):
     steps = [(c.warmup_steps, c.supernet_steps, c.controller_steps, c.adapt_steps, c.finetune_steps) for c in runs]
     whole, fewer = (300, 0, 1000, 2, 480), (75, 0, 250, 1, 120)  # never none of a phase that there is
     assert steps == [whole, whole, whole, fewer, fewer]
-    rates = [(c.learning_rate, c.adapt_learning_rate, c.finetune_learning_rate, c.controller_learning_rate) for c in runs]
+    rates = [
+        (c.learning_rate, c.adapt_learning_rate, c.finetune_learning_rate, c.controller_learning_rate) for c in runs
+    ]
     assert rates == [(2e-3, 5e-4, 2e-3, 2e-3)] * 3 + [(8e-3, 2e-3, 8e-3, 2e-3)] * 2
     assert runs[-1].source_run == runs[2].source_run and [c.rounds for c in runs] == [1] * 5
     assert {"galm-sun-d4-split_seed0", "galm-sun-from-awa+apay-d4-split_seed0"} < set(os.listdir(tmp_path / "runs"))
@@ -212,13 +241,22 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     summary = paper_table.summarise(_planted(), ALONE)
     row = summary.iloc[1]
     assert (row["mean"], row["splits"], row["difference"]) == pytest.approx((0.65, 2, 0.05))
-    assert row["high"] - row["low"] == pytest.approx(2 * 12.706 * 0.05, rel=1e-3)  # t of one degree of freedom, standard error 0.05
+    # t of one degree of freedom, standard error 0.05
+    assert row["high"] - row["low"] == pytest.approx(2 * 12.706 * 0.05, rel=1e-3)
     text = paper_table.markdown(summary, ALONE, "scenario", {(TRANSFERRED, "a-b"): 0.9}, star=True)
     lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert lines[0] == ["scenario", ALONE, TRANSFERRED, f"{TRANSFERRED} - {ALONE}", f"{TRANSFERRED}, paper (other images)"]
+    assert lines[0] == [
+        "scenario",
+        ALONE,
+        TRANSFERRED,
+        f"{TRANSFERRED} - {ALONE}",
+        f"{TRANSFERRED}, paper (other images)",
+    ]
     assert lines[2] == ["a-b", "0.600 ± 0.141", "**0.650 ± 0.071***", "0.050 (-0.585 to 0.685)", "0.900"]
     assert lines[3] == ["b-a", "**0.800**", "0.700", "-0.100", ""]
-    paper_table.write(_planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], paper={}, star=True)
+    paper_table.write(
+        _planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], paper={}, star=True
+    )
     written = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert written == capsys.readouterr().out and f"\n- `*`: above {ALONE}\n" in written
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
@@ -226,7 +264,9 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
 
 def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
     table = _planted().assign(val_mauc=[0.9, 0.4, 0.9, 0.6, 0.1, 0.2])
-    paper_table.write(table, ALONE, "few_steps", str(tmp_path), lines="scenario", notes=[], paper={}, star=True, validation=True)
+    paper_table.write(
+        table, ALONE, "few_steps", str(tmp_path), lines="scenario", notes=[], paper={}, star=True, validation=True
+    )
     tested, validated = capsys.readouterr().out.split("## Validation mAUC")
     assert "| a-b | 0.600 ± 0.141 | **0.650 ± 0.071*** | 0.050 (-0.585 to 0.685) |" in tested
     assert "| a-b | **0.900 ± 0.000** | 0.500 ± 0.141 | -0.400 (-1.671 to 0.871) |" in validated
@@ -246,7 +286,10 @@ def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
 
 def test_what_stands_on_a_pretrained_trunk_sees_a_network_of_other_images(runs, tmp_path):
     pretrained = dataclasses.replace(CONFIG, trunk_model="x.keras", image_size=128)
-    for config, sees, others in ((CONFIG, "images 64x64", False), (pretrained, "images 128x128 on a pretrained trunk", True)):
+    for config, sees, others in (
+        (CONFIG, "images 64x64", False),
+        (pretrained, "images 128x128 on a pretrained trunk", True),
+    ):
         out = tmp_path / str(others)
         table = semantic.run_semantic(_runs(out, config), "table2", ["galm"], [], _no_learners(), (0,))
         galm = table[table["method"] == "galm"]
@@ -262,7 +305,9 @@ def test_features_of_a_pretrained_trunk_are_those_of_a_network_of_other_images(t
     of_runs = LearnerCells(_runs(tmp_path), settings_per_domain(3, "trunk", "", features_file=[], features_run=paths))
     assert [of_runs.sees_other_networks("dap", domain) for domain in DOMAINS] == [False, True, False]
     monkeypatch.setattr(learner_data, "_trunk_features", lambda *_: None)
-    names = [learner_data.make_features(FeatureSettings("trunk", features_run=path), CONFIG, None)[1] for path in paths[:2]]
+    names = [
+        learner_data.make_features(FeatureSettings("trunk", features_run=path), CONFIG, None)[1] for path in paths[:2]
+    ]
     assert names == ["trunk of awa", "pretrained trunk of apay"]
     own = settings_per_domain(3, "trunk", "", own_runs=True, features_file=[], features_run=[])
     for model in ("", "x.keras"):
@@ -272,10 +317,14 @@ def test_features_of_a_pretrained_trunk_are_those_of_a_network_of_other_images(t
 
 def test_every_method_of_a_plot_has_a_mark_of_its_own():
     methods = ["galm", "random", learners.RIDGE, *learners.LEARNERS]
-    table = pd.DataFrame([("a", method, 0, 0.5) for method in methods], columns=["scenario", "method", "split", "test_mauc"])
+    table = pd.DataFrame(
+        [("a", method, 0, 0.5) for method in methods], columns=["scenario", "method", "split", "test_mauc"]
+    )
     figure = paper_table.draw(paper_table.summarise(table, "galm"), "galm", "table2")
     for axis, drawn in zip(figure.axes, (methods, methods[1:])):
-        marks = {(line.get_marker(), to_hex(line.get_color())) for line in (container[0] for container in axis.containers)}
+        marks = {
+            (line.get_marker(), to_hex(line.get_color())) for line in (container[0] for container in axis.containers)
+        }
         assert len(marks) == len(drawn)
 
 
@@ -299,9 +348,13 @@ def test_table_2_has_a_line_per_method(tmp_path, monkeypatch, small):
     assert table["method"].tolist() == ["ridge", "iap"] and table["test_mauc"].between(0, 1).all()
     assert (table["commit"] == environment()["commit"]).all() and table["computed_on"].notna().all()
     monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
-    again = semantic.run_semantic(table_runs, "table2", [], ["iap"], LearnerCells(table_runs, [FeatureSettings()]), (0,))
+    again = semantic.run_semantic(
+        table_runs, "table2", [], ["iap"], LearnerCells(table_runs, [FeatureSettings()]), (0,)
+    )
     pd.testing.assert_frame_equal(table, again)
-    text = paper_table.markdown(paper_table.summarise(table, "ridge"), "ridge", "method", paper_figures.TABLE_2, star=False)
+    text = paper_table.markdown(
+        paper_table.summarise(table, "ridge"), "ridge", "method", paper_figures.TABLE_2, star=False
+    )
     lines = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines()]
     assert lines[0] == ["method"] + ["sun", "minus ridge", "sun, paper (other images)"]
     assert [line[0] for line in lines[2:]] == ["ridge", "iap"] and lines[3][3] == "0.819" and lines[2][3] == ""
@@ -324,7 +377,9 @@ def test_learners_of_table_3_need_no_run_and_share_their_figures_with_table_2(tm
     monkeypatch.setattr(pipeline, "prepare", None)
     cells = LearnerCells(_runs(tmp_path, dataclasses.replace(small, domain=("awa",), transfer=("trunk",))), pixels[:1])
     assert cells.row("iap", "awa", 0)["test_mauc"] == alone
-    with pytest.raises(UserError, match="settings of the table in .*awa-pixels. Received: dropout=0.1 now, 0.3 in the table"):
+    with pytest.raises(
+        UserError, match="settings of the table in .*awa-pixels. Received: dropout=0.1 now, 0.3 in the table"
+    ):
         LearnerCells(_runs(tmp_path, dataclasses.replace(small, dropout=0.1)), pixels).row("iap", "awa", 0)
 
 
@@ -335,22 +390,38 @@ def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
     rng = np.random.default_rng(0)
     for name in names:
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(mine / "images" / name)
+
     def label(seed):
-        rows = [f"{n},{n[0]},{'test' if n[0] in 'ef' else 'train'},{v}" for n, v in zip(names, np.random.default_rng(seed).integers(0, 2, 24))]
+        rows = [
+            f"{n},{n[0]},{'test' if n[0] in 'ef' else 'train'},{v}"
+            for n, v in zip(names, np.random.default_rng(seed).integers(0, 2, 24))
+        ]
         (mine / "attributes.csv").write_text("\n".join(["image,class,split,x", *rows]))
+
     label(0)
     config = dataclasses.replace(small, domain=("mine",), data_dir=(str(mine),))
-    row = lambda features: LearnerCells(_runs(tmp_path, config), [features]).row("ridge", "mine", -1)  # noqa: E731
-    numbers = lambda seed: np.savez(tmp_path / "f.npz", image=names, features=np.random.default_rng(seed).normal(size=(24, 5)))  # noqa: E731
-    numbers(0)
+
+    def row(features):
+        return LearnerCells(_runs(tmp_path, config), [features]).row("ridge", "mine", -1)
+
+    def write_features(seed):
+        values = np.random.default_rng(seed).normal(size=(24, 5))
+        np.savez(tmp_path / "f.npz", image=names, features=values)
+
+    write_features(0)
     pixels, file = FeatureSettings(), FeatureSettings("file", features_file=str(tmp_path / "f.npz"))
     before = [row(pixels), row(file)]
     assert [row(pixels), row(file)] == before
-    numbers(1)
-    with pytest.raises(UserError, match="Expected the features of mine with which the table in .*mine-file was begun. Received: others"):
+    write_features(1)
+    with pytest.raises(
+        UserError, match="Expected the features of mine with which the table in .*mine-file was begun. Received: others"
+    ):
         row(file)
     label(1)
-    with pytest.raises(UserError, match="Expected the data of mine with which the table in .*mine-pixels was begun. Received: others; restore"):
+    with pytest.raises(
+        UserError,
+        match="Expected the data of mine with which the table in .*mine-pixels was begun. Received: others; restore",
+    ):
         row(pixels)
     digests = []
     for text in ("{}", "{} "):  # a run that was made again under its name
@@ -361,7 +432,18 @@ def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
 
 
 def test_finished_runs_of_other_data_are_refused(tmp_path, small):
-    fast = dict(warmup_steps=1, rounds=1, supernet_steps=1, controller_steps=1, adapt_steps=0, finetune_steps=0, measure_skill=False, batch_size=8, reward_images=20, calibration_images=16)
+    fast = dict(
+        warmup_steps=1,
+        rounds=1,
+        supernet_steps=1,
+        controller_steps=1,
+        adapt_steps=0,
+        finetune_steps=0,
+        measure_skill=False,
+        batch_size=8,
+        reward_images=20,
+        calibration_images=16,
+    )
     table_runs = _runs(tmp_path, dataclasses.replace(small, **fast, method="random"))
     first = table_runs.result("sun", 0)
     assert table_runs.result("sun", 0) == first
@@ -370,14 +452,19 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, small):
         stored = json.load(file)
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**stored, "labels": "others"}, file)
-    with pytest.raises(UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"):
+    with pytest.raises(
+        UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"
+    ):
         _runs(tmp_path, table_runs.config).result("sun", 0)
 
 
 def test_a_table_of_other_data_is_refused(runs, tmp_path, monkeypatch):
     _run(tmp_path, ["awa-sun"])
     monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds now")
-    with pytest.raises(UserError, match="Expected the data of awa with which the table in .*table3 was begun. Received: others; restore them"):
+    with pytest.raises(
+        UserError,
+        match="Expected the data of awa with which the table in .*table3 was begun. Received: others; restore them",
+    ):
         _run(tmp_path, ["awa-sun"])
 
 
@@ -388,13 +475,18 @@ def test_attributes_that_are_left_out_go_to_their_domains():
 
 
 def test_what_varies_is_named():
-    assert "over splits" in paper_table.spread_text("split_seed") and "splits share classes" in paper_table.spread_text("split_seed")
+    assert "over splits" in paper_table.spread_text("split_seed") and "splits share classes" in paper_table.spread_text(
+        "split_seed"
+    )
     assert "over seeds" in paper_table.spread_text("seed") and "splits" not in paper_table.spread_text("seed")
 
 
 def test_learners_on_images_need_no_features(tmp_path, small):
     settings = settings_per_domain(2, "file", "", features_file=["absent.npz", "absent.npz"], features_run=[])
-    table_runs = _runs(tmp_path, dataclasses.replace(small, warmup_steps=2, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0))
+    table_runs = _runs(
+        tmp_path,
+        dataclasses.replace(small, warmup_steps=2, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0),
+    )
     cells = LearnerCells(table_runs, settings)
     row = cells.row("ft", "awa", 0, ("sun",))
     assert row["features"] == "images 32x32" and 0 <= row["test_mauc"] <= 1
@@ -432,14 +524,19 @@ def test_features_of_two_networks_are_told(tmp_path, small):
         paths.append(str(tmp_path / f"{domain}.npz"))
         np.savez(paths[-1], image=np.array(names), features=np.random.default_rng(0).normal(size=(len(names), width)))
     settings = settings_per_domain(2, "file", "", features_file=paths, features_run=[])
-    with pytest.raises(UserError, match="one network for target and sources. Received: sun: 5 numbers an image, awa: 3 numbers an image; name"):
+    with pytest.raises(
+        UserError,
+        match="one network for target and sources. Received: sun: 5 numbers an image, awa: 3 numbers an image; name",
+    ):
         LearnerCells(_runs(tmp_path, small), settings).row("iap", "sun", 0, ("awa",))
 
 
 def test_the_trunk_of_a_table_is_that_of_its_own_run_of_each_split(tmp_path, monkeypatch, small):
     """Target and source go through the trunk of the target's run, which is made first and has seen no test image."""
     made, asked = [], []
-    monkeypatch.setattr(TableRuns, "source", lambda self, domains, number: made.append((domains, number)) or f"{domains[0]}{number}")
+    monkeypatch.setattr(
+        TableRuns, "source", lambda self, domains, number: made.append((domains, number)) or f"{domains[0]}{number}"
+    )
 
     def make_features(settings, config, prepared):
         asked.append((settings.features, settings.features_run, config.domain, config.split_seed))
@@ -454,7 +551,9 @@ def test_the_trunk_of_a_table_is_that_of_its_own_run_of_each_split(tmp_path, mon
     cells.row("ridge", "awa", 1)
     assert set(made) == {(("awa",), 0), (("awa",), 1)}
     assert asked == [("trunk", f"awa{n}", (d,), n) for n in (0, 1) for d in ("awa", "sun")]
-    pretrained = LearnerCells(_runs(tmp_path / "pretrained", dataclasses.replace(small, trunk_model="x.keras")), settings)
+    pretrained = LearnerCells(
+        _runs(tmp_path / "pretrained", dataclasses.replace(small, trunk_model="x.keras")), settings
+    )
     assert pretrained.row("ridge", "awa", 0)["features"] == "own pretrained trunk (4)"
     with pytest.raises(UserError, match="Expected --features_run beside --features=trunk"):
         settings_per_domain(1, "trunk", "", features_file=[], features_run=[])
@@ -473,29 +572,48 @@ def test_table_3_with_learners_has_a_line_per_method(tmp_path, capsys):
     paper = {("galm", "a-b"): 0.87, ("d", "a+b-b"): 0.5}
     transfer_table.write(pd.DataFrame(rows, columns=columns), "table3", str(tmp_path), ["two splits"], paper)
     text = capsys.readouterr().out
-    assert (tmp_path / "table3.md").read_text(encoding="utf-8") == text and (tmp_path / "table3.png").stat().st_size > 5000
+    assert (tmp_path / "table3.md").read_text(encoding="utf-8") == text and (
+        tmp_path / "table3.png"
+    ).stat().st_size > 5000
     assert len(pd.read_csv(tmp_path / "table3.csv")) == len(rows)
     sourced, alone, minus, of_paper = (
-        {c[0]: c[1:] for c in ([v.strip() for v in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| "))}
+        {
+            c[0]: c[1:]
+            for c in (
+                [v.strip() for v in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| ")
+            )
+        }
         for block in text.split("## ")[1:]
     )
     assert list(sourced) == ["method", "galm", "d", "c"]  # what sees other networks stands last
     assert sourced["method"] == ["sees", "a-b", "a+b-b"]
     assert sourced["galm"] == ["images", "0.650 ± 0.071*", "**0.800 ± 0.000***"]
-    assert sourced["d"][1:] == ["**0.900 ± 0.000***", "0.700 ± 0.000*"] and sourced["c"][1:] == ["**0.800 ± 0.000**", ""]
+    assert sourced["d"][1:] == ["**0.900 ± 0.000***", "0.700 ± 0.000*"] and sourced["c"][1:] == [
+        "**0.800 ± 0.000**",
+        "",
+    ]
     assert alone["method"] == ["b"] and alone["galm"] == ["**0.600 ± 0.000**"]
-    assert minus["galm"][0] == "0.050 (-0.585 to 0.685)" and minus["c"] == ["-0.100", ""]  # the same twice tells no spread
+    # the same twice tells no spread
+    assert minus["galm"][0] == "0.050 (-0.585 to 0.685)" and minus["c"] == ["-0.100", ""]
     assert of_paper == {"method": ["a-b", "a+b-b"], "galm": ["0.870", ""], "d": ["", "0.500"]}
     assert "- two splits\n" in text and f"\n- `*`: above the same method with {ALONE}\n" in text
 
 
 def test_a_stroke_in_a_name_parts_no_cells():
-    table = pd.DataFrame([("a|b", "galm", 0, 0.5), ("a|b", "x|y", 0, 0.6)], columns=["scenario", "method", "split", "test_mauc"])
+    table = pd.DataFrame(
+        [("a|b", "galm", 0, 0.5), ("a|b", "x|y", 0, 0.6)], columns=["scenario", "method", "split", "test_mauc"]
+    )
     for lines in ("scenario", "method"):
         text = paper_table.markdown(paper_table.summarise(table, "galm"), "galm", lines, {}, star=False)
-        assert len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1 and "a\\|b" in text and "x\\|y" in text
+        assert (
+            len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1
+            and "a\\|b" in text
+            and "x\\|y" in text
+        )
     seen = {"target": "b|c", "source": TRANSFERRED, "features": "f|g.npz", "other_networks": False}
-    text = transfer_table.markdown(transfer_table.summarise(pd.concat([table.assign(**seen), table.assign(**{**seen, "source": ALONE})])), {})
+    text = transfer_table.markdown(
+        transfer_table.summarise(pd.concat([table.assign(**seen), table.assign(**{**seen, "source": ALONE})])), {}
+    )
     for block in text.split("## ")[1:]:
         assert len({line.replace("\\|", "").count("|") for line in block.splitlines() if line.startswith("|")}) == 1
     assert "f\\|g.npz" in text and "b\\|c" in text
@@ -544,58 +662,175 @@ def benchmark(defined, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        ("--table=3 --splits=0,1,00", "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0."),
+        (
+            "--table=3 --splits=0,1,00",
+            "Expected --splits to name each once. Received: splits=0,1,0; leave out the second 0.",
+        ),
         ("--suite=methods --splits=--3", "whole numbers from 0. Received: splits=--3; separate them by commas."),
-        ("--suite=derived --size_penalty=0.1", "Expected no --size_penalty in suite derived.*Received: size_penalty=0.1; leave it out"),
+        (
+            "--suite=derived --size_penalty=0.1",
+            "Expected no --size_penalty in suite derived.*Received: size_penalty=0.1; leave it out",
+        ),
         ("--suite=derived --splits=-2", "whole numbers from -1. Received: splits=-2; give -1 or more."),
-        ("--suite=methods --splits=0,-1", "Received: splits=0,-1; give 0 or more, or --vary=split_seed for splits, of which -1 is the official one."),
+        (
+            "--suite=methods --splits=0,-1",
+            "Received: splits=0,-1; give 0 or more, or --vary=split_seed for splits, of which -1 is the official one.",
+        ),
         ("--table=3 --vary=seed --splits=-1", "Expected --splits to be whole numbers from 0. Received: splits=-1;"),
-        ("--suite=methods --vary=split_seed --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
-        ("--table=3 --splits_file=x.mat", "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed"),
-        ("--table=3 --methods=galm", "table 3 reads. Received: --methods, which is for .*nas, table 2; leave it out: the method is that of --method."),
-        ("--suite=few_labels --quick", "Received: --quick, which is for .*peers, nas; leave it out: give --budget=quick."),
-        ("--suite=peers --splits=1", "Expected flags that peers reads. Received: --splits, which is for methods, .*few_steps; leave it out."),
-        ("--table=3 --trunk_model=m.keras --trunk_steps=5", "Received: --trunk_steps, which is for methods, table 2; leave it out, or set --trunk_steps=0 where a flagfile names another"),
+        (
+            "--suite=methods --vary=split_seed --splits_file=x.mat",
+            "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed",
+        ),
+        (
+            "--table=3 --splits_file=x.mat",
+            "either --splits_file or class-disjoint splits.*Received: splits_file=x.mat and vary=split_seed",
+        ),
+        (
+            "--table=3 --methods=galm",
+            "table 3 reads. Received: --methods, which is for .*nas, table 2; leave it out: the method is that of --method.",
+        ),
+        (
+            "--suite=few_labels --quick",
+            "Received: --quick, which is for .*peers, nas; leave it out: give --budget=quick.",
+        ),
+        (
+            "--suite=peers --splits=1",
+            "Expected flags that peers reads. Received: --splits, which is for methods, .*few_steps; leave it out.",
+        ),
+        (
+            "--table=3 --trunk_model=m.keras --trunk_steps=5",
+            "Received: --trunk_steps, which is for methods, table 2; leave it out, or set --trunk_steps=0 where a flagfile names another",
+        ),
         ("--suite=learners --trunk_learning_rate=1", "leave it out, or set --trunk_learning_rate=0.0001 where"),
-        ("--suite=methods --trunk_steps=5", "Expected a --trunk_model beside --trunk_steps, in which its layers learn. Received: none"),
+        (
+            "--suite=methods --trunk_steps=5",
+            "Expected a --trunk_model beside --trunk_steps, in which its layers learn. Received: none",
+        ),
         ("--suite=policy --vary=seed", "Expected flags that policy reads. Received: --vary,"),
-        ("--suite=few_labels --train_positives=5", "Expected --positives in suite few_labels.*Received: train_positives=5; leave it out."),
-        ("--table=3 --learners=dap,ft --train_positives=5", "Received: learners=dap,ft and train_positives=5; leave one out"),
-        ("--table=3 --features=trunk", "--learners beside --features. Received: features=trunk and no learners; name some"),
-        ("--table=3 --leave_out=trees", "names in --leave_out with their domain.*Received: label_files=none, leave_out=trees"),
-        ("--table=2 --label_files=x.csv", "Expected no --label_files beside several runs.*Received: label_files=x.csv, leave_out=none"),
-        ("--table=3 --cells=awa-sun,awa-sun", "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out"),
-        ("--suite=few_labels --positives=5,05", "Expected --positives to name each once. Received: positives=5,5; leave out"),
-        ("--suite=few_labels --positives=", "Expected --positives to be whole numbers from 1. Received: positives=none;"),
-        ("--suite=few_steps --divisors=4,0.5", "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5; separate them by commas."),
-        ("--suite=few_steps --learners=dap", "Received: --learners, which is for learners, table 2, table 3; leave it out."),
-        ("--suite=methods --methods=galm,galm", "Expected --methods to name each once. Received: methods=galm,galm; leave out"),
-        ("--suite=methods --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
+        (
+            "--suite=few_labels --train_positives=5",
+            "Expected --positives in suite few_labels.*Received: train_positives=5; leave it out.",
+        ),
+        (
+            "--table=3 --learners=dap,ft --train_positives=5",
+            "Received: learners=dap,ft and train_positives=5; leave one out",
+        ),
+        (
+            "--table=3 --features=trunk",
+            "--learners beside --features. Received: features=trunk and no learners; name some",
+        ),
+        (
+            "--table=3 --leave_out=trees",
+            "names in --leave_out with their domain.*Received: label_files=none, leave_out=trees",
+        ),
+        (
+            "--table=2 --label_files=x.csv",
+            "Expected no --label_files beside several runs.*Received: label_files=x.csv, leave_out=none",
+        ),
+        (
+            "--table=3 --cells=awa-sun,awa-sun",
+            "Expected --cells to name each once. Received: cells=awa-sun,awa-sun; leave out",
+        ),
+        (
+            "--suite=few_labels --positives=5,05",
+            "Expected --positives to name each once. Received: positives=5,5; leave out",
+        ),
+        (
+            "--suite=few_labels --positives=",
+            "Expected --positives to be whole numbers from 1. Received: positives=none;",
+        ),
+        (
+            "--suite=few_steps --divisors=4,0.5",
+            "Expected --divisors to be whole numbers from 1. Received: divisors=4,0.5; separate them by commas.",
+        ),
+        (
+            "--suite=few_steps --learners=dap",
+            "Received: --learners, which is for learners, table 2, table 3; leave it out.",
+        ),
+        (
+            "--suite=methods --methods=galm,galm",
+            "Expected --methods to name each once. Received: methods=galm,galm; leave out",
+        ),
+        (
+            "--suite=methods --methods=galm,randm",
+            "Expected --methods to be some of galm, .*Received: randm; nearest: random.",
+        ),
         ("--suite=methods --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
-        ("--suite=derived --methods=random,random", "Expected --methods to name each once. Received: methods=random,random"),
-        ("--table=2 --methods=galm,randm", "Expected --methods to be some of galm, .*Received: randm; nearest: random."),
+        (
+            "--suite=derived --methods=random,random",
+            "Expected --methods to name each once. Received: methods=random,random",
+        ),
+        (
+            "--table=2 --methods=galm,randm",
+            "Expected --methods to be some of galm, .*Received: randm; nearest: random.",
+        ),
         ("--table=2 --cells=awa-sun", "Received: --cells, which is for table 3, few_labels, few_steps; leave it out."),
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
-        ("--suite=nas --budget=quick", "Expected flags that nas reads. Received: --budget, which is for table 2, table 3, few_labels, few_steps; leave"),
+        (
+            "--suite=nas --budget=quick",
+            "Expected flags that nas reads. Received: --budget, which is for table 2, table 3, few_labels, few_steps; leave",
+        ),
         ("--suite=nas --methods=", "Expected --methods to be some of galm, .*Received: none; name one."),
-        ("--suite=ranking --splits=3,4", "ranking reads. Received: --splits, .*: it trains by the seeds 0 to --repeats - 1; --split_seed draws another split."),
-        ("--suite=choosing --vary=seed", "choosing reads. Received: --vary, .*; leave it out: its repetitions are class-disjoint splits."),
-        ("--suite=few_labels --features=trunk", "Received: --features, which is for learners, table 2, table 3; leave it out."),
+        (
+            "--suite=ranking --splits=3,4",
+            "ranking reads. Received: --splits, .*: it trains by the seeds 0 to --repeats - 1; --split_seed draws another split.",
+        ),
+        (
+            "--suite=choosing --vary=seed",
+            "choosing reads. Received: --vary, .*; leave it out: its repetitions are class-disjoint splits.",
+        ),
+        (
+            "--suite=few_labels --features=trunk",
+            "Received: --features, which is for learners, table 2, table 3; leave it out.",
+        ),
         ("--suite=reward --budget=full", "Expected flags that reward reads. Received: --budget,"),
-        ("--suite=methods --method=random", "methods reads. Received: --method, which is for table 2, table 3, few_labels, few_steps; leave it out: give --methods."),
-        *((f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ") for name in ("choosing", "derived", "nas", "peers")),
-        *((f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ") for name in ("ranking", "policy", "learners", "scaling")),
-        ("--table=2 --method=random", "--method in table 2 beside --features=trunk .*Received: method=random, features=pixels and features_run=none; leave"),
-        ("--table=2 --method=random --features=trunk --features_run=A,B,C", "Received: method=random, features=trunk and features_run=A,B,C; leave it out:"),
-        ("--suite=methods --run_dir=x", "Received: --run_dir, which is for galm_tf.main; leave it out: folders are made below --out, and gone on with."),
-        ("--table=3 --resume", "table 3 reads. Received: --resume, which is for galm_tf.main; leave it out: folders are"),
+        (
+            "--suite=methods --method=random",
+            "methods reads. Received: --method, which is for table 2, table 3, few_labels, few_steps; leave it out: give --methods.",
+        ),
+        *(
+            (f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ")
+            for name in ("choosing", "derived", "nas", "peers")
+        ),
+        *(
+            (f"--suite={name} --method=enas", f"flags that {name} reads. Received: --method, ")
+            for name in ("ranking", "policy", "learners", "scaling")
+        ),
+        (
+            "--table=2 --method=random",
+            "--method in table 2 beside --features=trunk .*Received: method=random, features=pixels and features_run=none; leave",
+        ),
+        (
+            "--table=2 --method=random --features=trunk --features_run=A,B,C",
+            "Received: method=random, features=trunk and features_run=A,B,C; leave it out:",
+        ),
+        (
+            "--suite=methods --run_dir=x",
+            "Received: --run_dir, which is for galm_tf.main; leave it out: folders are made below --out, and gone on with.",
+        ),
+        (
+            "--table=3 --resume",
+            "table 3 reads. Received: --resume, which is for galm_tf.main; leave it out: folders are",
+        ),
         ("--suite=policy --run_dir=x", "policy reads. Received: --run_dir, which is for galm_tf.main; leave it out."),
-        ("--table=3 --method=reading --trunk_model=x.keras", "Expected a --method that searches.*Received: method=reading; leave it out."),
+        (
+            "--table=3 --method=reading --trunk_model=x.keras",
+            "Expected a --method that searches.*Received: method=reading; leave it out.",
+        ),
         ("--table=3 --source_run=x", "no --source_run beside several runs.*Received: source_run=x; leave it out"),
-        ("--suite=methods --splits=1,2 --repeats=5", "Expected --splits or --repeats, not both. Received: splits=1,2 and repeats=5; leave one out."),
-        ("--suite=nas --attributes=trees --num_attributes=2", "Expected --attributes or --num_attributes, not both. Received: attributes=trees and num_attributes=2; leave one out."),
-        ("--suite=methods --quick", "methods reads. Received: --quick, which is for reward, .*, scaling, peers, nas; leave it out: give --flagfile=flags/smoke.flags"),
+        (
+            "--suite=methods --splits=1,2 --repeats=5",
+            "Expected --splits or --repeats, not both. Received: splits=1,2 and repeats=5; leave one out.",
+        ),
+        (
+            "--suite=nas --attributes=trees --num_attributes=2",
+            "Expected --attributes or --num_attributes, not both. Received: attributes=trees and num_attributes=2; leave one out.",
+        ),
+        (
+            "--suite=methods --quick",
+            "methods reads. Received: --quick, which is for reward, .*, scaling, peers, nas; leave it out: give --flagfile=flags/smoke.flags",
+        ),
     ],
 )
 def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benchmark, tmp_path, arguments, text):
@@ -606,7 +841,9 @@ def test_lists_and_budgets_that_do_not_fit_are_told_before_anything_is_made(benc
 
 def test_a_folder_of_results_that_cannot_be_made_is_told(benchmark, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Expected to be able to write into --out=.*file/x. Received: Not a directory; name another"):
+    with pytest.raises(
+        UserError, match="Expected to be able to write into --out=.*file/x. Received: Not a directory; name another"
+    ):
         benchmark("--suite=nas", f"--out={tmp_path / 'file' / 'x'}")
 
 
@@ -656,7 +893,12 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
     table = pd.read_csv(tmp_path / suite / f"{suite}.csv")
     assert len(table) == 8 and table["test_mauc"].notna().all()
     text = (tmp_path / suite / f"{suite}.md").read_text(encoding="utf-8")
-    assert "awa-sun" in text and TRANSFERRED in text and "paper" not in text and (tmp_path / suite / f"{suite}.png").stat().st_size > 1000
+    assert (
+        "awa-sun" in text
+        and TRANSFERRED in text
+        and "paper" not in text
+        and (tmp_path / suite / f"{suite}.png").stat().st_size > 1000
+    )
 
 
 @pytest.mark.parametrize(
@@ -673,7 +915,11 @@ def test_the_official_split_is_counted_apart_from_drawn_ones(vary, numbers, text
 
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])
 def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(asked, place):
-    assert asked(place, "--budget=quick", "--data_dir=/x/zoo,/x/farm").domain == asked(place, "--data_dir=/x/zoo,/x/farm").domain == ("zoo", "farm")
+    assert (
+        asked(place, "--budget=quick", "--data_dir=/x/zoo,/x/farm").domain
+        == asked(place, "--data_dir=/x/zoo,/x/farm").domain
+        == ("zoo", "farm")
+    )
     quick = asked(place, "--budget=quick")
     assert quick == asked(place, f"--flagfile={_ROOT}/flags/table_quick.flags") != asked(place)
     assert (quick.image_size, quick.rounds, quick.measure_skill, quick.domain) == (32, 1, False, DOMAINS)
@@ -684,7 +930,9 @@ def test_a_quick_budget_is_that_of_its_flagfile_but_for_flags_that_are_given(ask
 
 def test_a_quick_budget_needs_its_flagfile(benchmark, tmp_path, monkeypatch):
     monkeypatch.setattr(program, "_ROOT", str(tmp_path))
-    told = "flags/table_quick.flags beside the package .*Received: no file .*table_quick.flags; run it from a checkout, or"
+    told = (
+        "flags/table_quick.flags beside the package .*Received: no file .*table_quick.flags; run it from a checkout, or"
+    )
     with pytest.raises(UserError, match=told):
         benchmark("--table=3", "--budget=quick")
 
@@ -711,13 +959,27 @@ def searched(benchmark, monkeypatch):
 def test_quick_is_small_but_for_flags_that_are_given(searched):
     config, searches, numbers = searched("--suite=nas", "--quick")
     assert (config.image_size, config.rounds, config.evaluations, numbers) == (32, 1, 16, [0])
-    assert (searches.trials, searches.epochs, searches.num_attributes) == (2, 1, 1) and "enas_each" not in searches.methods
+    assert (searches.trials, searches.epochs, searches.num_attributes) == (
+        2,
+        1,
+        1,
+    ) and "enas_each" not in searches.methods
     assert config.warmup_steps + config.supernet_steps <= 100
-    given = ("--image_size=64", "--warmup_steps=10", "--evaluations=30", "--num_attributes=3", "--trials=5", "--epochs=2", "--splits=3,4")
+    given = (
+        "--image_size=64",
+        "--warmup_steps=10",
+        "--evaluations=30",
+        "--num_attributes=3",
+        "--trials=5",
+        "--epochs=2",
+        "--splits=3,4",
+    )
     more, spent, numbers = searched("--suite=nas", "--quick", *given)
     assert more == dataclasses.replace(config, image_size=64, warmup_steps=10, evaluations=30) and numbers == [3, 4]
     assert spent == dataclasses.replace(searches, num_attributes=3, trials=5, epochs=2)
-    config, budget, _ = searched("--suite=peers", "--quick", "--rounds=3", "--trials=12", f"--flagfile={_ROOT}/flags/smoke.flags")
+    config, budget, _ = searched(
+        "--suite=peers", "--quick", "--rounds=3", "--trials=12", f"--flagfile={_ROOT}/flags/smoke.flags"
+    )
     assert (config.rounds, config.warmup_steps, config.supernet_steps, config.image_size) == (3, 6, 4, 32)
     assert (budget.trials, budget.epochs, budget.num_attributes) == (12, 2, 1)
     config, budget, _ = searched("--suite=peers")

@@ -90,10 +90,15 @@ def test_a_resumed_run_repeats_no_step(folder, tmp_path):
 
 def test_a_full_disk_is_one_sentence(folder, monkeypatch):
     def full(path):
-        raise tf.errors.ResourceExhaustedError(None, None, f"{path}; No space left on device [Op:CreateSummaryFileWriter]")
+        raise tf.errors.ResourceExhaustedError(
+            None, None, f"{path}; No space left on device [Op:CreateSummaryFileWriter]"
+        )
 
     monkeypatch.setattr(tf.summary, "create_file_writer", full)
-    with pytest.raises(UserError, match=r"Expected to be able to write .*tensorboard. Received: .*No space left on device; free some space or name"):
+    with pytest.raises(
+        UserError,
+        match=r"Expected to be able to write .*tensorboard. Received: .*No space left on device; free some space or name",
+    ):
         telemetry.Telemetry(folder)
 
 
@@ -169,14 +174,18 @@ def test_names_that_the_font_lacks_are_drawn_without_a_word(folder, recwarn):
 def test_long_names_leave_the_heat_map_room(folder, recwarn, letter):
     with Telemetry(folder) as shown:
         shown.correlation_image(0, np.eye(6), [f"sun/{300 * letter}{i}" for i in range(6)])
-    picture = np.asarray(Image.open(io.BytesIO(tf.make_ndarray(_events(folder, "pictures").Tensors("correlation")[0].tensor_proto)[2])))
+    picture = np.asarray(
+        Image.open(io.BytesIO(tf.make_ndarray(_events(folder, "pictures").Tensors("correlation")[0].tensor_proto)[2]))
+    )
     diagonal = (np.abs(picture[..., :3].astype(int) - (103, 0, 31)) < 5).all(axis=-1)
     assert min(diagonal.any(axis=0).sum(), diagonal.any(axis=1).sum()) > 100
     assert not [w for w in recwarn if "layout" in str(w.message)]
 
 
 def _drawn(picture, row, column):
-    """How many separate lines and dots of the first series' colour a panel of curves.png has, its legend's among them."""
+    """How many separate lines and dots of the first series' colour a panel of curves.png has, its legend's among
+    them.
+    """
     height, width = (side // 2 for side in picture.shape[:2])
     panel = picture[row * height : (row + 1) * height, column * width : (column + 1) * width].astype(int)
     return ndimage.label((np.abs(panel - (31, 119, 180)) < 40).all(axis=-1))[1]
@@ -190,7 +199,8 @@ def test_curves_show_a_series_of_one_value_too(folder, count):
             shown.scalars("controller", step, {"controller/reward": 0.5 + step / 10, "controller/entropy": 6 - step})
             shown.scalars("adapt", step, {"derived/validation_mauc": 0.6 + step / 10})
     picture = np.asarray(Image.open(plots.write_learning_curves(folder)).convert("RGB"))
-    assert [_drawn(picture, row, column) for row in (0, 1) for column in (0, 1)] == [2, 2, 2, 2]  # the series, and its mark in the legend
+    # the series, and its mark in the legend
+    assert [_drawn(picture, row, column) for row in (0, 1) for column in (0, 1)] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("count", [1, 2, 251])
@@ -220,7 +230,11 @@ def test_hparams_are_settings_and_metrics_of_the_run(folder):
     write_hparams(folder, config, {"test_mauc": 0.25, "skill": 1.0})  # stopped here, and then done anew
     write_hparams(folder, config, {"test_mauc": 0.75, "val_mauc": 0.5, "skill": None, "domains": ["awa"]})
     events = _events(folder, "hparams")
-    found = {tag: float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto)) for tag in events.Tags()["tensors"] if "run/" in tag}
+    found = {
+        tag: float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto))
+        for tag in events.Tags()["tensors"]
+        if "run/" in tag
+    }
     assert found == {"run/test_mauc": 0.75, "run/val_mauc": 0.5} and set(found) <= set(telemetry.METRICS)
     (content,) = events.PluginTagToContent("hparams").values()
     session = hparams_metadata.parse_session_start_info_plugin_data(content)

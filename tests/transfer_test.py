@@ -26,8 +26,18 @@ from planted_rewards import planted
 from small_domains import few_images
 
 TINY = dict(
-    image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8, attributes_per_step=4, controller_steps=4,
-    samples_per_step=8, calibration_images=32, adapt_steps=1, finetune_steps=1, derive_top=2,
+    image_size=32,
+    warmup_steps=3,
+    rounds=1,
+    supernet_steps=2,
+    batch_size=8,
+    attributes_per_step=4,
+    controller_steps=4,
+    samples_per_step=8,
+    calibration_images=32,
+    adapt_steps=1,
+    finetune_steps=1,
+    derive_top=2,
 )
 
 
@@ -66,7 +76,9 @@ def test_strength_falls_with_the_number_of_classes_not_of_images():
 
 
 def test_the_best_of_many_predictors_by_chance_is_no_match():
-    """A hundred predictors that know nothing of twelve classes: the best of them separates their labels well all the same."""
+    """A hundred predictors that know nothing of twelve classes: the best of them separates their labels well all the
+    same.
+    """
     rng, class_ids = np.random.default_rng(3), np.repeat(np.arange(12), 10)
     labels = (rng.permuted(np.tile(np.arange(12) < 5, (40, 1)), axis=1).T[class_ids]).astype(np.float32)
     scores = (rng.normal(size=(12, 100))[class_ids] + 0.1 * rng.normal(size=(120, 100))).astype(np.float32)
@@ -92,7 +104,9 @@ def test_an_attribute_of_one_class_is_too_little_to_match():
     assert (predictor, auc, strength) == (1, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("alone", [slice(None), slice(0, 240, 2)], ids=["data without classes", "an attribute known of one class"])
+@pytest.mark.parametrize(
+    "alone", [slice(None), slice(0, 240, 2)], ids=["data without classes", "an attribute known of one class"]
+)
 def test_photographs_stand_for_the_classes_where_there_is_one_alone(alone):
     scores, labels, _ = _planted(np.random.default_rng(7), classes=240, images=1)
     class_ids = np.ones(len(labels), int)
@@ -101,7 +115,9 @@ def test_photographs_stand_for_the_classes_where_there_is_one_alone(alone):
     found = _matches(scores, labels, class_ids)
     assert [f[0] for f in found[:3]] == [2, 0, 1] and all(f[2] > 0.2 for f in found[:3]) and found[3][2] < 0.1
     boxes = np.cumsum(class_ids == 0) // 2  # two records of each: half as many to tell by
-    halved = matching.match_predictors(scores, np.where(class_ids[:, None] == 0, labels[:, :1], np.nan), class_ids, boxes)
+    halved = matching.match_predictors(
+        scores, np.where(class_ids[:, None] == 0, labels[:, :1], np.nan), class_ids, boxes
+    )
     assert 0.0 < halved[0][2] < found[0][2]
 
 
@@ -172,7 +188,9 @@ def test_every_part_starts_from_the_source(source, untouched, monkeypatch):
 
 
 def test_an_attribute_without_a_match_gets_the_policy_of_none(source, untouched, monkeypatch):
-    """By the run's seed its embedding would lie where the source's attribute of the same number began, and still lies."""
+    """By the run's seed its embedding would lie where the source's attribute of the same number began, and still
+    lies.
+    """
     monkeypatch.setattr(matching, "MATCH_BAR", 2.0)
     weights, matches, given = _started(source, untouched, transfer=("policy", "trunk", "towers"), match="predictor")
     assert not any(m["close"] for m in matches.values())
@@ -192,7 +210,9 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training = ControllerTraining(2, config)
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = source_runs.Source("a", ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), frozenset(), None, {}, False)
+    given = source_runs.Source(
+        "a", ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), frozenset(), None, {}, False
+    )
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
     learned, random = (matching.source_cosines(given, swapped, c) for c in (config, still))
@@ -216,7 +236,9 @@ def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_
 
 @pytest.mark.parametrize("change", [dict(transfer=("towers",)), dict(transfer_gate_steps=5)])
 def test_a_frozen_trunk_must_be_the_sources(change):
-    with pytest.raises(UserError, match="Expected a trunk from the source, come what may, with --freeze_trunk. Received: transfer="):
+    with pytest.raises(
+        UserError, match="Expected a trunk from the source, come what may, with --freeze_trunk. Received: transfer="
+    ):
         Config(source_run=("a",), freeze_trunk=True, **{"transfer": ("trunk", "towers"), **change})
 
 
@@ -265,14 +287,20 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     expected = given.policy[name] if better else untouched[1]["policy"][name]
     np.testing.assert_array_equal(weights["policy"][name], expected)
     for name, value in weights["trunk"].items():
-        np.testing.assert_array_equal(value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name)
+        np.testing.assert_array_equal(
+            value, given.weights[name] if better else untouched[1]["trunk"][name], err_msg=name
+        )
     np.testing.assert_array_equal(untouched[0].strategy.initial["policy/heads"], expected)
     told = untouched[0].state.transfer
     assert any("trial from the sources was judged" in note for note in told["notes"]) is better
     assert ("temperature" in told) is better  # what is not in the run is not said of it
     assert bool(told["classes_seen"]) is (better or taught)  # a trunk that learned the source's attributes stays
     sampled = []
-    monkeypatch.setattr(untouched[0].strategy, "sample", lambda seed: sampled.append(seed) or np.zeros([untouched[0].num_attributes, 10], int))
+    monkeypatch.setattr(
+        untouched[0].strategy,
+        "sample",
+        lambda seed: sampled.append(seed) or np.zeros([untouched[0].num_attributes, 10], int),
+    )
     untouched[0]._choices(Phase(WARMUP, 0, 40, 0))(0)
     assert bool(sampled) is better  # without a source's policy all are drawn uniformly
 
@@ -281,7 +309,11 @@ def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
     """Its steps change what is judged; the weights and the optimiser stay, so that the same trial gives the same."""
     search, before = untouched[0], untouched[0].arrays()
     judged = search.validation.judge
-    monkeypatch.setattr(search.validation, "exact_table", lambda title: types.SimpleNamespace(full=judged([7] * search.num_attributes).aucs, rewarded=np.ones(2)))
+    monkeypatch.setattr(
+        search.validation,
+        "exact_table",
+        lambda title: types.SimpleNamespace(full=judged([7] * search.num_attributes).aucs, rewarded=np.ones(2)),
+    )
     none, some, again = (search.trial_table(steps).full for steps in (0, 3, 3))
     assert search.state.architectures_scored == 3 * 2 * search_space.NUM_DISTINCT
     assert not np.allclose(none, some, equal_nan=True)
@@ -302,7 +334,9 @@ def test_an_attribute_without_a_match_has_the_nearest_tower(source, untouched, m
 
 @pytest.mark.parametrize("imbalance", ["none", "positive_weight", "balanced"])
 def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(source, imbalance, monkeypatch):
-    config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), imbalance=imbalance)
+    config = dataclasses.replace(
+        source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), imbalance=imbalance
+    )
     prepared = pipeline.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     find = matching.find_matches
@@ -321,7 +355,8 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     assert (spread[1::2] < 1e-5).all() and (spread[::2] > 1e-3).all()
     targets = prepared.domain.targets[prepared.split.train][:, 1::2]
     frequency = expit(said[0, 1::2] - search.validation.margin_offsets()[1::2])
-    np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)  # half an image of each label is added
+    # half an image of each label is added
+    np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)
 
 
 def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
@@ -338,7 +373,9 @@ def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
     assert policy.log_probs() is soft  # reckoned once
 
 
-@pytest.mark.parametrize("parts, fraction", [(("policy", "trunk"), 0.0), (("policy", "trunk"), 0.5), (("trunk", "towers"), 0.0)])
+@pytest.mark.parametrize(
+    "parts, fraction", [(("policy", "trunk"), 0.0), (("policy", "trunk"), 0.5), (("trunk", "towers"), 0.0)]
+)
 def test_a_policy_that_was_handed_over_chooses_from_the_first_step(source, untouched, monkeypatch, parts, fraction):
     _started(source, untouched, transfer=parts, match="random", uniform_fraction=fraction)
     search, one = untouched[0], search_space.all_indices()[7]
@@ -404,7 +441,10 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     prepared = pipeline.prepare(config)
     own = source_runs.image_digests(prepared.domain, prepared.split.trained)
     itself = source_runs.read_source(folder, config)
-    assert not any(np.array_equal(itself.weights[name], given.weights[name]) for name in ("conv1/kernel", "conv3/bias", "bn2/gamma"))
+    assert not any(
+        np.array_equal(itself.weights[name], given.weights[name])
+        for name in ("conv1/kernel", "conv3/bias", "bn2/gamma")
+    )
     seen = itself.seen
     np.testing.assert_array_equal(seen, np.union1d(given.seen, own))
     assert len(seen) == len(given.seen) + len(own)
@@ -428,7 +468,11 @@ def test_a_source_trained_on_what_validation_holds_out_is_noted(source, untouche
 
 
 def test_a_run_has_learned_from_what_it_held_out_only_if_it_was_fine_tuned_on_it(tmp_path):
-    result = {"classes_seen": ["sun/a", "sun/b", "sun/c"], "held_out_classes": ["sun/b", "sun/c"], "transfer": {"classes_seen": ["sun/c"]}}
+    result = {
+        "classes_seen": ["sun/a", "sun/b", "sun/c"],
+        "held_out_classes": ["sun/b", "sun/c"],
+        "transfer": {"classes_seen": ["sun/c"]},
+    }
     assert source_runs._learned_classes(result, True) == {"sun/a", "sun/b", "sun/c"}
     assert source_runs._learned_classes(result, False) == {"sun/a", "sun/c"}  # its own source may have
     assert source_runs._learned_classes({**result, "transfer": None}, False) == {"sun/a"}
@@ -447,7 +491,8 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
         variable.assign(given.weights[name])
     search.state.chosen = given.chosen.tolist()
     patched = dataclasses.replace(prepared.split, train=prepared.split.train[:40])
-    validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0, class_balance=0.0)  # each of the 40 once
+    # each of the 40 once
+    validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0, class_balance=0.0)
     search.config, search.split = validation, patched
     search.validation._config, search.validation._split = validation, patched
     network = pipeline.derive_network(search)
@@ -462,7 +507,10 @@ def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
         dataclasses.replace(config, split_seed=3, source_run=(path,)), prepared.domain, prepared.split, prepared.images,
         None, ControllerTraining,
     )  # fmt: skip
-    with pytest.raises(UserError, match="has not seen the classes that are tested. Received: .*animals, which has seen awa/animal.* more; give both runs the same split: --split_seed=-1"):
+    with pytest.raises(
+        UserError,
+        match="has not seen the classes that are tested. Received: .*animals, which has seen awa/animal.* more; give both runs the same split: --split_seed=-1",
+    ):
         transfer.start_from(search)
     given = source_runs.read_source(path, config)
     assert len(given.classes) == 30 and not any(c.startswith("sun/") for c in given.classes)
@@ -480,7 +528,12 @@ def photographs(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "mine" / "images" / f"{i}.png")
         lines = ["image,light", *(f"{i}.png,{i % 2}" for i in range(count))]
         (tmp_path / "mine" / "attributes.csv").write_text("\n".join(lines), encoding="utf-8")
-        return Config(domain=("mine",), data_dir=(str(tmp_path / "mine"),), cache_dir=str(tmp_path / "cache"), **{**TINY, **settings})
+        return Config(
+            domain=("mine",),
+            data_dir=(str(tmp_path / "mine"),),
+            cache_dir=str(tmp_path / "cache"),
+            **{**TINY, **settings},
+        )
 
     return config
 
@@ -500,15 +553,22 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
     for unchanged in ({}, {"seed": 1}):  # another seed tests the same images
         assert [s.path for s in start(dataclasses.replace(first, **unchanged))] == [path]
     refused = r"Expected a source that has not seen the images that are tested. Received: --source_run=.*A, which was trained on \d+ of \d+, "
-    with pytest.raises(UserError, match=refused + r"the first is .*\d\.png; give both runs the same split: --split_seed=-1"):
+    with pytest.raises(
+        UserError, match=refused + r"the first is .*\d\.png; give both runs the same split: --split_seed=-1"
+    ):
         start(dataclasses.replace(first, split_seed=1))
-    with pytest.raises(UserError, match=refused + "the first is .*; take another source, or give both runs the same data"):
+    with pytest.raises(
+        UserError, match=refused + "the first is .*; take another source, or give both runs the same data"
+    ):
         start(photographs(60))
     first = photographs(40)
     with pytest.raises(UserError, match=refused):  # the same data by another name
         start(dataclasses.replace(first, domain=("other",), split_seed=1))
     (tmp_path / "A" / "seen.npz").unlink()
-    with pytest.raises(UserError, match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew"):
+    with pytest.raises(
+        UserError,
+        match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew",
+    ):
         start(first)
 
 
@@ -528,22 +588,30 @@ def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, t
 
 def test_bad_sources_are_named(source, tmp_path):
     config, path = source
-    with pytest.raises(UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"):
+    with pytest.raises(
+        UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"
+    ):
         source_runs.read_source(path, dataclasses.replace(config, image_size=64))
     with pytest.raises(UserError, match=str(tmp_path)):
         source_runs.read_source(str(tmp_path), config)
     unfinished = dataclasses.replace(config, seed=1)
     RunFolder.create(str(tmp_path / "begun"), unfinished)
-    with pytest.raises(UserError, match="Expected a finished run in --source_run=.*begun. Received: a run without result.json"):
+    with pytest.raises(
+        UserError, match="Expected a finished run in --source_run=.*begun. Received: a run without result.json"
+    ):
         source_runs.read_source(str(tmp_path / "begun"), config)
-    with pytest.raises(UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"):
+    with pytest.raises(
+        UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"
+    ):
         Config(transfer=("heads",))
 
 
 def test_a_policy_must_be_there_and_be_like_the_searchs_where_it_is_read(source, tmp_path):
     config, path = source
     other = dataclasses.replace(config, conditioning="concat")
-    with pytest.raises(UserError, match="Expected the conditioning of --source_run=.*, which is film. Received: conditioning=concat"):
+    with pytest.raises(
+        UserError, match="Expected the conditioning of --source_run=.*, which is film. Received: conditioning=concat"
+    ):
         source_runs.expect_fitting(path, other)
     for unread in (dict(transfer=("trunk", "towers")), dict(method="random")):
         source_runs.expect_fitting(path, dataclasses.replace(other, **unread))
@@ -551,10 +619,15 @@ def test_a_policy_must_be_there_and_be_like_the_searchs_where_it_is_read(source,
     RunFolder.create(str(tmp_path / "random"), without).write_json("result.json", {})
     missing = "Expected a run that has left a policy in --source_run=.*random. Received: one without"
     begun = dataclasses.replace(config, source_run=(str(tmp_path / "random"),))
-    for needs in ({}, dict(match="cosine", transfer=("towers",)), dict(match="cosine", source_run=(path, str(tmp_path / "random")))):
+    for needs in (
+        {},
+        dict(match="cosine", transfer=("towers",)),
+        dict(match="cosine", source_run=(path, str(tmp_path / "random"))),
+    ):
         with pytest.raises(UserError, match=missing):
             source_runs.expect_fitting(str(tmp_path / "random"), dataclasses.replace(begun, **needs))
-    for needs_none in (dict(transfer=("towers",)), dict(source_run=(path, str(tmp_path / "random")))):  # of several it may be another's
+    # of several it may be another's
+    for needs_none in (dict(transfer=("towers",)), dict(source_run=(path, str(tmp_path / "random")))):
         source_runs.expect_fitting(str(tmp_path / "random"), dataclasses.replace(begun, **needs_none))
 
 
@@ -564,10 +637,14 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     short = tested[0].split("/", 1)[1]
     read = source_runs.read_source(source[1], search.config)
     assert source_runs.namesakes(read, search.domain, search.split) == []
-    known = dataclasses.replace(read, classes=frozenset([f"other/{short.upper().replace(' ', '+').replace('_', '+')}", "other/moon"]))
+    known = dataclasses.replace(
+        read, classes=frozenset([f"other/{short.upper().replace(' ', '+').replace('_', '+')}", "other/moon"])
+    )
     (name,) = source_runs.namesakes(known, search.domain, search.split)
     assert name == short.lower().replace("_", " ").replace("-", " ")
-    assert source_runs._plain("awa/Polar+Bear") == source_runs._plain("x/polar_bear") == "polar bear" and source_runs._plain("x/Tür") != source_runs._plain("x/Tor")
+    assert source_runs._plain("awa/Polar+Bear") == source_runs._plain(
+        "x/polar_bear"
+    ) == "polar bear" and source_runs._plain("x/Tür") != source_runs._plain("x/Tor")
     assert source_runs._plain("x/猫") != source_runs._plain("x/犬")
     (note,) = source_runs.notes(known, search.domain, search.split)
     assert f"called like tested ones ({name})" in note
@@ -588,7 +665,9 @@ def test_rare_labels_are_among_the_images_that_match():
 
 @pytest.mark.parametrize(("parts", "main_alone"), [(("trunk", "towers"), True), (("towers",), False)])
 def test_towers_come_from_the_run_whose_trunk_is_handed_over(source, untouched, parts, main_alone):
-    """The second source knows the first attributes, the first one another: its tower would not fit the second's trunk."""
+    """The second source knows the first attributes, the first one another: its tower would not fit the second's
+    trunk.
+    """
     search = untouched[0]
     search.config = dataclasses.replace(source[0], domain=("sun",), source_run=(source[1],) * 2, transfer=parts)
     given = source_runs.read_source(source[1], source[0])

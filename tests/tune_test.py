@@ -16,7 +16,20 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from small_domains import few_images
 
-LEFT_OUT = ("tiles", "rocks", "fog", "road", "people", "fire", "railing", "flowers", "clutter", "warm_light", "sunny", "clouds")
+LEFT_OUT = (
+    "tiles",
+    "rocks",
+    "fog",
+    "road",
+    "people",
+    "fire",
+    "railing",
+    "flowers",
+    "clutter",
+    "warm_light",
+    "sunny",
+    "clouds",
+)
 SETTINGS = ["entropy_weight", "warmup_steps"]
 
 
@@ -24,8 +37,18 @@ SETTINGS = ["entropy_weight", "warmup_steps"]
 def config(drawn):
     with few_images(12):
         yield Config(
-            domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=1, supernet_steps=2, batch_size=8,
-            attributes_per_step=2, controller_steps=5, samples_per_step=8, calibration_images=32, derive_top=2,
+            domain=("sun",),
+            leave_out=LEFT_OUT,
+            image_size=32,
+            warmup_steps=3,
+            rounds=1,
+            supernet_steps=2,
+            batch_size=8,
+            attributes_per_step=2,
+            controller_steps=5,
+            samples_per_step=8,
+            calibration_images=32,
+            derive_top=2,
             cache_dir=drawn,
         )
 
@@ -74,7 +97,10 @@ def test_hparams_hold_settings_and_skill(tuned):
 @pytest.mark.parametrize("skill, doubted", [(1.4, False), (7.0, True)])
 def test_a_skill_far_above_1_is_told_as_noise(skill, doubted):
     told = tune.shown(pd.DataFrame({"trial": ["0", "1"], "skill": [skill, 0.5]}))
-    assert told.endswith("\nskill: A ratio of two small gains: far above 1 says that there were too few images to tell.") == doubted
+    assert (
+        told.endswith("\nskill: A ratio of two small gains: far above 1 says that there were too few images to tell.")
+        == doubted
+    )
 
 
 @pytest.mark.parametrize("tuner, trials, initial", [("bayesian", 20, 6), ("bayesian", 3, 2), ("random", 20, None)])
@@ -88,14 +114,21 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
 
 
-@pytest.mark.parametrize("crossfitted", [True, False], ids=["nothing is gained on the other half", "nothing is judged by both halves"])
+@pytest.mark.parametrize(
+    "crossfitted", [True, False], ids=["nothing is gained on the other half", "nothing is judged by both halves"]
+)
 def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitted):
-    """Where the best of one half gains nothing on the other, nor does the policy; without halves there is nothing to tune by."""
+    """Where the best of one half gains nothing on the other, nor does the policy; without halves there is nothing to
+    tune by.
+    """
     search = tune.pipeline.search
 
     def without_skill(*arguments):
         found = search(*arguments)
-        found.state.search.update(skill=None, specialisation=None, **({} if crossfitted else {"num_attributes_crossfitted": 0}))  # of one attribute there is none either
+        # of one attribute there is none either
+        found.state.search.update(
+            skill=None, specialisation=None, **({} if crossfitted else {"num_attributes_crossfitted": 0})
+        )
         return found
 
     monkeypatch.setattr(tune.pipeline, "search", without_skill)
@@ -106,7 +139,9 @@ def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitt
     if crossfitted:
         assert tune.trial(*arguments)["skill"] == 0.0
         return
-    with pytest.raises(UserError, match="Expected attributes that both halves of validation can judge in sun. Received: none"):
+    with pytest.raises(
+        UserError, match="Expected attributes that both halves of validation can judge in sun. Received: none"
+    ):
         tune.trial(*arguments)
 
 
@@ -124,7 +159,13 @@ def test_a_mistake_in_a_trial_is_told_in_its_own_sentence(config, tmp_path, monk
 
 def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
-        tune.tune(dataclasses.replace(config, data_dir=(str(tmp_path / "nowhere"),)), "random", SETTINGS, 1, str(tmp_path / "out"))
+        tune.tune(
+            dataclasses.replace(config, data_dir=(str(tmp_path / "nowhere"),)),
+            "random",
+            SETTINGS,
+            1,
+            str(tmp_path / "out"),
+        )
     assert not os.path.exists(tmp_path / "out")
 
 
@@ -132,7 +173,9 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
     (dict(trunk_model="typo.keras"), "Expected a Keras model file in --trunk_model. Received: typo.keras, which is no file"),
     (dict(source_run=("nowhere",)), "--source_run=nowhere"),
 ])  # fmt: skip
-def test_a_trunk_or_a_source_that_is_not_there_is_told_before_the_data_are_read(config, tmp_path, monkeypatch, changes, words):
+def test_a_trunk_or_a_source_that_is_not_there_is_told_before_the_data_are_read(
+    config, tmp_path, monkeypatch, changes, words
+):
     monkeypatch.setattr(tune.pipeline, "prepare", None)
     with pytest.raises(UserError, match=words):
         tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
@@ -145,7 +188,9 @@ def test_another_method_has_none_of_the_settings(config, tmp_path):
     assert not os.path.exists(tmp_path / "out")
 
 
-@pytest.mark.parametrize("changes", [dict(run_dir="runs/A"), dict(resume=True), dict(source_run=("a",), add_attribute="x.csv")])
+@pytest.mark.parametrize(
+    "changes", [dict(run_dir="runs/A"), dict(resume=True), dict(source_run=("a",), add_attribute="x.csv")]
+)
 def test_flags_of_one_run_are_refused(config, tmp_path, changes):
     with pytest.raises(UserError, match=f"settings of a search alone.*Received: --{[*changes][-1]}; leave it out."):
         tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
@@ -159,7 +204,9 @@ def test_settings_that_nothing_would_read_are_refused(config, tmp_path, changes)
 
 def test_rewards_of_mini_batches_tell_no_skill(config, tmp_path):
     config = dataclasses.replace(config, reward_data="batch", reward_bn="batch", size_penalty=0.0)
-    with pytest.raises(UserError, match="Expected --reward_data=full, whose table.*Received: reward_data=batch; leave it out."):
+    with pytest.raises(
+        UserError, match="Expected --reward_data=full, whose table.*Received: reward_data=batch; leave it out."
+    ):
         tune.tune(config, "random", SETTINGS, 1, str(tmp_path / "tune"))
     assert not (tmp_path / "tune").exists()
 
@@ -171,7 +218,9 @@ def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**json.loads(before), "labels": "others"}, file)
     try:
-        with pytest.raises(UserError, match="Expected the data that the run in .*flags began with. Received: other labels"):
+        with pytest.raises(
+            UserError, match="Expected the data that the run in .*flags began with. Received: other labels"
+        ):
             tune.tune(config, "random", SETTINGS, 2, tuned[0])
     finally:
         with open(path, "w", encoding="utf-8") as file:

@@ -29,7 +29,9 @@ def test_rare_labels_stay_when_images_are_drawn():
 
 def test_the_images_are_drawn_at_random_where_no_label_is_rare():
     labels = np.tile(np.float32([[0], [1]]), (200, 1))
-    drawn = np.bincount(np.concatenate([some_images(labels, 100, np.random.default_rng(i)) for i in range(60)]), minlength=400)
+    drawn = np.bincount(
+        np.concatenate([some_images(labels, 100, np.random.default_rng(i)) for i in range(60)]), minlength=400
+    )
     assert drawn.sum() == 6000 and 3 < drawn.min() and drawn.max() < 32  # 15 each, standard deviation 3.4
 
 
@@ -54,7 +56,10 @@ def test_a_domain_without_validation_images_has_no_rewards(drawn):
     with few_images(8):
         prepared = pipeline.prepare(config)
     split = prepared.split
-    own = {k: getattr(split, k)[prepared.domain.image_domains[getattr(split, k)] == 1] for k in ("validation_classes", "validation_images")}
+    own = {
+        k: getattr(split, k)[prepared.domain.image_domains[getattr(split, k)] == 1]
+        for k in ("validation_classes", "validation_images")
+    }
     split = dataclasses.replace(split, **own)
     search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
     table = search.validation.exact_table("rewards")
@@ -66,7 +71,14 @@ def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of
     with few_images(8):
         prepared = pipeline.prepare(config)
     searches = [
-        Search(dataclasses.replace(config, reward_bn=statistics), prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
+        Search(
+            dataclasses.replace(config, reward_bn=statistics),
+            prepared.domain,
+            prepared.split,
+            prepared.images,
+            None,
+            METHODS["random"],
+        )
         for statistics in ("batch", "recalibrated")
     ]
     validations = [search.validation for search in searches]
@@ -99,7 +111,10 @@ def test_calibration_images_are_of_the_mixture_that_trains(drawn, balance):
     split = _uneven(prepared, large)
     search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
     plan = search._batch_plan(Phase("warmup", 0, 100, 0))
-    drawn_classes = [prepared.domain.class_ids[np.concatenate(parts)] for parts in ([plan.at(s) for s in range(100)], [search.validation.calibration_index()])]
+    drawn_classes = [
+        prepared.domain.class_ids[np.concatenate(parts)]
+        for parts in ([plan.at(s) for s in range(100)], [search.validation.calibration_index()])
+    ]
     trained, calibrated = (np.bincount(classes == large, minlength=2)[1] / len(classes) for classes in drawn_classes)
     assert calibrated == pytest.approx(trained, abs=0.1) and (trained < 0.15) == (balance == 1.0)
 
@@ -115,7 +130,9 @@ def test_parts_of_one_photograph_judge_on_the_same_side(drawn):
         halves.append(validation.scoring_images().halves)
     shown = np.unique(np.array(paths)[prepared.split.validation], return_inverse=True)[1]
     pairs = [np.flatnonzero(shown == one) for one in range(shown.max() + 1)]
-    assert all(len(set(halves[1][pair])) == 1 for pair in pairs) and any(len(set(halves[0][pair])) == 2 for pair in pairs)
+    assert all(len(set(halves[1][pair])) == 1 for pair in pairs) and any(
+        len(set(halves[0][pair])) == 2 for pair in pairs
+    )
     assert abs(halves[1].mean() - 0.5) < 0.1
 
 

@@ -66,7 +66,9 @@ def test_the_supernet_in_tiles_is_the_supernet(monkeypatch, size, kernels):
 
     def call():
         with tf.GradientTape() as tape:
-            logits = supernet.supernet([images, tf.range(8), gates, tf.constant([4]), tf.constant([-1, 0])], training=True)
+            logits = supernet.supernet(
+                [images, tf.range(8), gates, tf.constant([4]), tf.constant([-1, 0])], training=True
+            )
             total = tf.reduce_sum(tf.sin(logits))
         return logits, [tf.convert_to_tensor(g) for g in tape.gradient(total, variables, unconnected_gradients="zero")]
 
@@ -95,7 +97,9 @@ def test_a_derived_network_scores_alike_in_large_and_small_batches(monkeypatch, 
     for way in ("_in_tiles", "_direct"):
         original = getattr(type(network.conv4), way)
         monkeypatch.setattr(
-            type(network.conv4), way, lambda self, *a, o=original, w=way: self.name == "conv4" and used.append(w) or o(self, *a)
+            type(network.conv4),
+            way,
+            lambda self, *a, o=original, w=way: self.name == "conv4" and used.append(w) or o(self, *a),
         )
     large, small = network(images), network(images[:direct])
     assert used == ["_in_tiles", "_direct"]

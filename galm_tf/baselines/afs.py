@@ -75,14 +75,24 @@ class AFS(AttributeLearner):
         else:
             joined = join([data, data.source])
             features, targets = joined.features, joined.targets
-        network = FriendlyStrangers(features.shape[1], count, targets.shape[1] - count, data.source is None, self._training.seed)
+        network = FriendlyStrangers(
+            features.shape[1], count, targets.shape[1] - count, data.source is None, self._training.seed
+        )
 
         def loss(target, logits):
-            return attribute_loss(target[:, :count], logits[:, :count]) + weight * attribute_loss(target[:, count:], logits[:, count:])
+            return attribute_loss(target[:, :count], logits[:, :count]) + weight * attribute_loss(
+                target[:, count:], logits[:, count:]
+            )
 
         for _ in train(
-            lambda batch, _: network(batch), network.variables, self._standardised(features), targets, loss, self._training,
-            [self._training.share(s) for s in shares], steps=self._training.share(SHARES[-1]),
+            lambda batch, _: network(batch),
+            network.variables,
+            self._standardised(features),
+            targets,
+            loss,
+            self._training,
+            [self._training.share(s) for s in shares],
+            steps=self._training.share(SHARES[-1]),
         ):
             yield network
 
@@ -112,12 +122,16 @@ class FriendlyStrangers:
 
     def attention(self) -> tf.Tensor:
         """[N, M]; with a single attribute that has no one to ask, 0."""
-        own, others = (tf.math.l2_normalize(layer.parameters["kernel"], axis=0) for layer in (self._targets, self._sources))
+        own, others = (
+            tf.math.l2_normalize(layer.parameters["kernel"], axis=0) for layer in (self._targets, self._sources)
+        )
         similarity = tf.matmul(own, others, transpose_a=True)
         if not self._same:
             return tf.nn.softmax(similarity)
         mask = 1.0 - tf.eye(self.num_targets)
-        return tf.math.divide_no_nan(mask * tf.exp(similarity), tf.reduce_sum(mask * tf.exp(similarity), 1, keepdims=True))
+        return tf.math.divide_no_nan(
+            mask * tf.exp(similarity), tf.reduce_sum(mask * tf.exp(similarity), 1, keepdims=True)
+        )
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         hidden = tf.tanh(self._embedding(x))

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, centre, choose, class_attributes
+from galm_tf.baselines.learner import (
+    AttributeLearner,
+    FeatureScaler,
+    Inputs,
+    LearnerData,
+    centre,
+    choose,
+    class_attributes,
+)
 from galm_tf.draws import Stream, generator
 
 RATES = (0.001, 0.01, 0.1)  # learning rates
@@ -36,7 +44,9 @@ class ALE(AttributeLearner):
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             for rate in self._rates:
-                yield from (x[held] @ w for w in self._train(x[train], shares[train], class_ids[train], rate, self._epochs))
+                yield from (
+                    x[held] @ w for w in self._train(x[train], shares[train], class_ids[train], rate, self._epochs)
+                )
 
         rate, epochs = choose(self._settings, scores_of, data.labels, class_ids)
         self.chosen = {"rate": rate, "epochs": epochs}
@@ -52,7 +62,9 @@ class ALE(AttributeLearner):
         targets, embedding = np.searchsorted(classes, class_ids), label_embedding(matrix)
         by_class = np.zeros((x.shape[1], len(classes)))
         for epoch in range(max(epochs)):
-            by_class = ranking_epoch(x, targets, embedding, by_class, rate, generator(self._seed, Stream.BASELINE, epoch))
+            by_class = ranking_epoch(
+                x, targets, embedding, by_class, rate, generator(self._seed, Stream.BASELINE, epoch)
+            )
             if epoch + 1 in epochs:
                 yield by_class @ embedding
 

@@ -57,8 +57,13 @@ class AMT(AttributeLearner):
         """The multi-task network without AUX."""
         network = group_network(data.images.shape[1], correlated_groups(data.labels), self._training)
         for _ in convnet.train(
-            network.training_logits, network.variables, data.images, data.targets, convnet.attribute_loss,
-            self._training, (self._training.steps,),
+            network.training_logits,
+            network.variables,
+            data.images,
+            data.targets,
+            convnet.attribute_loss,
+            self._training,
+            (self._training.steps,),
         ):
             network.calibrate(data.images)
         return network
@@ -77,8 +82,15 @@ class AMT(AttributeLearner):
             return
         scores = network.scores(data.images).astype(np.float32)
         for _ in convnet.train(
-            lambda batch, _: tf.matmul(batch, aux) + bias, {"aux": aux, "bias": bias}, scores, data.targets,
-            convnet.attribute_loss, self._training, stops, weight_decay=0.0, steps=self._training.share(AUX_SHARES[-1]),
+            lambda batch, _: tf.matmul(batch, aux) + bias,
+            {"aux": aux, "bias": bias},
+            scores,
+            data.targets,
+            convnet.attribute_loss,
+            self._training,
+            stops,
+            weight_decay=0.0,
+            steps=self._training.share(AUX_SHARES[-1]),
         ):
             yield aux.numpy(), bias.numpy()
 

@@ -177,7 +177,8 @@ def train(
     steps: Optional[int] = None,
     first_step: int = 0,
 ) -> Iterator[int]:
-    """Trains by Adam at the rates of GALM's phases (`schedule.cosine`), whose decay ends at `steps`; pauses, and yields the step, at each of `stops`.
+    """Trains by Adam at the rates of GALM's phases (`schedule.cosine`), whose decay ends at `steps`; pauses, and yields
+    the step, at each of `stops`.
 
     Args:
       forward: (batch of inputs, seed int32 [2]) -> logits [B, K].

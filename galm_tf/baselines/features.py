@@ -59,7 +59,12 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
         ) from error
     shapes = ", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in found.items()) or "neither"
     fits = len(found) == 2 and found["image"].dtype.kind == "U" and found["features"].dtype.kind in "fiu"
-    if not fits or found["features"].ndim != 2 or not found["features"].shape[1] or found["image"].shape != found["features"].shape[:1]:
+    if (
+        not fits
+        or found["features"].ndim != 2
+        or not found["features"].shape[1]
+        or found["image"].shape != found["features"].shape[:1]
+    ):
         raise UserError(
             f"Expected the arrays image (names, [r]) and features (numbers, [r, D]) in {path}. Received: {shapes}; "
             "write both, with one row per name and at least one column."

@@ -95,7 +95,9 @@ class FMT(AttributeLearner):
         for layer in reversed(range(len(LAYERS)) if separation else ()):
             step = self._train(network, data, step, step + stage)
             affinity = task_affinity(data.labels, network.scores(data.images))
-            clusters = cluster(branch_affinity(affinity, tree.attributes_above(layer)), layer, separation, self._training.seed)
+            clusters = cluster(
+                branch_affinity(affinity, tree.attributes_above(layer)), layer, separation, self._training.seed
+            )
             if clusters.max() == 0:
                 break
             network, tree = widened(network, tree, layer, clusters, size, self._training)
@@ -105,8 +107,15 @@ class FMT(AttributeLearner):
 
     def _train(self, network: convnet.ConvNet, data: LearnerData, first: int, last: int) -> int:
         for _ in convnet.train(
-            network.training_logits, network.variables, data.images, data.targets, convnet.attribute_loss,
-            self._training, (last,), steps=self._training.steps, first_step=first,
+            network.training_logits,
+            network.variables,
+            data.images,
+            data.targets,
+            convnet.attribute_loss,
+            self._training,
+            (last,),
+            steps=self._training.steps,
+            first_step=first,
         ):
             network.calibrate(data.images)
         return last
@@ -142,13 +151,17 @@ def grouping_cost(affinity: np.ndarray, clusters: np.ndarray, layer: int, separa
     p counts the pools above the layer: low layers cost more.
     """
     count = int(clusters.max()) + 1
-    inner = [affinity[np.ix_(own, own)].min(axis=1).mean() for own in (np.flatnonzero(clusters == c) for c in range(count))]
+    inner = [
+        affinity[np.ix_(own, own)].min(axis=1).mean() for own in (np.flatnonzero(clusters == c) for c in range(count))
+    ]
     pools = len(LAYERS) - 1 - layer
     return (count - 1) * 2.0**pools + separation * (1.0 - float(np.mean(inner)))
 
 
 def cluster(affinity: np.ndarray, layer: int, separation: float, seed: int) -> np.ndarray:
-    """The clustering of least cost, of one cluster, of spectral ones and of a cluster for each: int [branches], numbered from 0."""
+    """The clustering of least cost, of one cluster, of spectral ones and of a cluster for each: int [branches],
+    numbered from 0.
+    """
     branches = len(affinity)
     candidates = [np.zeros(branches, int)]
     for count in range(2, min(_MAX_BRANCHES, branches - 1) + 1):
@@ -167,7 +180,9 @@ def widened(
     weights, name = network.weights, LAYERS[layer]
     for key, value in list(weights.items()):
         if key.startswith(f"{name}_0"):
-            weights.update({key.replace(f"{name}_0", f"{name}_{b}", 1): value for b in range(len(wider.parents[layer]))})
+            weights.update(
+                {key.replace(f"{name}_0", f"{name}_{b}", 1): value for b in range(len(wider.parents[layer]))}
+            )
     result = tree_network(image_size, wider, training)
     result.assign(weights)
     return result, wider
@@ -181,10 +196,14 @@ def tree_network(image_size: int, tree: Tree, training: convnet.Training) -> con
         below = [image]
         for name, parents in zip(LAYERS[:-1], tree.parents):
             below = [
-                convnet.conv_block(below[p], f"{name}_{b}", _THIN[name], _KERNELS[name], rng) for b, p in enumerate(parents)
+                convnet.conv_block(below[p], f"{name}_{b}", _THIN[name], _KERNELS[name], rng)
+                for b, p in enumerate(parents)
             ]
         flat = [convnet.flatten_and_drop(x, seed, training.dropout, f"dropout_{b}") for b, x in enumerate(below)]
-        last = [convnet.Dense(f"fc1_{b}", flat[p].shape[-1], _THIN["fc1"], rng)(flat[p]) for b, p in enumerate(tree.parents[-1])]
+        last = [
+            convnet.Dense(f"fc1_{b}", flat[p].shape[-1], _THIN["fc1"], rng)(flat[p])
+            for b, p in enumerate(tree.parents[-1])
+        ]
         return convnet.BranchHeads(tree.heads, _THIN["fc1"], rng)(convnet.Stack()(last))
 
     return convnet.ConvNet(build, image_size, training)

@@ -30,7 +30,9 @@ Weights = Mapping[str, np.ndarray]
 
 
 class FT(AttributeLearner):
-    """One network for all attributes; scores are logits. Chooses whether transferred layers stay fixed, and the steps."""
+    """One network for all attributes; scores are logits. Chooses whether transferred layers stay fixed, and the
+    steps.
+    """
 
     def __init__(self, training: convnet.Training, whole: tuple[bool, ...] = (False, True)):
         self._training, self._whole = training, whole
@@ -45,7 +47,9 @@ class FT(AttributeLearner):
                 for network in self._tune(part, weights, whole, SHARES):
                     yield network.scores(data.images[held])
 
-        whole, share = choose(tuple(itertools.product(self._whole, SHARES)), scores_of, data.labels, data.class_ids, folds=1)
+        whole, share = choose(
+            tuple(itertools.product(self._whole, SHARES)), scores_of, data.labels, data.class_ids, folds=1
+        )
         self.chosen = {"whole": whole, "share": share}
         (self._network,) = self._tune(data, transferred or self._learn_classes(data), whole, (share,))
         return self
@@ -64,7 +68,9 @@ class FT(AttributeLearner):
         """The weights after the source task."""
         network = source_network(images.shape[1], targets.shape[1], self._training)
         stops = (self._training.share(_SOURCE_SHARE),)
-        for _ in convnet.train(network.training_logits, network.variables, images, targets, loss, self._training, stops):
+        for _ in convnet.train(
+            network.training_logits, network.variables, images, targets, loss, self._training, stops
+        ):
             pass
         return network.weights
 
@@ -78,8 +84,15 @@ class FT(AttributeLearner):
         rate = self._training.learning_rate * (_WHOLE_RATE if whole else 1.0)
         stops, end = [self._training.share(s) for s in shares], self._training.share(SHARES[-1])
         for _ in convnet.train(
-            network.training_logits, variables, data.images, data.targets, convnet.attribute_loss, self._training, stops,
-            learning_rate=rate, steps=end,
+            network.training_logits,
+            variables,
+            data.images,
+            data.targets,
+            convnet.attribute_loss,
+            self._training,
+            stops,
+            learning_rate=rate,
+            steps=end,
         ):
             network.calibrate(data.images)
             yield network

@@ -90,14 +90,18 @@ class LearnerData:
 
 def join(parts: Sequence[LearnerData]) -> LearnerData:
     """Several domains as one: labels are unknown outside an image's own domain, classes stay apart."""
-    labels, targets = np.full((2, sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32)
+    labels, targets = np.full(
+        (2, sum(len(p.labels) for p in parts), sum(p.labels.shape[1] for p in parts)), np.nan, np.float32
+    )
     row = column = 0
     class_ids = []
     for number, part in enumerate(parts):
         rows, columns = part.labels.shape
         labels[row : row + rows, column : column + columns] = part.labels
         targets[row : row + rows, column : column + columns] = part.targets
-        class_ids.append(np.unique(part.class_ids, return_inverse=True)[1] + sum(len(np.unique(p.class_ids)) for p in parts[:number]))
+        class_ids.append(
+            np.unique(part.class_ids, return_inverse=True)[1] + sum(len(np.unique(p.class_ids)) for p in parts[:number])
+        )
         row, column = row + rows, column + columns
     inputs = Inputs(*(np.concatenate([getattr(p, kind) for p in parts]) for kind in ("images", "features")))
     return LearnerData(inputs, labels, np.concatenate(class_ids), shares=targets)

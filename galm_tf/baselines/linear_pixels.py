@@ -18,7 +18,8 @@ from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
 
 SIDE = 16
-Weights = Callable[[np.ndarray], Optional[np.ndarray]]  # of records int64 [m]: how much each counts, [m] of mean 1; None where all alike
+# of records int64 [m]: how much each counts, [m] of mean 1; None where all alike
+Weights = Callable[[np.ndarray], Optional[np.ndarray]]
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
@@ -29,19 +30,34 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
 
 def like_galm(domain: Domain, config: Config) -> dict[str, Any]:
     """How `fit_and_score` weighs and chooses its rows by a run's settings: its last two arguments."""
-    return {"weights": functools.partial(class_weights, domain=domain, config=config), "with_validation": not config.train_positives}
+    return {
+        "weights": functools.partial(class_weights, domain=domain, config=config),
+        "with_validation": not config.train_positives,
+    }
 
 
 def test_aucs(
-    images: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, weights: Weights, with_validation: bool = True
+    images: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray,
+    split: Split,
+    weights: Weights,
+    with_validation: bool = True,
 ) -> np.ndarray:
-    """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64 [N]."""
+    """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64
+    [N].
+    """
     scores = fit_and_score(pixel_features(images), labels, targets, split, weights, with_validation)
     return evaluation.auc_per_attribute(labels[split.test], scores)
 
 
 def fit_and_score(
-    features: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, weights: Weights, with_validation: bool = True
+    features: np.ndarray,
+    labels: np.ndarray,
+    targets: np.ndarray,
+    split: Split,
+    weights: Weights,
+    with_validation: bool = True,
 ) -> np.ndarray:
     """Scores of the test images: float64 [t, N].
 

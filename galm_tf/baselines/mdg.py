@@ -69,7 +69,12 @@ class MDG(AttributeLearner):
 
 
 def components(
-    z: np.ndarray, labels: np.ndarray, class_ids: np.ndarray, invariance: float, alignment: float, count: int = COMPONENTS
+    z: np.ndarray,
+    labels: np.ndarray,
+    class_ids: np.ndarray,
+    invariance: float,
+    alignment: float,
+    count: int = COMPONENTS,
 ) -> np.ndarray:
     """B, [L, min(count, L)], by falling eigenvalue; Bᵀ (β S + I) B = I.
 
@@ -97,7 +102,9 @@ def label_directions(labels: np.ndarray) -> np.ndarray:
 
 
 def mean_scatter(z: np.ndarray, class_ids: np.ndarray) -> np.ndarray:
-    """S: the scatter of the categories' mean embeddings around their mean, [L, L]; its trace is the distributional variance."""
+    """S: the scatter of the categories' mean embeddings around their mean, [L, L]; its trace is the distributional
+    variance.
+    """
     classes, members = np.unique(class_ids, return_inverse=True)
     member = np.eye(len(classes))[np.ravel(members)]  # [n, C]
     means = (member.T @ z) / member.sum(axis=0)[:, None]

@@ -37,7 +37,9 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     """
     if source.pretrained:
         call = traced(lambda x: readout.features(source.pretrained.maps(scale_images(x))))
-        return np.concatenate([call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), 32)])
+        return np.concatenate(
+            [call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), 32)]
+        )
     scoring = source_scoring(source, config)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
@@ -65,6 +67,8 @@ def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
             "vgg16_weights_tf_dim_ordering_tf_kernels.h5."
         ) from error
     hidden = tf.keras.Model(network.inputs, network.get_layer(_VGG16_LAYER).output)
-    call = tf.function(lambda x: hidden(tf.keras.applications.vgg16.preprocess_input(tf.cast(x, tf.float32)), training=False))
+    call = tf.function(
+        lambda x: hidden(tf.keras.applications.vgg16.preprocess_input(tf.cast(x, tf.float32)), training=False)
+    )
     batches = image_batches(images, np.arange(len(images)), 32)
     return np.concatenate([call(tf.constant(b)).numpy() for b in batches])

@@ -51,7 +51,9 @@ class UMF(AttributeLearner):
         def scores_of(train: np.ndarray, held: np.ndarray):
             posterior = class_posterior(x[train], data.class_ids[train], _POSTERIOR_PENALTY)(x[held])
             for setting in self._settings:
-                model = fit_latent(x[train], data.targets[train], data.class_ids[train], self._rank, *setting, self._seed)
+                model = fit_latent(
+                    x[train], data.targets[train], data.class_ids[train], self._rank, *setting, self._seed
+                )
                 yield expected_logits(model, x[held], posterior)
 
         penalty, category = choose(self._settings, scores_of, data.labels, data.class_ids, folds=1)
@@ -105,12 +107,20 @@ def fit_latent(
         result, gradients = objective(_unpack(flat, shapes), x, targets, known, member, penalty, category_penalty)
         return result, np.concatenate([g.ravel() for g in gradients])
 
-    found = minimize(value, np.concatenate([s.ravel() for s in start]), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+    found = minimize(
+        value, np.concatenate([s.ravel() for s in start]), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS}
+    )
     return _unpack(found.x, shapes)
 
 
 def objective(
-    model: Latent, x: np.ndarray, targets: np.ndarray, known: np.ndarray, member: np.ndarray, penalty: float, category_penalty: float
+    model: Latent,
+    x: np.ndarray,
+    targets: np.ndarray,
+    known: np.ndarray,
+    member: np.ndarray,
+    penalty: float,
+    category_penalty: float,
 ) -> tuple[float, Latent]:
     """Mean logistic loss of each attribute's known targets, summed over attributes, plus
     λ/2 (‖U‖² + ‖W‖²) + μ/2 ‖v - 1‖²; and its gradients.
@@ -135,7 +145,12 @@ def objective(
     residual = weight * (expit(logits) - target)
     back = residual @ w.T
     shift_gradient = member.T @ (back * projected) + category_penalty * shift if free else np.zeros_like(shift)
-    return value, (x.T @ (back * factor) + penalty * u, shift_gradient, latent.T @ residual + penalty * w, residual.sum(axis=0))
+    return value, (
+        x.T @ (back * factor) + penalty * u,
+        shift_gradient,
+        latent.T @ residual + penalty * w,
+        residual.sum(axis=0),
+    )
 
 
 def _unpack(flat: np.ndarray, shapes: list[tuple[int, ...]]) -> Latent:

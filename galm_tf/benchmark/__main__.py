@@ -2,22 +2,22 @@
 
     python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
-    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,amt --features=file --features_file=NPZ
-    python -m galm_tf.benchmark --suite=policy --reward_tables=runs/A/tables/round2.npz --repeats=3
+    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,amt --features=file
+    --features_file=NPZ python -m galm_tf.benchmark --suite=policy --reward_tables=runs/A/tables/round2.npz --repeats=3
     python -m galm_tf.benchmark --suite=ranking --domain=apay --data_dir=DIR --flagfile=flags/quick.flags --repeats=1
-    python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
-    python -m galm_tf.benchmark --suite=peers --domain=sun --peers=random,bayesian,hyperband,rl_nas --trials=12 --epochs=8
-    python -m galm_tf.benchmark --suite=nas --domain=sun --data_dir=DIR --repeats=2 --num_attributes=4 --trials=12 --epochs=8
-    python -m galm_tf.benchmark --table=3 --budget=quick --repeats=2 --cells=awa-sun,apay-sun
-    python -m galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale,hap,umf,mdg,amt,fmt,ft,afs --features=trunk
-    python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file --features_file=F,G,H
-    python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100 --budget=quick
-    python -m galm_tf.benchmark --suite=few_steps --cells=awa+apay-sun --divisors=1,4 --budget=quick
+    python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags python -m
+    galm_tf.benchmark --suite=peers --domain=sun --peers=random,bayesian,hyperband,rl_nas --trials=12 --epochs=8 python
+    -m galm_tf.benchmark --suite=nas --domain=sun --data_dir=DIR --repeats=2 --num_attributes=4 --trials=12 --epochs=8
+    python -m galm_tf.benchmark --table=3 --budget=quick --repeats=2 --cells=awa-sun,apay-sun python -m
+    galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale,hap,umf,mdg,amt,fmt,ft,afs
+    --features=trunk python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file
+    --features_file=F,G,H python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100
+    --budget=quick python -m galm_tf.benchmark --suite=few_steps --cells=awa+apay-sun --divisors=1,4 --budget=quick
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out; a table,
-few_labels, few_steps and nas have a folder there, in which a killed command goes on; all of them but nas share the runs in
-its folder runs and the learners' figures in its folder learners. Without --domain these take the three generated domains.
-With --budget=quick they have the settings of flags/table_quick.flags where a flag is not given.
+few_labels, few_steps and nas have a folder there, in which a killed command goes on; all of them but nas share the runs
+in its folder runs and the learners' figures in its folder learners. Without --domain these take the three generated
+domains. With --budget=quick they have the settings of flags/table_quick.flags where a flag is not given.
 """
 
 from __future__ import annotations
@@ -35,8 +35,28 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf.benchmark import (
-    choosing, controller_speed, domain_transfer, given, input_speed, learner_cells, learner_data, learners, methods, nas, nas_report,
-    paper_figures, paper_table, peers_suite, policy, ranking, reward_speed, scaling, semantic, step_speed, timing, transfer_table,
+    choosing,
+    controller_speed,
+    domain_transfer,
+    given,
+    input_speed,
+    learner_cells,
+    learner_data,
+    learners,
+    methods,
+    nas,
+    nas_report,
+    paper_figures,
+    paper_table,
+    peers_suite,
+    policy,
+    ranking,
+    reward_speed,
+    scaling,
+    semantic,
+    step_speed,
+    timing,
+    transfer_table,
 )
 from galm_tf.begun import expect_writable
 from galm_tf.benchmark.table_runs import Less, TableRuns
@@ -81,7 +101,8 @@ _READ_BY = {  # flags that not all read
     "positives": ("few_labels",),
     "divisors": ("few_steps",),
     **dict.fromkeys(config_lib.PRETRAINED_SETTINGS, ("methods", *_TABLES, *_FEW)),
-    **dict.fromkeys(_TEACHING, ("methods", "table 2")),  # else runs with and without sources would differ in what their trunks were taught
+    # else runs with and without sources would differ in what their trunks were taught
+    **dict.fromkeys(_TEACHING, ("methods", "table 2")),
     "method": (*_TABLES, *_FEW),
     **dict.fromkeys(("run_dir", "resume", "add_attribute"), ("galm_tf.main",)),
     **dict.fromkeys(("domain", "data_dir"), ("input", "learners", *_MAKE_RUNS)),
@@ -90,9 +111,16 @@ _READ_BY = {  # flags that not all read
 _INSTEAD = {  # (flag, what is asked for) -> what to do in place of it
     **{("methods", name): ": the method is that of --method" for name in ("table 3", *_FEW)},
     **{("method", name): ": give --methods" for name in ("methods", *_SHARING, "nas")},
-    **{(flag, name): ": folders are made below --out, and gone on with" for flag in ("run_dir", "resume") for name in _MAKE_RUNS},
+    **{
+        (flag, name): ": folders are made below --out, and gone on with"
+        for flag in ("run_dir", "resume")
+        for name in _MAKE_RUNS
+    },
     **{("quick", name): ": give --budget=quick" for name in (*_TABLES, *_FEW)},
-    **{("quick", name): ": give --flagfile=flags/smoke.flags and --repeats=1 for a first look" for name in ("methods", "learners", *_SHARING, "policy", "ranking")},
+    **{
+        ("quick", name): ": give --flagfile=flags/smoke.flags and --repeats=1 for a first look"
+        for name in ("methods", "learners", *_SHARING, "policy", "ranking")
+    },
     **{("vary", name): ": its repetitions are class-disjoint splits" for name in _SHARING},
     ("splits", "ranking"): ": it trains by the seeds 0 to --repeats - 1; --split_seed draws another split",
 }
@@ -102,32 +130,129 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 def define_flags() -> None:
     config_lib.define_flags()
     flags.DEFINE_enum("suite", None, [*_SPEED, *_SUITES], "What to measure.")
-    flags.DEFINE_enum("table", None, ["2", "3"], "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).")
+    flags.DEFINE_enum(
+        "table",
+        None,
+        ["2", "3"],
+        "The paper's table to make in its place: 2 (one domain each, beside attribute learners) or 3 (from sources).",
+    )
     flags.DEFINE_string("out", os.path.join("runs", "benchmark"), "Folder of results.")
-    flags.DEFINE_bool("quick", False, "Suites of speed and scaling: fewer rounds; peers and nas: less of everything, where a flag is not given. A suite in about a minute.")
-    flags.DEFINE_enum("budget", None, ["quick", "full"], "Tables, few_labels and few_steps: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.")
-    flags.DEFINE_list("methods", ["galm", "random"], "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (nas with --quick: but enas_each, a search per attribute), and galm always.")
-    flags.DEFINE_list("learners", list(learners.LEARNERS), "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.")
-    flags.DEFINE_enum("features", learner_data.PIXELS, learner_data.FEATURES, "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.")
-    flags.DEFINE_list("features_file", [], "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.")
-    flags.DEFINE_list("features_run", [], "With --features=trunk: a finished run per domain, on the same data and split. In the tables, left out: the table's own run of the domain without a source, in every split.")
-    flags.DEFINE_string("vgg16_weights", "", "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.")
-    flags.DEFINE_integer("repeats", 5, "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.", lower_bound=1)
-    flags.DEFINE_list("splits", [], "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.")
-    flags.DEFINE_enum("vary", None, ["seed", _SPLIT], "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels, few_steps and nas).")
-    flags.DEFINE_list("reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}.")
-    flags.DEFINE_multi_enum("settings", ["default", "paper"], list(policy.SETTINGS), "Suite policy: settings of the controller; may be repeated.")
-    flags.DEFINE_integer("num_architectures", 40, "Suite ranking: architectures that are trained alone.", lower_bound=3, upper_bound=NUM_DISTINCT)
-    flags.DEFINE_integer("num_attributes", 5, "Suite ranking: attributes of each architecture; suite nas: attributes that all are judged on.", lower_bound=1)
-    flags.DEFINE_list("peers", list(peers_suite.PEERS), "Suites peers and nas: searches that train every child, of those listed; the first is the reference of peers. Suite nas: none when empty.")
-    flags.DEFINE_list("attributes", [], "Suites peers and nas: attributes that peers search, one at a time; the two (nas: --num_attributes) most evenly split when left out.")
-    flags.DEFINE_integer("trials", 12, "Suites peers and nas: children that each peer trains per attribute.", lower_bound=1)
+    flags.DEFINE_bool(
+        "quick",
+        False,
+        "Suites of speed and scaling: fewer rounds; peers and nas: less of everything, where a flag is not given. A suite in about a minute.",
+    )
+    flags.DEFINE_enum(
+        "budget",
+        None,
+        ["quick", "full"],
+        "Tables, few_labels and few_steps: quick takes the settings of flags/table_quick.flags where a flag is not given; full, as when left out, the defaults.",
+    )
+    flags.DEFINE_list(
+        "methods",
+        ["galm", "random"],
+        "Suites methods, choosing, derived and nas, and table 2: values of --method; the first is the reference of methods and of table 2. Suites choosing, derived and nas: all when left out (nas with --quick: but enas_each, a search per attribute), and galm always.",
+    )
+    flags.DEFINE_list(
+        "learners",
+        list(learners.LEARNERS),
+        "Suite learners and table 2: attribute learners; the first is the suite's reference. Table 3 has those that are named, and none by default.",
+    )
+    flags.DEFINE_enum(
+        "features",
+        learner_data.PIXELS,
+        learner_data.FEATURES,
+        "Suite learners and the tables: what learners on features see, 16x16 pixels of the images, --features_file, the trunk of --features_run (like for like with GALM), or VGG16.",
+    )
+    flags.DEFINE_list(
+        "features_file",
+        [],
+        "With --features=file: an npz per domain with image (names such as FOLDER/IMAGE.jpg) and features, a row each.",
+    )
+    flags.DEFINE_list(
+        "features_run",
+        [],
+        "With --features=trunk: a finished run per domain, on the same data and split. In the tables, left out: the table's own run of the domain without a source, in every split.",
+    )
+    flags.DEFINE_string(
+        "vgg16_weights",
+        "",
+        "With --features=vgg16: Keras' file of VGG16's weights with its top layers; nothing is downloaded.",
+    )
+    flags.DEFINE_integer(
+        "repeats",
+        5,
+        "Repetitions (seeds or splits, paired) of what is not a suite of speed; 1 gives no interval.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "splits",
+        [],
+        "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.",
+    )
+    flags.DEFINE_enum(
+        "vary",
+        None,
+        ["seed", _SPLIT],
+        "What differs between repetitions: the draws (seed; default of the suites methods and learners), or the class-disjoint split (split_seed; default of the tables, few_labels, few_steps and nas).",
+    )
+    flags.DEFINE_list(
+        "reward_tables", [policy.PLANTED], f"Suite policy: tables/roundN.npz of runs, or {policy.PLANTED}."
+    )
+    flags.DEFINE_multi_enum(
+        "settings",
+        ["default", "paper"],
+        list(policy.SETTINGS),
+        "Suite policy: settings of the controller; may be repeated.",
+    )
+    flags.DEFINE_integer(
+        "num_architectures",
+        40,
+        "Suite ranking: architectures that are trained alone.",
+        lower_bound=3,
+        upper_bound=NUM_DISTINCT,
+    )
+    flags.DEFINE_integer(
+        "num_attributes",
+        5,
+        "Suite ranking: attributes of each architecture; suite nas: attributes that all are judged on.",
+        lower_bound=1,
+    )
+    flags.DEFINE_list(
+        "peers",
+        list(peers_suite.PEERS),
+        "Suites peers and nas: searches that train every child, of those listed; the first is the reference of peers. Suite nas: none when empty.",
+    )
+    flags.DEFINE_list(
+        "attributes",
+        [],
+        "Suites peers and nas: attributes that peers search, one at a time; the two (nas: --num_attributes) most evenly split when left out.",
+    )
+    flags.DEFINE_integer(
+        "trials", 12, "Suites peers and nas: children that each peer trains per attribute.", lower_bound=1
+    )
     flags.DEFINE_integer("epochs", 8, "Suites peers and nas: epochs of a child.", lower_bound=1)
-    flags.DEFINE_bool("finetune_last", False, "Suite nas: also fine-tune the networks that each method chose last, as suite derived does.")
-    flags.DEFINE_list("cells", [], "Table 3, few_labels and few_steps: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; suites: from all other domains.")
-    flags.DEFINE_list("size_penalties", [], "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.")
+    flags.DEFINE_bool(
+        "finetune_last",
+        False,
+        "Suite nas: also fine-tune the networks that each method chose last, as suite derived does.",
+    )
+    flags.DEFINE_list(
+        "cells",
+        [],
+        "Table 3, few_labels and few_steps: some scenarios, SOURCES-TARGET such as awa-sun or awa+apay-sun. All when left out; suites: from all other domains.",
+    )
+    flags.DEFINE_list(
+        "size_penalties",
+        [],
+        "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.",
+    )
     flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
-    flags.DEFINE_list("divisors", ["1", "4"], "Suite few_steps: the steps of each phase of the target's run are divided by these, and its networks' learning rates multiplied; 1, which all are compared with, is always there.")
+    flags.DEFINE_list(
+        "divisors",
+        ["1", "4"],
+        "Suite few_steps: the steps of each phase of the target's run are divided by these, and its networks' learning rates multiplied; 1, which all are compared with, is always there.",
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -155,11 +280,14 @@ def main(arguments: list[str]) -> None:
     expect_writable(FLAGS.out)
     if FLAGS.suite in _SPEED:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each network and policy traces its functions anew, as it must
+    # each network and policy traces its functions anew, as it must
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         _TABLE_MAKERS[FLAGS.table](config) if FLAGS.table else _SUITES[FLAGS.suite](config)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("The same command goes on." if FLAGS.table or FLAGS.suite in _MAKE_RUNS else "") from None
+        raise KeyboardInterrupt(
+            "The same command goes on." if FLAGS.table or FLAGS.suite in _MAKE_RUNS else ""
+        ) from None
 
 
 def _base() -> Optional[Config]:
@@ -203,7 +331,10 @@ def _run_methods(config: Config) -> None:
 def _run_learners(config: Config) -> None:
     learners.check(FLAGS.learners)
     features = _features(1)[0]
-    for note in [*([] if config.source_run else learners.without_source(FLAGS.learners)), *learners.weighing(config, ("ridge regression",))]:
+    for note in [
+        *([] if config.source_run else learners.without_source(FLAGS.learners)),
+        *learners.weighing(config, ("ridge regression",)),
+    ]:
         logging.warning(note)
     vary = FLAGS.vary or "seed"
     table = learners.run_learners(config, FLAGS.learners, _numbers(config, FLAGS.repeats, vary), vary, features)
@@ -226,7 +357,10 @@ def _run_choosing(config: Config) -> None:
 def _run_policy(config: Config) -> None:
     given.expect_once("reward_tables", FLAGS.reward_tables)
     given.expect_once("settings", FLAGS.settings)
-    policy.write(policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(config, FLAGS.repeats, "seed")), FLAGS.out)
+    policy.write(
+        policy.run_policy(config, FLAGS.reward_tables, FLAGS.settings, _numbers(config, FLAGS.repeats, "seed")),
+        FLAGS.out,
+    )
 
 
 def _run_ranking(config: Config) -> None:
@@ -255,7 +389,9 @@ def _run_nas(config: Config) -> None:
 
 def _with_quick(settings: Any, values: Mapping[str, Any]) -> Any:
     """Settings with the values that --quick sets, by flag, where that flag is not given; as they are without it."""
-    return dataclasses.replace(settings, **{flag: value for flag, value in values.items() if FLAGS.quick and not FLAGS[flag].present})
+    return dataclasses.replace(
+        settings, **{flag: value for flag, value in values.items() if FLAGS.quick and not FLAGS[flag].present}
+    )
 
 
 def _methods_or_all() -> Sequence[str]:
@@ -278,7 +414,11 @@ def _numbers(config: Config, repeats: int, vary: str) -> list[int]:
         )
     if vary == _SPLIT:
         return given.whole_numbers("splits", FLAGS.splits, -1) or list(range(repeats))
-    of_splits = f", or --vary={_SPLIT} for splits, of which -1 is the official one" if FLAGS.vary or FLAGS.suite in _READ_BY["vary"] else ""
+    of_splits = (
+        f", or --vary={_SPLIT} for splits, of which -1 is the official one"
+        if FLAGS.vary or FLAGS.suite in _READ_BY["vary"]
+        else ""
+    )
     return given.whole_numbers("splits", FLAGS.splits, 0, of_splits) or list(range(repeats))
 
 
@@ -307,10 +447,20 @@ def _make_table_2(config: Config) -> None:
     cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
-    seen = [f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}" for who, rows in (("search methods", searched), ("learners", ~searched))]
-    notes = [*seen, *learners.without_source(FLAGS.learners), *learners.weighing(config, ("GALM", "ridge regression")), *_notes(runs, numbers)]
+    seen = [
+        f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}"
+        for who, rows in (("search methods", searched), ("learners", ~searched))
+    ]
+    notes = [
+        *seen,
+        *learners.without_source(FLAGS.learners),
+        *learners.weighing(config, ("GALM", "ridge regression")),
+        *_notes(runs, numbers),
+    ]
     out = os.path.join(FLAGS.out, name)
-    paper_table.write(table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary)
+    paper_table.write(
+        table, FLAGS.methods[0], name, out, lines="method", notes=notes, paper=paper_figures.TABLE_2, vary=runs.vary
+    )
 
 
 def _make_table_3(config: Config) -> None:
@@ -323,7 +473,14 @@ def _make_table_3(config: Config) -> None:
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
     out = os.path.join(FLAGS.out, "table3")
-    transfer_table.write(table, "table3", out, [*learners.weighing(config, ("GALM",)), *_notes(runs, numbers)], domain_transfer.paper_of_methods(scenarios), runs.vary)
+    transfer_table.write(
+        table,
+        "table3",
+        out,
+        [*learners.weighing(config, ("GALM",)), *_notes(runs, numbers)],
+        domain_transfer.paper_of_methods(scenarios),
+        runs.vary,
+    )
 
 
 def _run_few_labels(config: Config) -> None:
@@ -345,7 +502,9 @@ def _run_few_steps(config: Config) -> None:
     _write_scenarios(table, FLAGS.suite, runs, numbers, validation=True)
 
 
-def _run_scenarios(runs: TableRuns, name: str, limits: Sequence[Less]) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
+def _run_scenarios(
+    runs: TableRuns, name: str, limits: Sequence[Less]
+) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
     """(scenarios, splits or seeds, what was reached) of Table 3 or of a suite whose targets have less of something."""
     numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
     scenarios = domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW)
@@ -355,7 +514,9 @@ def _run_scenarios(runs: TableRuns, name: str, limits: Sequence[Less]) -> tuple[
 def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], **how: Any) -> None:
     """Writes what was reached in these repetitions; how: see `paper_table.write`."""
     out, notes = os.path.join(FLAGS.out, name), _notes(runs, numbers)
-    paper_table.write(table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how)
+    paper_table.write(
+        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how
+    )
 
 
 def _expect_divisible(config: Config) -> None:
@@ -393,16 +554,22 @@ def _instead(flag: str, name: str) -> str:
 
 
 def _is_given(flag: str) -> bool:
-    """Whether a flag is given; a run's setting only where it is not its default, as all are that flags/default.flags holds."""
+    """Whether a flag is given; a run's setting only where it is not its default, as all are that flags/default.flags
+    holds.
+    """
     setting = getattr(Config(), flag, None)
-    return FLAGS[flag].present and (setting is None or FLAGS[flag].value != (list(setting) if isinstance(setting, tuple) else setting))
+    return FLAGS[flag].present and (
+        setting is None or FLAGS[flag].value != (list(setting) if isinstance(setting, tuple) else setting)
+    )
 
 
 def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
     """Attribute learners beside a table's runs: always in Table 2, in Table 3 where they are named; None without."""
     if FLAGS.table == "3" and not FLAGS["learners"].present:
         if FLAGS.features != learner_data.PIXELS:
-            raise UserError(f"Expected --learners beside --features. Received: features={FLAGS.features} and no learners; name some.")
+            raise UserError(
+                f"Expected --learners beside --features. Received: features={FLAGS.features} and no learners; name some."
+            )
         return None
     learners.expect_all_labels(FLAGS.learners, runs.config.train_positives)
     learners.check(FLAGS.learners)

@@ -1,4 +1,6 @@
-"""One network of Table 1 in plain Keras, trained from scratch on one attribute: what a search without shared weights judges."""
+"""One network of Table 1 in plain Keras, trained from scratch on one attribute: what a search without shared weights
+judges.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class AttributeData:
       targets: float32 [n] in [0, 1], what is learned.
       train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
       final: all of training and validation, on which the last network is trained, as GALM fine-tunes its own.
-      weights: "train" and "final" -> how often each of these records is drawn, as by GALM (`data.class_weights`); all alike where there are none.
+      weights: "train" and "final" -> how often each of these records is drawn, as by GALM (`data.class_weights`); all
+        alike where there are none.
     """
 
     name: str
@@ -58,7 +61,9 @@ class AttributeData:
         domain, split = prepared.domain, prepared.split
         labels = domain.labels[:, number]
         judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
-        train, final, test = (index[np.isfinite(labels[index])] for index in (split.train, np.sort(split.trained), split.test))
+        train, final, test = (
+            index[np.isfinite(labels[index])] for index in (split.train, np.sort(split.trained), split.test)
+        )
         targets, judging = domain.targets[:, number], split.validation[judging]
         weights = {"train": class_weights(train, domain, config), "final": class_weights(final, domain, config)}
         data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test, weights)
@@ -94,7 +99,9 @@ def space() -> keras_tuner.HyperParameters:
 
 def _layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:
     """All layers, those of models within it too."""
-    return [inner for layer in model.layers for inner in (_layers(layer) if isinstance(layer, tf.keras.Model) else [layer])]
+    return [
+        inner for layer in model.layers for inner in (_layers(layer) if isinstance(layer, tf.keras.Model) else [layer])
+    ]
 
 
 class Child:
@@ -121,7 +128,10 @@ class Child:
         """Epochs first_epoch to last_epoch - 1 over the records of a part, train or final."""
         index = getattr(data, part)
         steps = math.ceil(len(index) / self._config.batch_size)
-        plan, targets = BatchPlan(index, self._config.batch_size, self._seed, data.weights.get(part)), tf.constant(data.targets)
+        plan, targets = (
+            BatchPlan(index, self._config.batch_size, self._seed, data.weights.get(part)),
+            tf.constant(data.targets),
+        )
 
         def inputs(step, batch):
             images = self._augment(batch["image"], tf.stack([tf.constant(self._seed, tf.int64), step]))
@@ -133,7 +143,9 @@ class Child:
         self._recalibrate(data.images, index)
 
     def _recalibrate(self, images: np.ndarray, index: np.ndarray) -> None:
-        """Fixes the batch norms to the statistics of some training images, as GALM's are: running averages lag behind in so few steps."""
+        """Fixes the batch norms to the statistics of some training images, as GALM's are: running averages lag behind
+        in so few steps.
+        """
         some = index[np.unique(np.linspace(0, len(index) - 1, self._config.calibration_images).astype(int))]
         norms = [layer for layer in _layers(self.model) if isinstance(layer, tf.keras.layers.BatchNormalization)]
         momentum = [norm.momentum for norm in norms]

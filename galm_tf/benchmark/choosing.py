@@ -33,12 +33,18 @@ SHRUNKEN = "best of shrunken rewards"
 
 
 def run_choosing(
-    config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS), size_penalties: Sequence[float] = ()
+    config: Config,
+    splits: Sequence[int],
+    out: str,
+    methods: Sequence[str] = tuple(METHODS),
+    size_penalties: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Test mAUC with shared weights of every rule on every split: columns method, split, val_mauc, test_mauc, multiply_adds.
+    """Test mAUC with shared weights of every rule on every split: columns method, split, val_mauc, test_mauc,
+    multiply_adds.
 
-    Rules on the rewards and GALM's are always there, of --method those named, and GALM with each of these size penalties.
-    `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one image, in all networks together.
+    Rules on the rewards and GALM's are always there, of --method those named, and GALM with each of these size
+    penalties. `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one
+    image, in all networks together.
     """
     config = _checked(config, methods, "choosing")
     rows = []
@@ -50,7 +56,9 @@ def run_choosing(
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
             means = [float(t.full[judged, chosen[judged]].mean()) for t in (validation, test)]
             network = _multiply_adds(chosen, config)
-            rows.append({"method": name, "split": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network})
+            rows.append(
+                {"method": name, "split": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network}
+            )
         for name, picked in (("random", np.mean), ("oracle", np.max)):
             value = float(picked(test.full[judged], axis=1).mean())
             rows.append({"method": name, "split": split, "test_mauc": value})
@@ -58,7 +66,11 @@ def run_choosing(
 
 
 def run_derived(
-    config: Config, splits: Sequence[int], out: str, methods: Sequence[str] = tuple(METHODS), size_penalties: Sequence[float] = ()
+    config: Config,
+    splits: Sequence[int],
+    out: str,
+    methods: Sequence[str] = tuple(METHODS),
+    size_penalties: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Test mAUC of every method's fine-tuned networks on every split: columns as of `run_choosing`.
 
@@ -79,7 +91,9 @@ def run_derived(
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
                 figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
-                rows.append({"method": name, "split": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)})
+                rows.append(
+                    {"method": name, "split": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)}
+                )
     return pd.DataFrame(rows)
 
 
@@ -103,8 +117,12 @@ def _multiply_adds(chosen: np.ndarray, config: Config) -> int:
     return network_size(architectures, map_side(config), read=0, trunk=trunk_size(config.image_size)).multiply_adds
 
 
-def _choices(table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]) -> dict[str, np.ndarray]:
-    """What GALM, the methods named, GALM with size penalties and every rule take from these rewards: name -> int64 [N]."""
+def _choices(
+    table: RewardTable, config: Config, methods: Sequence[str], size_penalties: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """What GALM, the methods named, GALM with size penalties and every rule take from these rewards: name -> int64
+    [N].
+    """
     n, steps = len(table.full), config.rounds * config.controller_steps
     penalised = {}
     for penalty in size_penalties:

@@ -20,7 +20,9 @@ _PAPER = {**PAPER, "reward": "accuracy", "reward_data": "batch", "reward_bn": "b
 
 
 def measure(config: Config, repeats: int) -> pd.DataFrame:
-    """Samples a second: the default controller phase, and one (attribute, architecture) a step scored on a mini-batch."""
+    """Samples a second: the default controller phase, and one (attribute, architecture) a step scored on a
+    mini-batch.
+    """
     rng = np.random.default_rng(config.seed)
     full = rng.normal(0.65, 0.02, (_N, search_space.NUM_ARCHITECTURES)).astype(np.float32)
     fast = ControllerTraining(_N, config)
@@ -34,8 +36,18 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
     table, steps = RewardTable(full, (full, full)), 50
     return compare(
         [
-            Case("batch 1, mini-batch rewards (paper)", lambda: [rewards.step(slow, s) for s in range(steps)], steps, "samples/s"),
-            Case("table look-ups", lambda: fast.train_on_table(table, 0, steps), steps * config.samples_per_step, "samples/s"),
+            Case(
+                "batch 1, mini-batch rewards (paper)",
+                lambda: [rewards.step(slow, s) for s in range(steps)],
+                steps,
+                "samples/s",
+            ),
+            Case(
+                "table look-ups",
+                lambda: fast.train_on_table(table, 0, steps),
+                steps * config.samples_per_step,
+                "samples/s",
+            ),
         ],
         repeats,
     )

@@ -74,7 +74,8 @@ def scenarios(domains: Sequence[str]) -> list[Scenario]:
 
 
 def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scenario]:
-    """The named scenarios, all of the table without names; with few labels or steps those whose sources leave out the target.
+    """The named scenarios, all of the table without names; with few labels or steps those whose sources leave out the
+    target.
 
     Raises:
       UserError: fewer than two domains, or an unknown or repeated name.
@@ -87,9 +88,7 @@ def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scen
     wrong = [name for name in names if name not in known]
     if wrong:
         near = difflib.get_close_matches(wrong[0], known, 1, 0.0)
-        raise UserError(
-            f"Expected --cells to be some of {', '.join(known)}. Received: {wrong[0]}; nearest: {near[0]}."
-        )
+        raise UserError(f"Expected --cells to be some of {', '.join(known)}. Received: {wrong[0]}; nearest: {near[0]}.")
     expect_once("cells", names)
     if names:
         return [known[name] for name in names]
@@ -115,7 +114,8 @@ def run_scenarios(
       numbers: the splits or seeds.
 
     Returns:
-      Columns scenario, target, method, split, positives, divisor, val_mauc, test_mauc, num_attributes_tested, matched, gate, seconds.
+      Columns scenario, target, method, split, positives, divisor, val_mauc, test_mauc, num_attributes_tested, matched,
+      gate, seconds.
     """
     cells = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
@@ -123,7 +123,9 @@ def run_scenarios(
         line = scenario.name + (f", {less.positives} positives" if less.positives else "")
         for method, sources in ((ALONE, ()), (TRANSFERRED, scenario.sources)):
             row = {"scenario": line, "target": scenario.target, "method": method + _of_steps(less), "split": number}
-            rows.append({**row, **dataclasses.asdict(less), **_row(cells, runs, scenario.target, number, sources, less)})
+            rows.append(
+                {**row, **dataclasses.asdict(less), **_row(cells, runs, scenario.target, number, sources, less)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -131,13 +133,17 @@ def _of_steps(less: Less) -> str:
     return f", steps / {less.divisor}" if less.divisor > 1 else ""
 
 
-def _row(cells: Cells, runs: TableRuns, target: str, number: int, sources: Sequence[str], less: Less) -> Mapping[str, Any]:
+def _row(
+    cells: Cells, runs: TableRuns, target: str, number: int, sources: Sequence[str], less: Less
+) -> Mapping[str, Any]:
     """The figures of one run, kept as a cell."""
     name = target + (f"-from-{'+'.join(sources)}" if sources else "") + less.suffix
     return cells.get(f"{name}-{runs.vary}{number}", lambda: figures(runs.result(target, number, sources, less)))
 
 
-def run_learners(cells: LearnerCells, learners: Sequence[str], chosen: Sequence[Scenario], numbers: Sequence[int]) -> pd.DataFrame:
+def run_learners(
+    cells: LearnerCells, learners: Sequence[str], chosen: Sequence[Scenario], numbers: Sequence[int]
+) -> pd.DataFrame:
     """Test mAUC of attribute learners in every scenario with and without its sources.
 
     Args:

@@ -14,7 +14,9 @@ def expect_names(flag: str, values: Sequence[str], known: Collection[str]) -> No
     """Raises UserError for a list that names nothing, something unknown or something twice."""
     wrong = next((value for value in values or [""] if value not in known), None)
     if wrong is not None:
-        raise UserError(f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {choice_repair(wrong, known)}.")
+        raise UserError(
+            f"Expected --{flag} to be some of {', '.join(known)}. Received: {wrong or 'none'}; {choice_repair(wrong, known)}."
+        )
     expect_once(flag, values)
 
 
@@ -44,7 +46,9 @@ def whole_numbers(flag: str, texts: Sequence[str], low: int, else_: str = "") ->
 
 
 def numbers(flag: str, texts: Sequence[str], low: float) -> list[float]:
-    """The numbers of a list, which may be empty; raises UserError for other text, one that is not above `low`, or one that is there twice."""
+    """The numbers of a list, which may be empty; raises UserError for other text, one that is not above `low`, or one
+    that is there twice.
+    """
     try:
         found, repair = [float(text) for text in texts], f"give some above {low:g}"
     except ValueError:

@@ -53,7 +53,9 @@ class LearnerCells:
         kind = IMAGES if name in learners_lib.SEE_IMAGES else self._features[target].features
         place = "-".join([target, *(["from", "+".join(sources)] if sources else []), kind])
         cells = Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
-        return cells.get(f"{name}-{self._runs.vary}{number}", lambda: self._compute(name, kind, target, number, sources))
+        return cells.get(
+            f"{name}-{self._runs.vary}{number}", lambda: self._compute(name, kind, target, number, sources)
+        )
 
     def sees_other_networks(self, name: str, target: str) -> bool:
         """Whether its features of a domain come from networks that were trained on other images."""
@@ -127,7 +129,10 @@ class LearnerCells:
             settings, name = self._features[domain if kind == learner_data.FILE else target], None
             if settings.features_run == learner_data.OWN_RUN:
                 path = self._runs.source((target,), self._number)
-                settings, name = dataclasses.replace(settings, features_run=path), "own pretrained trunk" if self._runs.config.trunk_model else "own trunk"
+                settings, name = (
+                    dataclasses.replace(settings, features_run=path),
+                    "own pretrained trunk" if self._runs.config.trunk_model else "own trunk",
+                )
             config = self._runs.subset((domain,), self._number)
             features, made = learner_data.make_features(settings, config, self._prepared[domain])
             self._made[key] = features, name or made

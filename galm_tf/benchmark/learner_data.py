@@ -115,7 +115,9 @@ def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerDa
     """The training images of the domains of `config.source_run`; None without."""
     parts = []
     for path in config.source_run:
-        theirs = dataclasses.replace(with_kept_tables(read_config(path), path), image_size=config.image_size, cache_dir=config.cache_dir)
+        theirs = dataclasses.replace(
+            with_kept_tables(read_config(path), path), image_size=config.image_size, cache_dir=config.cache_dir
+        )
         _expect_all_labels(theirs, path)
         _expect_other_domains(config, theirs, path)
         prepared = pipeline.prepare(theirs)

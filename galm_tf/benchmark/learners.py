@@ -122,7 +122,9 @@ def run_learners(
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What learners see of a domain: features float32 [n, D] of all records, their kind, and what they are fitted on."""
+    """What learners see of a domain: features float32 [n, D] of all records, their kind, and what they are fitted
+    on.
+    """
 
     features: np.ndarray
     kind: str
@@ -130,7 +132,10 @@ class Seen:
 
 
 def features_of(
-    prepared: pipeline.Prepared, config: Config, settings: learner_data.FeatureSettings, source: Optional[LearnerData] = None
+    prepared: pipeline.Prepared,
+    config: Config,
+    settings: learner_data.FeatureSettings,
+    source: Optional[LearnerData] = None,
 ) -> Seen:
     """Features of every record by the settings, and the learners' training data with them."""
     features, kind = learner_data.make_features(settings, config, prepared)
@@ -152,7 +157,11 @@ def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) 
     scores, chosen = _score(name, seen, prepared, config)
     aucs = evaluation.auc_per_attribute(prepared.domain.labels[prepared.split.test], scores)
     kind = f"images {config.image_size}x{config.image_size}" if name in SEE_IMAGES else seen.kind
-    row = {"features": kind, "test_mauc": evaluation.mean_auc(aucs), "num_attributes_tested": int(np.isfinite(aucs).sum())}
+    row = {
+        "features": kind,
+        "test_mauc": evaluation.mean_auc(aucs),
+        "num_attributes_tested": int(np.isfinite(aucs).sum()),
+    }
     return {**row, "settings": chosen, "seconds": time.monotonic() - started}
 
 
@@ -161,7 +170,9 @@ def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -
     test, domain = prepared.split.test, prepared.domain
     if name == RIDGE:
         like_galm = linear_pixels.like_galm(domain, config)
-        return linear_pixels.fit_and_score(seen.features, domain.labels, domain.targets, prepared.split, **like_galm), ""
+        return linear_pixels.fit_and_score(
+            seen.features, domain.labels, domain.targets, prepared.split, **like_galm
+        ), ""
     learner = make(name, config, with_source=seen.data.source is not None).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -64,7 +64,9 @@ def free_networks() -> None:
 
 def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
     domain, like_galm = prepared.domain, linear_pixels.like_galm(prepared.domain, config)
-    return evaluation.mean_auc(linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm))
+    return evaluation.mean_auc(
+        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm)
+    )
 
 
 def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -72,12 +74,16 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
     A column `features`, the same in every row of a method, is kept, of `multiply_adds` the mean, in millions.
     """
-    wide = table.pivot(index=next(name for name in REPETITION.values() if name in table), columns="method", values="test_mauc")
+    wide = table.pivot(
+        index=next(name for name in REPETITION.values() if name in table), columns="method", values="test_mauc"
+    )
     rows = []
     for method in table["method"].unique():
         first = table[table["method"] == method].iloc[0]
         row = {"method": method, **({"features": first["features"]} if "features" in table else {})}
-        row.update({"runs": int(wide[method].notna().sum()), "test_mauc": wide[method].mean(), "std": wide[method].std()})
+        row.update(
+            {"runs": int(wide[method].notna().sum()), "test_mauc": wide[method].mean(), "std": wide[method].std()}
+        )
         if "multiply_adds" in table:
             row["million_multiply_adds"] = table.loc[table["method"] == method, "multiply_adds"].mean() / 1e6
         if method != reference:

@@ -91,8 +91,8 @@ class Comparison:
         searched, architectures per attribute, val_reward and test_mauc (means over `attributes`), kind of weights.
       costs: a row per (method, split), columns `COST_COLUMNS`; architectures are per attribute.
       attributes: those that all methods are judged on.
-      environments: method -> the distinct ones (`run_folder.environment`) in which its cells were computed; None stands for
-        what an earlier version left, which did not note it.
+      environments: method -> the distinct ones (`run_folder.environment`) in which its cells were computed; None stands
+        for what an earlier version left, which did not note it.
     """
 
     curves: pd.DataFrame
@@ -126,7 +126,9 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
         for peer in searches.peers:
             _add(split.scratch(peer), peer_name(peer), number, curves, costs)
     attributes = tuple(data.name for data in split.attributes)
-    return Comparison(pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes, environments)
+    return Comparison(
+        pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes, environments
+    )
 
 
 def peer_name(peer: str) -> str:
@@ -176,7 +178,9 @@ class _Split:
         """Points and costs of a method that shares weights."""
         table, spent = self._rewards.validation, self._rewards.costs
         name = f"{method}-{self._name}"
-        cell = self._cells.get(name, lambda: {"points": trajectory(method, table, self._config), "environment": environment()})
+        cell = self._cells.get(
+            name, lambda: {"points": trajectory(method, table, self._config), "environment": environment()}
+        )
         points = cell["points"]
         self._note(method, spent, cell)
         common = spent["supernet"] + (spent["validation"] if method != RANDOM else 0.0)
@@ -219,7 +223,10 @@ class _Split:
     def _finetuned(self, method: str, chosen: np.ndarray) -> dict[str, Any]:
         path = os.path.join(self._cells.path, "finetuned", f"{method}-{self._name}")
         result = one_supernet.finetuned(self._config, path, self._supernet, self._prepared, chosen)
-        self._note(method, {"environment": {key: result[key] for key in ("versions", "commit", "computed_on") if key in result}})
+        self._note(
+            method,
+            {"environment": {key: result[key] for key in ("versions", "commit", "computed_on") if key in result}},
+        )
         rows = [result["per_attribute"][data.name] for data in self.attributes]
         return {
             "kind": FINETUNED, "val_reward": _mean([row["val_auc"] for row in rows]),
@@ -233,7 +240,10 @@ class _Split:
         self._note(peer_name(peer), *found)
         searched, rows = len(found), []
         for i in range(max(len(curve["seconds"]) for curve in found)):
-            now = {key: [c[key][min(i, len(c[key]) - 1)] for c in found] for key in ("seconds", "architectures", "val_auc", "test_auc")}
+            now = {
+                key: [c[key][min(i, len(c[key]) - 1)] for c in found]
+                for key in ("seconds", "architectures", "val_auc", "test_auc")
+            }
             rows.append({
                 "seconds": float(np.sum(now["seconds"])), "architectures": _mean(now["architectures"]), "kind": SCRATCH,
                 "val_reward": _mean(now["val_auc"]), "test_mauc": _mean(now["test_auc"]), "attributes_searched": searched,
@@ -256,7 +266,10 @@ class _Split:
         out = os.path.join(self._cells.path, "children", name)
         return self._cells.get(
             f"{peer_name(peer)}-{file_name(data.name)}-{name}".replace(" ", "-"),
-            lambda: {**children_curve(*peers.search_cell(self._config, data, peer, trials, epochs, out)), "environment": environment()},
+            lambda: {
+                **children_curve(*peers.search_cell(self._config, data, peer, trials, epochs, out)),
+                "environment": environment(),
+            },
         )
 
 

@@ -26,10 +26,22 @@ from galm_tf.schedule import search_steps
 PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.4, one Nvidia Titan XP
 _NOT_NOTED = "not noted"
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
-_SHARED_COLORS = ("#4477aa", "#bbbbbb", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#222222", "#ee7733", "#999933", "#332288")
+_SHARED_COLORS = (
+    "#4477aa",
+    "#bbbbbb",
+    "#228833",
+    "#ccbb44",
+    "#66ccee",
+    "#aa3377",
+    "#222222",
+    "#ee7733",
+    "#999933",
+    "#332288",
+)
 _SHARED_STYLES = zip(_SHARED_COLORS, "osD^vP*XpH")
 _SCRATCH_STYLES = zip(("#8c564b", "#e377c2", "#117733", "#cc3311"), "<>hd")
-_STYLES = {**dict(zip(METHODS, _SHARED_STYLES)), **dict(zip(map(peer_name, PEERS), _SCRATCH_STYLES))}  # color and marker
+# color and marker
+_STYLES = {**dict(zip(METHODS, _SHARED_STYLES)), **dict(zip(map(peer_name, PEERS), _SCRATCH_STYLES))}
 _AXES = {
     "seconds": "wall time of the whole search, s (attributes searched in it: see legend)",
     "per_attribute": "wall time per attribute searched, s",
@@ -56,7 +68,12 @@ def summarise(curves: pd.DataFrame) -> pd.DataFrame:
             own, whole = searched[searched["method"] == method], part[part["method"] == method]
             there = own[own["val_reward"].astype(float) >= target - _SLACK]
             last = whole.loc[whole["kind"].isin([FINETUNED, RETRAINED]), "test_mauc"]
-            row = {"method": method, "split": split, "weights": own["kind"].iloc[0], **own[["val_reward", "test_mauc"]].iloc[-1]}
+            row = {
+                "method": method,
+                "split": split,
+                "weights": own["kind"].iloc[0],
+                **own[["val_reward", "test_mauc"]].iloc[-1],
+            }
             row["last_test_mauc"] = last.iloc[-1] if len(last) else np.nan
             row["seconds_per_attribute"] = _per_attribute(own).iloc[-1]
             row["reached"] = _per_attribute(there).iloc[0] if len(there) else np.nan
@@ -104,7 +121,9 @@ def settings_note(config: Config, searches: Searches) -> str:
 
 def _machines(found: Comparison) -> str:
     """What GALM's search was computed on."""
-    return "; ".join(dict.fromkeys((one or {}).get("computed_on", _NOT_NOTED) for one in found.environments.get(REFERENCE, [None])))
+    return "; ".join(
+        dict.fromkeys((one or {}).get("computed_on", _NOT_NOTED) for one in found.environments.get(REFERENCE, [None]))
+    )
 
 
 def _computed_by(found: Comparison) -> list[str]:
@@ -149,7 +168,11 @@ def _reached_lines(table: pd.DataFrame) -> list[str]:
         if there.any():
             reached, ratio = _spread(part["reached"][there], 2), _spread(part["ratio"][there], 2)
             reached += "" if there.all() else f" (not reached in {int((~there).sum())} of {len(there)})"
-        cells = [method, part["weights"].iloc[0], *(_spread(part[k], 3) for k in ("val_reward", "test_mauc", "last_test_mauc"))]
+        cells = [
+            method,
+            part["weights"].iloc[0],
+            *(_spread(part[k], 3) for k in ("val_reward", "test_mauc", "last_test_mauc")),
+        ]
         lines.append(markdown_row([*cells, _spread(part["seconds_per_attribute"], 2), reached, ratio]))
     return lines
 
@@ -196,12 +219,22 @@ def draw(curves: pd.DataFrame) -> Figure:
         axes[1, column].set_xlabel(title)
     for axis in axes[:, 2]:
         axis.axvline(search_space.NUM_DISTINCT, color="black", linewidth=0.8, linestyle=":")
-        axis.annotate(f"all {search_space.NUM_DISTINCT}", (search_space.NUM_DISTINCT, 1.01), xycoords=("data", "axes fraction"), fontsize=8, ha="center")
+        axis.annotate(
+            f"all {search_space.NUM_DISTINCT}",
+            (search_space.NUM_DISTINCT, 1.01),
+            xycoords=("data", "axes fraction"),
+            fontsize=8,
+            ha="center",
+        )
     for axis in axes.flat:
         axis.grid(alpha=0.3)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    figure.suptitle("Searches on the same data, split, attributes and space (hollow: fine-tuned or retrained networks)", x=0.01, ha="left")
+    figure.suptitle(
+        "Searches on the same data, split, attributes and space (hollow: fine-tuned or retrained networks)",
+        x=0.01,
+        ha="left",
+    )
     return figure
 
 
@@ -209,7 +242,15 @@ def _label_powers(axis) -> None:
     """Plain numbers on a logarithmic axis, the more of each decade the fewer decades there are."""
     low, high = axis.get_xlim()
     decades = np.log10(high / low)
-    subs = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 0.8 else (1, 2, 3, 5) if decades < 1.5 else (1, 2, 5) if decades < 3 else (1,)
+    subs = (
+        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+        if decades < 0.8
+        else (1, 2, 3, 5)
+        if decades < 1.5
+        else (1, 2, 5)
+        if decades < 3
+        else (1,)
+    )
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
     axis.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
     axis.xaxis.set_minor_formatter(ticker.NullFormatter())

@@ -1,4 +1,5 @@
-"""One supernet per split, which methods that share weights have in common: its rewards, what they cost, and fine-tuning.
+"""One supernet per split, which methods that share weights have in common: its rewards, what they cost, and
+fine-tuning.
 
 The supernet is trained with uniformly sampled architectures by as many steps
 as a run has before its networks are derived. All rewards are then computed
@@ -34,8 +35,8 @@ class SharedRewards:
 
     Attributes:
       validation, test: rewards of all architectures, of the same attributes.
-      costs: supernet_steps, seconds of the supernet's training (supernet) and of both tables (validation, test), and the
-        environment in which they were computed; what earlier versions did not note is missing.
+      costs: supernet_steps, seconds of the supernet's training (supernet) and of both tables (validation, test), and
+        the environment in which they were computed; what earlier versions did not note is missing.
     """
 
     validation: RewardTable
@@ -44,7 +45,9 @@ class SharedRewards:
 
 
 def shared_rewards(config: Config, path: str, prepared: pipeline.Prepared) -> SharedRewards:
-    """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with other data."""
+    """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with
+    other data.
+    """
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
     pipeline.remember_data(config, folder, prepared.domain, prepared.split)

@@ -21,7 +21,8 @@ def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95)
       a, b: figures of two methods on the same seeds, at least two.
 
     Returns:
-      NaN for the interval where all differences are the same to the last bit: one figure repeated, as by seeds of what draws nothing.
+      NaN for the interval where all differences are the same to the last bit: one figure repeated, as by seeds of what
+      draws nothing.
     """
     if len(np.unique(np.asarray(a, float) - np.asarray(b, float))) == 1:
         return float(np.asarray(a)[0] - np.asarray(b)[0]), float("nan"), float("nan")

@@ -31,8 +31,9 @@ def summarise(table: pd.DataFrame, reference: str, figure: str = TEST) -> pd.Dat
     """One row per (scenario, method), in their order.
 
     Args:
-      table: columns scenario, method, split, `figure` (NaN or None where nothing can be judged) and perhaps other_networks
-        (whether a method sees features of networks trained on other images), each kind of which has a best of its own.
+      table: columns scenario, method, split, `figure` (NaN or None where nothing can be judged) and perhaps
+        other_networks (whether a method sees features of networks trained on other images), each kind of which has a
+        best of its own.
       reference: a method.
       figure: the column that is summarised.
 
@@ -124,7 +125,9 @@ def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_s
         axes[0].errorbar(part["mean"], place, xerr=part["std"].fillna(0), label=method, **style)
         if method != reference:
             low, high = (part[k].fillna(part["difference"]) for k in ("low", "high"))
-            axes[1].errorbar(part["difference"], place, xerr=[part["difference"] - low, high - part["difference"]], **style)
+            axes[1].errorbar(
+                part["difference"], place, xerr=[part["difference"] - low, high - part["difference"]], **style
+            )
     axes[0].set_yticks(range(len(scenarios)), scenarios)
     axes[0].invert_yaxis()
     axes[0].set_xlabel(f"test mAUC, mean ± standard deviation of {REPETITIONS[vary]}")
@@ -160,14 +163,22 @@ def write(
         reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
         text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"
     legend = [spread_text(vary)]
-    legend += [f"`*`: above {reference}"] * star + [BOLD if "other_networks" in table else "bold: the best of a column"] + list(notes)
+    legend += (
+        [f"`*`: above {reference}"] * star
+        + [BOLD if "other_networks" in table else "bold: the best of a column"]
+        + list(notes)
+    )
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
     print_and_write(table, whole, figure or draw(summary, reference, name, vary), name, out)
 
 
 def spread_text(vary: str) -> str:
     """What a table's figures and brackets are."""
-    narrow = "splits share classes, so that it is too narrow for other classes" if vary == "split_seed" else "seeds of one split: nothing of other classes"
+    narrow = (
+        "splits share classes, so that it is too narrow for other classes"
+        if vary == "split_seed"
+        else "seeds of one split: nothing of other classes"
+    )
     return (
         f"test mAUC, mean ± standard deviation over {REPETITIONS[vary]}; in brackets the 95 % interval of paired differences (Student's t; "
         f"{narrow})"

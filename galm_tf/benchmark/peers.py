@@ -75,7 +75,12 @@ class Cell:
         return {**result, "children": self.children}
 
     def judge(
-        self, trial: str, architecture: Architecture, first_epoch: int = 0, last_epoch: Optional[int] = None, parent: str = ""
+        self,
+        trial: str,
+        architecture: Architecture,
+        first_epoch: int = 0,
+        last_epoch: Optional[int] = None,
+        parent: str = "",
     ) -> float:
         """Validation AUC of a child, trained unless it was before.
 
@@ -162,14 +167,21 @@ def _tuner(base: type[keras_tuner.Tuner], **settings: Any) -> Callable[[Cell], N
             values = trial.hyperparameters.values
             architecture = Architecture.from_indices([values[d.name] for d in search_space.DECISIONS])
             epochs = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs")
-            return {OBJECTIVE: self.cell.judge(trial.trial_id, architecture, *epochs, values.get("tuner/trial_id") or "")}
+            return {
+                OBJECTIVE: self.cell.judge(trial.trial_id, architecture, *epochs, values.get("tuner/trial_id") or "")
+            }
 
     def search(cell: Cell) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # that it reads its state again
             trials = Trials(
-                objective=keras_tuner.Objective(OBJECTIVE, "max"), hyperparameters=space(), tune_new_entries=False,
+                objective=keras_tuner.Objective(OBJECTIVE, "max"),
+                hyperparameters=space(),
+                tune_new_entries=False,
                 # KerasTuner takes a seed of 0 for none.
-                seed=1 + cell.config.seed, directory=cell.path, project_name="tuner", max_consecutive_failed_trials=1,
+                seed=1 + cell.config.seed,
+                directory=cell.path,
+                project_name="tuner",
+                max_consecutive_failed_trials=1,
                 **{name: of(cell) for name, of in settings.items()},
             )
         trials.cell = cell
@@ -184,7 +196,11 @@ def _rl_nas(cell: Cell) -> None:
     """Zoph & Le 2017: GALM's controller and REINFORCE with one attribute, rewarded by trained children."""
     config = cell.config
     controller = Controller(
-        1, embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=config.seed, cell=config.controller_cell
+        1,
+        embedding_scale=config.embedding_scale,
+        conditioning=config.conditioning,
+        seed=config.seed,
+        cell=config.controller_cell,
     )
     reinforce = Reinforce(controller, config, cell.trials, int(tensor_seed(config.seed, Stream.CONTROLLER)[0]))
     attribute = tf.zeros([1], tf.int32)
@@ -254,10 +270,17 @@ def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
-    """Writes the attribute's images and labels, of what trains its targets, for peers outside TensorFlow (benchmarks/peers_nni.py)."""
+    """Writes the attribute's images and labels, of what trains its targets, for peers outside TensorFlow
+    (benchmarks/peers_nni.py).
+    """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     arrays: dict[str, Any] = {"settings": json.dumps({"attribute": data.name, **settings})}
-    for part, values in (("train", data.targets), ("validation", data.labels), ("final", data.targets), ("test", data.labels)):
+    for part, values in (
+        ("train", data.targets),
+        ("validation", data.labels),
+        ("final", data.targets),
+        ("test", data.labels),
+    ):
         index = getattr(data, part)
         arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), values[index]
     with whole_file(path) as partial, open(partial, "wb") as file:

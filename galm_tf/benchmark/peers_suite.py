@@ -36,7 +36,8 @@ from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, SUPERNET, WARMUP
 
 GALM = "galm"
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)  # about a minute's worth
+# about a minute's worth
+QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)
 QUICK_BUDGET = dict(trials=3, epochs=2, num_attributes=1)  # of the generated domain
 
 
@@ -65,7 +66,9 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
     config = by_auc(config, "peers")
     expect_from_nothing(config, "peers")
     config = dataclasses.replace(config, reward_images=0)  # children are judged on all images
-    begun = Begun(os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite")
+    begun = Begun(
+        os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite"
+    )
     prepared = pipeline.prepare(config)
     names = budget.attributes or evenly_split(prepared, budget.num_attributes)
     data = [AttributeData.of(prepared, name, config) for name in names]
@@ -81,7 +84,9 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
 
 
 def _export_all(data: Sequence[AttributeData], budget: Budget, config: Config, folder: str) -> None:
-    """Leaves the data of these attributes in a folder, and of no others: all that is there is searched by peers outside TensorFlow."""
+    """Leaves the data of these attributes in a folder, and of no others: all that is there is searched by peers outside
+    TensorFlow.
+    """
     settings = {"trials": budget.trials, "epochs": budget.epochs, "seed": config.seed, "batch_size": config.batch_size}
     paths = {os.path.join(folder, f"{file_name(one.name)}.npz"): one for one in data}
     for path in set(glob.glob(os.path.join(glob.escape(folder), "*.npz"))) - set(paths):
@@ -112,13 +117,18 @@ def evenly_split_in_all(splits: Iterable[pipeline.Prepared], count: int) -> list
 
 
 def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> pd.DataFrame:
-    """As `run_peers` gives: a row per round, judged with shared weights, and one for the adapted network, per attribute.
+    """As `run_peers` gives: a row per round, judged with shared weights, and one for the adapted network, per
+    attribute.
 
     Rounds are taken to be equally long. `attributes_searched` have been judged in that time.
     """
     folder = RunFolder(config.run_dir, lock=False)
     seconds = result["search"]["phase_seconds"]
-    warmup, rounds, adapt = seconds.get(WARMUP, 0.0), seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0), seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0)
+    warmup, rounds, adapt = (
+        seconds.get(WARMUP, 0.0),
+        seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0),
+        seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0),
+    )
     order, rows = list(pipeline.searched_rows(result)), []
     for round_ in range(1, config.rounds + 1):
         table = RewardTable.from_arrays(folder.read_arrays(f"tables/round{round_}.npz"))
@@ -133,8 +143,13 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
 
 def _galm_row(name: str, result: dict[str, Any], seconds: float, best: Optional[float], weights: str) -> dict[str, Any]:
     return {
-        "peer": GALM, "attribute": name, "seconds": seconds, "architectures": search_space.NUM_DISTINCT, "best_val_auc": best,
-        "test_auc": result["per_attribute"][name]["test_auc"], "attributes_searched": result["num_attributes_rewarded"],
+        "peer": GALM,
+        "attribute": name,
+        "seconds": seconds,
+        "architectures": search_space.NUM_DISTINCT,
+        "best_val_auc": best,
+        "test_auc": result["per_attribute"][name]["test_auc"],
+        "attributes_searched": result["num_attributes_rewarded"],
         "weights": weights,
     }
 
@@ -145,14 +160,23 @@ def summarise(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
     Ratios are taken attribute by attribute; the first rows are over all attributes, the others of one each.
     """
     searched = curves.groupby(["peer", "attribute"], sort=False)
-    rate = pd.Series({cell: _architectures_per_hour(rows) for cell, rows in searched}).rename_axis(["peer", "attribute"])
-    figures = {"architectures/h": rate, "validation AUC": searched["best_val_auc"].last(), "test AUC": searched["test_auc"].last()}
+    rate = pd.Series({cell: _architectures_per_hour(rows) for cell, rows in searched}).rename_axis(
+        ["peer", "attribute"]
+    )
+    figures = {
+        "architectures/h": rate,
+        "validation AUC": searched["best_val_auc"].last(),
+        "test AUC": searched["test_auc"].last(),
+    }
     figures = {unit: values.unstack("peer")[curves["peer"].unique()] for unit, values in figures.items()}
     rows = [(p, reference, *_row(wide[p], wide[reference], unit)) for unit, wide in figures.items() for p in wide]
     for unit in ("validation AUC", "test AUC"):
         wide = figures[unit]
         for name in wide.index:
-            rows += [(f"{p}, {name}", f"{reference}, {name}", *_row(wide.loc[[name], p], wide.loc[[name], reference], unit)) for p in wide]
+            rows += [
+                (f"{p}, {name}", f"{reference}, {name}", *_row(wide.loc[[name], p], wide.loc[[name], reference], unit))
+                for p in wide
+            ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -185,7 +209,9 @@ def _draw(axes, curves: pd.DataFrame, name: str) -> None:
             label = f"{peer} ({searched} attributes at once)" if searched > 1 else peer
             axis.plot(rows[x], rows["best_val_auc"], marker="o", markersize=3, color=color, label=label)
         axis.set_xscale("log")
-        axis.set_xlabel({"seconds": "seconds of the search", "architectures": "architectures judged for this attribute"}[x])
+        axis.set_xlabel(
+            {"seconds": "seconds of the search", "architectures": "architectures judged for this attribute"}[x]
+        )
         axis.set_ylabel("best validation AUC")
         axis.set_title(name)
         axis.grid(alpha=0.3)

@@ -27,8 +27,15 @@ from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 
 PAPER = dict(  # §3.4, §4.1
-    controller_steps=2000, samples_per_step=1, controller_optimizer="sgd", controller_learning_rate=1e-4,
-    conditioning="concat", embedding_scale=0.1, entropy_weight=0.0, baseline="global", normalize_advantage=False,
+    controller_steps=2000,
+    samples_per_step=1,
+    controller_optimizer="sgd",
+    controller_learning_rate=1e-4,
+    conditioning="concat",
+    embedding_scale=0.1,
+    entropy_weight=0.0,
+    baseline="global",
+    normalize_advantage=False,
     derive_top=1,
 )
 SETTINGS = {
@@ -75,7 +82,9 @@ def judge(table: RewardTable, config: Config) -> dict[str, float]:
     return {
         "attributes": int(table.crossfitted.sum()),
         "skill": selection.crossfitted_skill(table, choices),
-        "specialisation": mean, "low": low, "high": high,
+        "specialisation": mean,
+        "low": low,
+        "high": high,
         "regret": selection.regret(table, strategy.choose(table)),
         "entropy": selection.entropy(strategy.log_probs()),
     }
@@ -106,18 +115,30 @@ def read_table(path: str) -> RewardTable:
         if any(part.shape != (len(table.full), search_space.NUM_ARCHITECTURES) for part in (table.full, *table.halves)):
             raise ValueError(f"arrays of shape {table.full.shape}, not [attributes, {search_space.NUM_ARCHITECTURES}]")
         return table
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         else:
-            reason = "no file of arrays" if "pickle" in str(error) else str(error)  # which NumPy offers to read at a risk
+            # which NumPy offers to read at a risk
+            reason = "no file of arrays" if "pickle" in str(error) else str(error)
         raise UserError(
             f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: {path} ({reason}); correct the name, or leave it out."
         ) from error
 
 
 def planted_table(attributes: int = 24) -> RewardTable:
-    """Half common, half own main effects of the ten decisions, standard deviation 0.02, and noise of 0.02 on each half."""
+    """Half common, half own main effects of the ten decisions, standard deviation 0.02, and noise of 0.02 on each
+    half.
+    """
     rng = np.random.default_rng(0)
     counts = search_space.NUM_CHOICES
     effects = rng.normal(size=(1, sum(counts))) + rng.normal(size=(attributes, sum(counts)))

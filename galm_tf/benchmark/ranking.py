@@ -57,7 +57,11 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     config = by_auc(config, "ranking")
     expect_from_nothing(config, "ranking")
     config = dataclasses.replace(config, reward_images=0)
-    asked = {**config.to_json(), "num_attributes": num_attributes, DATA_CONTENT: pipeline.content_digest(load_domains(config))}
+    asked = {
+        **config.to_json(),
+        "num_attributes": num_attributes,
+        DATA_CONTENT: pipeline.content_digest(load_domains(config)),
+    }
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
     prepared = pipeline.prepare(shared_config)
@@ -89,11 +93,15 @@ def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepar
 
 
 def best_judged(prepared: pipeline.Prepared, table: RewardTable, count: int) -> np.ndarray:
-    """The rewarded attributes whose rarer label occurs most often among validation images: int64 [up to count], sorted."""
+    """The rewarded attributes whose rarer label occurs most often among validation images: int64 [up to count],
+    sorted.
+    """
     labels = prepared.domain.labels[prepared.split.validation]
     rarer = np.minimum((labels > 0.5).sum(0), (labels <= 0.5).sum(0))
     if not table.rewarded.any():
-        raise UserError(f"Expected attributes of {prepared.domain.name} that validation images can judge. Received: none; give more images.")
+        raise UserError(
+            f"Expected attributes of {prepared.domain.name} that validation images can judge. Received: none; give more images."
+        )
     return np.sort(np.argsort(np.where(table.rewarded, -rarer, 1), kind="stable")[: min(count, table.rewarded.sum())])
 
 
@@ -133,7 +141,11 @@ class _Alone:
             rate = cosine(step, steps, config.learning_rate)
             noise = tensor_seed(own_seed, Stream.NOISE, step)
             self._training.step(
-                batch["image"], batch["index"], tf.range(self._n), tf.constant(choices), tf.constant(noise),
+                batch["image"],
+                batch["index"],
+                tf.range(self._n),
+                tf.constant(choices),
+                tf.constant(noise),
                 tf.constant(rate, tf.float32),
             )
         aucs = self._validation.judge([number] * self._n).aucs
@@ -201,9 +213,13 @@ def write(table: pd.DataFrame, out: str) -> None:
     lines += [f"  {name}: {_tau_text(tau)}" for name, tau in found["per_attribute"].items()]
     lines.append(f"of the means over attributes: {_tau_text(found['tau_of_means'])}")
     if "reliability" in found:
-        lines.append(f"between two trainings alone, mean of all pairs of {found['seeds']}: {_tau_text(found['reliability'])}")
+        lines.append(
+            f"between two trainings alone, mean of all pairs of {found['seeds']}: {_tau_text(found['reliability'])}"
+        )
     if "reliability_of_means" in found:
-        lines.append(f"between the means of one half of them and of the other: {_tau_text(found['reliability_of_means'])}")
+        lines.append(
+            f"between the means of one half of them and of the other: {_tau_text(found['reliability_of_means'])}"
+        )
     write_files(out, {"ranking.csv": table, "ranking.txt": "\n".join(lines) + "\n", "ranking.png": _plot(table, found)})
     print("\n".join(lines))
 

@@ -20,7 +20,9 @@ def markdown_row(cells: Iterable[str]) -> str:
 
 
 def write_files(out: str, files: Mapping[str, Union[pd.DataFrame, str, Figure]]) -> None:
-    """Writes tables as CSV, texts as UTF-8 and figures as PNG: file name -> content, into the folder `out`, made if need be."""
+    """Writes tables as CSV, texts as UTF-8 and figures as PNG: file name -> content, into the folder `out`, made if
+    need be.
+    """
     os.makedirs(out, exist_ok=True)
     for name, content in files.items():
         with whole_file(os.path.join(out, name)) as partial, open(partial, "wb") as file:

@@ -39,7 +39,11 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
 
     def one_by_one(fresh: bool):
         for row in indices:
-            maps_ = cached if not fresh else [tf.concat(p, 0) for p in zip(*(trunk(pixels[s : s + 252]) for s in range(0, len(pixels), 252)))]
+            maps_ = (
+                cached
+                if not fresh
+                else [tf.concat(p, 0) for p in zip(*(trunk(pixels[s : s + 252]) for s in range(0, len(pixels), 252)))]
+            )
             scores = score(maps_, gates_from_indices(row[None]))[_CALIBRATION:, 0].numpy()
             auc_columns(labels[:, 0], scores[None])
 
@@ -47,8 +51,18 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
         [
             Case("one by one, cached trunk", lambda: one_by_one(False), _ONE_BY_ONE, "architectures/s"),
             Case("one by one, trunk each time", lambda: one_by_one(True), _ONE_BY_ONE, "architectures/s"),
-            Case("exact engine (one reward)", lambda: engine.rewards(0, halves=False), search_space.NUM_DISTINCT, "architectures/s"),
-            Case("exact engine (and both halves)", lambda: engine.rewards(0), search_space.NUM_DISTINCT, "architectures/s"),
+            Case(
+                "exact engine (one reward)",
+                lambda: engine.rewards(0, halves=False),
+                search_space.NUM_DISTINCT,
+                "architectures/s",
+            ),
+            Case(
+                "exact engine (and both halves)",
+                lambda: engine.rewards(0),
+                search_space.NUM_DISTINCT,
+                "architectures/s",
+            ),
         ],
         repeats,
     )

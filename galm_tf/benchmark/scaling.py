@@ -1,4 +1,6 @@
-"""Suite `scaling`: what a supernet step costs as attributes are added, and the memory at its peak, with all of `COUNTS` at once."""
+"""Suite `scaling`: what a supernet step costs as attributes are added, and the memory at its peak, with all of `COUNTS`
+at once.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
     """
     cases = [Case(f"{n} attribute{'s' * (n > 1)}", training_step(n, n, config), 1, "steps/s") for n in COUNTS]
     sampled = min(config.attributes_per_step or COUNTS[-1], COUNTS[-1])
-    cases.append(Case(f"{sampled} of {COUNTS[-1]} attributes", training_step(COUNTS[-1], sampled, config), 1, "steps/s"))
+    cases.append(
+        Case(f"{sampled} of {COUNTS[-1]} attributes", training_step(COUNTS[-1], sampled, config), 1, "steps/s")
+    )
     table = compare(cases, repeats)
     cost = 1.0 / table["ratio_median"].to_numpy()[: len(COUNTS)]
     b, a = np.polyfit(COUNTS, cost, 1)
@@ -79,7 +83,14 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     axis = figure.subplots()
     rows = table.iloc[: len(COUNTS)]
     cost = 1.0 / rows[["ratio_median", "ratio_max", "ratio_min"]].to_numpy()
-    axis.errorbar(COUNTS, cost[:, 0], np.abs(cost[:, 1:] - cost[:, :1]).T, fmt="o", color="#4477aa", label="all attributes trained")
+    axis.errorbar(
+        COUNTS,
+        cost[:, 0],
+        np.abs(cost[:, 1:] - cost[:, :1]).T,
+        fmt="o",
+        color="#4477aa",
+        label="all attributes trained",
+    )
     a, b = (value[v] for v in value.index if v[:2] in ("a:", "b:"))
     grid = np.array([0, COUNTS[-1]])
     axis.plot(grid, a + b * grid, color="#4477aa", linewidth=1, label=f"{a:.2f} + {b:.3f} N")

@@ -20,7 +20,12 @@ from galm_tf.benchmark.table_runs import TableRuns
 
 
 def run_semantic(
-    runs: TableRuns, name: str, methods: Sequence[str], learners: Sequence[str], cells: LearnerCells, numbers: Sequence[int]
+    runs: TableRuns,
+    name: str,
+    methods: Sequence[str],
+    learners: Sequence[str],
+    cells: LearnerCells,
+    numbers: Sequence[int],
 ) -> pd.DataFrame:
     """Test mAUC of every row in every domain.
 
@@ -33,8 +38,8 @@ def run_semantic(
       numbers: the splits or seeds.
 
     Returns:
-      Columns scenario (the domain), method, split, features (what it sees), other_networks (see `LearnerCells`), test_mauc, num_attributes_tested,
-      seconds and what else a row has.
+      Columns scenario (the domain), method, split, features (what it sees), other_networks (see `LearnerCells`),
+      test_mauc, num_attributes_tested, seconds and what else a row has.
     """
     kept = Cells(os.path.join(runs.out, name), runs.settings())
     rows = []
@@ -45,10 +50,14 @@ def run_semantic(
                 rows.append({**place, "method": method, **runs.seen, **_row(kept, runs, method, domain, number)})
             for learner in (learners_lib.RIDGE, *learners):
                 others = cells.sees_other_networks(learner, domain)
-                rows.append({**place, "method": learner, "other_networks": others, **cells.row(learner, domain, number)})
+                rows.append(
+                    {**place, "method": learner, "other_networks": others, **cells.row(learner, domain, number)}
+                )
     return pd.DataFrame(rows)
 
 
 def _row(cells: Cells, runs: TableRuns, method: str, domain: str, number: int) -> Mapping[str, Any]:
     """The figures of a search method's run, kept as a cell."""
-    return cells.get(f"{method}-{domain}-{runs.vary}{number}", lambda: figures(runs.result(domain, number, method=method)))
+    return cells.get(
+        f"{method}-{domain}-{runs.vary}{number}", lambda: figures(runs.result(domain, number, method=method))
+    )

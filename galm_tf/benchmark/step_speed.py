@@ -35,7 +35,8 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
     flops = 6.0 * config.batch_size * work  # two each; backward counts twice
     ids, gates = tf.range(_N), gates_from_indices(search_space.all_indices()[numbers])
     stacked = _gradient_step(
-        lambda: margins(supernet.tower_logits(maps, ids, gates, tf.shape(x)[0])), list(supernet.towers.trainable_variables)
+        lambda: margins(supernet.tower_logits(maps, ids, gates, tf.shape(x)[0])),
+        list(supernet.towers.trainable_variables),
     )
     plain = [plain_tower(Architecture.from_number(n), [m.shape[1:] for m in maps]) for n in numbers]
     separate = _gradient_step(
@@ -143,13 +144,24 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
         "gated supernet": (tf.function(lambda images, gates: _gated(supernet, images, gates)), _N),
         "derived network": (tf.function(lambda images, gates: derived(images)), _N),
         "derived network in TensorFlow Lite": (_in_lite(derived, architectures), _N),
-        "gated supernet in plain Keras": (tf.function(lambda images, gates: _all_branches(plain, trunk(images), gates[:_TIMED])), _TIMED),
-        "one Keras model per attribute": (tf.function(lambda images, gates: [model(images, training=False) for model in separate]), _TIMED),
+        "gated supernet in plain Keras": (
+            tf.function(lambda images, gates: _all_branches(plain, trunk(images), gates[:_TIMED])),
+            _TIMED,
+        ),
+        "one Keras model per attribute": (
+            tf.function(lambda images, gates: [model(images, training=False) for model in separate]),
+            _TIMED,
+        ),
     }
     gates, tables = gates_from_indices(search_space.all_indices()[numbers]), []
     for images in (x[:1], x):
         cases = [
-            Case(f"{name}, batch {len(images)}", functools.partial(call, images, gates), len(images) * count / _N, "images/s")
+            Case(
+                f"{name}, batch {len(images)}",
+                functools.partial(call, images, gates),
+                len(images) * count / _N,
+                "images/s",
+            )
             for name, (call, count) in calls.items()
         ]
         tables.append(compare(cases, repeats))
@@ -157,7 +169,9 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
 
 
 class PlainGatedTower(tf.keras.Model):
-    """One attribute's part of a supernet as it is commonly written: every branch is computed, gates mask what is closed."""
+    """One attribute's part of a supernet as it is commonly written: every branch is computed, gates mask what is
+    closed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,7 +186,9 @@ class PlainGatedTower(tf.keras.Model):
         """Three feature maps, gates [NUM_GATES] -> margin [B]."""
         x = maps[2]
         for i, (convolutions, skips, norm) in enumerate(zip(self.convolutions, self.skips, self.norms), 4):
-            y = tf.add_n([g * c(x) for g, c in zip(tf.unstack(columns(gates[None], f"conv{i}_kernel", 2)[0]), convolutions)])
+            y = tf.add_n(
+                [g * c(x) for g, c in zip(tf.unstack(columns(gates[None], f"conv{i}_kernel", 2)[0]), convolutions)]
+            )
             opened = tf.unstack(columns(gates[None], f"conv1_conv{i}", len(skips))[0])
             y += tf.add_n([g * s(layers.average_pool_to(m, int(x.shape[1]))) for g, s, m in zip(opened, skips, maps)])
             x = norm(layers.max_pool(tf.nn.relu(y)), training=False)
@@ -185,11 +201,18 @@ class PlainGatedTower(tf.keras.Model):
 
 
 def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
-    """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats, whose shape counts."""
-    plain, size = DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False), derived.side * TRUNK_SHRINKS
+    """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats,
+    whose shape counts.
+    """
+    plain, size = (
+        DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False),
+        derived.side * TRUNK_SHRINKS,
+    )
     content = lite.convert(plain, size, np.zeros(len(architectures)))
     model = lite.LiteModel(content, {"image_size": size, "thresholds": [None] * len(architectures)})
-    pictures = functools.cache(lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+    pictures = functools.cache(
+        lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    )
     return lambda images, gates: model(pictures(len(images)))
 
 

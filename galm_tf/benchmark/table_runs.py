@@ -1,4 +1,5 @@
-"""The runs of search methods in one --out, which Tables 2 and 3, few_labels and few_steps share: each made once, read afterwards.
+"""The runs of search methods in one --out, which Tables 2 and 3, few_labels and few_steps share: each made once, read
+afterwards.
 
 A run's folder is OUT/runs/METHOD-DOMAINS[-from-SOURCES][-pPOSITIVES][-dDIVISOR]-VARYn, such as
 galm-sun-split_seed0 or galm-sun-from-awa+apay-split_seed0. Source runs on several
@@ -23,7 +24,8 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.run_folder import read_config
 
-SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # without a source no number depends on them
+# without a source no number depends on them
+SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")
 _STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
 _RATES = ("learning_rate", "adapt_learning_rate", "finetune_learning_rate")
 
@@ -34,8 +36,8 @@ class Less:
 
     Attributes:
       positives: known positives of each attribute; 0 for all.
-      divisor: of the steps of every phase, none of which falls below one; the networks' learning rates are as many times
-        higher, so that their weights can move as far.
+      divisor: of the steps of every phase, none of which falls below one; the networks' learning rates are as many
+        times higher, so that their weights can move as far.
     """
 
     positives: int = 0
@@ -48,7 +50,9 @@ class Less:
 
     def of(self, config: Config) -> Config:
         """The settings with less."""
-        steps = {name: max(1, round(count / self.divisor)) if (count := getattr(config, name)) else 0 for name in _STEPS}
+        steps = {
+            name: max(1, round(count / self.divisor)) if (count := getattr(config, name)) else 0 for name in _STEPS
+        }
         rates = {name: self.divisor * getattr(config, name) for name in _RATES}
         return dataclasses.replace(config, train_positives=self.positives, **steps, **rates)
 
@@ -77,9 +81,14 @@ class TableRuns:
 
     @property
     def seen(self) -> dict[str, Any]:
-        """What search methods see, as a row of a table has it: features and other_networks, whether a part of them was trained on other images."""
+        """What search methods see, as a row of a table has it: features and other_networks, whether a part of them was
+        trained on other images.
+        """
         size, pretrained = self.config.image_size, bool(self.config.trunk_model)
-        return {"features": f"images {size}x{size}" + " on a pretrained trunk" * pretrained, "other_networks": pretrained}
+        return {
+            "features": f"images {size}x{size}" + " on a pretrained trunk" * pretrained,
+            "other_networks": pretrained,
+        }
 
     def content(self, domain: str) -> str:
         """A digest of a domain's images and labels, whatever their split."""

@@ -24,7 +24,9 @@ _PAPER = Mapping[tuple[str, str], float]
 
 
 def as_methods(table: pd.DataFrame, method: str, seen: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of `domain_transfer.run_scenarios` as those of one method of `run_learners`; seen: that of `TableRuns`."""
+    """The rows of `domain_transfer.run_scenarios` as those of one method of `run_learners`; seen: that of
+    `TableRuns`.
+    """
     return table.assign(source=table["method"], method=method, **seen)
 
 
@@ -32,16 +34,22 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """One row per (method, source, scenario), in their order.
 
     Args:
-      table: columns scenario, target, method, source (ALONE or TRANSFERRED), split, test_mauc, features, other_networks.
+      table: columns scenario, target, method, source (ALONE or TRANSFERRED), split, test_mauc, features,
+        other_networks.
 
     Returns:
-      Columns method, source, target, features, other_networks and those of `paper_table.summarise`, differences being those
-      of a method to itself without a source; best is True in the best rows of a (scenario, source, other_networks).
+      Columns method, source, target, features, other_networks and those of `paper_table.summarise`, differences being
+      those of a method to itself without a source; best is True in the best rows of a (scenario, source,
+      other_networks).
     """
     parts = []
     for method, part in table.groupby("method", sort=False):
         found = paper_table.summarise(part.assign(method=part["source"]), ALONE).rename(columns={"method": "source"})
-        parts.append(found.assign(method=method, features=part["features"].iloc[0], other_networks=bool(part["other_networks"].any())))
+        parts.append(
+            found.assign(
+                method=method, features=part["features"].iloc[0], other_networks=bool(part["other_networks"].any())
+            )
+        )
     summary = pd.concat(parts, ignore_index=True)
     summary["target"] = summary["scenario"].map(dict(zip(table["scenario"], table["target"])))
     best = summary.groupby(["scenario", "source", "other_networks"])["mean"].transform("max")
@@ -105,7 +113,9 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def write(table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper: _PAPER, vary: str = "split_seed") -> None:
+def write(
+    table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper: _PAPER, vary: str = "split_seed"
+) -> None:
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown."""
     summary = summarise(table)
     legend = [

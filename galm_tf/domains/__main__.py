@@ -31,7 +31,11 @@ from galm_tf.whole_file import whole_file
 def define_flags() -> None:
     """The settings of a run, and what only this command knows."""
     config_lib.define_flags()
-    flags.DEFINE_string("out", "", "Folder for contact_sheet.png, prevalence.csv and description.json; runs/<domain>-description when left out.")
+    flags.DEFINE_string(
+        "out",
+        "",
+        "Folder for contact_sheet.png, prevalence.csv and description.json; runs/<domain>-description when left out.",
+    )
     flags.DEFINE_enum("format", "text", ["text", "json"], "How the description is printed: text, or json.")
 
 
@@ -72,7 +76,10 @@ def _write(folder: str, description: Description, sheet) -> dict[str, str]:
             sheet.save(path, format="PNG")
         with whole_file(paths["attributes"]) as path:
             description.attributes.to_csv(path)
-        with whole_file(paths["description"]) as path, open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            whole_file(paths["description"]) as path,
+            open(path, "w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             json.dump(to_json(description), file, indent=1, ensure_ascii=False)
     except OSError as error:
         raise UserError(

@@ -9,8 +9,26 @@ import numpy as np
 from galm_tf.domains.drawing import Canvas, darker, jitter
 
 ATTRIBUTES = (
-    "stripes", "spots", "furry", "horns", "longneck", "longleg", "bushytail", "wings", "bigears", "spiky",
-    "dark", "orange", "bulbous", "water", "forest", "plains", "arctic", "nocturnal", "group", "biped",
+    "stripes",
+    "spots",
+    "furry",
+    "horns",
+    "longneck",
+    "longleg",
+    "bushytail",
+    "wings",
+    "bigears",
+    "spiky",
+    "dark",
+    "orange",
+    "bulbous",
+    "water",
+    "forest",
+    "plains",
+    "arctic",
+    "nocturnal",
+    "group",
+    "biped",
 )
 LOOSE = ("group", "nocturnal", "water", "forest", "plains", "dark")
 _HORIZON = 0.6

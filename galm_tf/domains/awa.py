@@ -57,8 +57,12 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def _class_labels(folder: str, num_classes: int, num_attributes: int) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """(labels [C, A], shares or None, notes): the binary matrix, or the continuous one cut at its mean, as the other arose."""
+def _class_labels(
+    folder: str, num_classes: int, num_attributes: int
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """(labels [C, A], shares or None, notes): the binary matrix, or the continuous one cut at its mean, as the other
+    arose.
+    """
     path = files.require(folder, _BINARY, _CONTINUOUS)
     told = "a line per class, a column per predicate"
     continuous = os.path.join(folder, _CONTINUOUS)
@@ -84,7 +88,9 @@ def _binary(path: str, num_classes: int, num_attributes: int, told: str) -> np.n
 
 
 def shares(strengths: np.ndarray) -> np.ndarray:
-    """Strengths in percent [C, A] -> [0, 1], one half at the mean, at which the release cuts; NaN where they are unknown (-1)."""
+    """Strengths in percent [C, A] -> [0, 1], one half at the mean, at which the release cuts; NaN where they are
+    unknown (-1).
+    """
     mean = strengths.mean(dtype=np.float64)
     return np.where(strengths < 0, np.nan, np.minimum(strengths / (2 * mean), 1.0)).astype(np.float32)
 

@@ -16,7 +16,8 @@ from galm_tf.words import listed
 NO_SPLIT = "No split is given"  # begins the note on it
 _APART = "show photographs that are tested too and are unused."  # ends another
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
-_MOST_CHOSEN = 300  # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
+# classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
+_MOST_CHOSEN = 300
 
 
 def build_domain(
@@ -72,7 +73,8 @@ def build_domain(
 
 
 def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """(subsets, notes) of a drawn split: training records whose photograph shows a tested one too, since boxes overlap, are unused.
+    """(subsets, notes) of a drawn split: training records whose photograph shows a tested one too, since boxes overlap,
+    are unused.
 
     photographs: [n], which one each record shows.
     """
@@ -118,10 +120,16 @@ def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int)
 
 
 def _telling_subsets(class_ids: np.ndarray, labels: np.ndarray, test_fraction: float) -> np.ndarray:
-    """As `random_class_subsets`, of the classes by which most attributes can be tested, and trained by the others; always the same."""
+    """As `random_class_subsets`, of the classes by which most attributes can be tested, and trained by the others;
+    always the same.
+    """
     classes, numbers = np.unique(class_ids, return_inverse=True)
     count = _tested_classes(len(classes), test_fraction)
-    return np.where(np.isin(numbers, most_telling(labels, numbers, count, generator(_DRAWN_SPLIT, Stream.SPLIT), even=True)), TEST, TRAIN)
+    return np.where(
+        np.isin(numbers, most_telling(labels, numbers, count, generator(_DRAWN_SPLIT, Stream.SPLIT), even=True)),
+        TEST,
+        TRAIN,
+    )
 
 
 def _tested_classes(classes: int, test_fraction: float) -> int:
@@ -146,7 +154,9 @@ def has_classes(class_ids: np.ndarray) -> bool:
 
 def with_classes(domain: Domain) -> np.ndarray:
     """Whether each record is of a domain that has classes, of which some can be held out: bool [n]."""
-    return np.array([has_classes(domain.class_ids[domain.image_domains == i]) for i in range(len(domain.domain_names))])[domain.image_domains]
+    return np.array(
+        [has_classes(domain.class_ids[domain.image_domains == i]) for i in range(len(domain.domain_names))]
+    )[domain.image_domains]
 
 
 def tells_of_a_drawn_split(note: str) -> bool:
@@ -155,9 +165,14 @@ def tells_of_a_drawn_split(note: str) -> bool:
 
 
 def drawn_subsets(
-    class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, config: Config, labels: np.ndarray | None = None
+    class_ids: np.ndarray,
+    photographs: np.ndarray,
+    test_fraction: float,
+    config: Config,
+    labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for others.
+    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for
+    others.
 
     Args:
       class_ids: int [n].
@@ -167,7 +182,11 @@ def drawn_subsets(
       labels: float32 [n, A]: classes are not drawn but chosen by these, so that most attributes can be tested.
     """
     chosen = labels is not None and 1 < len(np.unique(class_ids)) <= _MOST_CHOSEN
-    subsets = _telling_subsets(class_ids, labels, test_fraction) if chosen else random_subsets(class_ids, photographs, test_fraction, _DRAWN_SPLIT)
+    subsets = (
+        _telling_subsets(class_ids, labels, test_fraction)
+        if chosen
+        else random_subsets(class_ids, photographs, test_fraction, _DRAWN_SPLIT)
+    )
     if config.splits_file or config.split_seed >= 0:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
@@ -179,7 +198,9 @@ def drawn_subsets(
 
 
 def test_fraction(domain: Domain) -> float:
-    """Share of the classes with images, or of the photographs where there is one class, that the domain's own split tests."""
+    """Share of the classes with images, or of the photographs where there is one class, that the domain's own split
+    tests.
+    """
     used = domain.subsets != UNUSED
     units, subsets = _units(domain.class_ids[used], domain.photographs[used]), domain.subsets[used]
     return len(np.unique(units[subsets == TEST])) / max(1, len(np.unique(units)))

@@ -62,7 +62,11 @@ def contact_sheet(domain: Domain, split: Split, images: np.ndarray, seed: int = 
     sheet.heading("Attributes in training images: with it (green), without it (red)")
     shown = _shown_attributes(domain, split.train)
     if len(shown) < len(domain.attributes):
-        sheet.line(f"{len(shown)} of {len(domain.attributes)} attributes, evenly over those of which there are examples of both kinds.", 14, _FAINT)
+        sheet.line(
+            f"{len(shown)} of {len(domain.attributes)} attributes, evenly over those of which there are examples of both kinds.",
+            14,
+            _FAINT,
+        )
     for attribute in shown:
         sheet.attribute(attribute, split.train, rng)
     return sheet.finish()

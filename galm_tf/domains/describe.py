@@ -87,7 +87,11 @@ def part_records(domain: Domain, split: Split) -> dict[str, np.ndarray]:
 def _part_table(domain: Domain, split: Split) -> pd.DataFrame:
     paths = np.array(domain.paths, object)
     rows = {
-        name: {"records": len(index), "files": len(set(paths[index])), "classes": len(np.unique(domain.class_ids[index]))}
+        name: {
+            "records": len(index),
+            "files": len(set(paths[index])),
+            "classes": len(np.unique(domain.class_ids[index])),
+        }
         for name, index in part_records(domain, split).items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -178,10 +182,20 @@ def to_text(description: Description) -> str:
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
     blocks.append(_wrapped("Held-out classes: ", _class_names(domain, split.held_out_classes)))
     if build.has_classes(domain.class_ids):
-        blocks.append(_wrapped("Test classes: ", _class_names(domain, [domain.classes[c] for c in dict.fromkeys(domain.class_ids[split.test])])))
+        blocks.append(
+            _wrapped(
+                "Test classes: ",
+                _class_names(domain, [domain.classes[c] for c in dict.fromkeys(domain.class_ids[split.test])]),
+            )
+        )
         if not domain.class_disjoint:
             blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
-    blocks += ["", "Prevalence of each attribute: share of its known labels that are positive", _prevalence_text(description), ""]
+    blocks += [
+        "",
+        "Prevalence of each attribute: share of its known labels that are positive",
+        _prevalence_text(description),
+        "",
+    ]
     return "\n".join(blocks + _attribute_lines(description) + _bad_lines(description.bad_images))
 
 
@@ -242,7 +256,9 @@ def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
     if not bad_images:
         return ["Every image can be read."]
     one = len(bad_images) == 1
-    lines = [f"{len(bad_images)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} left out of all counts:"]
+    lines = [
+        f"{len(bad_images)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} left out of all counts:"
+    ]
     lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
     more = len(bad_images) - _SHOWN_BAD_IMAGES
     lines += [f"  and {more} more, all of them in description.json"] if more > 0 else []

@@ -76,7 +76,8 @@ def list_images(
 ) -> dict[str, str]:
     """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
-    Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave` it.
+    Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave`
+    it.
     """
     root = root or folder
     if not leave:
@@ -124,7 +125,9 @@ def check_inside(path: str, root: str) -> None:
         )
 
 
-def missing_images(missing: Sequence[str], listed: int, where: str, folder: str, on_bad_image: str, near: str = "") -> str:
+def missing_images(
+    missing: Sequence[str], listed: int, where: str, folder: str, on_bad_image: str, near: str = ""
+) -> str:
     """A note about listed images that are absent; raises UserError unless they may be skipped.
 
     near: what lies there in place of the first, in words.

@@ -23,14 +23,17 @@ from galm_tf.errors import UserError
 
 
 def with_labels(domain: Domain, path: str, on_bad_image: str = "fail") -> Domain:
-    """The domain with the attributes of a file after its own; raises UserError with file and line for what does not fit.
+    """The domain with the attributes of a file after its own; raises UserError with file and line for what does not
+    fit.
 
-    on_bad_image: `skip` passes over rows of images that the domain does not have, as it may have skipped them, and notes how
-      many they are.
+    on_bad_image: `skip` passes over rows of images that the domain does not have, as it may have skipped them, and
+      notes how many they are.
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
-        raise UserError(f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file; check the path.")
+        raise UserError(
+            f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file; check the path."
+        )
     table = table_file.read_table(path, ("image",))
     columns, values = table_file.read_labels(table, path)
     rows, records, notes = _records(domain, table, table_file.read_boxes(table, path), path, on_bad_image)
@@ -99,7 +102,9 @@ def _passed_over(table: pd.DataFrame, unknown: list[int], path: str) -> list[str
     if not unknown:
         return []
     first = table["image"].iloc[unknown[0]]
-    return [f"{len(unknown)} of {len(table)} rows of {path} name images that are not among the data's, the first is {first}."]
+    return [
+        f"{len(unknown)} of {len(table)} rows of {path} name images that are not among the data's, the first is {first}."
+    ]
 
 
 class _Places:

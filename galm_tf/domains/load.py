@@ -20,7 +20,9 @@ from galm_tf.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 LAYOUTS = {"awa": awa, "apay": apay, "sun": sun, "table": table}
 _TEST_FRACTION = 0.25  # of the classes by --split_seed, where the data set's own split is not by class
-_MARKS = "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv or attributes.parquet (table)"
+_MARKS = (
+    "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv or attributes.parquet (table)"
+)
 _SHEETS = (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet")
 
 
@@ -60,7 +62,9 @@ def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
         if not found:
             (near,) = attribute_names.nearest(name, domain.attributes)
             near = attribute_names.as_given("leave_out", near)
-            raise UserError(f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near}.")
+            raise UserError(
+                f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near}."
+            )
         kept[found] = False
     if not kept.any():
         raise UserError(
@@ -89,7 +93,9 @@ def _load_generated(name: str) -> Domain:
 
 
 def expect_data(config: Config) -> None:
-    """Raises UserError where no data are found in a folder of --data_dir, or --splits_file is no file. Quick: nothing is read."""
+    """Raises UserError where no data are found in a folder of --data_dir, or --splits_file is no file. Quick: nothing
+    is read.
+    """
     for i, name in enumerate(config.domain if config.data_dir else ()):
         _find_folder(i, name, config)
     if config.splits_file:
@@ -108,7 +114,11 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
     if not os.path.isdir(folder) or not given:
         received = "(nothing); name one for every domain"
         if given:
-            what = "a file; give the folder it lies in" if os.path.isfile(folder) else "none; check its path, and name the new one by --data_dir where the data have moved"
+            what = (
+                "a file; give the folder it lies in"
+                if os.path.isfile(folder)
+                else "none; check its path, and name the new one by --data_dir where the data have moved"
+            )
             received = f"{given}, which is {what}"
         raise UserError(f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir={received}.")
     layout, place = _find_layout(name, folder, config.layout[i] if config.layout else "")
@@ -141,7 +151,9 @@ def _find_layout(name: str, folder: str, asked: str) -> tuple[str, str]:
     what = f"the {asked} layout" if asked else "a known layout"
     there = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
     repair = "name another folder by --data_dir"
-    if asked in ("", "table") and any(name.lower() == "images" or name.lower().endswith(_SHEETS) for name in os.listdir(folder)):
+    if asked in ("", "table") and any(
+        name.lower() == "images" or name.lower().endswith(_SHEETS) for name in os.listdir(folder)
+    ):
         repair = 'write attributes.csv there (README.md, "Your own images"; a spreadsheet saves as CSV in UTF-8), or name another folder by --data_dir'
     raise UserError(f"Expected {what} in {folder}: one of {_MARKS}. Received: {there}; {repair}.")
 
@@ -171,7 +183,9 @@ def _told_of_one_class(domain: Domain) -> Domain:
 
 
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:
-    """Another class-disjoint split with the same share of test classes, or of photographs where there is one class; unused records stay out."""
+    """Another class-disjoint split with the same share of test classes, or of photographs where there is one class;
+    unused records stay out.
+    """
     own = domain.class_disjoint or not build.has_classes(domain.class_ids)
     fraction = build.test_fraction(domain) if own else _TEST_FRACTION
     used = domain.subsets != UNUSED

@@ -13,8 +13,26 @@ import numpy as np
 from galm_tf.domains.drawing import LAMP, Canvas, jitter
 
 ATTRIBUTES = (
-    "ribbed", "dotted", "shiny", "wheels", "windows", "round", "handle", "stilts", "mast", "headlight",
-    "wooden", "see_through", "vegetation", "afloat", "red", "fins", "sail", "label", "several", "toothed",
+    "ribbed",
+    "dotted",
+    "shiny",
+    "wheels",
+    "windows",
+    "round",
+    "handle",
+    "stilts",
+    "mast",
+    "headlight",
+    "wooden",
+    "see_through",
+    "vegetation",
+    "afloat",
+    "red",
+    "fins",
+    "sail",
+    "label",
+    "several",
+    "toothed",
 )
 LOOSE = ("several", "headlight", "vegetation", "afloat", "red", "sail", "label")
 _DARK = (0.1, 0.1, 0.12)

@@ -9,8 +9,26 @@ import numpy as np
 from galm_tf.domains.drawing import LAMP, Canvas, jitter
 
 ATTRIBUTES = (
-    "open_area", "trees", "lake", "snow", "mountains", "clouds", "sunny", "night", "buildings", "lit_windows",
-    "railing", "flowers", "clutter", "warm_light", "fog", "road", "people", "fire", "tiles", "rocks",
+    "open_area",
+    "trees",
+    "lake",
+    "snow",
+    "mountains",
+    "clouds",
+    "sunny",
+    "night",
+    "buildings",
+    "lit_windows",
+    "railing",
+    "flowers",
+    "clutter",
+    "warm_light",
+    "fog",
+    "road",
+    "people",
+    "fire",
+    "tiles",
+    "rocks",
 )
 LOOSE = ("warm_light", "people", "clouds", "fog", "sunny", "clutter", "flowers")
 _HORIZON = 0.5

@@ -27,7 +27,8 @@ MIN_LABELS = 5  # positives and negatives that a judgement needs
 # With less than 50 known validation labels a tenth of them is enough, but never
 # one alone: a small set of one's own would otherwise have no reward at all.
 _MIN_FEW_LABELS = 2
-MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or classes"  # repair where few attributes can be
+# repair where few attributes can be
+MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or classes"
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
 _MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training
@@ -110,7 +111,8 @@ def make_split(domain: Domain, config: Config) -> Split:
     beside = rest[np.isin(photographs[rest], photographs[validation_classes])]
     drawn = [
         _most_judging(domain, by_class, _draws(domain, own, beside, photographs, config.validation_fraction, seed))
-        for by_class, own in zip(_by_domain(domain, validation_classes), _by_domain(domain, rest))  # whichever its neighbours are
+        # whichever its neighbours are
+        for by_class, own in zip(_by_domain(domain, validation_classes), _by_domain(domain, rest))
     ]
     validation_images = rest[np.isin(photographs[rest], photographs[np.concatenate(drawn)])]
     if not len(validation_classes) + len(validation_images):
@@ -127,7 +129,9 @@ def make_split(domain: Domain, config: Config) -> Split:
             f"{len(training)} boxes in {len(np.unique(photographs[training]))} photographs, all of them with one; add photographs."
         )
     names = tuple(domain.classes[c] for c in held_out)
-    return with_judges(Split(train, validation_classes, validation_images, test, names, (), np.zeros(0, bool), {}), domain)
+    return with_judges(
+        Split(train, validation_classes, validation_images, test, names, (), np.zeros(0, bool), {}), domain
+    )
 
 
 def with_judges(split: Split, domain: Domain) -> Split:
@@ -164,11 +168,14 @@ def keep_few_positives(
     return labels
 
 
-def with_few_positives(domain: Domain, train: np.ndarray, config: Config, counts: Optional[Mapping[str, int]] = None) -> Domain:
+def with_few_positives(
+    domain: Domain, train: np.ndarray, config: Config, counts: Optional[Mapping[str, int]] = None
+) -> Domain:
     """The domain with the labels that a run by these settings knows: all, but for --train_positives.
 
-    Of negatives it knows no more than that they are: a third of the votes for yes would tell much of what shall be unknown.
-    Which positives are known goes by --split_seed, as what is tested does: another --seed trains on the same labels.
+    Of negatives it knows no more than that they are: a third of the votes for yes would tell much of what shall be
+    unknown. Which positives are known goes by --split_seed, as what is tested does: another --seed trains on the same
+    labels.
 
     counts: attribute -> what its own run had for --train_positives; the setting for all when left out.
     """
@@ -197,7 +204,8 @@ def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:
     lacking = np.flatnonzero((positives == 0) | (negatives == 0))
     own = np.bincount(domain.image_domains[train], minlength=len(domain.domain_names))[domain.attribute_domains]
     return {
-        domain.attributes[i]: f"{_lack(positives[i], negatives[i], 1)} among the {own[i]} training images" for i in lacking
+        domain.attributes[i]: f"{_lack(positives[i], negatives[i], 1)} among the {own[i]} training images"
+        for i in lacking
     }
 
 
@@ -206,7 +214,9 @@ def _lack(positives: int, negatives: int, minimum: int) -> str:
     if not positives + negatives:
         return "no known label"
     counts = {"positive": positives, "negative": negatives}
-    few = [f"fewer than {minimum} {kind}s" if count else f"no {kind}" for kind, count in counts.items() if count < minimum]
+    few = [
+        f"fewer than {minimum} {kind}s" if count else f"no {kind}" for kind, count in counts.items() if count < minimum
+    ]
     return " and ".join(few)
 
 
@@ -243,8 +253,11 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
     return np.sort(np.concatenate(chosen))
 
 
-def most_telling(labels: np.ndarray, class_numbers: np.ndarray, number: int, rng: np.random.Generator, even: bool = False) -> np.ndarray:
-    """Which `number` of C classes leave the most attributes with enough labels on both sides (`_most_judgeable`): int64 [number], sorted.
+def most_telling(
+    labels: np.ndarray, class_numbers: np.ndarray, number: int, rng: np.random.Generator, even: bool = False
+) -> np.ndarray:
+    """Which `number` of C classes leave the most attributes with enough labels on both sides (`_most_judgeable`): int64
+    [number], sorted.
 
     Args:
       labels: float32 [n, A] in {0, 1, NaN}.
@@ -259,12 +272,16 @@ def most_telling(labels: np.ndarray, class_numbers: np.ndarray, number: int, rng
 
 
 def tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
-    """Whether a joined domain, number `group`, is tested on other classes than those that it trains; its neighbours may not be."""
+    """Whether a joined domain, number `group`, is tested on other classes than those that it trains; its neighbours may
+    not be.
+    """
     tested = domain.class_ids[(domain.subsets == TEST) & (domain.image_domains == group)]
     return domain.class_disjoint or not np.isin(tested, classes).any()
 
 
-def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np.random.Generator, even: bool = False) -> np.ndarray:
+def _most_judgeable(
+    counts: np.ndarray, images: np.ndarray, number: int, rng: np.random.Generator, even: bool = False
+) -> np.ndarray:
     """Which `number` of C classes leave the most attributes with enough labels on both sides.
 
     Among equals, the set that leaves the fewest attributes with too few labels to
@@ -282,7 +299,8 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
       int64 [number], sorted.
     """
     attributes = counts.shape[2]
-    counts = np.dstack([counts, np.repeat(images[:, None], 2, axis=1)[..., None]]).astype(np.int32)  # images in a last column
+    # images in a last column
+    counts = np.dstack([counts, np.repeat(images[:, None], 2, axis=1)[..., None]]).astype(np.int32)
     total = counts.sum(axis=0)
     learnable = total.min(axis=0)[:-1] >= MIN_LABELS
     bound = int((total[:, :-1] >= 2 * MIN_LABELS).all(axis=0).sum()) * (attributes + 1)
@@ -309,7 +327,9 @@ def _most_judgeable(counts: np.ndarray, images: np.ndarray, number: int, rng: np
 def _climb(
     counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, float]:
-    """Exchanges the first `number` of `order` for the others, one after the other, until none helps: (members, value)."""
+    """Exchanges the first `number` of `order` for the others, one after the other, until none helps: (members,
+    value).
+    """
     order = order.copy()
     members, others = order[:number], order[number:]
     held = counts[members].sum(axis=0)
@@ -331,7 +351,9 @@ def _by_domain(domain: Domain, index: np.ndarray) -> list[np.ndarray]:
     return [index[domain.image_domains[index] == group] for group in range(len(domain.domain_names))]
 
 
-def _draws(domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int) -> Iterator[np.ndarray]:
+def _draws(
+    domain: Domain, index: np.ndarray, taken: np.ndarray, photographs: np.ndarray, share: float, seed: int
+) -> Iterator[np.ndarray]:
     """One `_share_of_each_class` after the other."""
     return (_share_of_each_class(domain, index, taken, photographs, share, seed, draw) for draw in range(_RESTARTS))
 
@@ -363,7 +385,8 @@ def _share_of_each_class(
       share: of each class.
       seed, draw: the same images by the same seed and number of the draw.
     """
-    part, first = np.isin(index, taken), {}  # a domain holds out the same images whichever its neighbours are: classes count from its first
+    # a domain holds out the same images whichever its neighbours are: classes count from its first
+    part, first = np.isin(index, taken), {}
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
     for c in np.unique(domain.class_ids[index]):
@@ -373,7 +396,9 @@ def _share_of_each_class(
             continue
         lacking = max(1, round(share * members.sum())) - (members & part).sum()
         if lacking > 0:
-            drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(index[members & ~part], lacking, replace=False)
+            drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(
+                index[members & ~part], lacking, replace=False
+            )
             part |= np.isin(photographs[index], photographs[drawn])
     return index[part]
 

@@ -49,7 +49,9 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
 def expect_file(path: str) -> None:
     """Raises UserError where there is none."""
     if not os.path.isfile(path):
-        raise UserError(f"Expected an att_splits.mat. Received: splits_file={path}, which is no file; name the new one by --splits_file where it has moved.")
+        raise UserError(
+            f"Expected an att_splits.mat. Received: splits_file={path}, which is no file; name the new one by --splits_file where it has moved."
+        )
 
 
 def _parts(path: str, size: int) -> np.ndarray:

@@ -21,7 +21,17 @@ import pandas as pd
 from galm_tf.config import Config
 from galm_tf.domains import build, copies, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
-from galm_tf.domains.table_file import RESERVED, blank, is_unknown, labels_from_shares, line, place, read_boxes, read_labels, read_table
+from galm_tf.domains.table_file import (
+    RESERVED,
+    blank,
+    is_unknown,
+    labels_from_shares,
+    line,
+    place,
+    read_boxes,
+    read_labels,
+    read_table,
+)
 from galm_tf.errors import UserError
 
 _TABLES = ("attributes.csv", "attributes.parquet")
@@ -78,8 +88,15 @@ def load(name: str, folder: str, config: Config) -> Domain:
         class_disjoint=not len(shared),
         originals=first_files,
         notes=[
-            *unread, *notes, *of_classes, *_copies_note(first_files, folder), *drawn, *_graded_note(graded, folder), *_alike(classes, path),
-            *_alike(attributes, path), *_unnamed(classes, class_ids, path),
+            *unread,
+            *notes,
+            *of_classes,
+            *_copies_note(first_files, folder),
+            *drawn,
+            *_graded_note(graded, folder),
+            *_alike(classes, path),
+            *_alike(attributes, path),
+            *_unnamed(classes, class_ids, path),
         ],  # fmt: skip
     )
 
@@ -94,7 +111,9 @@ def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[s
         return *read_labels(table, path), []
     files.check_inside(class_path, folder)
     if (table["class"] == _NO_CLASS).all():
-        raise UserError(f"Expected a column class in {path}, by which {class_path} tells labels. Received: {[c for c in table if c != 'class']}; add it.")
+        raise UserError(
+            f"Expected a column class in {path}, by which {class_path} tells labels. Received: {[c for c in table if c != 'class']}; add it."
+        )
     own = any(c not in RESERVED for c in table)
     attributes, shares = read_labels(table, path) if own else ([], np.zeros((len(table), 0), np.float32))
     names, of_classes = _class_labels(class_path)
@@ -105,7 +124,9 @@ def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[s
             f"not {table['class'].iloc[0]}; write their names alike."
         )
     idle = of_classes.index[~of_classes.index.isin(table["class"])]
-    for name, column in zip(names, np.where(rows[:, None] >= 0, of_classes.to_numpy()[rows], np.nan).astype(np.float32).T):
+    for name, column in zip(
+        names, np.where(rows[:, None] >= 0, of_classes.to_numpy()[rows], np.nan).astype(np.float32).T
+    ):
         if name in attributes:
             own_labels = shares[:, attributes.index(name)]
             own_labels[:] = np.where(np.isfinite(own_labels), own_labels, column)
@@ -124,7 +145,9 @@ def _class_labels(path: str) -> tuple[list[str], pd.DataFrame]:
 
 
 def _expect_no_repeats(keys: pd.DataFrame, table: pd.DataFrame, wanted: str, column: str, path: str) -> None:
-    """Raises UserError where two rows of a table have the same keys; wanted: what there should be, column: what names it, in words."""
+    """Raises UserError where two rows of a table have the same keys; wanted: what there should be, column: what names
+    it, in words.
+    """
     repeated = np.flatnonzero(keys.duplicated())
     if len(repeated):
         row = int(repeated[0])
@@ -139,7 +162,9 @@ def _unmatched(without: pd.Series, idle: pd.Index, path: str, class_path: str) -
     """Notes on classes of images that the table of classes does not have, and on those of it that no image has."""
     notes = []
     if len(without):
-        notes.append(f"{without.nunique()} classes of {path} have no row in {class_path}, the first is {without.iloc[0]}: what that tells is unknown of them.")
+        notes.append(
+            f"{without.nunique()} classes of {path} have no row in {class_path}, the first is {without.iloc[0]}: what that tells is unknown of them."
+        )
     if len(idle):
         notes.append(f"{len(idle)} classes of {class_path} have no image in {path}, the first is {idle[0]}.")
     return notes
@@ -154,7 +179,9 @@ def _expect_images(folder: str, path: str) -> None:
     pictures = [name for name in there if name.lower().endswith(files.IMAGE_ENDINGS)]
     if alike or pictures:
         repair = f"call {alike[0]} images" if alike else "move the pictures into such a folder"
-        raise UserError(f"Expected a folder images/ beside {path}. Received: {alike[0] if alike else pictures[0]}; {repair}.")
+        raise UserError(
+            f"Expected a folder images/ beside {path}. Received: {alike[0] if alike else pictures[0]}; {repair}."
+        )
 
 
 def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tuple[pd.Series, list[str]]:
@@ -169,11 +196,17 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     absent = np.flatnonzero(pictures.isna())
     listed = set(pictures.dropna())
     beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
-    notes = [f"{beside} of the {len(present)} files in {within} are pictures without a row in {path} and are left out."] if beside else []
+    notes = (
+        [f"{beside} of the {len(present)} files in {within} are pictures without a row in {path} and are left out."]
+        if beside
+        else []
+    )
     renamed = np.flatnonzero(exact.isna() & pictures.notna())
     if len(renamed):
         first, found = table["image"].iloc[renamed[0]], os.path.relpath(pictures.iloc[renamed[0]], within)
-        notes.append(f"{len(renamed)} of {len(table)} rows of {path} name files that differ in case, the first is {first} for {found}.")
+        notes.append(
+            f"{len(renamed)} of {len(table)} rows of {path} name files that differ in case, the first is {first} for {found}."
+        )
     if not len(absent):
         return pictures, notes
     missing = table["image"].iloc[absent].tolist()
@@ -212,7 +245,11 @@ def _nearest(name: str, present: list[str]) -> str:
 def _graded_note(attributes: Sequence[str], folder: str) -> list[str]:
     if not attributes:
         return []
-    which = f"The attribute {attributes[0]} of {folder} has" if len(attributes) == 1 else f"{len(attributes)} attributes of {folder}, the first is {attributes[0]}, have"
+    which = (
+        f"The attribute {attributes[0]} of {folder} has"
+        if len(attributes) == 1
+        else f"{len(attributes)} attributes of {folder}, the first is {attributes[0]}, have"
+    )
     return [f"{which} shares between 0 and 1: from one half on they count as yes."]
 
 
@@ -223,7 +260,9 @@ def _alike(names: Sequence[str], path: str) -> list[str]:
     if not pairs:
         return []
     more = f" (and {len(pairs) - 1} more such pair{'s' * (len(pairs) > 2)})" if len(pairs) > 1 else ""
-    return [f"{path} tells {pairs[0][0]} and {pairs[0][1]} apart{more}, whose names differ in case alone: write them alike if they are one."]
+    return [
+        f"{path} tells {pairs[0][0]} and {pairs[0][1]} apart{more}, whose names differ in case alone: write them alike if they are one."
+    ]
 
 
 def _unread(folder: str, names: Sequence[str]) -> list[str]:
@@ -247,7 +286,9 @@ def _copies_note(first_files: Mapping[str, str], folder: str) -> list[str]:
         return []
     copy, first = (os.path.relpath(path, os.path.join(folder, "images")) for path in next(iter(first_files.items())))
     which = f"{len(first_files)} files are copies of others" if len(first_files) > 1 else "A file is a copy of another"
-    return [f"{which}, byte for byte, e.g. {copy} of {first}: they count as one photograph, and no drawn split parts them."]
+    return [
+        f"{which}, byte for byte, e.g. {copy} of {first}: they count as one photograph, and no drawn split parts them."
+    ]
 
 
 def _torn_photographs(photographs: np.ndarray, subsets: np.ndarray, path: str) -> list[str]:
@@ -261,10 +302,14 @@ def _torn_photographs(photographs: np.ndarray, subsets: np.ndarray, path: str) -
 def _subsets(
     table: pd.DataFrame, path: str, class_ids: np.ndarray, photographs: np.ndarray, labels: np.ndarray, config: Config
 ) -> tuple[np.ndarray, list[str]]:
-    """(`train`, `test` or `unused` per record, notes): by the column split, without one by labels and classes, or by seed."""
+    """(`train`, `test` or `unused` per record, notes): by the column split, without one by labels and classes, or by
+    seed.
+    """
     if "split" not in table:
         if not build.has_classes(class_ids) and len(np.unique(photographs)) < 2:
-            raise UserError(f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some.")
+            raise UserError(
+                f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some."
+            )
         return build.drawn_subsets(class_ids, photographs, _TEST_FRACTION, config, labels)
     column = table["split"].where(~blank(table["split"]), UNUSED).astype(str).str.strip().str.lower()
     wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())

@@ -32,7 +32,8 @@ _WORDS = {
     **dict.fromkeys(("no", "n", "false", "f"), "0"),
     **dict.fromkeys(("nan", "na", "n/a", "none", "null", "?"), ""),
 }
-_SUBSETS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")  # words of a column that is a split
+# words of a column that is a split
+_SUBSETS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
 def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -> pd.DataFrame:
@@ -82,7 +83,9 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
         for row in reader:
             rows[line], line = row, above + reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{error}, in a row that begins in line {line}; close the quote there, or write it twice where it belongs to the cell") from None
+        raise ValueError(
+            f"{error}, in a row that begins in line {line}; close the quote there, or write it twice where it belongs to the cell"
+        ) from None
     header = rows.pop(above + 1, None)
     if not header:
         raise ValueError("no line with text")
@@ -119,7 +122,8 @@ def _delimiter(lines: Sequence[str], wanted: str) -> str:
 
 
 def _check_lengths(rows: Mapping[int, list[str]], width: int, path: str, marks: str) -> None:
-    """Raises ValueError for a row with too many cells; tells how many end early: programs leave out empty cells at the end.
+    """Raises ValueError for a row with too many cells; tells how many end early: programs leave out empty cells at the
+    end.
 
     marks: what stands between the cells, in words.
     """
@@ -154,7 +158,9 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 
 def _check_columns(columns: list[str], first: str, path: str, required: Sequence[str]) -> None:
-    """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the file."""
+    """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the
+    file.
+    """
     known = RESERVED if {c.lower() for c in columns}.issuperset(_BOX) else _NAMED
     meant = {c: c.lower() for c in columns if c.lower() in known and c.lower() not in columns}
     if meant:
@@ -165,10 +171,16 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
     for i, column in enumerate(columns):
         if not column or column in columns[:i]:
             what = f"{column} twice" if column else f"no name in column {i + 1}"
-            raise UserError(f"Expected columns with different names in the header of {path}. Received: {what}; rename or remove one.")
+            raise UserError(
+                f"Expected columns with different names in the header of {path}. Received: {what}; rename or remove one."
+            )
     for column in required:
         if column not in columns:
-            hint = "; separate the columns by commas" if any(mark in first for mark in ";\t|") else f"; call so the one that names the {'classes' if column == 'class' else 'pictures'}, or add it"
+            hint = (
+                "; separate the columns by commas"
+                if any(mark in first for mark in ";\t|")
+                else f"; call so the one that names the {'classes' if column == 'class' else 'pictures'}, or add it"
+            )
             raise UserError(f"Expected a column {column} in {path}. Received: {columns}{hint}.")
     _check_box(columns, path)
 
@@ -178,7 +190,9 @@ def _check_box(columns: list[str], path: str) -> None:
     there = [c for c in _BOX if c in columns]
     if 0 < len(there) < len(_BOX):
         rename = "it if it is an attribute" if len(there) == 1 else "these if they are attributes"
-        raise UserError(f"Expected the columns {_BOX} together in {path}. Received: {there} only; add the others, or rename {rename}.")
+        raise UserError(
+            f"Expected the columns {_BOX} together in {path}. Received: {there} only; add the others, or rename {rename}."
+        )
     spelt = {c.lower().replace("_", ""): c for c in columns}
     for corners in _CORNERS:
         if not there and all(c in spelt for c in corners):
@@ -221,7 +235,9 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
-    """Names of the attributes, which are the columns of no other meaning, and the shares that said yes, float32 [n, A]."""
+    """Names of the attributes, which are the columns of no other meaning, and the shares that said yes, float32 [n,
+    A].
+    """
     attributes = [c for c in table.columns if c not in RESERVED]
     if not attributes:
         raise UserError(f"Expected a column per attribute in {path}. Received: {list(table.columns)}; add one.")
@@ -245,7 +261,9 @@ def labels_from_shares(shares: np.ndarray) -> np.ndarray:
 
 def _labels(column: pd.Series) -> np.ndarray:
     """A column of numbers from 0 to 1 and empty cells as float32 [n]: NaN for these, infinite for any other."""
-    plain = column.astype(object).map(lambda cell: _WORDS.get(str(cell).strip().lower(), cell.strip() if isinstance(cell, str) else cell))
+    plain = column.astype(object).map(
+        lambda cell: _WORDS.get(str(cell).strip().lower(), cell.strip() if isinstance(cell, str) else cell)
+    )
     empty = blank(plain)
     values = _numbers(plain.where(~empty))
     return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
@@ -264,7 +282,11 @@ def _label_repair(column: pd.Series, row: int, split: bool) -> str:
     plain = "write 1 or yes, 0 or no, nothing for unknown, and decimal points, as in 0.5"
     if cell.endswith("%") or 1.0 < numbers[row] <= np.nanmax(numbers) <= 100.0:
         return f"{plain}, and divide percentages by 100"
-    return plain if re.fullmatch(r"[-+\d.,%\s]+", cell) else f"{plain}, or, if it is no attribute, remove the column or call it class where it names one"
+    return (
+        plain
+        if re.fullmatch(r"[-+\d.,%\s]+", cell)
+        else f"{plain}, or, if it is no attribute, remove the column or call it class where it names one"
+    )
 
 
 def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:

@@ -31,9 +31,21 @@ _LONGEST = 80  # letters of names in that of a comparison
 
 def define_flags() -> None:
     """What this command knows."""
-    flags.DEFINE_string("out", "", "File to write; report.html, or comparison-NAMES.html of several runs, in the (first) run's folder when left out.")
-    flags.DEFINE_bool("pictures", True, "Load the data and the model for the contact sheet, the scored examples, ridge regression and how the scores relate attributes.")
-    flags.DEFINE_list("comparators", [], "Folders of runs that the one run's test figures stand against, comma-separated; when left out, runs in the same folder that differ in --method alone.")
+    flags.DEFINE_string(
+        "out",
+        "",
+        "File to write; report.html, or comparison-NAMES.html of several runs, in the (first) run's folder when left out.",
+    )
+    flags.DEFINE_bool(
+        "pictures",
+        True,
+        "Load the data and the model for the contact sheet, the scored examples, ridge regression and how the scores relate attributes.",
+    )
+    flags.DEFINE_list(
+        "comparators",
+        [],
+        "Folders of runs that the one run's test figures stand against, comma-separated; when left out, runs in the same folder that differ in --method alone.",
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -46,7 +58,9 @@ def main(arguments: list[str]) -> None:
     if not flags.FLAGS.out:
         expect_page(path)
     elif os.path.isfile(path) and not is_page(path):
-        raise UserError(f"Expected a new file in --out, or a page of this command to replace. Received: {path}, which is another file; name another.")
+        raise UserError(
+            f"Expected a new file in --out, or a page of this command to replace. Received: {path}, which is another file; name another."
+        )
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.report import analysis, rivals
     from galm_tf.report.compare import compare_page
@@ -61,7 +75,11 @@ def main(arguments: list[str]) -> None:
         others = rivals.other_runs(runs[0], named) if named else rivals.neighbours(runs[0])
         evidence = gather(runs[0], flags.FLAGS.pictures)
         related = find_relations(runs[0], evidence)
-        tables = f"{os.path.splitext(path)[0]}-{analysis.FOLDER}" if flags.FLAGS.out else os.path.join(folders[0], analysis.FOLDER)
+        tables = (
+            f"{os.path.splitext(path)[0]}-{analysis.FOLDER}"
+            if flags.FLAGS.out
+            else os.path.join(folders[0], analysis.FOLDER)
+        )
         write_page(single_page(runs[0], evidence, related, others, os.path.basename(tables)), path)
         analysis.write_tables(runs[0], related, tables)
         print(f"Tables as CSV:        {tables}")
@@ -74,7 +92,9 @@ def expect_page(path: str) -> None:
         with tempfile.TemporaryFile(dir=os.path.dirname(path) or os.curdir):
             pass
     except OSError as error:
-        raise UserError(f"Expected to be able to write {path}. Received: {error.strerror or error}; name another file by --out.") from error
+        raise UserError(
+            f"Expected to be able to write {path}. Received: {error.strerror or error}; name another file by --out."
+        ) from error
 
 
 def is_page(path: str) -> bool:
@@ -84,13 +104,19 @@ def is_page(path: str) -> bool:
 
 
 def comparison_file(folders: Sequence[str]) -> str:
-    """The page of these runs: it has the names of those beside the first one, and a mark where these do not tell which they are."""
+    """The page of these runs: it has the names of those beside the first one, and a mark where these do not tell which
+    they are.
+    """
     paths = [os.path.abspath(folder) for folder in folders]
     names = "+".join(os.path.basename(path) for path in paths[1:])
     safe = re.sub(r"[^A-Za-z0-9._+-]", "_", names)[:_LONGEST]
     beside = len({os.path.dirname(path) for path in paths}) == 1
     plain = safe == names and names.count("+") == len(paths) - 2
-    mark = "" if beside and plain else "-" + hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    mark = (
+        ""
+        if beside and plain
+        else "-" + hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    )
     return f"comparison-{safe}{mark}.html"
 
 

@@ -1,7 +1,8 @@
-"""What a run tells about networks and attributes: Fig. 5, Tables 4 and 5, the policy's confidence, clusters (paper §4.5, §4.6).
+"""What a run tells about networks and attributes: Fig. 5, Tables 4 and 5, the policy's confidence, clusters (paper
+§4.5, §4.6).
 
-Tables are pandas frames in long form, which `write_tables` leaves as CSV files. What Fig. 5, Table 5 and clusters go by is
-one of `relations`.
+Tables are pandas frames in long form, which `write_tables` leaves as CSV files. What Fig. 5, Table 5 and clusters go by
+is one of `relations`.
 
 Paper: Fig. 5 shows "correlations among different domains" without a formula. Here: of all attributes of a target
 domain, the share whose most correlated attribute is of a source domain, with the own domain left out (a) or in (b),
@@ -75,7 +76,9 @@ def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
 
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
-    """Fig. 5 by correlations [N, N]: columns figure (5a: own domain left out, 5b: left in), target, source, share, chance, mean_correlation."""
+    """Fig. 5 by correlations [N, N]: columns figure (5a: own domain left out, 5b: left in), target, source, share,
+    chance, mean_correlation.
+    """
     of, domains = run.attribute_domains, domains_of(run)
     rows = []
     for figure, own in (("5a", False), ("5b", True)):
@@ -99,7 +102,8 @@ def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Se
 
 
 def correlated_attributes(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
-    """Table 5 by correlations [N, N]: the most correlated attributes of other domains; of the own one where a run has no other.
+    """Table 5 by correlations [N, N]: the most correlated attributes of other domains; of the own one where a run has
+    no other.
 
     Returns:
       Columns attribute, domain, source, rank, correlated, correlation.
@@ -194,7 +198,9 @@ def _cluster_table(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
     if grouped is None:
         return pd.DataFrame()
     x, y = grouped.points.T
-    return pd.DataFrame({"attribute": list(run.rows), "domain": run.attribute_domains, "cluster": grouped.labels, "x": x, "y": y})
+    return pd.DataFrame(
+        {"attribute": list(run.rows), "domain": run.attribute_domains, "cluster": grouped.labels, "x": x, "y": y}
+    )
 
 
 def write_tables(run: FinishedRun, related: Sequence[Relations], folder: str) -> None:

@@ -21,7 +21,13 @@ _MAUC = "test mAUC"
 _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("method", lambda r: r.result["method"]),
     ("seed", lambda r: str(r.result["seed"])),
-    ("data", lambda r: ", ".join(f"{d} ({s})" for d, s in r.result.get("data_sources", {}).items()) or ", ".join(r.result["domains"])),
+    (
+        "data",
+        lambda r: (
+            ", ".join(f"{d} ({s})" for d, s in r.result.get("data_sources", {}).items())
+            or ", ".join(r.result["domains"])
+        ),
+    ),
     (_MAUC, lambda r: figure(r.result["test_mauc"])),
     ("validation mAUC", lambda r: figure(r.result["val_mauc"])),
     ("attributes tested", lambda r: f"{r.result['num_attributes_tested']} of {r.result['num_attributes']}"),
@@ -36,7 +42,10 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}" if r.searched else "–"),
     ("multiply-adds an image", lambda r: millions(r.size.multiply_adds)),
     ("parameters", lambda r: millions(r.size.parameters)),
-    ("time", lambda r: duration(r.result["seconds_total"]) + (" (the addition alone)" if r.result.get("added") else "")),
+    (
+        "time",
+        lambda r: duration(r.result["seconds_total"]) + (" (the addition alone)" if r.result.get("added") else ""),
+    ),
 )
 
 
@@ -79,12 +88,17 @@ def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
 
 
 def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> list[tuple[str, list[str]]]:
-    """(name, its value in every run); the mean over what all tested stands beside that over what each did, where these differ."""
+    """(name, its value in every run); the mean over what all tested stands beside that over what each did, where these
+    differ.
+    """
     rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE]
     if any(auc.keys() != aucs[0].keys() for auc in aucs):
         common = [name for name in aucs[0] if all(name in auc for auc in aucs)]
         means = [figure(float(np.mean([auc[name] for name in common])) if common else None) for auc in aucs]
-        rows.insert(1 + [name for name, _ in rows].index(_MAUC), (f"{_MAUC} on attributes that all tested ({len(common)})", means))
+        rows.insert(
+            1 + [name for name, _ in rows].index(_MAUC),
+            (f"{_MAUC} on attributes that all tested ({len(common)})", means),
+        )
     return rows
 
 
@@ -113,7 +127,9 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
                 else f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare."
             )  # fmt: skip
         if rivals.tested(first).keys() != rivals.tested(run).keys():
-            found.append(f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares.")
+            found.append(
+                f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares."
+            )
     return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])
 
 
@@ -124,7 +140,9 @@ def _reward_warnings(searched: Sequence[tuple[str, FinishedRun]]) -> list[str]:
         first_label, first = searched[0]
         rewards, penalties = ([getattr(r.config, name) for r in (first, run)] for name in ("reward", "size_penalty"))
         if rewards[0] != rewards[1]:
-            found.append(f"{label} has another reward than {first_label}: skill, specialisation and regret do not compare.")
+            found.append(
+                f"{label} has another reward than {first_label}: skill, specialisation and regret do not compare."
+            )
         elif penalties[0] != penalties[1]:
             found.append(f"{label} has another size penalty than {first_label}: skill and regret do not compare.")
     return found

@@ -13,11 +13,14 @@ _WIDTH, _HEIGHT, _MIDDLE = 372, 138, 69
 _BOX, _STEP, _LEFT = 38, 46, 4
 _TALLEST, _SHORTEST = 70, 32  # heights of Fc boxes of 256 and 2 units
 _CONV_HEIGHT = 58
-_LINE = 15  # from one line of text to the next: large enough to be read on a phone, where the drawing is three quarters as wide
+# from one line of text to the next: large enough to be read on a phone, where the drawing is three quarters as wide
+_LINE = 15
 
 
 def architecture_svg(architecture: Architecture, pretrained: bool = False) -> str:
-    """The drawing of one architecture, as wide as what holds it; on Conv-1 to Conv-3, or a pretrained trunk. No name of a user is in it."""
+    """The drawing of one architecture, as wide as what holds it; on Conv-1 to Conv-3, or a pretrained trunk. No name of
+    a user is in it.
+    """
     a = architecture.canonical()
     boxes = _boxes(a, pretrained)
     parts = [_arrow(i) for i in range(len(boxes) - 1)]
@@ -31,9 +34,14 @@ def architecture_svg(architecture: Architecture, pretrained: bool = False) -> st
 
 
 def _boxes(a: Architecture, pretrained: bool) -> list[tuple[str, tuple[str, ...], int]]:
-    """(style class, lines of text, height) of every box from left to right: kernel and channels of a convolution, units of an Fc."""
+    """(style class, lines of text, height) of every box from left to right: kernel and channels of a convolution, units
+    of an Fc.
+    """
     trunk = zip(search_space.TRUNK_KERNELS, search_space.TRUNK_CHANNELS)
-    boxes = [("trunk", (f"C{i}", *([] if pretrained else [f"{k}×{k}"]), str(c)), _CONV_HEIGHT) for i, (k, c) in enumerate(trunk, 1)]
+    boxes = [
+        ("trunk", (f"C{i}", *([] if pretrained else [f"{k}×{k}"]), str(c)), _CONV_HEIGHT)
+        for i, (k, c) in enumerate(trunk, 1)
+    ]
     for name, kernel, channels in (
         ("C4", a.conv4_kernel, search_space.CONV4_CHANNELS),
         ("C5", a.conv5_kernel, search_space.CONV5_CHANNELS),

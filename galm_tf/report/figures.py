@@ -33,7 +33,8 @@ _REWARDS = (
     ("validation/table_mean", "mean of the table", "third", "markers"),
 )
 _ROLES = ("accent", "second", "third", "fourth")
-_SYMBOLS, _PATTERNS = ("circle", "square", "diamond"), ("", "/", ".", "x")  # of further groups and bars, once all roles are taken
+# of further groups and bars, once all roles are taken
+_SYMBOLS, _PATTERNS = ("circle", "square", "diamond"), ("", "/", ".", "x")
 _BAR_PIXELS, _LEAF_PIXELS = 17, 15
 _NAMED_POINTS = 25  # more names would cover one another
 
@@ -71,8 +72,15 @@ def _line(run: FinishedRun, tag: str, name: str, role: str, mode: str = "lines",
         return None
     steps, values = zip(*points)
     mode = mode if len(points) > 1 else "markers"  # a line of one point is not seen
-    return {"type": "scatter", "mode": mode, "name": name, "role": role, "x": steps, "y": values,
-            "hovertemplate": "%{y:.4f} at step %{x}"}
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": name,
+        "role": role,
+        "x": steps,
+        "y": values,
+        "hovertemplate": "%{y:.4f} at step %{x}",
+    }
 
 
 def _finite(value: Any) -> bool:
@@ -81,16 +89,30 @@ def _finite(value: Any) -> bool:
 
 def _curve(title: str, axis: str, traces: Sequence[Optional[Figure]]) -> Optional[Figure]:
     present = [trace for trace in traces if trace]
-    layout = {"title": {"text": title}, "xaxis": {"title": {"text": axis}}, "height": 320,
-              "showlegend": len(present) > 1}
+    layout = {
+        "title": {"text": title},
+        "xaxis": {"title": {"text": axis}},
+        "height": 320,
+        "showlegend": len(present) > 1,
+    }
     return {"data": present, "layout": layout} if present else None
 
 
 def _add_uniform_entropy(figure: Figure) -> None:
     highest, steps = math.log(search_space.NUM_ARCHITECTURES), figure["data"][0]["x"]
     ends = [min(steps), max(steps)]
-    figure["data"].append({"type": "scatter", "mode": "lines", "name": "uniform, ln 2304", "role": "muted", "x": ends,
-                           "y": [highest, highest], "line": {"dash": "dash"}, "hovertemplate": "%{y:.2f}"})
+    figure["data"].append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "uniform, ln 2304",
+            "role": "muted",
+            "x": ends,
+            "y": [highest, highest],
+            "line": {"dash": "dash"},
+            "hovertemplate": "%{y:.2f}",
+        }
+    )
     figure["layout"].update(showlegend=True, yaxis={"range": [0, highest * 1.08]})
 
 
@@ -99,28 +121,59 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
     rows = {n: r for n, r in run.rows.items() if r["val_auc"] is not None and r["test_auc"] is not None}
     if not rows:
         return None
-    points = {"type": "scatter", "mode": "markers", "role": "accent", "name": "attribute", "showlegend": False,
-              "x": [r["val_auc"] for r in rows.values()], "y": [r["test_auc"] for r in rows.values()],
-              "text": [plot_text(shown[n]) for n in rows],
-              "hovertemplate": "%{text}<br>validation %{x:.3f}, test %{y:.3f}<extra></extra>"}
-    equal = {"type": "scatter", "mode": "lines", "role": "muted", "showlegend": False, "x": [0, 1], "y": [0, 1],
-             "line": {"dash": "dash"}, "hoverinfo": "skip"}
-    layout = {"title": {"text": "Validation and test AUC of each attribute"}, "height": 380, "hovermode": "closest",
-              "xaxis": {"title": {"text": "validation AUC"}, "range": [min(0.5, *points["x"]) - 0.02, 1.02]},
-              "yaxis": {"title": {"text": "test AUC"}, "range": [min(0.5, *points["y"]) - 0.02, 1.02]}}
+    points = {
+        "type": "scatter",
+        "mode": "markers",
+        "role": "accent",
+        "name": "attribute",
+        "showlegend": False,
+        "x": [r["val_auc"] for r in rows.values()],
+        "y": [r["test_auc"] for r in rows.values()],
+        "text": [plot_text(shown[n]) for n in rows],
+        "hovertemplate": "%{text}<br>validation %{x:.3f}, test %{y:.3f}<extra></extra>",
+    }
+    equal = {
+        "type": "scatter",
+        "mode": "lines",
+        "role": "muted",
+        "showlegend": False,
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    layout = {
+        "title": {"text": "Validation and test AUC of each attribute"},
+        "height": 380,
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": "validation AUC"}, "range": [min(0.5, *points["x"]) - 0.02, 1.02]},
+        "yaxis": {"title": {"text": "test AUC"}, "range": [min(0.5, *points["y"]) - 0.02, 1.02]},
+    }
     return {"data": [equal, points], "layout": layout}
 
 
 def heat_map(matrix: np.ndarray, names: Sequence[str], order: np.ndarray) -> Figure:
-    """Correlations [N, N] in an order: hundredths up to the diagonal, which the page's script completes, names for all cells and both axes."""
+    """Correlations [N, N] in an order: hundredths up to the diagonal, which the page's script completes, names for all
+    cells and both axes.
+    """
     ordered = np.rint(100 * matrix[np.ix_(order, order)]).astype(int)
     hundredths = [row[: i + 1].tolist() for i, row in enumerate(ordered)]
-    trace = {"type": "heatmap", "role": "diverging", "hundredths": hundredths, "zmin": -1, "zmax": 1,
-             "hovertemplate": "%{text}<br>correlation %{z:.2f}<extra></extra>",
-             "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]}}
+    trace = {
+        "type": "heatmap",
+        "role": "diverging",
+        "hundredths": hundredths,
+        "zmin": -1,
+        "zmax": 1,
+        "hovertemplate": "%{text}<br>correlation %{z:.2f}<extra></extra>",
+        "colorbar": {"thickness": 10, "len": 0.6, "tickvals": [-1, -0.5, 0, 0.5, 1]},
+    }
     axis = {"showgrid": False, "zeroline": False}
-    layout = {"names": [plot_text(names[i]) for i in order], "ticks": [tick_text(names[i]) for i in order],
-              "xaxis": {**axis, "tickangle": -90}, "yaxis": {**axis, "autorange": "reversed"}}
+    layout = {
+        "names": [plot_text(names[i]) for i in order],
+        "ticks": [tick_text(names[i]) for i in order],
+        "xaxis": {**axis, "tickangle": -90},
+        "yaxis": {**axis, "autorange": "reversed"},
+    }
     return {"data": [trace], "layout": layout}
 
 
@@ -141,46 +194,90 @@ def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str],
     traces, named = [], len(names) <= _NAMED_POINTS
     for number, group in enumerate(groups):
         rows = [i for i, d in enumerate(colours) if d == group]
-        traces.append({
-            "type": "scatter", "mode": "markers+text" if named else "markers", "name": plot_text(group), **_group_marks(number),
-            "x": np.round(found.points[rows, 0], 3).tolist(), "y": np.round(found.points[rows, 1], 3).tolist(),
-            "text": [tick_text(names[i]) for i in rows], "hovertext": [plot_text(names[i]) for i in rows],
-            "customdata": [int(found.labels[i]) for i in rows], "hovertemplate": "%{hovertext}, cluster %{customdata}<extra></extra>",
-        })
-    layout = {"title": {"text": "Map of the attributes"}, "height": 420, "hovermode": "closest", "showlegend": len(traces) > 1,
-              "xaxis": {"title": {"text": "first principal component"}},
-              "yaxis": {"title": {"text": "second"}, "scaleanchor": "x"}, "placed": named}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text" if named else "markers",
+                "name": plot_text(group),
+                **_group_marks(number),
+                "x": np.round(found.points[rows, 0], 3).tolist(),
+                "y": np.round(found.points[rows, 1], 3).tolist(),
+                "text": [tick_text(names[i]) for i in rows],
+                "hovertext": [plot_text(names[i]) for i in rows],
+                "customdata": [int(found.labels[i]) for i in rows],
+                "hovertemplate": "%{hovertext}, cluster %{customdata}<extra></extra>",
+            }
+        )
+    layout = {
+        "title": {"text": "Map of the attributes"},
+        "height": 420,
+        "hovermode": "closest",
+        "showlegend": len(traces) > 1,
+        "xaxis": {"title": {"text": "first principal component"}},
+        "yaxis": {"title": {"text": "second"}, "scaleanchor": "x"},
+        "placed": named,
+    }
     return {"data": traces, "layout": layout}
 
 
 def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], groups: Sequence[str]) -> Figure:
-    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured as `attribute_map`."""
+    """The tree of SciPy's linkage, leaves from top to bottom in the order of the heat map, coloured as
+    `attribute_map`.
+    """
     drawn = hierarchy.dendrogram(found.tree, no_plot=True)
     x, y = [], []
     for heights, places in zip(drawn["dcoord"], drawn["icoord"]):
         x += [*np.round(heights, 3).tolist(), None]
         y += [*((p - 5) / 10 for p in places), None]  # SciPy puts leaves at 5, 15, 25 ...
-    traces = [{"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}]
+    traces = [
+        {"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}
+    ]
     for number, group in enumerate(groups):
         rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if colours[i] == group]
-        traces.append({
-            "type": "scatter", "mode": "markers", "name": plot_text(group), **_group_marks(number),
-            "x": [0] * len(rows), "y": [place for place, _ in rows],
-            "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows], "hovertemplate": "%{text}<extra></extra>",
-        })
-    cut = {"type": "scatter", "mode": "lines", "role": "second", "x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5],
-           "line": {"dash": "dash", "width": 1}, "name": "cut into clusters", "hoverinfo": "skip"}
-    layout = {"height": 90 + len(names) * _LEAF_PIXELS, "hovermode": "closest", "showlegend": True,
-              "xaxis": {"title": {"text": "distance (1 − correlation)"}, "rangemode": "tozero"},
-              "yaxis": {"tickvals": list(range(len(names))), "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],
-                        "range": [len(names) - 0.5, -0.5], "bars": True}}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": plot_text(group),
+                **_group_marks(number),
+                "x": [0] * len(rows),
+                "y": [place for place, _ in rows],
+                "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    cut = {
+        "type": "scatter",
+        "mode": "lines",
+        "role": "second",
+        "x": [found.cut] * 2,
+        "y": [-0.5, len(names) - 0.5],
+        "line": {"dash": "dash", "width": 1},
+        "name": "cut into clusters",
+        "hoverinfo": "skip",
+    }
+    layout = {
+        "height": 90 + len(names) * _LEAF_PIXELS,
+        "hovermode": "closest",
+        "showlegend": True,
+        "xaxis": {"title": {"text": "distance (1 − correlation)"}, "rangemode": "tozero"},
+        "yaxis": {
+            "tickvals": list(range(len(names))),
+            "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],
+            "range": [len(names) - 0.5, -0.5],
+            "bars": True,
+        },
+    }
     return {"data": [*traces, cut], "layout": layout}
 
 
 def _bar_marks(number: int) -> Figure:
     """Colour and pattern of the bars of a run."""
     shape = _PATTERNS[number // len(_ROLES) % len(_PATTERNS)]
-    return {"role": _ROLES[number % len(_ROLES)], "marker": {"pattern": {"shape": shape, "size": 5, "fillmode": "overlay"} if shape else {}}}
+    return {
+        "role": _ROLES[number % len(_ROLES)],
+        "marker": {"pattern": {"shape": shape, "size": 5, "fillmode": "overlay"} if shape else {}},
+    }
 
 
 def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
@@ -195,13 +292,26 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
     names = sorted({n for d in differences.values() for n in d}, key=lambda n: (first.get(n, 0.0), n))
     places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
     traces = [
-        {"type": "bar", "orientation": "h", "name": plot_text(label), **_bar_marks(i), "y": places,
-         "x": [d.get(n) for n in names], "text": labels, "textposition": "none",
-         "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>"}
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": plot_text(label),
+            **_bar_marks(i),
+            "y": places,
+            "x": [d.get(n) for n in names],
+            "text": labels,
+            "textposition": "none",
+            "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>",
+        }
         for i, (label, d) in enumerate(differences.items())
     ]
     height = 110 + len(names) * (_BAR_PIXELS + 6 * (len(traces) - 1))
-    layout = {"height": height, "hovermode": "closest", "barmode": "group", "showlegend": len(traces) > 1,
-              "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
-              "yaxis": {"tickvals": places, "ticktext": [tick_text(shown[n]) for n in names], "bars": True}}
+    layout = {
+        "height": height,
+        "hovermode": "closest",
+        "barmode": "group",
+        "showlegend": len(traces) > 1,
+        "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
+        "yaxis": {"tickvals": places, "ticktext": [tick_text(shown[n]) for n in names], "bars": True},
+    }
     return {"data": traces, "layout": layout}

@@ -19,12 +19,15 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
       run: the run.
       shown: attribute -> what the page calls it.
     """
-    ordered = [(reason, [shown[name] for name in names]) for reason, names in evaluation.untested_by_reason(run.rows).items()]
+    ordered = [
+        (reason, [shown[name] for name in names]) for reason, names in evaluation.untested_by_reason(run.rows).items()
+    ]
     if not ordered:
         return None
     words = "; ".join(f"{reason}: {listed(names, _TOLD)}" for reason, names in ordered[:_TOLD])
     return {
-        "count": sum(len(names) for _, names in ordered), "words": words[0].upper() + words[1:],
+        "count": sum(len(names) for _, names in ordered),
+        "words": words[0].upper() + words[1:],
         "folded": ordered if len(ordered) > _TOLD or len(ordered[0][1]) > _TOLD else [],
     }
 

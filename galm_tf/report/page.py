@@ -1,6 +1,7 @@
 """Templates to one HTML file: style, script, plotting library and data are all inside it.
 
-The library is plotly.js as plotly's Python package brings it, 4.8 MB; it is packed to 2 MB, and the page's script unpacks it.
+The library is plotly.js as plotly's Python package brings it, 4.8 MB; it is packed to 2 MB, and the page's script
+unpacks it.
 """
 
 from __future__ import annotations
@@ -50,13 +51,23 @@ def write_page(page: Page, path: str) -> None:
 def render(page: Page) -> str:
     """The page as HTML. Every name is escaped by the template engine."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("galm_tf.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.PackageLoader("galm_tf.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # figures stand in the template's order
     environment.filters.update(
-        figure=figure, percent=percent, score=score, duration=duration, signed=signed, better=better, millions=millions,
-        in_a_row=in_a_row, breakable=breakable,
+        figure=figure,
+        percent=percent,
+        score=score,
+        duration=duration,
+        signed=signed,
+        better=better,
+        millions=millions,
+        in_a_row=in_a_row,
+        breakable=breakable,
     )
     return environment.get_template(page.template).render(
         **page.content,

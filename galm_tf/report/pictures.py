@@ -21,7 +21,8 @@ from galm_tf.report.run_reading import FinishedRun
 
 _PER_PART = 18  # pictures of the contact sheet, of training and of test images each
 _PER_ROW = 6  # examples of one kind
-_VERDICTS = {(True, True): "a hit", (True, False): "a miss", (False, True): "a false alarm", (False, False): "rightly"}  # of label, decision
+# of label, decision
+_VERDICTS = {(True, True): "a hit", (True, False): "a miss", (False, True): "a false alarm", (False, False): "rightly"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Picture:
         """What it shows, for whoever does not see it."""
         if self.decision is None:
             return self.caption
-        return f"{self.caption}: the network says {'yes' if self.decision else 'no'}, {_VERDICTS[self.has, self.decision]}"
+        return (
+            f"{self.caption}: the network says {'yes' if self.decision else 'no'}, {_VERDICTS[self.has, self.decision]}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""How attributes relate: by what their networks say of the same pictures, and by the controller's embeddings (paper §3.3, §4.5).
+"""How attributes relate: by what their networks say of the same pictures, and by the controller's embeddings (paper
+§3.3, §4.5).
 
 The paper takes the cosine of ARM's embeddings. These learn from rewards of
 architectures alone, so that two attributes are alike there when the same
@@ -49,13 +50,17 @@ def find_relations(run: FinishedRun, evidence: Evidence) -> list[Relations]:
     labels = None
     if evidence.data is not None:
         labels = _of_labels(evidence.data.targets[evidence.data.split.test], run.attribute_domains)
-    return [Relations(basis, matrix, None if labels is None else _agreement(matrix, labels)) for basis, matrix in found.items()]
+    return [
+        Relations(basis, matrix, None if labels is None else _agreement(matrix, labels))
+        for basis, matrix in found.items()
+    ]
 
 
 def of_scores(scores: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """Rank correlation of scores [t, N], the mean of that on each domain's images: float64 [N, N].
 
-    A domain's images are taken by themselves, since what tells animals from scenes would relate all attributes of either.
+    A domain's images are taken by themselves, since what tells animals from scenes would relate all attributes of
+    either.
 
     Args:
       scores: of the test images.
@@ -63,7 +68,8 @@ def of_scores(scores: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """
     parts = [scores[domains == d] for d in np.unique(domains)]
     kept = [part for part in parts if len(part) >= _LEAST_IMAGES] or [scores]
-    found = np.mean([pd.DataFrame(part).corr("spearman").fillna(0.0) for part in kept], axis=0)  # 0: scores that never change
+    # 0: scores that never change
+    found = np.mean([pd.DataFrame(part).corr("spearman").fillna(0.0) for part in kept], axis=0)
     np.fill_diagonal(found, 1.0)
     return np.clip(found, -1, 1)
 

@@ -58,16 +58,26 @@ def relations_section(
     return found, drawn
 
 
-def _clusters(run: FinishedRun, grouped: analysis.Clusters, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _clusters(
+    run: FinishedRun, grouped: analysis.Clusters, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Who is in which cluster, and the map and the tree; coloured by domain where there are several."""
     numbers = range(1, grouped.labels.max() + 1)
     if len(analysis.domains_of(run)) > 1:
         colours, groups = run.attribute_domains, analysis.domains_of(run)
     else:
         colours, groups = [f"cluster {label}" for label in grouped.labels], [f"cluster {c}" for c in numbers]
-    drawn = {"map": figures.attribute_map(grouped, names, colours, groups), "tree": figures.dendrogram(grouped, names, colours, groups)}
+    drawn = {
+        "map": figures.attribute_map(grouped, names, colours, groups),
+        "tree": figures.dendrogram(grouped, names, colours, groups),
+    }
     members = [[names[i] for i in grouped.order if grouped.labels[i] == c] for c in numbers]
-    found = {"members": members, "silhouette": grouped.silhouette, "shown_share": grouped.shown_share, "cut": grouped.cut}
+    found = {
+        "members": members,
+        "silhouette": grouped.silhouette,
+        "shown_share": grouped.shown_share,
+        "cut": grouped.cut,
+    }
     return {**found, "folded": len(names) > _OPEN_LEAVES}, drawn
 
 
@@ -86,8 +96,11 @@ def _domain_tables(run: FinishedRun, matrix: np.ndarray) -> list[dict[str, Any]]
     cells = {(r.figure, r.target, r.source): r for r in analysis.domain_correlation(run, matrix).itertuples()}
     titles = (("5a", "Own domain left out (Fig. 5 a)"), ("5b", "Own domain left in (Fig. 5 b)"))
     return [
-        {"title": title, "domains": domains,
-         "rows": [(target, [cells.get((figure, target, source)) for source in domains]) for target in domains]}
+        {
+            "title": title,
+            "domains": domains,
+            "rows": [(target, [cells.get((figure, target, source)) for source in domains]) for target in domains],
+        }
         for figure, title in titles
     ]
 
@@ -107,5 +120,7 @@ def _most_correlated(run: FinishedRun, shown: dict[str, str], matrix: np.ndarray
         rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
         groups.append((domain, rows))
     first = table[table["rank"] == 1]
-    words = first.groupby("attribute").apply(lambda rows: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples()))
+    words = first.groupby("attribute").apply(
+        lambda rows: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples())
+    )
     return {"sources": sources, "groups": groups, "words": dict(words)}

@@ -42,9 +42,13 @@ def chance(run: FinishedRun) -> Rival:
 
 
 def ridge(run: FinishedRun, data: RunData) -> Rival:
-    """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to be few."""
+    """The linear model on small pictures, fitted on the run's training images, and on validation unless labels were to
+    be few.
+    """
     logging.info("Fitting %s", RIDGE)
-    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, data.split, **linear_pixels.like_galm(data.domain, run.config))
+    aucs = linear_pixels.test_aucs(
+        data.images, data.labels, data.targets, data.split, **linear_pixels.like_galm(data.domain, run.config)
+    )
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
 
@@ -106,13 +110,17 @@ def same_test(run: FinishedRun, other: FinishedRun) -> bool:
     except UserError:
         return True  # a damaged file tells nothing
     alike = ("soft_labels", "train_positives", "label_files")  # else what was learned differs where the test does not
-    if ours.get("names of attributes") != theirs.get("names of attributes") or any(getattr(run.config, k) != getattr(other.config, k) for k in alike):
+    if ours.get("names of attributes") != theirs.get("names of attributes") or any(
+        getattr(run.config, k) != getattr(other.config, k) for k in alike
+    ):
         ours = {name: value for name, value in ours.items() if name in pipeline.IMAGES}
     return not pipeline.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
 
 
 def may_share_images(run: FinishedRun, other: FinishedRun) -> bool:
-    """Whether two runs of other domains have some in common, with the same split and labels, so that of those the test may be the same."""
+    """Whether two runs of other domains have some in common, with the same split and labels, so that of those the test
+    may be the same.
+    """
     (ours, *of_ours), (theirs, *of_theirs) = ((r.result["domains"], *_test_settings(r)) for r in (run, other))
     return ours != theirs and bool(set(ours) & set(theirs)) and of_ours == of_theirs
 
@@ -128,12 +136,18 @@ def _test_settings(run: FinishedRun) -> tuple[Any, Any]:
     """(split, labels), as far as settings say who is tested by what."""
     config = run.config
     split = (config.split_seed, config.splits_file, config.test_split)
-    labels = (config.sun_votes, config.sun_positive, config.sun_unanimous) if "sun" in run.result["domains"] or config.data_dir else ()
+    labels = (
+        (config.sun_votes, config.sun_positive, config.sun_unanimous)
+        if "sun" in run.result["domains"] or config.data_dir
+        else ()
+    )
     return split, labels
 
 
 def _tested_records(run: FinishedRun) -> Optional[list[int]]:
-    """Numbers of the test images: earlier versions drew some data's by the run's seed. None where the run does not tell."""
+    """Numbers of the test images: earlier versions drew some data's by the run's seed. None where the run does not
+    tell.
+    """
     try:
         with open(os.path.join(run.path, "split.json"), encoding="utf-8") as file:
             return json.load(file)["test"]
@@ -159,5 +173,9 @@ def paired(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
 
 def table(run: FinishedRun, rivals: Sequence[Optional[Rival]]) -> list[dict[str, Any]]:
     """A row per rival: name and what `paired` tells; the strongest first."""
-    rows = [{"name": rival.name, "ridge": rival.name == RIDGE, **paired(tested(run), rival.aucs)} for rival in rivals if rival]
+    rows = [
+        {"name": rival.name, "ridge": rival.name == RIDGE, **paired(tested(run), rival.aucs)}
+        for rival in rivals
+        if rival
+    ]
     return sorted((row for row in rows if row["count"]), key=lambda row: -row["theirs"])

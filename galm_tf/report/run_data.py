@@ -82,7 +82,9 @@ class Evidence:
 def gather(run: FinishedRun, wanted: bool = True) -> Evidence:
     """Loads a run's data, and scores its test images once; neither where they are not wanted."""
     if not wanted:
-        return Evidence(missing="Pictures, ridge regression and relations by scores are left out: the report was made with --nopictures.")
+        return Evidence(
+            missing="Pictures, ridge regression and relations by scores are left out: the report was made with --nopictures."
+        )
     try:
         data = load_data(run)
     except Unavailable as reason:
@@ -124,8 +126,14 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
 
 
 def _absent(run: FinishedRun, folders: Sequence[str]) -> str:
-    """That data folders of a run are not here, and how to go on; one that is not absolute was named from where the run was made."""
-    elsewhere = "" if os.path.isabs(os.path.expanduser(folders[0])) else f", or not in {os.getcwd()}: make the report where the run was made"
+    """That data folders of a run are not here, and how to go on; one that is not absolute was named from where the run
+    was made.
+    """
+    elsewhere = (
+        ""
+        if os.path.isabs(os.path.expanduser(folders[0]))
+        else f", or not in {os.getcwd()}: make the report where the run was made"
+    )
     moved = as_flag("data_dir", ["NEW" if folder in folders else folder for folder in run.config.data_dir])
     return (
         f"the data folder {folders[0]} is not on this machine{elsewhere}; where it has moved, note its new place by python -m galm_tf.main --resume "
@@ -134,7 +142,9 @@ def _absent(run: FinishedRun, folders: Sequence[str]) -> str:
 
 
 def load_data(run: FinishedRun) -> RunData:
-    """Loads the data of a run, whose folder holds the split; raises Unavailable when they are not here or have changed."""
+    """Loads the data of a run, whose folder holds the split; raises Unavailable when they are not here or have
+    changed.
+    """
     absent = [d for d in run.config.data_dir if not os.path.isdir(os.path.expanduser(d))]
     if absent:
         raise Unavailable(f"Pictures and ridge regression are left out: {_absent(run, absent)}.")
@@ -144,14 +154,20 @@ def load_data(run: FinishedRun) -> RunData:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("Pictures and ridge regression are left out: the run's split.json cannot be read.") from error
     try:
-        domain, images, _ = load_images(load_domains(with_kept_tables(run.config, run.path), has_split=True), run.config)
+        domain, images, _ = load_images(
+            load_domains(with_kept_tables(run.config, run.path), has_split=True), run.config
+        )
     except UserError as error:
-        raise Unavailable(f"Pictures and ridge regression are left out, for the data cannot be loaded. {error}") from error
+        raise Unavailable(
+            f"Pictures and ridge regression are left out, for the data cannot be loaded. {error}"
+        ) from error
     if max(map(_last, (split.train, split.validation, split.test))) >= len(domain.paths) or not len(split.test):
         raise Unavailable("Pictures and ridge regression are left out: the data have fewer images than in the run.")
     missing = [name for name in run.rows if name not in domain.attributes]
     if missing:
-        raise Unavailable(f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}.")
+        raise Unavailable(
+            f"Pictures and ridge regression are left out: the data no longer have the attribute {missing[0]}."
+        )
     domain = with_few_positives(domain, split.train, run.config, few_positives(run.rows, run.config))
     columns = [domain.attributes.index(name) for name in run.rows]
     labels, targets = domain.labels[:, columns], domain.targets[:, columns]
@@ -169,12 +185,18 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
         before = read_data(run.path)
     except UserError:
         before = {}
-    if changed := pipeline.changed_data(pipeline.data_digests(domain), before) + pipeline.changed_labels(list(run.rows), targets, before):
-        raise Unavailable(f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}.")
+    if changed := pipeline.changed_data(pipeline.data_digests(domain), before) + pipeline.changed_labels(
+        list(run.rows), targets, before
+    ):
+        raise Unavailable(
+            f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}."
+        )
 
 
 def read_data(path: str) -> dict[str, Any]:
-    """What a run's data.json says of its data; nothing where an earlier version left none. Raises UserError when it is damaged."""
+    """What a run's data.json says of its data; nothing where an earlier version left none. Raises UserError when it is
+    damaged.
+    """
     folder = RunFolder(path, lock=False)
     return folder.read_json(pipeline.DATA) if folder.has(pipeline.DATA) else {}
 
@@ -183,7 +205,9 @@ def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:
     """The same for a run of an earlier version, by how often each attribute occurs."""
     for (name, row), column in zip(run.rows.items(), training_labels.T):
         if row["prevalence"] is not None and not np.isclose(np.nanmean(column), row["prevalence"], atol=1e-4):
-            raise Unavailable(f"Pictures and ridge regression are left out: the labels of {name} have changed since the run.")
+            raise Unavailable(
+                f"Pictures and ridge regression are left out: the labels of {name} have changed since the run."
+            )
 
 
 def _last(index: np.ndarray) -> int:

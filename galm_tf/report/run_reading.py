@@ -51,7 +51,8 @@ class FinishedRun:
       result: result.json.
       records: lines of metrics.jsonl; none when the file is not there.
       flags: text of flags.txt; empty when it is not there.
-      policy: decision -> probability of its choices float32 [N, choices], in the order of `rows`, or None without a policy.
+      policy: decision -> probability of its choices float32 [N, choices], in the order of `rows`, or None without a
+        policy.
       vectors: attribute embeddings float [N, D] in the order of `rows`, or None for a method that learns none.
     """
 
@@ -84,7 +85,9 @@ class FinishedRun:
 
     @property
     def architectures(self) -> dict[str, Architecture]:
-        """Attribute name -> its chosen architecture in canonical form, of those that have one: a linear reading of a trunk has none."""
+        """Attribute name -> its chosen architecture in canonical form, of those that have one: a linear reading of a
+        trunk has none.
+        """
         stored = {name: row["architecture"] for name, row in self.rows.items()}
         return {name: Architecture.from_json(told).canonical() for name, told in stored.items() if told is not None}
 
@@ -113,7 +116,9 @@ def read_run(path: str) -> FinishedRun:
     config = read_config(path)
     result = _result(path)
     count = sum("excluded" not in row for row in result["per_attribute"].values())
-    return FinishedRun(path, config, result, _records(path), _text(path, "flags.txt"), read_policy(path, count), _vectors(path, count))
+    return FinishedRun(
+        path, config, result, _records(path), _text(path, "flags.txt"), read_policy(path, count), _vectors(path, count)
+    )
 
 
 def _result(path: str) -> dict[str, Any]:
@@ -132,7 +137,9 @@ def _result(path: str) -> dict[str, Any]:
         with open(file, encoding="utf-8") as opened:
             result = json.load(opened, parse_constant=_refuse)
     except (OSError, ValueError) as error:
-        raise UserError(f"Expected the figures of a run in {file}. Received: a file that cannot be read ({error}); {_REPAIR}.") from error
+        raise UserError(
+            f"Expected the figures of a run in {file}. Received: a file that cannot be read ({error}); {_REPAIR}."
+        ) from error
     problem = _problem(result)
     if problem:
         raise UserError(f"Expected the figures of a run in {file}. Received: {problem}; {_REPAIR}.")
@@ -190,7 +197,9 @@ def _text(path: str, name: str) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise UserError(f"Expected to read {os.path.join(path, name)}. Received: {error.strerror}; check its rights.") from error
+        raise UserError(
+            f"Expected to read {os.path.join(path, name)}. Received: {error.strerror}; check its rights."
+        ) from error
 
 
 def _vectors(path: str, count: int) -> Optional[np.ndarray]:

@@ -1,4 +1,6 @@
-"""What the page about one run says: its figures come from the run folder, pictures, ridge regression and relations by scores from its data and model."""
+"""What the page about one run says: its figures come from the run folder, pictures, ridge regression and relations by
+scores from its data and model.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ _PHASES = {  # in the order of time
     "test": "test",
 }
 _REST = "test and export"
-_EARLIER_REST, _EARLIER_REST_WITH_TRUNK = f"loading, {_REST}", f"loading, the trunk and its maps of all images, {_REST}"  # of earlier versions
+# of earlier versions
+_EARLIER_REST, _EARLIER_REST_WITH_TRUNK = f"loading, {_REST}", f"loading, the trunk and its maps of all images, {_REST}"
 _OTHERS, _SHORT = "others", 0.02  # of the whole time: shorter phases are told together
 _DECISION_NAMES = {
     "conv1_conv4": "Conv-1 → Conv-4 skip",
@@ -67,7 +70,11 @@ _DECISION_NAMES = {
 
 
 def single_page(
-    run: FinishedRun, evidence: Evidence, related: Sequence[Relations], others: Sequence[rivals.Rival] = (), tables: str = analysis.FOLDER
+    run: FinishedRun,
+    evidence: Evidence,
+    related: Sequence[Relations],
+    others: Sequence[rivals.Rival] = (),
+    tables: str = analysis.FOLDER,
 ) -> Page:
     """The page about one run.
 
@@ -216,7 +223,9 @@ def _without_figures(run: FinishedRun) -> str:
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
-    """(phase, seconds, share of the whole run) in the order of time, then what no phase counts, then short ones together."""
+    """(phase, seconds, share of the whole run) in the order of time, then what no phase counts, then short ones
+    together.
+    """
     counted, order = run.result["search"].get("phase_seconds", {}), list(_PHASES)
     phases = sorted(counted, key=lambda phase: order.index(phase) if phase in order else len(order))
     seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
@@ -233,18 +242,27 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
 
 def _pictures(run: FinishedRun, extremes: dict[str, list[str]], evidence: Evidence) -> dict[str, Any]:
     """Contact sheet and examples by attribute, or the sentence that stands in their place."""
-    found: dict[str, Any] = {"sheet": {}, "examples": {}, "missing": evidence.missing, "examples_missing": evidence.scores_missing}
+    found: dict[str, Any] = {
+        "sheet": {},
+        "examples": {},
+        "missing": evidence.missing,
+        "examples_missing": evidence.scores_missing,
+    }
     if evidence.data is None:
         return found
     source = PictureSource(run, evidence.data)
     found["sheet"] = source.contact_sheet()
     if evidence.scores is not None:
-        found["examples"] = source.scored_examples([name for names in extremes.values() for name in names], evidence.scores)
+        found["examples"] = source.scored_examples(
+            [name for names in extremes.values() for name in names], evidence.scores
+        )
     return found
 
 
 def _extremes(run: FinishedRun) -> dict[str, list[str]]:
-    """Title -> names of the attributes with the highest and the lowest test AUC (`evaluation.best_to_worst`); none is in both."""
+    """Title -> names of the attributes with the highest and the lowest test AUC (`evaluation.best_to_worst`); none is
+    in both.
+    """
     tested = evaluation.best_to_worst(run.rows, 2 * _SHOWN)
     count = min(_SHOWN, math.ceil(len(tested) / 2))
     worst = tested[count:][-_SHOWN:][::-1]
@@ -253,7 +271,13 @@ def _extremes(run: FinishedRun) -> dict[str, list[str]]:
 
 def _card(run: FinishedRun, name: str, shown: dict[str, str]) -> dict[str, Any]:
     row = run.rows[name]
-    return {"key": name, "name": shown[name], "row": row, "judge": _judge(row, _JUDGES), "svg": _drawing(run, run.architectures.get(name))}
+    return {
+        "key": name,
+        "name": shown[name],
+        "row": row,
+        "judge": _judge(row, _JUDGES),
+        "svg": _drawing(run, run.architectures.get(name)),
+    }
 
 
 def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
@@ -261,7 +285,11 @@ def _judge(row: dict[str, Any], words: dict[str, str]) -> str:
 
 
 def _attribute_rows(
-    run: FinishedRun, shown: dict[str, str], networks: list[dict[str, Any]], plain: Optional[rivals.Rival], relations: dict[str, Any]
+    run: FinishedRun,
+    shown: dict[str, str],
+    networks: list[dict[str, Any]],
+    plain: Optional[rivals.Rival],
+    relations: dict[str, Any],
 ) -> list[dict[str, Any]]:
     places, chosen = {network["text"]: i for i, network in enumerate(networks)}, run.architectures
     began, words = starts(run), {} if relations["missing"] else relations["correlated"]["words"]
@@ -272,17 +300,30 @@ def _attribute_rows(
         figures_of = {k: row.get(k) for k in ("test_auc", "val_auc", "prevalence", "threshold", "reason")}
         more = {k: row.get(f"test_{k}") for k in ("average_precision", "f1", "balanced_accuracy")}
         more["log_loss"] = _log_loss(row)
-        rows.append({
-            "name": shown[name], "judge": _judge(row, _JUDGES), "judge_short": _judge(row, _JUDGES_SHORT), "network": places.get(text),
-            "text": text, **figures_of, **more, "size": size, "told_by": _told_by(row), "few_told": evaluation.told_by_few(row),
-            "below_chance": evaluation.below_chance(row),
-            "ridge": plain.aucs.get(name) if plain else None, "start": began.get(name, ""), "correlated": words.get(name, ""),
-        })
+        rows.append(
+            {
+                "name": shown[name],
+                "judge": _judge(row, _JUDGES),
+                "judge_short": _judge(row, _JUDGES_SHORT),
+                "network": places.get(text),
+                "text": text,
+                **figures_of,
+                **more,
+                "size": size,
+                "told_by": _told_by(row),
+                "few_told": evaluation.told_by_few(row),
+                "below_chance": evaluation.below_chance(row),
+                "ridge": plain.aucs.get(name) if plain else None,
+                "start": began.get(name, ""),
+                "correlated": words.get(name, ""),
+            }
+        )
     return rows
 
 
 def _log_loss(row: dict[str, Any]) -> str:
-    """An attribute's log loss on test images beside that of its frequency in training, which a network should beat; "" where it is not known.
+    """An attribute's log loss on test images beside that of its frequency in training, which a network should beat; ""
+    where it is not known.
 
     Of an attribute whose known positives were to be few, the frequency among known labels is no bar.
     """
@@ -318,9 +359,13 @@ def choice_table(run: FinishedRun) -> dict[str, Any]:
     domains, of = analysis.domains_of(run), [domain_of(name) for name in run.architectures]
     table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])["share"]
     rows = [
-        {"decision": _DECISION_NAMES[d.name], "choices": [
-            {"choice": _choice(c), "shares": [float(table[domain, d.name, str(c)]) for domain in domains]} for c in d.choices
-        ]}
+        {
+            "decision": _DECISION_NAMES[d.name],
+            "choices": [
+                {"choice": _choice(c), "shares": [float(table[domain, d.name, str(c)]) for domain in domains]}
+                for c in d.choices
+            ],
+        }
         for d in DECISIONS
     ]
     return {"domains": [(d, of.count(d)) for d in domains], "rows": rows}
@@ -336,7 +381,8 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
     """How sure the policy is of each decision, by domain; or the sentence that stands in its place."""
     if run.policy is None:
         why = (
-            "is from before runs left a policy.npz" if run.result["method"] in _WITH_POLICY
+            "is from before runs left a policy.npz"
+            if run.result["method"] in _WITH_POLICY
             else f"has no policy (method {run.result['method']})"
         )
         return {"missing": f"The policy's confidence is left out: this run {why}.", "rows": []}
@@ -344,9 +390,13 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
     means = table.groupby(["decision", "domain"])[["highest_probability", "taken_probability"]].mean()
     uniform = table.groupby("decision")["uniform"].first()
     rows = [
-        {"decision": _DECISION_NAMES[d.name], "uniform": uniform[d.name],
-         "cells": [means.loc[(d.name, domain)] if (d.name, domain) in means.index else None for domain in domains]}
-        for d in DECISIONS if d.name in uniform.index
+        {
+            "decision": _DECISION_NAMES[d.name],
+            "uniform": uniform[d.name],
+            "cells": [means.loc[(d.name, domain)] if (d.name, domain) in means.index else None for domain in domains],
+        }
+        for d in DECISIONS
+        if d.name in uniform.index
     ]
     return {"missing": "", "rows": rows}
 

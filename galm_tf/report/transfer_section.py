@@ -31,7 +31,9 @@ def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
 
 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
-    """What a transfer run started from; `used` is False where its trial from the sources was no better than one from nothing."""
+    """What a transfer run started from; `used` is False where its trial from the sources was no better than one from
+    nothing.
+    """
     transfer = run.result.get("transfer")
     if not transfer:
         return None
@@ -39,8 +41,14 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     return {
-        "sources": list(map(folder_name, transfer["sources"])), "parts": parts,
-        "match": transfer["match"], "found": _FOUND[transfer["match"]], "matched": matched, "all": len(matches),
+        "sources": list(map(folder_name, transfer["sources"])),
+        "parts": parts,
+        "match": transfer["match"],
+        "found": _FOUND[transfer["match"]],
+        "matched": matched,
+        "all": len(matches),
         "nearest": sum(m is not None for m in matches) - matched,
-        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN), "gate": gate, "used": gate is None or gate["passed"],
+        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
+        "gate": gate,
+        "used": gate is None or gate["passed"],
     }

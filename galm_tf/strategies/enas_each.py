@@ -24,9 +24,11 @@ _LOG_PROBS = "log_probs"
 
 
 class EnasEach(PolicyStrategy):
-    """Each attribute's policy and optimiser are a row of stacked variables; one controller takes them in turn, each by draws of its own.
+    """Each attribute's policy and optimiser are a row of stacked variables; one controller takes them in turn, each by
+    draws of its own.
 
-    What the policies say of every architecture is kept beside them, since it is asked for at every step of the supernet.
+    What the policies say of every architecture is kept beside them, since it is asked for at every step of the
+    supernet.
     """
 
     def __init__(self, num_attributes: int, config: Config) -> None:
@@ -37,7 +39,8 @@ class EnasEach(PolicyStrategy):
         first[_LOG_PROBS] = self._policy.log_probs()[0]
         with tf.device("CPU"):
             self._rows = {
-                name: tf.Variable(np.repeat(v[None], num_attributes, axis=0), trainable=False) for name, v in first.items()
+                name: tf.Variable(np.repeat(v[None], num_attributes, axis=0), trainable=False)
+                for name, v in first.items()
             }
         self.remember_initial()
 
@@ -50,7 +53,9 @@ class EnasEach(PolicyStrategy):
         return sample_rows(self.log_probs(), seed)
 
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
-        """So many steps of every attribute that has rewards, and of one policy for the others, on their mean; the mean of all figures."""
+        """So many steps of every attribute that has rewards, and of one policy for the others, on their mean; the mean
+        of all figures.
+        """
         figures, full = [], filled_rewards(table)
         if not table.rewarded.any():
             return {}
@@ -60,7 +65,9 @@ class EnasEach(PolicyStrategy):
             for name, variable in self._policy.variables.items():
                 variable.assign(self._rows[name][i])
             seed = int(tensor_seed(self.config.seed, Stream.CONTROLLER, int(i))[0])
-            figures.append(self._policy.reinforce.train_on_table(full[i : i + 1], np.array([True]), first_step, num_steps, seed))
+            figures.append(
+                self._policy.reinforce.train_on_table(full[i : i + 1], np.array([True]), first_step, num_steps, seed)
+            )
             log_probs = self._tell(tf.constant([0]))[0]
             for row in group:
                 for name, variable in self._policy.variables.items():

@@ -47,4 +47,6 @@ def filled_rewards(table: RewardTable) -> np.ndarray:
 
 def mean_rewards(table: RewardTable) -> np.ndarray:
     """Mean over rewarded attributes: [2304]; zeros where none is rewarded."""
-    return table.full[table.rewarded].mean(axis=0) if table.rewarded.any() else np.zeros(table.full.shape[1], np.float32)
+    return (
+        table.full[table.rewarded].mean(axis=0) if table.rewarded.any() else np.zeros(table.full.shape[1], np.float32)
+    )

@@ -224,7 +224,7 @@ def run(
     with progress.timed(seconds, "test"):
         network = _derive(search, finished)
         result = _join_results(
-            pipeline.build_result(search, prepared, pipeline.test(network, search, prepared)), finished, config
+            pipeline.build_result(search, prepared, pipeline.test(network, prepared)), finished, config
         )
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started

@@ -101,8 +101,8 @@ def deploy(model: str, out: str, attributes: Sequence[str] = (), weights: str = 
 
 def _tried(part: _Part, images: np.ndarray, expected: np.ndarray, model: str) -> float:
     """How far the part's probabilities are from the model's, `expected`; raises UserError where they are not those."""
-    margins = part.network(scale_images(tf.constant(images))) - part.margin_offsets
-    apart = np.abs(tf.sigmoid(margins).numpy() - expected).max()
+    log_odds = part.network(scale_images(tf.constant(images)))
+    apart = np.abs(tf.sigmoid(log_odds).numpy() - expected).max()
     if not apart < _APART["float32"]:
         raise UserError(
             f"{_SAME} Received: some that are {apart:.4f} away; the model in {model} is of an earlier version, search again."
@@ -114,7 +114,7 @@ def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: s
     """(the part in the Lite format, how far its probabilities are from `expected`); raises UserError where they are
     farther than such weights may take them.
     """
-    content = lite.convert(part.network, part.metadata["image_size"], part.margin_offsets, weights)
+    content = lite.convert(part.network, part.metadata["image_size"], weights)
     apart = np.abs(lite.LiteModel(content, part.metadata)(images)["probability"].numpy() - expected).max(axis=0)
     far = np.flatnonzero(~(apart < _APART[weights]))
     if len(far) and weights == "float32":
@@ -171,10 +171,9 @@ class _Part:
 
     Attributes:
       columns: [n], where they stand in the model.
-      network: theirs.
+      network: theirs, of log-odds.
       architectures: [n], None without a tower.
       side: of Conv-3's map.
-      margin_offsets: float32 [n].
       metadata: what travels along, as `export.ServingModule` writes it.
       read: how many numbers of the trunk are read beside each tower.
     """
@@ -183,7 +182,6 @@ class _Part:
     network: DerivedNetwork | ReadingNetwork
     architectures: list[Optional[Architecture]]
     side: int
-    margin_offsets: np.ndarray
     metadata: dict[str, Any]
     read: int
 
@@ -191,7 +189,7 @@ class _Part:
         """Of `export.export_saved_model`."""
         return {
             "attributes": self.metadata["attributes"], "thresholds": export.with_nan(self.metadata["thresholds"]),
-            "margin_offsets": self.margin_offsets, "image_size": self.metadata["image_size"], "metadata": self.metadata,
+            "image_size": self.metadata["image_size"], "metadata": self.metadata,
         }  # fmt: skip
 
 
@@ -219,26 +217,18 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
             network.attach(part)
     else:
         network = ReadingNetwork(part, trunk)
-    metadata = _metadata(metadata, columns)
-    return _Part(
-        columns,
-        network,
-        architectures,
-        side,
-        np.array(metadata["margin_offsets"], np.float32),
-        metadata,
-        0 if beside is None else len(beside.weights),
-    )
+    if export.OFFSETS in metadata:
+        network.rescale(1.0, -np.array([metadata[export.OFFSETS][i] or 0.0 for i in columns]))
+    read = 0 if beside is None else len(beside.weights)
+    return _Part(columns, network, architectures, side, _metadata(metadata, columns), read)
 
 
 def _metadata(whole: dict[str, Any], columns: list[int]) -> dict[str, Any]:
     """What travels along with some attributes of a model, of what does with the model."""
     names = whole["attributes"]
-    # earlier versions do not tell: mostly 0
-    offsets = [offset or 0.0 for offset in whole.get("margin_offsets", [None] * len(names))]
-    every = {"attributes": names, "thresholds": whole["thresholds"], "margin_offsets": offsets}
-    lists = {key: [values[i] for i in columns] for key, values in every.items()}
-    told = whole if len(columns) == len(names) else {k: v for k, v in whole.items() if k not in _MEANS}
+    lists = {key: [whole[key][i] for i in columns] for key in ("attributes", "thresholds")}
+    gone = (export.OFFSETS, *(_MEANS if len(columns) < len(names) else ()))
+    told = {k: v for k, v in whole.items() if k not in gone}
     return {**told, **lists, "architectures": {name: whole["architectures"][name] for name in lists["attributes"]}}
 
 

@@ -79,8 +79,7 @@ class _Conv(_Stage):
     """Conv-4 or Conv-5 of all towers: -> [B, h/2, h/2, n * filters] after ReLU and pool, in the stage's order.
 
     One convolution per group of like choices, Conv-4's in tiles where images are many. Conv-5 reads Conv-4's towers,
-    each
-    its own: a grouped convolution, so that towers stay side by side in the channels.
+    each its own: a grouped convolution, so that towers stay side by side in the channels.
 
     Args:
       name: conv4 or conv5, which also names its decisions and weights.

@@ -29,6 +29,7 @@ from galm_tf.whole_file import whole_folder
 
 FORMAT = 1
 METADATA = os.path.join("assets.extra", "metadata.json")  # assets.extra: files that a SavedModel carries along
+OFFSETS = "margin_offsets"  # in models of earlier versions: what is to be subtracted from their networks' outputs
 DEFAULT_THRESHOLD = 0.5  # where validation could not choose one
 
 
@@ -36,11 +37,10 @@ class ServingModule(tf.Module):
     """A network with its preprocessing, names and thresholds.
 
     Args:
-      network: tf.Module or Keras model; scaled images float32 [B, S, S, 3] -> margins float32 [B, N].
+      network: tf.Module or Keras model; scaled images float32 [B, S, S, 3] -> log-odds float32 [B, N].
       attributes: [N] names.
       thresholds: [N] probabilities; NaN where none could be chosen: null in the metadata, and `decision` means nothing
         there.
-      margin_offsets: [N], subtracted from margins (log positive weights, DESIGN §2).
       image_size: S.
       metadata: what travels along; JSON.
       base: a loaded SavedModel of this kind, whose attributes come first. Its own function
@@ -53,15 +53,13 @@ class ServingModule(tf.Module):
         *,
         attributes: Sequence[str],
         thresholds: np.ndarray,
-        margin_offsets: np.ndarray,
         image_size: int,
         metadata: dict[str, Any],
         base: Any = None,
     ) -> None:
         super().__init__(name="serving")
-        assert len(attributes) == len(thresholds) == len(margin_offsets), (len(thresholds), len(margin_offsets))
+        assert len(attributes) == len(thresholds), len(thresholds)
         self._network, self._image_size, self._base = network, image_size, base
-        self._offsets = tf.constant(margin_offsets, tf.float32)
         self._thresholds = tf.constant(thresholds, tf.float32)
         self._attributes = tf.constant(list(attributes))
         before = (
@@ -73,20 +71,17 @@ class ServingModule(tf.Module):
             "format": FORMAT,
             "attributes": [*before["attributes"], *attributes],
             "thresholds": [*before["thresholds"], *(None if np.isnan(t) else float(t) for t in thresholds)],
-            "margin_offsets": [
-                *before.get("margin_offsets", [None] * len(before["attributes"])),
-                *map(float, margin_offsets),
-            ],
             "image_size": image_size,
         }
+        if OFFSETS in before:
+            content[OFFSETS] = [*before[OFFSETS], *[0.0] * len(attributes)]
         self.json = json.dumps(content, indent=1, ensure_ascii=False)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     @untouched
     def serve_images(self, images):
-        margins = self._network(scale_images(self._resize(images)))
-        margins = tf.ensure_shape(margins, [None, len(self._attributes)])
-        probability = tf.sigmoid(margins - self._offsets)
+        log_odds = self._network(scale_images(self._resize(images)))
+        probability = tf.sigmoid(tf.ensure_shape(log_odds, [None, len(self._attributes)]))
         outputs = {
             "probability": probability,
             "decision": probability >= tf.where(tf.math.is_nan(self._thresholds), DEFAULT_THRESHOLD, self._thresholds),

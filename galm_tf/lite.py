@@ -43,27 +43,26 @@ def is_lite(path: str) -> bool:
 class _Served(tf.Module):
     """A network from pictures to probabilities."""
 
-    def __init__(self, network: tf.Module, image_size: int, margin_offsets: np.ndarray) -> None:
+    def __init__(self, network: tf.Module, image_size: int) -> None:
         super().__init__(name="served")
-        self._network, self._offsets = network, tf.constant(margin_offsets, tf.float32)
+        self._network = network
         spec = tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, "images")
         self.serve = tf.function(untouched(self._serve), input_signature=[spec])
 
     def _serve(self, images):
-        return {"probability": tf.sigmoid(self._network(scale_images(images)) - self._offsets)}
+        return {"probability": tf.sigmoid(self._network(scale_images(images)))}
 
 
-def convert(network: tf.Module, image_size: int, margin_offsets: np.ndarray, weights: str = "float32") -> bytes:
+def convert(network: tf.Module, image_size: int, weights: str = "float32") -> bytes:
     """A network in the Lite format.
 
     Args:
-      network: scaled images float32 [B, S, S, 3] -> margins float32 [B, N], by operations that Lite has
+      network: scaled images float32 [B, S, S, 3] -> log-odds float32 [B, N], by operations that Lite has
         (`DerivedNetwork` with tiles=False).
       image_size: S.
-      margin_offsets: [N], subtracted from margins.
       weights: one of WEIGHTS.
     """
-    served = _Served(network, image_size, margin_offsets)
+    served = _Served(network, image_size)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.serve.get_concrete_function()], served)
     if weights != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

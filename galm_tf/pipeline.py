@@ -163,7 +163,7 @@ def run(
         network = derive_network(searched)
         searched.checkpoint()  # with the batch norms that are exported
     searched.before = {**seconds, **searched.before}
-    result = build_result(searched, prepared, test(network, searched, prepared))
+    result = build_result(searched, prepared, test(network, prepared))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
     archive(folder)
@@ -402,15 +402,11 @@ def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarra
 
 
 def _cool(network: DerivedNetwork | ReadingNetwork, search: Search | Readings) -> None:
-    """Makes a network as sure as validation found right."""
-    state, offsets, level = (
-        search.state,
-        search.validation.margin_offsets(final=True),
-        search.validation.levels(final=True),
-    )
-    network.rescale(
-        1 / state.temperature, offsets + temperature.scaled(-offsets, level, state.temperature, state.log_odds_shift)
-    )
+    """Makes of a network's margins log-odds, as sure as validation found right."""
+    state, offsets = search.state, search.validation.margin_offsets(final=True)
+    level = search.validation.levels(final=True)
+    shift = temperature.scaled(-offsets, level, state.temperature, state.log_odds_shift)
+    network.rescale(1 / state.temperature, shift)
 
 
 def _attach_readout(
@@ -433,15 +429,14 @@ def _attach_readout(
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 
-def test(network: tf.Module, search: Search | Readings, prepared: Prepared) -> np.ndarray:
-    """Probabilities on the test images: float64 [t, N]."""
+def test(network: tf.Module, prepared: Prepared) -> np.ndarray:
+    """What a network of log-odds says of the test images: probabilities float64 [t, N]."""
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
-    margins = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
-    # float32 would hold all that is sure for equal
-    return expit(margins.astype(np.float64) - search.validation.margin_offsets(final=True))
+    log_odds = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
+    return expit(log_odds.astype(np.float64))  # float32 would hold all that is sure for equal
 
 
 def build_result(search: Search | Readings, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
@@ -623,7 +618,6 @@ def export_network(
         "free some space and go on with --resume",
         attributes=search.domain.attributes,
         thresholds=export.with_nan(search.state.thresholds),
-        margin_offsets=search.validation.margin_offsets(final=True),
         image_size=search.config.image_size,
         metadata={
             **{k: result[k] for k in keys},

@@ -32,8 +32,8 @@ def features(outputs: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def product(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """values [B, D] @ weights [D, N], as a 1×1 convolution: TensorFlow Lite stores its weights in int8 by a scale for
-    each
-    attribute, those of a matrix product by one for all, in which attributes of small weights drown."""
+    each attribute, those of a matrix product by one for all, in which attributes of small weights drown.
+    """
     return tf.nn.conv2d(values[:, None, None], weights[None, None], 1, "VALID")[:, 0, 0]
 
 

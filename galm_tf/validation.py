@@ -240,8 +240,8 @@ class Validation:
 
     def calibration_index(self, final: bool = False) -> np.ndarray:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on, as training draws them, so
-        that those of small
-        classes may be there more than once; `final` those of the exported network."""
+        that those of small classes may be there more than once; `final` those of the exported network.
+        """
         index = self._trained(final)
         count = min(self._config.calibration_images, len(index))
         return np.sort(

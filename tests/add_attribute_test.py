@@ -59,7 +59,7 @@ def _finished(config, path):
     search.state.chosen = np.random.default_rng(0).integers(0, 2304, count).tolist()
     search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, count).tolist(), [0.5] * count
     network = pipeline.derive_network(search)
-    result = pipeline.build_result(search, prepared, pipeline.test(network, search, prepared))
+    result = pipeline.build_result(search, prepared, pipeline.test(network, prepared))
     pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)
     folder.save_checkpoint(search.arrays(), dataclasses.asdict(search.state))
     return config, path

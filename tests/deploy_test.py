@@ -5,7 +5,6 @@ TensorFlow Lite.
 import json
 import os
 import re
-import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,7 +28,6 @@ SIZE, SEED = 64, 5
 OLD, NEW = ["sun/warm, sunny", "sun/metal", "sun/trees", "sun/furry", "sun/night"], ["sun/glossy", "sun/wood"]
 RNG = np.random.default_rng(SEED)
 NUMBERS = {name: int(n) for name, n in zip(OLD + NEW, RNG.integers(0, 2304, len(OLD + NEW)))}
-OFFSETS = dict(zip(OLD + NEW, RNG.normal(0, 0.5, len(OLD + NEW)).astype(np.float32)))
 THRESHOLDS = dict(zip(OLD + NEW, [0.4, np.nan, 0.6, 0.5, 0.55, 0.3, 0.45]))
 
 
@@ -60,7 +58,7 @@ def save(network, names, path, base=None, **changes):
         "boxes": True,
     }
     settings = dict(
-        attributes=names, thresholds=np.array([THRESHOLDS[n] for n in names]), margin_offsets=np.array([OFFSETS[n] for n in names]),
+        attributes=names, thresholds=np.array([THRESHOLDS[n] for n in names]),
         image_size=SIZE, metadata=metadata, base=base,
     )  # fmt: skip
     export.export_saved_model(network, str(path), **{**settings, **changes})
@@ -252,11 +250,19 @@ def test_no_images_have_no_attributes(both, images, kind):
     assert both[kind](images)[0].shape == (3, 5)
 
 
-def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
+def _spoil_conversion(monkeypatch, away):
+    """Converts networks whose log-odds are so much more, as far as there are attributes."""
     convert = lite.convert
-    monkeypatch.setattr(
-        lite, "convert", lambda network, size, offsets, weights: convert(network, size, offsets + 1, weights)
-    )
+
+    def spoiled(network, size, weights):
+        network.rescale(1.0, away[: network.num_attributes])
+        return convert(network, size, weights)
+
+    monkeypatch.setattr(lite, "convert", spoiled)
+
+
+def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
+    _spoil_conversion(monkeypatch, np.ones(5))
     with pytest.raises(
         UserError,
         match="give the model's probabilities again. Received: some that are 0.* away; TensorFlow has converted",
@@ -266,12 +272,7 @@ def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
 
 
 def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch):
-    convert, away = lite.convert, np.array([0, 0, 0, 0, -9])
-    monkeypatch.setattr(
-        lite,
-        "convert",
-        lambda network, size, offsets, weights: convert(network, size, offsets + away[: len(offsets)], weights),
-    )
+    _spoil_conversion(monkeypatch, np.array([0, 0, 0, 0, 9]))
     with pytest.raises(
         UserError,
         match=r"by weights in int8, .* more than 0.2 away: sun/night \(0\.\d\d\); leave these .* --weights=float16 or float32\.",
@@ -293,7 +294,7 @@ def test_small_readings_beside_large_ones_keep_their_figures_in_int8():
     weights = (rng.normal(size=(16 * 16 * 3, 2)) * [0.3, 0.003]).astype(np.float32)
     network = ReadingNetwork(Readout(np.zeros(2, np.float32), weights, np.zeros(2, np.float32)), _Pixels())
     images = rng.integers(0, 256, (16, 16, 16, 3)).astype(np.uint8)
-    model = lite.LiteModel(lite.convert(network, 16, np.zeros(2), "int8"), {"image_size": 16, "thresholds": [0.5, 0.5]})
+    model = lite.LiteModel(lite.convert(network, 16, "int8"), {"image_size": 16, "thresholds": [0.5, 0.5]})
     margins = network(scale_images(tf.constant(images))).numpy()[:, 1]
     found = model(images)["probability"].numpy()[:, 1]
     np.testing.assert_allclose(np.log(found / (1 - found)), margins, atol=0.05 * margins.std())
@@ -413,17 +414,58 @@ def test_a_part_is_none_to_be_named_again(run, tmp_path):
         deploy.deploy(str(tmp_path / "some.tflite"), str(tmp_path / "new"))
 
 
-def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(run, tmp_path):
-    """As of an earlier version with positive weights."""
-    shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / "saved_model" / export.METADATA
+class _Earlier(export.ServingModule):
+    """As earlier versions wrote it: offsets were subtracted from what its network gives."""
+
+    offsets = np.linspace(-1, 2, len(OLD)).astype(np.float32)
+
+    def __init__(self, network, **settings):
+        super().__init__(network, **settings)
+        self.json = json.dumps({**json.loads(self.json), "margin_offsets": self.offsets.tolist()})
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
+    def serve_images(self, images):
+        probability = tf.sigmoid(self._network(scale_images(self._resize(images))) - self.offsets)
+        return {"probability": probability, "decision": probability >= 0.5, "attribute": self._attributes}
+
+
+@pytest.fixture
+def earlier(network, tmp_path, monkeypatch):
+    """A run of an earlier version with positive weights."""
+    monkeypatch.setattr(export, "ServingModule", _Earlier)
+    save(network[0], OLD, tmp_path / "run" / "saved_model")
+    monkeypatch.undo()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("out", ["some", "some.tflite"])
+def test_margins_of_an_earlier_version_are_shifted_as_it_says(run, earlier, images, tmp_path, out):
+    names = ["metal", "furry"]
+    deploy.deploy(str(earlier), str(tmp_path / out), names)
+    whole, part = Predictor(str(earlier / "saved_model")), Predictor(str(tmp_path / out))
+    columns = [OLD.index(f"sun/{n}") for n in names]
+    np.testing.assert_allclose(part(images)[0], whole(images)[0][:, columns], atol=1e-5)
+    assert np.abs(whole(images)[0] - Predictor(os.path.join(run, "saved_model"))(images)[0]).max() > 0.1
+    assert "margin_offsets" not in part.metadata
+
+
+def test_a_model_of_an_earlier_version_can_be_extended(network, earlier, images, tmp_path):
+    base = tf.saved_model.load(str(earlier / "saved_model"))
+    save(make_network(NEW, 2, network[1], readout=False)[0], NEW, tmp_path / "more" / "saved_model", base)
+    deploy.deploy(str(tmp_path / "more"), str(tmp_path / "all"))
+    expected, found = (Predictor(str(tmp_path / name))(images)[0] for name in ("more/saved_model", "all"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(earlier, tmp_path):
+    path = earlier / "saved_model" / export.METADATA
     metadata = json.loads(path.read_text())
     del metadata["margin_offsets"]
     path.write_text(json.dumps(metadata))
     with pytest.raises(
         UserError, match="probabilities again. Received: some that are 0.* away; the model in .* earlier version"
     ):
-        deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
+        deploy.deploy(str(earlier), str(tmp_path / "new"))
 
 
 def test_networks_on_different_trunks_are_refused(run, tmp_path):

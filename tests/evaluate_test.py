@@ -41,7 +41,7 @@ class Colours(tf.Module):
 
 def _export(path, metadata=None):
     export.export_saved_model(
-        Colours(), str(path), attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32, metadata=metadata or {},
+        Colours(), str(path), attributes=NAMES, thresholds=np.array(THRESHOLDS), image_size=32, metadata=metadata or {},
     )  # fmt: skip
     return str(path)
 
@@ -216,7 +216,7 @@ def test_some_attributes_alone(model, photos, caplog):
 def test_a_lite_file_is_judged_like_its_model(model, photos, tmp_path):
     path = str(tmp_path / "colours.tflite")
     metadata = json.loads((pathlib.Path(model) / export.METADATA).read_text(encoding="utf-8"))
-    lite.write(lite.convert(Colours(), 32, np.zeros(3)), metadata, "float32", path)
+    lite.write(lite.convert(Colours(), 32), metadata, "float32", path)
     one, other = (evaluate.evaluate(_config(photos), place) for place in (model, path))
     for a, b in zip(one.rows, other.rows):
         assert a == pytest.approx(b, abs=1e-5)

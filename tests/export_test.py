@@ -19,7 +19,6 @@ from galm_tf.preprocess import decode_image, resize_images, scale_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE, NAMES = 32, ["sun/offen — Himmel", "sun/metal", "sun/far-away horizon", "sun/furry"]
-OFFSETS = np.array([0.0, 1.5, -0.7, 0.2], np.float32)
 THRESHOLDS = np.array([0.3, np.nan, 0.55, 0.9])
 METADATA = {
     "domains": ["sun"],
@@ -47,7 +46,7 @@ def make_network():
 
 
 def save(network, path, **changes):
-    settings = dict(attributes=NAMES, thresholds=THRESHOLDS, margin_offsets=OFFSETS, image_size=SIZE, metadata=METADATA)
+    settings = dict(attributes=NAMES, thresholds=THRESHOLDS, image_size=SIZE, metadata=METADATA)
     export.export_saved_model(network, str(path), **{**settings, **changes})
 
 
@@ -82,8 +81,8 @@ def encode(image, kind="JPEG", **settings):
 
 def direct(network, image):
     """Probabilities of one uint8 [H, W, 3] as training computes them: [N]."""
-    margins = network(scale_images(resize_images(tf.constant(image[None]), SIZE)), training=False).numpy()
-    return expit(margins[0].astype(np.float64) - OFFSETS)
+    log_odds = network(scale_images(resize_images(tf.constant(image[None]), SIZE)), training=False).numpy()
+    return expit(log_odds[0].astype(np.float64))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (17, 300), (900, 1200), (1200, 900)])
@@ -123,20 +122,20 @@ def test_orientation_changes_what_the_network_sees(network):
 
 
 class _Constant(tf.Module):
-    """Margins that are known without a computation."""
+    """Log-odds that are known without a computation."""
 
-    def __init__(self, margins):
+    def __init__(self, log_odds):
         super().__init__()
-        self.margins = tf.Variable(margins, dtype=tf.float32)
+        self.log_odds = tf.Variable(log_odds, dtype=tf.float32)
 
     def __call__(self, images):
-        return tf.zeros_like(images[:, 0, 0, :1]) + self.margins
+        return tf.zeros_like(images[:, 0, 0, :1]) + self.log_odds
 
 
 def test_offset_and_threshold_by_hand(tmp_path):
     """At margin = offset + logit p the probability is p: the positive weight is undone (DESIGN §2)."""
     wanted = np.array([0.25, 0.5, 0.75, 0.75])
-    save(_Constant(OFFSETS + logit(wanted)), tmp_path / "m", thresholds=np.array([0.2, np.nan, 0.76, 0.7]))
+    save(_Constant(logit(wanted)), tmp_path / "m", thresholds=np.array([0.2, np.nan, 0.76, 0.7]))
     outputs = tf.saved_model.load(str(tmp_path / "m")).signatures["serving_default"](
         images=tf.zeros([3, 5, 5, 3], tf.uint8)
     )
@@ -148,7 +147,7 @@ def test_offset_and_threshold_by_hand(tmp_path):
 def test_without_a_threshold_the_decision_is_at_one_half_and_the_metadata_say_that_none_was_chosen(tmp_path):
     for margin, decision in ((-1e-3, False), (1e-3, True)):
         path = tmp_path / str(decision)
-        save(_Constant(OFFSETS + np.float32(margin)), path, thresholds=np.full(4, np.nan))
+        save(_Constant(np.full(4, margin)), path, thresholds=np.full(4, np.nan))
         outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.zeros([1, 5, 5, 3], tf.uint8))
         assert outputs["decision"].numpy().tolist() == [[decision] * 4]
         assert json.loads((path / "assets.extra" / "metadata.json").read_text())["thresholds"] == [None] * 4
@@ -169,7 +168,6 @@ def test_metadata_travels(path, signatures):
     assert content == json.loads((path / "assets.extra" / "metadata.json").read_text(encoding="utf-8"))
     assert content == {
         **METADATA, "format": export.FORMAT, "attributes": NAMES, "thresholds": [0.3, None, 0.55, 0.9], "image_size": SIZE,
-        "margin_offsets": [float(offset) for offset in OFFSETS],
     }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class _Network(tf.Module):
 
 def _export(path):
     export.export_saved_model(
-        _Network(), path, attributes=["a", "b"], thresholds=np.array([0.5, np.nan]), margin_offsets=np.zeros(2, np.float32),
+        _Network(), path, attributes=["a", "b"], thresholds=np.array([0.5, np.nan]),
         image_size=32, metadata={},
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ def expected(path):
 def model(tmp_path_factory):
     path = str(tmp_path_factory.mktemp("run") / "saved_model")
     export.export_saved_model(
-        Colours(), path, attributes=NAMES, thresholds=np.array(THRESHOLDS), margin_offsets=np.zeros(3), image_size=32,
+        Colours(), path, attributes=NAMES, thresholds=np.array(THRESHOLDS), image_size=32,
         metadata={"notice": NOTICE},
     )  # fmt: skip
     return path
@@ -124,9 +124,7 @@ def undecided(tmp_path_factory):
     """A model whose first attribute has no threshold."""
     path = str(tmp_path_factory.mktemp("undecided") / "saved_model")
     thresholds = np.array([np.nan, *THRESHOLDS[1:]])
-    export.export_saved_model(
-        Colours(), path, attributes=NAMES, thresholds=thresholds, margin_offsets=np.zeros(3), image_size=32, metadata={}
-    )
+    export.export_saved_model(Colours(), path, attributes=NAMES, thresholds=thresholds, image_size=32, metadata={})
     return path
 
 
@@ -183,7 +181,6 @@ def test_a_long_name_is_shortened_in_the_table_alone(files, tmp_path, capsys):
         path,
         attributes=names,
         thresholds=np.array(THRESHOLDS),
-        margin_offsets=np.zeros(3),
         image_size=32,
         metadata={},
     )
@@ -218,7 +215,6 @@ def test_a_model_of_parts_of_photographs_asks_for_such(files, tmp_path, capsys, 
         path,
         attributes=NAMES,
         thresholds=np.array(THRESHOLDS),
-        margin_offsets=np.zeros(3),
         image_size=32,
         metadata=metadata,
     )

@@ -153,7 +153,7 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
     search, prepared = searched
     assert search.state.readout_penalty in ridge.PENALTIES
     network = pipeline.derive_network(search)
-    probabilities = pipeline.test(network, search, prepared)
+    probabilities = pipeline.test(network, prepared)
     split, labels = prepared.split, prepared.domain.labels
     train, test = np.concatenate([split.train, split.validation]), split.test
     train = train[np.isfinite(labels[train]).any(axis=1)]
@@ -176,12 +176,12 @@ def test_networks_are_as_sure_as_validation_found_right(searched):
     )
     its, found = search.state.temperature, []
     for search.state.temperature in (1.0, 4.0, its):
-        found.append(logit(pipeline.test(pipeline.derive_network(search), search, prepared)))
+        found.append(logit(pipeline.test(pipeline.derive_network(search), prepared)))
     np.testing.assert_allclose(
         found[1], temperature.scaled(found[0], search.validation.levels(final=True), 4.0), rtol=1e-3, atol=1e-3
     )
     search.state.log_odds_shift = 0.5
-    shifted = logit(pipeline.test(pipeline.derive_network(search), search, prepared))
+    shifted = logit(pipeline.test(pipeline.derive_network(search), prepared))
     search.state.log_odds_shift = 0.0
     np.testing.assert_allclose(shifted, found[2] + 0.5, rtol=1e-3, atol=1e-3)
 
@@ -208,7 +208,7 @@ def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     config = dataclasses.replace(search.config, readout_share=0.0)
     plain = pipeline.search(config, RunFolder.create(str(tmp_path / "run"), config), prepared, RandomArchitecture)
     assert plain.state.readout_penalty is None
-    result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), plain, prepared))
+    result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), prepared))
     assert result["readout"] is None
     assert (
         result["network"]["parameters"]

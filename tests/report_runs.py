@@ -97,7 +97,6 @@ def write_run(
         str(path / "saved_model"),
         attributes=domain.attributes,
         thresholds=np.array([0.5, 0.5, 0.1, np.nan]),
-        margin_offsets=np.zeros(4, np.float32),
         image_size=_SIZE,
         metadata={},
     )

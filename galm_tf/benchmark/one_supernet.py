@@ -106,7 +106,7 @@ def _finetune(config, folder: RunFolder, prepared: pipeline.Prepared, weights, c
     with Telemetry(folder) as telemetry:
         searched.run(telemetry)
     network = pipeline.derive_network(searched)
-    return pipeline.build_result(searched, prepared, pipeline.test(network, searched, prepared))
+    return pipeline.build_result(searched, prepared, pipeline.test(network, prepared))
 
 
 class _Chosen(Strategy):

@@ -208,7 +208,7 @@ def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
         DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False),
         derived.side * TRUNK_SHRINKS,
     )
-    content = lite.convert(plain, size, np.zeros(len(architectures)))
+    content = lite.convert(plain, size)
     model = lite.LiteModel(content, {"image_size": size, "thresholds": [None] * len(architectures)})
     pictures = functools.cache(
         lambda count: np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)

@@ -40,8 +40,14 @@ class LazyAdam(tf.Module):
             self.slots[f"{name}/count"] = tf.Variable(count, trainable=False)
 
     def apply(self, gradients: Mapping[str, object], learning_rate: tf.Tensor, weight_decay: float) -> None:
-        """One step. gradients: name -> dense gradient, or IndexedSlices with distinct rows for stacked weights."""
+        """One step.
+
+        gradients: name -> dense gradient, or IndexedSlices with distinct rows for stacked weights; None of a weight that
+        took no part, which stays.
+        """
         for name, gradient in gradients.items():
+            if gradient is None:
+                continue
             decay = 0.0 if name.rsplit("/", 1)[-1].endswith(_NOT_DECAYED) else weight_decay
             update = self._apply_rows if name in self._stacked else self._apply_dense
             update(name, gradient, learning_rate, decay)

@@ -6,6 +6,7 @@ from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining, masked_loss
+from galm_tf.tracing import untraced
 
 SIZE, N, BATCH = 32, 3, 16
 
@@ -113,3 +114,21 @@ def test_only_chosen_branches_are_trained():
     for name in ("conv4/kernel5", "conv4/skip", "conv5/kernel5", "conv5/skip", "head/fc2", "head/fc3_from_fc2"):
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
     np.testing.assert_allclose(before["head/fc1"][:, :, 64:], after["head/fc1"][:, :, 64:], rtol=2e-3)  # decay alone
+
+
+def test_steps_that_are_not_traced_are_the_same():
+    """Also where no tower takes one of the kernels, which then has no gradient at all."""
+
+    def choices_of(step):
+        chosen = np.random.default_rng(step).integers(0, search_space.NUM_ARCHITECTURES, N)
+        indices = search_space.all_indices()[chosen]
+        indices[:, [d.name for d in search_space.DECISIONS].index("conv4_kernel")] = step % 2
+        return indices
+
+    losses, _, expected = _train(0.01, 3, choices_of)
+    with untraced():
+        again, before, found = _train(0.01, 3, choices_of)
+    np.testing.assert_allclose(again, losses, rtol=1e-4)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=2e-3, err_msg=name)  # a fifth of a step
+    assert sum(np.abs(found[name] - before[name]).max() > 0.005 for name in found) > 10

@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import platform
 import re
 import sys
 import tempfile
 from typing import Callable, Iterator
 
+_X86 = ("x86_64", "amd64")
 _NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:")
 
 
@@ -19,8 +21,12 @@ def import_tensorflow() -> None:
     """Imports it, unless it has been; what is written to standard error meanwhile and is no notice follows.
 
     float32 is float32 on a GPU too: by default TensorFlow rounds there what it
-    multiplies to three digits (TF32), and rewards with it.
+    multiplies to three digits (TF32), and rewards with it. Of processors of the
+    x86 family all have oneDNN's kernels: by default those without AVX-512's
+    newer parts do not, and train at half the speed (BUILD.md, "Speed of the parts").
     """
+    if platform.machine().lower() in _X86:
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _without_notices() if "tensorflow" not in sys.modules else contextlib.nullcontext():
         import tensorflow as tf
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -407,7 +407,7 @@ def test_afs_in_numpy_and_no_attribute_asks_itself():
         h = np.tanh(x @ v["embedding/kernel"] + v["embedding/bias"])
         target = h @ (v["targets/kernel"] + v["sources/kernel"] @ weight.T) + v["targets/bias"]
         expected = np.concatenate([target, h @ v["sources/kernel"] + v["sources/bias"]], axis=1)
-        np.testing.assert_allclose(network(x), expected, atol=1e-5)
+        np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_afs_listens_to_the_source_attribute_that_is_the_same():

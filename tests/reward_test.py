@@ -82,7 +82,7 @@ def test_many_images_go_in_parts_that_calibration_images_lead(supernet, images, 
     monkeypatch.setattr(reward, "_VALUES_PER_POSITION", 10**6)
     parts = reward.RewardEngine(supernet, images, "auc", 64)
     assert len(whole._rows) == 1 and [(s.start, s.stop) for s in parts._rows] == [(0, 30), (30, 60)]
-    np.testing.assert_allclose(parts.scores(0), whole.scores(0), atol=1e-6)
+    np.testing.assert_allclose(parts.scores(0), whole.scores(0), atol=3e-5)  # sums of other lengths
     np.testing.assert_array_equal(parts.rewards(1), whole.rewards(1))
     of_all = reward.RewardEngine(supernet, _images(supernet, 0), "auc", 64)  # statistics are of the scored images
     assert len(of_all._rows) == 1

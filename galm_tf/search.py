@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import time
 from typing import Any, Callable, Optional
 
@@ -156,6 +157,11 @@ class Search:
 
     def run(self, telemetry: Telemetry) -> None:
         """Takes every phase from where the state stands; returns when fine-tuning is done."""
+        if self.config.precision != "float32" and not tf.config.list_physical_devices("GPU"):
+            logging.warning(
+                "--precision=%s is for GPUs: a processor may take many times as long over a step as with float32.",
+                self.config.precision,
+            )
         self._telemetry = telemetry
         self._counted = time.monotonic()
         while self.state.phase < len(self.schedule):

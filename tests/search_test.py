@@ -92,6 +92,17 @@ def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkey
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
 
 
+@pytest.mark.parametrize("precision, told", [("float32", False), ("bfloat16", True)])
+def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, precision, told):
+    config = Config(domain=("sun",), image_size=32, precision=precision, cache_dir=drawn)
+    monkeypatch.setattr(search, "build_schedule", lambda config, learns: [])
+    monkeypatch.setattr(search.tf.config, "list_physical_devices", lambda kind: [])
+    with few_images(12):
+        prepared = pipeline.prepare(config)
+        Search(config, prepared.domain, prepared.split, prepared.images, None, RandomArchitecture).run(None)
+    assert ("--precision=bfloat16 is for GPUs: a processor may take many times as long" in caplog.text) == told
+
+
 def test_training_that_diverges_is_told(tmp_path, drawn):
     config = Config(
         domain=("sun",),

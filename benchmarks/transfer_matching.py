@@ -88,7 +88,7 @@ def transfer_settings(base: Config) -> dict[str, Any]:
     """What flags/transfer.flags sets otherwise than `base`, but for its steps."""
     with flagsaver.flagsaver():
         FLAGS(["transfer_matching", f"--flagfile={_TRANSFER_FLAGS}"])
-        theirs = config_lib.from_flags(FLAGS, base)
+        theirs = dataclasses.replace(config_lib.from_flags(FLAGS, base), size_penalty=base.size_penalty)
     names = (field.name for field in dataclasses.fields(Config) if field.name not in _STEPS)
     return {name: getattr(theirs, name) for name in names if getattr(theirs, name) != getattr(base, name)}
 

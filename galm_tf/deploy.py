@@ -2,8 +2,7 @@
 Lite file.
 
     python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes          # a SavedModel
-    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, small
-    boards, single images
+    python -m galm_tf.deploy --model=runs/NAME --attributes=striped,furry --out=stripes.tflite   # for phones, boards
 
 Every attribute has a network of its own on a trunk that all share, so that a few of them cost little more than the
 trunk. The model is only read. What is written gives its probabilities again, with fewer bits for weights nearly so,

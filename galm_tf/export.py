@@ -30,6 +30,8 @@ from galm_tf.whole_file import whole_folder
 FORMAT = 1
 METADATA = os.path.join("assets.extra", "metadata.json")  # assets.extra: files that a SavedModel carries along
 OFFSETS = "margin_offsets"  # in models of earlier versions: what is to be subtracted from their networks' outputs
+# Nothing learns from what is stored: gradients of its activations need not be traced.
+OPTIONS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 DEFAULT_THRESHOLD = 0.5  # where validation could not choose one
 
 
@@ -154,7 +156,7 @@ def export_saved_model(
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with whole_folder(path) as partial:
-            tf.saved_model.save(module, partial, signatures=signatures)
+            tf.saved_model.save(module, partial, signatures, OPTIONS)
             os.makedirs(os.path.join(partial, os.path.dirname(METADATA)), exist_ok=True)
             with open(os.path.join(partial, METADATA), "w", encoding="utf-8") as file:
                 file.write(module.json + "\n")

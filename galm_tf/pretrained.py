@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
-from galm_tf import trunk_training
+from galm_tf import export, trunk_training
 from galm_tf.config import Config
 from galm_tf.domains.domain import Domain
 from galm_tf.draws import ANY_SEED, Stream, generator
@@ -165,7 +165,7 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
         "means": int(concrete.outputs[-1].shape[-1]), **learned,
     }  # fmt: skip
     try:
-        tf.saved_model.save(trunk, path)
+        tf.saved_model.save(trunk, path, options=export.OPTIONS)
     except tf.errors.OpError as error:  # of a full disk
         raise OSError(str(error).split(" [Op:")[0]) from error
     os.makedirs(os.path.dirname(os.path.join(path, _ABOUT)), exist_ok=True)

@@ -88,13 +88,13 @@ def _without_policy(path: str) -> UserError:
     )
 
 
-def read_source(path: str, config: Config) -> Source:
+def read_source(path: str, config: Config, flag: str = "source_run") -> Source:
     """Reads a finished run; raises UserError for what is none, or does not fit the settings."""
-    theirs = expect_fitting(path, config)
+    theirs = expect_fitting(path, config, flag)
     stored = RunFolder(path, lock=False).load_checkpoint()
     if stored is None:
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: a run without a checkpoint that can be read; restore the folder "
+            f"Expected a finished run in --{flag}={path}. Received: a run without a checkpoint that can be read; restore the folder "
             "from a copy."
         )
     arrays, meta = stored
@@ -102,15 +102,15 @@ def read_source(path: str, config: Config) -> Source:
     if theirs.method == "galm":
         policy = {k[len("controller/") :]: v for k, v in arrays.items() if k.startswith(_POLICY)}
     weights = {k[len("supernet/") :]: v for k, v in arrays.items() if k.startswith("supernet/")}
-    attributes, chosen = tuple(read_json(path, "architectures.json")), np.array(meta["chosen"])
+    attributes, chosen = tuple(read_json(path, "architectures.json", flag)), np.array(meta["chosen"])
     if len(attributes) != len(chosen):
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: {len(attributes)} attributes in architectures.json and "
+            f"Expected a finished run in --{flag}={path}. Received: {len(attributes)} attributes in architectures.json and "
             f"{len(chosen)} in its last checkpoint; go on with it by --resume, or restore the folder from a copy."
         )
     trunk = read_trunk(path) if theirs.trunk_model else None
-    _expect_whole(weights, TOWER_WEIGHTS if trunk else (*TRUNK_WEIGHTS, *TOWER_WEIGHTS), len(attributes), path)
-    result = read_json(path, "result.json")
+    _expect_whole(weights, TOWER_WEIGHTS if trunk else (*TRUNK_WEIGHTS, *TOWER_WEIGHTS), len(attributes), path, flag)
+    result = read_json(path, "result.json", flag)
     # of an extended run the settings are those of its last addition
     tuned = theirs.finetunes_on_validation or bool(flattered(result))
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
@@ -146,7 +146,7 @@ def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequenc
         folder.write_arrays(SEEN, {"images": np.unique(np.concatenate([own, *parts]))})
 
 
-def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str) -> None:
+def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str, flag: str) -> None:
     """Raises UserError where a checkpoint's arrays are not those of a supernet of so many attributes; names: that it
     has.
     """
@@ -154,16 +154,16 @@ def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: i
     lacking += [f"{name} of {count}" for name in TOWER_WEIGHTS if name in weights and len(weights[name]) != count]
     if lacking:
         raise UserError(
-            f"Expected the weights of {count} attributes in the last checkpoint of --source_run={path}. Received: no {lacking[0]}; restore "
+            f"Expected the weights of {count} attributes in the last checkpoint of --{flag}={path}. Received: no {lacking[0]}; restore "
             "the folder from a copy."
         )
 
 
-def expect_fitting(path: str, config: Config) -> Config:
+def expect_fitting(path: str, config: Config, flag: str = "source_run") -> Config:
     """The settings of a finished run; raises UserError for what is none, or does not fit the settings. Quick: no data,
     no weights.
     """
-    theirs = expect_finished(path)
+    theirs = expect_finished(path, flag)
     reads_policy = config.hands_over_policy or config.match == "cosine"
     # of several, that of one
     needs_policy = config.match == "cosine" or (config.hands_over_policy and len(config.source_run) == 1)
@@ -173,7 +173,7 @@ def expect_fitting(path: str, config: Config) -> Config:
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
             raise UserError(
-                f"Expected the {setting} of --source_run={path}, which is {told(its)}. Received: {setting}={told(ours)}; "
+                f"Expected the {setting} of --{flag}={path}, which is {told(its)}. Received: {setting}={told(ours)}; "
                 + (f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, its)}.")
             )
     return theirs
@@ -217,17 +217,17 @@ def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
     return (frozenset(result.get("classes_seen") or ()) - held_out) | frozenset(before)
 
 
-def expect_finished(path: str) -> Config:
+def expect_finished(path: str, flag: str = "source_run") -> Config:
     """The settings of a finished run; raises UserError for what is none."""
-    config = read_config(path, "source_run")
+    config = read_config(path, flag)
     if not RunFolder(path, lock=False).has("result.json"):
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: a run without result.json; finish it by --resume "
+            f"Expected a finished run in --{flag}={path}. Received: a run without result.json; finish it by --resume "
             f"--run_dir={shlex.quote(path)}."
         )
     if config.method == READING:
         raise UserError(
-            f"Expected a run with networks to start from in --source_run={path}. Received: one of --method={READING}, which has readings of its "
+            f"Expected a run with networks in --{flag}={path}. Received: one of --method={READING}, which has readings of its "
             "trunk alone; run another method, or for further attributes this one again, with their table in --label_files."
         )
     return config
@@ -247,7 +247,7 @@ def expect_same(config: Config, folder: RunFolder) -> None:
             )
 
 
-def read_json(path: str, name: str) -> Any:
+def read_json(path: str, name: str, flag: str = "source_run") -> Any:
     """A JSON file of a source run; raises UserError when it cannot be read."""
     file = os.path.join(path, name)
     try:
@@ -255,7 +255,7 @@ def read_json(path: str, name: str) -> Any:
             return json.load(opened)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"Expected a finished run in --source_run={path}. Received: {file}, which cannot be read ({error}); restore "
+            f"Expected a finished run in --{flag}={path}. Received: {file}, which cannot be read ({error}); restore "
             "the folder from a copy."
         ) from error
 

@@ -685,6 +685,19 @@ def test_trunk_features_are_conv_3_with_the_statistics_of_training_images(finish
     np.testing.assert_allclose(got, supernet.trunk(scaled)[2].numpy().reshape(len(got), -1), atol=1e-4)
 
 
+def test_a_run_whose_trunk_cannot_be_taken_is_named_by_its_flag(finished, tmp_path):
+    config, prepared, _, path = finished
+    larger = dataclasses.replace(config, image_size=2 * config.image_size)
+    with pytest.raises(UserError, match=f"Expected the image_size of --features_run={path}, which is"):
+        learner_data.make_features(learner_data.FeatureSettings("trunk", features_run=path), larger, prepared)
+    RunFolder.create(str(tmp_path / "begun"), config)
+    settings = learner_data.FeatureSettings("trunk", features_run=str(tmp_path / "begun"))
+    with pytest.raises(
+        UserError, match="a finished run in --features_run=.*begun. Received: a run without result.json"
+    ):
+        learner_data.make_features(settings, config, prepared)
+
+
 def test_a_trunk_that_has_seen_test_classes_or_images_is_refused(finished):
     config, prepared, _, path = finished
     settings = learner_data.FeatureSettings("trunk", features_run=path)

@@ -225,6 +225,15 @@ def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     assert not set(data.test) & (set(data.train) | set(data.validation))
 
 
+def test_with_few_positives_the_last_training_sees_no_more_labels_than_galm(config):
+    few = dataclasses.replace(config, train_positives=3)
+    prepared = pipeline.prepare(few)
+    name = next(a for a, judge in zip(prepared.domain.attributes, prepared.split.judged_by) if judge == "classes")
+    data = AttributeData.of(prepared, name, few)
+    np.testing.assert_array_equal(data.final, data.train)
+    assert data.labels[data.final].sum() == 3
+
+
 def test_a_folder_goes_on_with_its_settings_only(config, measured):
     out, budget, table, _ = measured
     again, _ = peers_suite.measure(config, budget, out)

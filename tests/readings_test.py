@@ -156,7 +156,7 @@ def test_what_it_cannot_be_combined_with_is_refused(finished, tmp_path):
         dataclasses.replace(config, imbalance="balanced")
     with pytest.raises(UserError, match="neither --source_run nor --imbalance"):
         dataclasses.replace(config, source_run=("runs/A",))
-    with pytest.raises(UserError, match="Expected a run with networks to start from .* one of --method=reading"):
+    with pytest.raises(UserError, match="Expected a run with networks in --source_run=.* one of --method=reading"):
         source_runs.expect_finished(path)
     with pytest.raises(UserError, match="one of --method=reading"):
         main_flags.settings(f"--add_attribute={tmp_path}/new.csv", f"--source_run={path}")

@@ -4,6 +4,7 @@ import ast
 import graphlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_modules_import_one_another_without_circles():
     assert set(order) == set(paths) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index(
         "galm_tf.main"
     )
+
+
+def test_commands_in_docstrings_stand_on_lines_of_their_own():
+    """They are what --help prints."""
+    count = 0
+    for path in sorted([*(ROOT / "galm_tf").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]):
+        lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
+        for before, line in zip(["", *lines], lines):
+            if line.startswith("    ") and ("python " in line or "python " in before):
+                goes_on = before.endswith("\\")
+                assert goes_on or re.match(r" {4}(python|make) ", line), f"{path.name}: {line}"
+                assert line.count("python ") <= 1 and len(line) <= 120, f"{path.name}: {line}"
+                count += 1
+    assert count > 25
 
 
 def test_every_import_is_required():

@@ -716,6 +716,10 @@ def benchmark(defined, tmp_path, monkeypatch):
             "Received: learners=dap,ft and train_positives=5; leave one out",
         ),
         (
+            "--table=3 --train_positives=5",
+            "all labels in table 3, where sources .* Received: train_positives=5; take --suite=few_labels --positives=5.",
+        ),
+        (
             "--table=3 --features=trunk",
             "--learners beside --features. Received: features=trunk and no learners; name some",
         ),

@@ -2,17 +2,18 @@
 
     python -m galm_tf.benchmark --suite=reward --out=runs/benchmark
     python -m galm_tf.benchmark --suite=methods --domain=sun --methods=galm,random --repeats=5
-    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,amt --features=file
-    --features_file=NPZ python -m galm_tf.benchmark --suite=policy --reward_tables=runs/A/tables/round2.npz --repeats=3
+    python -m galm_tf.benchmark --suite=learners --domain=sun --data_dir=DIR --learners=dap,iap,amt --features=trunk \\
+      --features_run=runs/A
+    python -m galm_tf.benchmark --suite=policy --reward_tables=runs/A/tables/round2.npz --repeats=3
     python -m galm_tf.benchmark --suite=ranking --domain=apay --data_dir=DIR --flagfile=flags/quick.flags --repeats=1
-    python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags python -m
-    galm_tf.benchmark --suite=peers --domain=sun --peers=random,bayesian,hyperband,rl_nas --trials=12 --epochs=8 python
-    -m galm_tf.benchmark --suite=nas --domain=sun --data_dir=DIR --repeats=2 --num_attributes=4 --trials=12 --epochs=8
-    python -m galm_tf.benchmark --table=3 --budget=quick --repeats=2 --cells=awa-sun,apay-sun python -m
-    galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale,hap,umf,mdg,amt,fmt,ft,afs
-    --features=trunk python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file
-    --features_file=F,G,H python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100
-    --budget=quick python -m galm_tf.benchmark --suite=few_steps --cells=awa+apay-sun --divisors=1,4 --budget=quick
+    python -m galm_tf.benchmark --suite=choosing --domain=sun --data_dir=DIR --flagfile=flags/quick.flags
+    python -m galm_tf.benchmark --suite=peers --domain=sun --peers=random,bayesian,hyperband,rl_nas --trials=12
+    python -m galm_tf.benchmark --suite=nas --domain=sun --data_dir=DIR --repeats=2 --num_attributes=4 --trials=12
+    python -m galm_tf.benchmark --table=3 --budget=quick --repeats=2 --cells=awa-sun,apay-sun
+    python -m galm_tf.benchmark --table=3 --domain=awa,apay,sun --data_dir=A,B,C --learners=dap,iap,ale --features=trunk
+    python -m galm_tf.benchmark --table=2 --domain=awa,apay,sun --data_dir=A,B,C --features=file --features_file=F,G,H
+    python -m galm_tf.benchmark --suite=few_labels --cells=awa+apay-sun --positives=5,20,100 --budget=quick
+    python -m galm_tf.benchmark --suite=few_steps --cells=awa+apay-sun --divisors=1,4 --budget=quick
 
 Flags of galm_tf.main apply. Each suite prints a table and writes SUITE.csv and a plot or a summary into --out; a table,
 few_labels, few_steps and nas have a folder there, in which a killed command goes on; all of them but nas share the runs
@@ -466,9 +467,14 @@ def _make_table_2(config: Config) -> None:
 def _make_table_3(config: Config) -> None:
     runs = _of_several_domains(config)
     cells = _learner_cells(runs)
-    scenarios, numbers, table = _run_scenarios(runs, "table3", [Less(config.train_positives)])
+    if config.train_positives:
+        raise UserError(
+            "Expected all labels in table 3, where sources of all domains know those of the target. Received: "
+            f"train_positives={config.train_positives}; take --suite=few_labels --positives={config.train_positives}."
+        )
+    scenarios, numbers, table = _run_scenarios(runs, "table3", [Less()])
     if cells is None:
-        paper = {} if config.train_positives else {k: v for scenario in scenarios for k, v in scenario.paper.items()}
+        paper = {k: v for scenario in scenarios for k, v in scenario.paper.items()}
         return _write_scenarios(table, "table3", runs, numbers, paper=paper)
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)

@@ -39,7 +39,7 @@ class AttributeData:
       labels: float32 [n] in {0, 1, NaN}.
       targets: float32 [n] in [0, 1], what is learned.
       train, validation, test: int64 [·], records whose label is known; of validation those that may judge.
-      final: all of training and validation, on which the last network is trained, as GALM fine-tunes its own.
+      final: what the last network is trained on, as GALM fine-tunes its own: training and, as a rule, validation.
       weights: "train" and "final" -> how often each of these records is drawn, as by GALM (`data.class_weights`); all
         alike where there are none.
     """
@@ -61,9 +61,8 @@ class AttributeData:
         domain, split = prepared.domain, prepared.split
         labels = domain.labels[:, number]
         judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
-        train, final, test = (
-            index[np.isfinite(labels[index])] for index in (split.train, np.sort(split.trained), split.test)
-        )
+        tuned = np.sort(split.trained) if config.finetunes_on_validation else split.train
+        train, final, test = (index[np.isfinite(labels[index])] for index in (split.train, tuned, split.test))
         targets, judging = domain.targets[:, number], split.validation[judging]
         weights = {"train": class_weights(train, domain, config), "final": class_weights(final, domain, config)}
         data = cls(domain.attributes[number], prepared.images, labels, targets, train, judging, final, test, weights)

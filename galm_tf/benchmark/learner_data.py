@@ -96,7 +96,7 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
 
 
 def _trunk_features(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
-    source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size))
+    source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
     source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 

@@ -112,12 +112,10 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
     share = (
         min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     )
-    rate, guided = (
-        stored.controller_learning_rate,
-        dataclasses.replace(
-            stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)
-        ).hands_over_policy,
-    )
+    rate = stored.controller_learning_rate
+    guided = dataclasses.replace(
+        stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)
+    ).hands_over_policy
     if stored.controller_optimizer == "adam" and guided:
         rate = max(_CONTROLLER_RATE, rate)
     return dataclasses.replace(

@@ -72,13 +72,11 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
     shown, places = np.unique(units[tells], return_inverse=True)
     if len(shown) < MIN_UNITS:
         return None
-    labels, scores, known, groups, count = (
-        labels[tells][:, judged],
-        scores[tells][:, judged],
-        known[tells],
-        places % _MOST_GROUPS,
-        min(len(shown), _MOST_GROUPS),
-    )
+    labels = labels[tells][:, judged]
+    scores = scores[tells][:, judged]
+    known = known[tells]
+    groups = places % _MOST_GROUPS
+    count = min(len(shown), _MOST_GROUPS)
     # [N, count]
     left = np.stack(
         [metrics.aucs_without_each_group(y[k], s[k], groups[k], count) for y, s, k in zip(labels.T, scores.T, known.T)]

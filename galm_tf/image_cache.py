@@ -78,10 +78,8 @@ def _any_repaired(domain: Domain, config: Config, bad: Mapping[str, str]) -> boo
     """Whether a record that could not be read when the cache was made can be now, though its file is of the same size
     and time.
     """
-    some, config = (
-        domain.select_images(np.array([int(i) for i in bad])),
-        dataclasses.replace(config, on_bad_image="skip"),
-    )
+    some = domain.select_images(np.array([int(i) for i in bad]))
+    config = dataclasses.replace(config, on_bad_image="skip")
     return len(
         decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))
     ) < len(bad)

@@ -245,10 +245,8 @@ class Conv4(GatedSkips):
 
     def _in_tiles(self, features, skips, ids, gates, num_small):
         skips, parts = winograd.arrange(skips), []
-        projections, biases = (
-            self.projections(ids, columns(gates, "conv1_conv4", 2)),
-            rows(self.parameters["bias"], ids),
-        )
+        projections = self.projections(ids, columns(gates, "conv1_conv4", 2))
+        biases = rows(self.parameters["bias"], ids)
         for k, group in zip(search_space.KERNELS, (slice(None, num_small), slice(num_small, None))):
             towers = tf.shape(ids[group])[0]
             kernel = _wide_kernel(rows(self.parameters[f"kernel{k}"], ids[group]))

@@ -57,10 +57,8 @@ def fit(
     patterns, group = np.unique(np.isfinite(targets), axis=1, return_inverse=True)
     enough = patterns.sum(axis=0) >= x.shape[1]
     axes = _Axes(x, root) if enough.sum() * len(penalties) > _FEW_SOLUTIONS else None
-    slopes, biases = (
-        np.zeros((len(penalties), x.shape[1], targets.shape[1])),
-        np.zeros((len(penalties), targets.shape[1])),
-    )
+    slopes = np.zeros((len(penalties), x.shape[1], targets.shape[1]))
+    biases = np.zeros((len(penalties), targets.shape[1]))
     for g, known in enumerate(patterns.T):
         if known.any():
             own = np.flatnonzero(np.ravel(group) == g)

@@ -76,12 +76,10 @@ class Scoring:
         """
         side, count = maps[2].shape[1], len(maps[2])
         block = max(1, _BLOCK_BYTES // (4 * count * side * side * search_space.CONV4_CHANNELS))
-        maps, ids, indices, statistics = (
-            [tf.constant(m) for m in maps],
-            tf.constant(ids),
-            tf.constant(indices),
-            tf.constant(statistics, tf.int32),
-        )
+        maps = [tf.constant(m) for m in maps]
+        ids = tf.constant(ids)
+        indices = tf.constant(indices)
+        statistics = tf.constant(statistics, tf.int32)
         blocks = [
             self._margins(maps, ids[s : s + block], indices[s : s + block], statistics)
             for s in range(0, len(ids), block)

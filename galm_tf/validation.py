@@ -128,11 +128,9 @@ class Validation:
     def judge_readings(self) -> Judged:
         """As `judge_blend`, of readings alone on a frozen trunk."""
         scored = self._scored(None)
-        labels, features, fits = (
-            validation_labels(self._domain, self._split, scored),
-            self.readout_features(scored),
-            self._readings(),
-        )
+        labels = validation_labels(self._domain, self._split, scored)
+        features = self.readout_features(scored)
+        fits = self._readings()
         best = ridge.choose(fits, features, labels)
         return Judged(labels, self.reading(fits[best])(0.0, features), ridge.PENALTIES[best])
 

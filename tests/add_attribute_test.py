@@ -161,10 +161,11 @@ def _halves(tmp_path):
     lacks.
     """
     (tmp_path / "data" / "images").mkdir(parents=True)
-    rng, rows = (
-        np.random.default_rng(0),
-        {"attributes.csv": ["image,left,top,right,bottom,red,dark"], "more.csv": ["image,left,top,right,bottom,blue"]},
-    )
+    rng = np.random.default_rng(0)
+    rows = {
+        "attributes.csv": ["image,left,top,right,bottom,red,dark"],
+        "more.csv": ["image,left,top,right,bottom,blue"],
+    }
     for i in range(80):
         halves = rng.integers(0, 256, (2, 3), np.uint8)
         Image.fromarray(halves[:, None].repeat(20, 1).repeat(20, 0)).save(tmp_path / "data" / "images" / f"{i}.png")
@@ -712,10 +713,8 @@ def test_other_data_than_the_source_saw_are_refused(source, labels, tmp_path, mo
 
     def relabelled(settings, **more):
         domain = original(settings, **more)
-        labels, index = (
-            domain.labels.copy(),
-            slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1],
-        )
+        labels = domain.labels.copy()
+        index = slice(None) if all_of_them else np.flatnonzero(domain.subsets == "test")[:1]
         labels[index] = 1 - labels[index]
         return dataclasses.replace(domain, labels=labels)
 

@@ -421,10 +421,8 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
 
 
 def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
-    path, config = (
-        str(tmp_path / "run"),
-        Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False),
-    )
+    path = str(tmp_path / "run")
+    config = Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False)
     RunFolder.create(path, config)
     same = main_flags.settings("--resume", f"--run_dir={path}")
     assert same == dataclasses.replace(config, resume=True, run_dir=path)

@@ -233,10 +233,8 @@ def test_splits_file_is_matched_by_folder_and_name(tmp_path):
     path = write_splits(tmp_path / "xlsa17", images, trainval=[1, 2, 3, 5], unseen=[20, 21, 22])
     domain = load(("zoo", make_awa(tmp_path / "a")), splits_file=str(path))
     parts = {pathlib.Path(p).name: s for p, s in zip(domain.paths, domain.subsets) if s != "unused"}
-    train, test = (
-        dict.fromkeys(["k11_0.png", "k11_1.png", "k10_0.png"], "train"),
-        dict.fromkeys(["k05_0.png", "k05_1.png", "k05_2.png"], "test"),
-    )
+    train = dict.fromkeys(["k11_0.png", "k11_1.png", "k10_0.png"], "train")
+    test = dict.fromkeys(["k05_0.png", "k05_1.png", "k05_2.png"], "test")
     assert parts == {**train, **test} and domain.class_disjoint
     assert "30 of 36 images of zoo are in neither list" in " ".join(domain.notes)
 

@@ -48,10 +48,8 @@ def test_towers_on_cached_maps_give_the_networks_logits(networks):
 
 def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
     whole, _, images, index, views = networks
-    architectures, weights = (
-        [Architecture.from_number(n) for n in (7, 1000, 2303)],
-        {k: v.numpy() for k, v in whole.variables.items()},
-    )
+    architectures = [Architecture.from_number(n) for n in (7, 1000, 2303)]
+    weights = {k: v.numpy() for k, v in whole.variables.items()}
     by_images, by_maps = (DerivedNetwork(architectures, weights, 4) for _ in range(2))
     scaled = scale_images(tf.constant(images[index]))
     by_images.calibrate(scaled)

@@ -160,10 +160,8 @@ def test_source_runs_may_lie_elsewhere_too_and_in_a_finished_run_all_may(tmp_pat
 
 
 def test_tables_of_labels_and_a_file_of_splits_may_lie_elsewhere_too(tmp_path):
-    path, config = (
-        str(tmp_path / "run"),
-        Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat"),
-    )
+    path = str(tmp_path / "run")
+    config = Config(data_dir=("mine",), label_files=("a.csv", "b/2-b.csv"), splits_file="att_splits.mat")
     RunFolder.create(path, config)
     moved = dataclasses.replace(config, label_files=("/x/a.csv", "/x/b.csv"), splits_file="/x/att_splits.mat")
     with pytest.raises(
@@ -216,10 +214,8 @@ def test_flags_txt_repeats_what_holds_a_comma_or_a_quote(tmp_path, parse):
 def test_a_path_from_home_is_the_same_in_full(tmp_path, monkeypatch):
     """Earlier versions stored --data_dir=~/zoo as the shell had left it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    stored, given = (
-        Config(data_dir=("~/zoo",), splits_file="~/s.mat"),
-        Config(data_dir=(f"{tmp_path}/zoo",), splits_file=f"{tmp_path}/s.mat"),
-    )
+    stored = Config(data_dir=("~/zoo",), splits_file="~/s.mat")
+    given = Config(data_dir=(f"{tmp_path}/zoo",), splits_file=f"{tmp_path}/s.mat")
     assert run_folder.changed_settings(given.to_json(), stored.to_json()) == {}
     assert (
         run_folder.changed_settings(

@@ -127,10 +127,8 @@ class Child:
         """Epochs first_epoch to last_epoch - 1 over the records of a part, train or final."""
         index = getattr(data, part)
         steps = math.ceil(len(index) / self._config.batch_size)
-        plan, targets = (
-            BatchPlan(index, self._config.batch_size, self._seed, data.weights.get(part)),
-            tf.constant(data.targets),
-        )
+        plan = BatchPlan(index, self._config.batch_size, self._seed, data.weights.get(part))
+        targets = tf.constant(data.targets)
 
         def inputs(step, batch):
             images = self._augment(batch["image"], tf.stack([tf.constant(self._seed, tf.int64), step]))

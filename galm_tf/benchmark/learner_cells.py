@@ -129,10 +129,8 @@ class LearnerCells:
             settings, name = self._features[domain if kind == learner_data.FILE else target], None
             if settings.features_run == learner_data.OWN_RUN:
                 path = self._runs.source((target,), self._number)
-                settings, name = (
-                    dataclasses.replace(settings, features_run=path),
-                    "own pretrained trunk" if self._runs.config.trunk_model else "own trunk",
-                )
+                settings = dataclasses.replace(settings, features_run=path)
+                name = "own pretrained trunk" if self._runs.config.trunk_model else "own trunk"
             config = self._runs.subset((domain,), self._number)
             features, made = learner_data.make_features(settings, config, self._prepared[domain])
             self._made[key] = features, name or made

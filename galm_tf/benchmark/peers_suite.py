@@ -124,11 +124,9 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
     """
     folder = RunFolder(config.run_dir, lock=False)
     seconds = result["search"]["phase_seconds"]
-    warmup, rounds, adapt = (
-        seconds.get(WARMUP, 0.0),
-        seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0),
-        seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0),
-    )
+    warmup = seconds.get(WARMUP, 0.0)
+    rounds = seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0)
+    adapt = seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0)
     order, rows = list(pipeline.searched_rows(result)), []
     for round_ in range(1, config.rounds + 1):
         table = RewardTable.from_arrays(folder.read_arrays(f"tables/round{round_}.npz"))

@@ -204,10 +204,8 @@ def _in_lite(derived: DerivedNetwork, architectures: list[Architecture]):
     """The same network as `deploy` writes it, from pictures of bytes to probabilities; called with images of floats,
     whose shape counts.
     """
-    plain, size = (
-        DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False),
-        derived.side * TRUNK_SHRINKS,
-    )
+    plain = DerivedNetwork(architectures, read_back(derived, architectures), derived.side, tiles=False)
+    size = derived.side * TRUNK_SHRINKS
     content = lite.convert(plain, size)
     model = lite.LiteModel(content, {"image_size": size, "thresholds": [None] * len(architectures)})
     pictures = functools.cache(

@@ -683,6 +683,15 @@ def use_parquet(folder: pathlib.Path, monkeypatch, column) -> None:
     monkeypatch.setattr(pd, "read_parquet", lambda path: table)
 
 
+def test_a_categorical_split_with_empty_cells_in_parquet(folder, monkeypatch):
+    use_parquet(folder, monkeypatch, [1, 0, 1])
+    table = pd.read_parquet("").assign(split=pd.Categorical(["train", None, "test"]))
+    monkeypatch.setattr(pd, "read_parquet", lambda path: table)
+    domain = load(folder)
+    assert domain.subsets.tolist() == ["train", "unused", "test"]
+    assert any("1 of 3 rows of" in note and "have no split and are unused" in note for note in domain.notes)
+
+
 def test_parquet_file_read_for_real(folder):
     text = pd.read_csv(folder / "attributes.csv")
     (folder / "attributes.csv").unlink()
@@ -796,11 +805,11 @@ def test_labels_of_whole_classes(folder):
     assert domain.attributes == ("mine/striped", "mine/has wheels", "mine/old")
     np.testing.assert_array_equal(domain.labels, [[1, 0, 1], [0, 1, np.nan], [0, 1, 1], [1, np.nan, 1]])
     np.testing.assert_array_equal(domain.targets[:, 2], np.float32([0.5, np.nan, 1, 1]))
-    (note,) = (note for note in domain.notes if "have no image in" in note)
+    (note,) = (note for note in domain.notes if "has no image in" in note)
     assert (
-        note.startswith("1 classes of ")
+        note.startswith("1 class of ")
         and note.endswith("the first is ship.")
-        and not any("have no row in" in note for note in domain.notes)
+        and not any("no row in" in note for note in domain.notes)
     )
     (folder / "class_attributes.csv").write_text(
         CLASS_TABLE.replace("Tür", "tür").replace("ship;1;1\n", ""), encoding="utf-8"
@@ -808,7 +817,7 @@ def test_labels_of_whole_classes(folder):
     domain = load(folder)
     np.testing.assert_array_equal(domain.labels[1], [np.nan, 1, np.nan])
     assert any(
-        note.startswith("1 classes of ") and "have no row in" in note and "the first is Tür" in note
+        note.startswith("1 class of ") and "has no row in" in note and "the first is Tür" in note
         for note in domain.notes
     )
 

@@ -162,12 +162,15 @@ def _unmatched(without: pd.Series, idle: pd.Index, path: str, class_path: str) -
     """Notes on classes of images that the table of classes does not have, and on those of it that no image has."""
     notes = []
     if len(without):
-        notes.append(
-            f"{without.nunique()} classes of {path} have no row in {class_path}, the first is {without.iloc[0]}: what that tells is unknown of them."
-        )
+        lacking = f"{_classes(without.nunique(), path)} no row in {class_path}, the first is {without.iloc[0]}"
+        notes.append(f"{lacking}: what that tells is unknown of them.")
     if len(idle):
-        notes.append(f"{len(idle)} classes of {class_path} have no image in {path}, the first is {idle[0]}.")
+        notes.append(f"{_classes(len(idle), class_path)} no image in {path}, the first is {idle[0]}.")
     return notes
+
+
+def _classes(count: int, path: str) -> str:
+    return f"1 class of {path} has" if count == 1 else f"{count} classes of {path} have"
 
 
 def _expect_images(folder: str, path: str) -> None:
@@ -311,7 +314,8 @@ def _subsets(
                 f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some."
             )
         return build.drawn_subsets(class_ids, photographs, _TEST_FRACTION, config, labels)
-    column = table["split"].where(~blank(table["split"]), UNUSED).astype(str).str.strip().str.lower()
+    given = table["split"].astype(object)  # a categorical column of Parquet takes no further word
+    column = given.where(~blank(given), UNUSED).astype(str).str.strip().str.lower()
     wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())
     if len(wrong):
         row = int(wrong[0])

@@ -4,10 +4,10 @@
     python benchmarks/peers_nni.py runs/peers/data/*.npz
 
 Stands alone: PyTorch and NNI, no TensorFlow. Images are drawn evenly, whatever --class_balance says. The npz files are
-those that `python -m galm_tf.benchmark --suite=peers` leaves in OUT/data; the suite's budget is in them. ENAS (Pham et al. 2018) trains one supernet, as many epochs as the suite's
-children in all; a policy (PPO, NNI's choice) samples it, rewarded by the AUC of one
-validation batch. The network that the policy ends with is trained from scratch: on
-training images for the validation AUC, on both kinds for the test.
+those that `python -m galm_tf.benchmark --suite=peers` leaves in OUT/data; the suite's budget is in them. ENAS (Pham et
+al. 2018) trains one supernet, as many epochs as the suite's children in all; a policy (PPO, NNI's choice) samples it,
+rewarded by the AUC of one validation batch. The network that the policy ends with is trained from scratch: on training
+images for the validation AUC, and for the test on validation images too, as a rule.
 Augmentation, learning rate and batch size are as for the suite's children, but for colour.
 """
 

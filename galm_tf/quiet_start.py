@@ -23,7 +23,7 @@ def import_tensorflow() -> None:
     float32 is float32 on a GPU too: by default TensorFlow rounds there what it
     multiplies to three digits (TF32), and rewards with it. Of processors of the
     x86 family all have oneDNN's kernels: by default those without AVX-512's
-    newer parts do not, and train at half the speed (BUILD.md, "Processors").
+    newer parts do not, and a search takes half as long again (BUILD.md, "Processors").
     """
     if platform.machine().lower() in _X86:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -89,7 +89,7 @@ def _without_policy(path: str) -> UserError:
 
 
 def read_source(path: str, config: Config, flag: str = "source_run") -> Source:
-    """Reads a finished run; raises UserError for what is none, or does not fit the settings."""
+    """Reads a finished run; raises UserError for what is none, or does not fit the settings, in the name of `flag`."""
     theirs = expect_fitting(path, config, flag)
     stored = RunFolder(path, lock=False).load_checkpoint()
     if stored is None:

@@ -24,7 +24,7 @@ from galm_tf.search import Search
 from galm_tf.search_space import DECISIONS
 from galm_tf.strategies import METHODS
 from galm_tf.telemetry import Telemetry
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
 TINY = dict(
     image_size=32,
@@ -43,20 +43,6 @@ TINY = dict(
 )
 # Every step of a run writes a checkpoint here, so that a kill may fall anywhere: eight attributes of twenty keep them
 # small.
-LEFT_OUT = (
-    "tiles",
-    "rocks",
-    "fog",
-    "road",
-    "people",
-    "fire",
-    "railing",
-    "flowers",
-    "clutter",
-    "warm_light",
-    "sunny",
-    "clouds",
-)
 NUM_ATTRIBUTES = 20 - len(LEFT_OUT)
 
 

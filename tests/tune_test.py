@@ -14,22 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from galm_tf import tune
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
-LEFT_OUT = (
-    "tiles",
-    "rocks",
-    "fog",
-    "road",
-    "people",
-    "fire",
-    "railing",
-    "flowers",
-    "clutter",
-    "warm_light",
-    "sunny",
-    "clouds",
-)
 SETTINGS = ["entropy_weight", "warmup_steps"]
 
 

@@ -13,6 +13,9 @@ from absl import flags
 
 from galm_tf.config import as_flag
 from galm_tf.errors import UserError
+from galm_tf.words import ALIKE, listed
+
+_KNOWN = 5  # attributes that a message names where none is spelt like the one asked for
 
 
 def without_domain(name: str) -> str:
@@ -37,13 +40,20 @@ def _composed(name: str) -> str:
 
 
 def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
-    """What is spelt most like it, with or without a domain."""
+    """What is spelt much like it, with or without a domain; nothing where no name is."""
     every = [*names, *map(without_domain, names)]
     # its name has a comma, at which a list of names was parted
     parted = [name for name in every if name.startswith(f"{asked},")]
     folded = {name.casefold(): name for name in reversed(every)}
-    alike = difflib.get_close_matches(asked.casefold(), folded, count, 0.0)
+    alike = difflib.get_close_matches(asked.casefold(), folded, count, ALIKE)
     return [*parted, *(folded[name] for name in alike)][:count]
+
+
+def repair(asked: str, names: Sequence[str], flag: str) -> str:
+    """What to give a flag in place of a name that is not known: the nearest known one, else some of them."""
+    for near in nearest(asked, names):
+        return f"did you mean {as_given(flag, near)}?"
+    return f"known: {listed([as_given(flag, name) for name in names], _KNOWN)}."
 
 
 def file_name(name: str) -> str:
@@ -79,9 +89,8 @@ def columns(asked: Sequence[str], names: Sequence[str]) -> list[int]:
                 f"Expected --attributes with their domain where several have one. Received: {name}, which is {' and '.join(names[i] for i in its)}."
             )
         if not its:
-            (near,) = nearest(name, names)
             raise UserError(
-                f"Expected --attributes that the model knows. Received: {name}; did you mean {as_given('attributes', near)}?"
+                f"Expected --attributes that the model knows. Received: {name}; {repair(name, names, 'attributes')}"
             )
         found += its
     return list(dict.fromkeys(found)) or list(range(len(names)))

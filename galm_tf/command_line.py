@@ -1,6 +1,7 @@
 """How every entry module starts: flags parsed, a user's mistake told in one line.
 
-Exit status: 0 done, 1 done in part, 2 bad input or nowhere to write what is told, 130 interrupted.
+Exit status: 0 done, 1 done in part, 2 bad input or nowhere to write what is told, 130 interrupted, by Ctrl-C or by
+SIGTERM, with which schedulers end what they run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import sys
 from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
 
@@ -47,6 +49,7 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
             stream.reconfigure(errors="backslashreplace")
     if _command():
         _begin_collecting()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")),
         contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")),

@@ -30,7 +30,7 @@ from galm_tf.words import listed
 
 FORMAT = 2  # of the files; those of another format are made anew
 _CHUNK = 256  # records moved at once
-_NAMED = 10  # unreadable images in a warning
+_NAMED = 10  # images that cannot be used, in a warning
 
 
 def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tuple[tuple[str, str], ...]]:
@@ -64,7 +64,11 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
             f"{next(iter(bad.values()))}"
         )
     logging.warning(
-        "%d of %d images cannot be read and are left out: %s", len(bad), len(keep), listed(_paths(domain, bad), _NAMED)
+        "%d of %d images cannot be used and are left out: %s. The first: %s",
+        len(bad),
+        len(keep),
+        listed(_paths(domain, bad), _NAMED),
+        next(iter(bad.values())),
     )
     return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Collection, Sequence
 
+ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
+
 
 def listed(names: Sequence[str], most: int) -> str:
     """The first `most` names in words, and how many more there are: `a`, `a and b`, `a, b and 3 more`."""
@@ -23,5 +25,5 @@ def abridged(name: str, most: int = 60) -> str:
 
 def choice_repair(value: str, known: Collection[str]) -> str:
     """How to repair a choice that is none: the known one that is alike, if any."""
-    near = difflib.get_close_matches(value.casefold(), known, 1, 0.4)
+    near = difflib.get_close_matches(value.casefold(), known, 1, ALIKE)
     return f"nearest: {near[0]}" if near else "name one"

@@ -264,6 +264,14 @@ def test_an_interrupt_while_modules_are_loaded_ends_quietly(module):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
 
 
+def test_a_schedulers_signal_ends_a_command_as_an_interrupt():
+    stopped = (
+        "import os, signal, galm_tf.command_line as c; c.parse_flags = lambda _: os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = _ended("galm_tf.report", before=stopped)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
 def test_warnings_have_one_form():
     done = _ended(
         "galm_tf.report",

@@ -358,7 +358,7 @@ def test_a_name_with_a_comma_is_told_as_it_must_be_given(tmp_path):
     labelled = load(("one", make_awa(tmp_path / "a")), label_files=(str(tmp_path / "labels.csv"),))
     with pytest.raises(UserError) as error:
         load_module._without(labelled, ("warm", "sunny"))
-    assert str(error.value).endswith("""Received: leave_out=warm; nearest: '--leave_out="warm, sunny"'.""")
+    assert str(error.value).endswith("""Received: leave_out=warm; did you mean '--leave_out="warm, sunny"'?""")
     assert load_module._without(labelled, ("warm, sunny",)).attributes == ("one/black", "one/furry", "one/warm light")
 
 
@@ -372,7 +372,7 @@ def test_a_table_may_bring_back_what_was_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("left_out", "message"),
     [
-        (("fury",), "Expected attributes of the data in --leave_out. Received: leave_out=fury; nearest: furry."),
+        (("fury",), "Expected attributes of the data in --leave_out. Received: leave_out=fury; did you mean furry?"),
         (("black", "furry"), "Expected --leave_out to leave an attribute. Received: all 2 of one; name fewer."),
     ],
 )

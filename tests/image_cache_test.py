@@ -326,7 +326,10 @@ def test_some_unreadable_images_are_named_and_all_are_counted(setup, monkeypatch
         monkeypatch.setattr(image_cache, "_NAMED", named)
         caplog.clear()
         setup.load(on_bad_image="skip")
-        assert [r.getMessage() for r in caplog.records] == [f"3 of 4 images cannot be read and are left out: {told}"]
+        first = f"Expected a readable image. Received: {a} (the file is empty); replace it."
+        assert [r.getMessage() for r in caplog.records] == [
+            f"3 of 4 images cannot be used and are left out: {told}. The first: {first}"
+        ]
     with pytest.raises(
         preprocess.BadImageError,
         match=r"a\.png .the file is empty.; replace it. 2 images cannot be read; --on_bad_image=skip leaves",

@@ -170,7 +170,7 @@ def test_names_are_checked(config):
     with pytest.raises(UserError, match="Expected --peers to be some of .*Received: randm; nearest: random"):
         peers_suite.Budget((), ("randm",), 2, 1)
     prepared = pipeline.prepare(config)
-    with pytest.raises(UserError, match="Received: stripes, which is none of these; nearest: "):
+    with pytest.raises(UserError, match="Received: stripes, which is none of these; (did you mean|known: )"):
         attribute_number(prepared, "stripes")
     full = prepared.domain.attributes[1]
     assert attribute_number(prepared, full) == attribute_number(prepared, full.split("/")[1]) == 1

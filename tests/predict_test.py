@@ -450,6 +450,11 @@ def test_an_unknown_attribute_names_the_nearest(model, files):
         predict.predict(Options(model, attributes=("sun/fury",)), files)
 
 
+def test_an_attribute_like_none_names_some(model, files):
+    with pytest.raises(UserError, match="Received: qqq; known: .*, sun/metal and sun/furry[.]$"):
+        predict.predict(Options(model, attributes=("qqq",)), files)
+
+
 def test_a_name_with_a_comma_is_told_as_it_must_be_given(model, files, capsys):
     """`--attributes="Größe, groß"` reaches the program as two names."""
     with pytest.raises(UserError) as error:

@@ -80,10 +80,10 @@ def attribute_number(prepared: Prepared, name: str) -> int:
     names = prepared.domain.attributes
     found = attribute_names.places(name, names)
     if len(found) != 1:
-        near = attribute_names.nearest(name, names, 3)
+        repair = "give it with its domain." if found else attribute_names.repair(name, names, "attributes")
         raise UserError(
             f"Expected --attributes to name searched attributes of {prepared.domain.name}. Received: {name}, which is "
-            f"{'none' if not found else 'several'} of these; nearest: {', '.join(near)}."
+            f"{'several' if found else 'none'} of these; {repair}"
         )
     return found[0]
 

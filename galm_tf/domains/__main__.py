@@ -19,6 +19,7 @@ import os
 from absl import flags
 
 from galm_tf import config as config_lib
+from galm_tf.begun import expect_writable
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.describe import Description, describe, to_json, to_text
@@ -46,6 +47,8 @@ def main(arguments: list[str]) -> None:
     config = _settings(values)
     logging.getLogger("galm_tf.domains.load").setLevel(logging.ERROR)  # its notes are in the description
     domain = load_domains(config)
+    folder = values.out or os.path.join("runs", f"{domain.name}-description")
+    expect_writable(folder)
     import_tensorflow()  # it takes seconds to start: only now, since a wrong folder should be told at once
     from galm_tf.domains.contact_sheet import contact_sheet
     from galm_tf.image_cache import load_images
@@ -53,7 +56,6 @@ def main(arguments: list[str]) -> None:
     domain, images, bad = load_images(domain, config)
     split = make_split(domain, config)
     description = describe(domain, split, bad)
-    folder = values.out or os.path.join("runs", f"{domain.name}-description")
     paths = _write(folder, description, contact_sheet(domain, split, images, config.seed))
     if values.format == "json":
         print(json.dumps({**to_json(description), "files": paths}, indent=1, ensure_ascii=False))
@@ -71,7 +73,6 @@ def _write(folder: str, description: Description, sheet) -> dict[str, str]:
     names = {"contact_sheet": "contact_sheet.png", "attributes": "prevalence.csv", "description": "description.json"}
     paths = {kind: os.path.join(folder, name) for kind, name in names.items()}
     try:
-        os.makedirs(folder, exist_ok=True)
         with whole_file(paths["contact_sheet"]) as path:
             sheet.save(path, format="PNG")
         with whole_file(paths["attributes"]) as path:

@@ -60,10 +60,9 @@ def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
     for name in left_out:
         found = attribute_names.places(name, domain.attributes)
         if not found:
-            (near,) = attribute_names.nearest(name, domain.attributes)
-            near = attribute_names.as_given("leave_out", near)
             raise UserError(
-                f"Expected attributes of the data in --leave_out. Received: leave_out={name}; nearest: {near}."
+                f"Expected attributes of the data in --leave_out. Received: leave_out={name}; "
+                f"{attribute_names.repair(name, domain.attributes, 'leave_out')}"
             )
         kept[found] = False
     if not kept.any():

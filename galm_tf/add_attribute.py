@@ -54,7 +54,6 @@ from galm_tf.map_cache import MapCache
 from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
 from galm_tf.run_folder import RunFolder, environment, read_config, read_policy, same_kind_of_place, with_kept_tables
-from galm_tf.scoring import image_batches
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
@@ -216,8 +215,7 @@ def run(
         finished = read_finished(config)
         prepared = prepare(config, finished)
         pipeline.remember_data(config, folder, prepared.domain, finished.split)
-        if finished.source.seen is not None:  # the same images
-            folder.write_arrays(source_runs.SEEN, {"images": finished.source.seen})
+        source_runs.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with progress.timed(seconds, "test"):
         network = _derive(search, finished)
@@ -372,8 +370,7 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
     """Gives each new attribute what its match in the source has learned."""
 
     def score(index: np.ndarray) -> np.ndarray:
-        batches = image_batches(prepared.images, index, _MATCH_BATCH)
-        return np.concatenate([finished.predictor(batch)[0] for batch in batches])
+        return finished.predictor.of_records(prepared.images, index, _MATCH_BATCH)[0]
 
     rng = generator(search.config.seed, Stream.MATCHES)
     index = matching.match_index(search.domain.labels, search.split.train, rng, some=0)

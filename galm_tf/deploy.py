@@ -131,12 +131,12 @@ def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: s
 
 def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
     """Writes a converted network, or where there is none a SavedModel; raises UserError where that cannot be."""
+    if not content:
+        export.export_saved_model(part.network, out, "name another place, or make room there", **part.settings())
+        return
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
-        if content:
-            lite.write(content, part.metadata, weights, out)
-        else:
-            export.export_saved_model(part.network, out, **part.settings())
+        lite.write(content, part.metadata, weights, out)
     except OSError as error:
         raise UserError(
             f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there."
@@ -145,7 +145,7 @@ def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
 
 def _expect_fitting(model: str, out: str, weights: str) -> None:
     """Raises UserError for what can be seen before the model is read."""
-    if lite.is_lite(model) and os.path.isfile(model):
+    if lite.is_lite(model) and os.path.isfile(model.rstrip(os.sep)):
         raise UserError(
             f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run."
         )

@@ -37,8 +37,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
-from galm_tf.run_folder import RunFolder
-from galm_tf.source_runs import SEEN, image_digests
+from galm_tf.source_runs import SEEN, image_digests, read_seen
 from galm_tf.words import abridged, listed
 
 FLAGS = flags.FLAGS
@@ -92,7 +91,7 @@ def define_flags() -> None:
         "subset",
         None,
         list(_SUBSETS),
-        "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on, by class, file name and size). When left out test, and all where the data bring no split.",
+        "Which images: test or train of the split, all, or unseen (those that the model's run, whose folder it lies in, was neither trained nor chosen on, whatever their files are called). When left out test, and all where the data bring no split.",
     )
     flags.DEFINE_enum(
         "format",
@@ -201,8 +200,7 @@ def _seen(model: str) -> Optional[np.ndarray]:
     path = os.path.abspath(model)
     for folder in (path, os.path.dirname(path)):
         if os.path.exists(os.path.join(folder, "result.json")):
-            stored = RunFolder(folder, lock=False).read_arrays(SEEN)
-            return stored and stored["images"]
+            return read_seen(folder).get("contents")
     return None
 
 

@@ -120,7 +120,7 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str
 def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> float:
     """Halfway between the two neighbouring probabilities where the metric is greatest."""
     order = np.argsort(-probabilities, kind="stable")
-    values, positive = probabilities[order], labels[order]
+    values, positive = probabilities[order].astype(np.float32), labels[order]  # the model compares in float32
     true_positives, false_positives = np.cumsum(positive), np.cumsum(1 - positive)
     recall = true_positives / positive.sum()
     if metric == "f1":
@@ -129,9 +129,9 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) 
         quality = 0.5 * (recall + 1 - false_positives / (1 - positive).sum())
     cut = np.append(np.diff(values) < 0, True)  # equal probabilities share a decision
     best = int(np.where(cut, quality, -np.inf).argmax())
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    middle = float((values[best] + below) / 2)
-    return middle if np.float32(middle) > below else float(values[best])  # the model compares in float32
+    above, below = float(values[best]), float(values[best + 1]) if best + 1 < len(values) else 0.0
+    middle = (above + below) / 2
+    return middle if np.float32(middle) > below else above
 
 
 def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:

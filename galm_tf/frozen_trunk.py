@@ -2,9 +2,10 @@
 
 Towers read Conv-3's map and the pooled maps before it, so all three are kept at
 Conv-3's side. Records have several views: the picture itself, which is what
-validation sees, and where a label is scarce, copies changed as `augment` changes
-a training image. Beside them is kept what `readout` reads of the picture itself. Layers, losses and rewards are those
-of `supernet`; only what stands in the trunk's place differs.
+validation sees, and of some that train copies changed as `augment` changes a
+training image. Beside them is kept what `readout` reads of the picture itself.
+Layers, losses and rewards are those of `supernet`; only what stands in the
+trunk's place differs.
 """
 
 from __future__ import annotations

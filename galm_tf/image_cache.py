@@ -16,7 +16,7 @@ import inspect
 import json
 import logging
 import os
-from typing import Mapping, Optional
+from typing import Mapping, NamedTuple, Optional
 
 import numpy as np
 
@@ -33,12 +33,21 @@ _CHUNK = 256  # records moved at once
 _NAMED = 10  # images that cannot be used, in a warning
 
 
+class _Decoded(NamedTuple):
+    """The readable images, record index -> reason of the others, and `Domain.contents` of the former."""
+
+    images: np.ndarray
+    bad: dict[str, str]
+    contents: np.ndarray
+
+
 def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tuple[tuple[str, str], ...]]:
     """The domain's images at `config.image_size`.
 
     Returns:
-      The domain without the records of unreadable images; uint8 [n, S, S, 3],
-      read-only, mapped from the cache; (path, reason) of the records left out.
+      The domain without the records of unreadable images, with `contents`;
+      uint8 [n, S, S, 3], read-only, mapped from the cache; (path, reason) of
+      the records left out.
 
     Raises:
       BadImageError: an unreadable image with --on_bad_image=fail.
@@ -47,15 +56,15 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
     key = cache_key(domain, config)
     path = cache_path(config.cache_dir, domain.name, config.image_size, key)
     stored = _open(path)
-    if stored is not None and stored[1] and _any_repaired(domain, config, stored[1]):
+    if stored is not None and _any_repaired(domain, config, stored.bad):
         with contextlib.suppress(OSError):
             os.remove(path + ".json")
         stored = None
-    images, bad = stored or _build(domain, config, path)
+    images, bad, contents = stored or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
         raise preprocess.first_of(bad.values(), len(_paths(domain, bad)))
     if not bad:
-        return domain, images, ()
+        return dataclasses.replace(domain, contents=contents), images, ()
     keep = np.ones(len(domain.paths), bool)
     keep[[int(i) for i in bad]] = False
     if not keep.any():
@@ -70,7 +79,8 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
         listed(_paths(domain, bad), _NAMED),
         next(iter(bad.values())),
     )
-    return domain.select_images(keep), images, tuple((domain.paths[int(i)], r) for i, r in bad.items())
+    left_out = tuple((domain.paths[int(i)], reason) for i, reason in bad.items())
+    return dataclasses.replace(domain.select_images(keep), contents=contents), images, left_out
 
 
 def _paths(domain: Domain, bad: Mapping[str, str]) -> list[str]:
@@ -82,11 +92,12 @@ def _any_repaired(domain: Domain, config: Config, bad: Mapping[str, str]) -> boo
     """Whether a record that could not be read when the cache was made can be now, though its file is of the same size
     and time.
     """
+    if not bad:
+        return False
     some = domain.select_images(np.array([int(i) for i in bad]))
     config = dataclasses.replace(config, on_bad_image="skip")
-    return len(
-        decode_images(some, config, np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8))
-    ) < len(bad)
+    images = np.zeros((len(bad), config.image_size, config.image_size, 3), np.uint8)
+    return len(decode_images(some, config, images, np.zeros(len(bad), np.uint64))) < len(bad)
 
 
 def cache_key(domain: Domain, config: Config) -> str:
@@ -143,32 +154,33 @@ def _list_folder(folder: str) -> dict[str, tuple[int, int]]:
     return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
-def _open(path: str) -> Optional[tuple[np.ndarray, dict[str, str]]]:
-    """The readable images and the bad ones of a finished cache file; None when there is none to use."""
+def _open(path: str) -> Optional[_Decoded]:
+    """What a finished cache file holds; None when there is none to use."""
     try:
         with open(path + ".json", encoding="utf-8") as file:
             meta = json.load(file)
         images = np.load(path, mmap_mode="r")
         if meta["format"] != FORMAT or list(images.shape) != meta["shape"] or images.dtype != np.uint8:
             return None
-        return images[: len(images) - len(meta["bad"])], meta["bad"]
+        contents = np.array(meta["contents"], np.uint64)
+        return _Decoded(images[: len(contents)], meta["bad"], contents)
     except (OSError, EOFError, ValueError, LookupError, TypeError):  # absent, cut short, or of another version
         return None
 
 
-def _build(domain: Domain, config: Config, path: str) -> tuple[np.ndarray, dict[str, str]]:
+def _build(domain: Domain, config: Config, path: str) -> _Decoded:
     """Decodes everything into a new cache file, or into memory where none can be written."""
     shape = (len(domain.paths), config.image_size, config.image_size, 3)
     partial = _partial_file(path)
     if partial is None:
         images = np.zeros(shape, np.uint8)
-        bad = _fill(domain, config, images)
+        bad, contents = _fill(domain, config, images)
         images.flags.writeable = False
-        return images[: len(images) - len(bad)], bad
+        return _Decoded(images[: len(contents)], bad, contents)
     try:
-        bad = _fill(domain, config, _map_new(partial, shape))
+        bad, contents = _fill(domain, config, _map_new(partial, shape))
         with open(partial + ".json", "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "shape": shape, "bad": bad}, file)
+            json.dump({"format": FORMAT, "shape": shape, "bad": bad, "contents": contents.tolist()}, file)
         return _publish(partial, path)
     except OSError as error:
         raise UserError(
@@ -194,19 +206,22 @@ def _map_new(path: str, shape: tuple[int, ...]) -> np.ndarray:
     return images
 
 
-def _fill(domain: Domain, config: Config, images: np.ndarray) -> dict[str, str]:
-    """Decodes into `images`, readable ones first; returns record index -> reason of the others."""
-    bad = decode_images(domain, config, images)
+def _fill(domain: Domain, config: Config, images: np.ndarray) -> tuple[dict[str, str], np.ndarray]:
+    """Decodes into `images`, readable ones first; returns record index -> reason of the others, and the contents of the
+    former.
+    """
+    contents = np.zeros(len(images), np.uint64)
+    bad = decode_images(domain, config, images, contents)
     good = np.setdiff1d(np.arange(len(images)), [int(i) for i in bad])
     for start in range(0, len(good) if bad else 0, _CHUNK):
         rows = good[start : start + _CHUNK]
         images[start : start + len(rows)] = images[rows]  # never past a row that is still to move
     if isinstance(images, np.memmap):
         images.flush()
-    return bad
+    return bad, contents[good]
 
 
-def _publish(partial: str, path: str) -> tuple[np.ndarray, dict[str, str]]:
+def _publish(partial: str, path: str) -> _Decoded:
     """Gives a finished file its name, unless another run has finished the same one meanwhile."""
     stored = _open(path)
     if stored is None:

@@ -210,7 +210,7 @@ def search(
             source_runs.expect_same(config, folder)  # a run that goes on was stopped before it took anything
             with progress.timed(searched.before, "match"):
                 sources = transfer.start_from(searched)
-        source_runs.write_seen(folder, prepared.domain, prepared.split, sources)
+        source_runs.write_seen(folder, config, prepared.domain, prepared.split, sources)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
@@ -224,7 +224,7 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
     readings.before = before
     readings.fit()
-    source_runs.write_seen(folder, prepared.domain, prepared.split, [])
+    source_runs.write_seen(folder, config, prepared.domain, prepared.split, [])
     return readings
 
 

@@ -21,6 +21,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 import zipfile
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
@@ -43,6 +44,7 @@ FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
+_LOOK_SECONDS = 0.2  # after which a lock that was only looked at is free again
 _TABLES = "labels"  # a run's copies of the tables of --label_files
 # what a new run has before it begins
 _SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", DATA, "split.json", "seen.npz", "trunk", _TABLES}
@@ -437,7 +439,11 @@ def _lock(path: str):
     with _clear_errors(path, functools.partial(_unwritable, begun=begun)):
         file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # perhaps by `in_use`, which holds it for a moment
+            time.sleep(_LOOK_SECONDS)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise UserError(

@@ -16,10 +16,11 @@ from galm_tf import frozen_trunk
 from galm_tf.attribute_names import without_domain
 from galm_tf.config import PRETRAINED_SETTINGS, READING, Config, as_flag
 from galm_tf.derived import Trunk
+from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.paths import file_size, from_home
+from galm_tf.paths import from_home
 from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
@@ -29,13 +30,15 @@ from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 from galm_tf.words import listed
 
 _VALIDATION_NOTE = (
-    "The source run {path} was trained on classes that validation holds out here, so validation figures flatter; test "
-    "images were not used."
+    "The source run {path} was trained on classes or images that validation holds out here, so validation figures "
+    "flatter; test images were not used."
 )
 _NAMESAKE_NOTE = "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 _POLICY = "controller/policy/"
 DIGESTS = "source runs"  # of data.json: what tells them from others, by `run_digest`
-SEEN = "seen.npz"  # of a run: digests of the images that it and its sources were trained or validated on
+# of a run: `image_digests` of the images that it and its sources were trained or validated on ("contents"), and of
+# those of them that trained ("trained")
+SEEN = "seen.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Source:
       learned: those of them that it was trained on.
       seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
         say.
+      trained: those of them that it was trained on; None as there.
       split: its settings of who is tested.
       finetuned_on_validation: whether its validation images trained it too, or the run that it has been added to.
     """
@@ -66,6 +70,7 @@ class Source:
     classes: Optional[frozenset[str]]
     learned: frozenset[str]
     seen: Optional[np.ndarray]
+    trained: Optional[np.ndarray]
     split: dict[str, Any]
     finetuned_on_validation: bool
 
@@ -114,36 +119,42 @@ def read_source(path: str, config: Config, flag: str = "source_run") -> Source:
     # of an extended run the settings are those of its last addition
     tuned = theirs.finetunes_on_validation or bool(flattered(result))
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
-    seen = RunFolder(path, lock=False).read_arrays(SEEN)
+    digests = read_seen(path)
     return Source(
-        path, attributes, chosen, weights, trunk, policy, classes, _learned_classes(result, tuned), seen and seen["images"],
-        _split_settings(theirs), tuned,
+        path, attributes, chosen, weights, trunk, policy, classes, _learned_classes(result, tuned), digests.get("contents"),
+        digests.get("trained"), _split_settings(theirs), tuned,
     )  # fmt: skip
 
 
-def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
-    """What tells the images of records int64 [m] from others wherever their folder lies: uint64 [m].
+def read_seen(path: str) -> dict[str, np.ndarray]:
+    """What a run's folder holds of the images that it has seen (`SEEN`); nothing where it does not say."""
+    return RunFolder(path, lock=False).read_arrays(SEEN) or {}
 
-    Of class, file name, size of the file and box, whatever the domain is called; equal for two files of one class and
-    name in different folders that are as large.
+
+def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
+    """What tells the images of records int64 [m] from others, by the bytes of their files and by their boxes, whatever
+    files, classes and domains are called: uint64 [m].
     """
 
     def digest(i: int) -> int:
-        path, class_name = domain.paths[i], without_domain(domain.classes[domain.class_ids[i]])
-        told = "\0".join(map(str, (class_name, os.path.basename(path), file_size(path), *domain.boxes[i])))
-        return int.from_bytes(hashlib.blake2b(told.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
+        told = domain.contents[i].tobytes() + domain.boxes[i].tobytes()
+        return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
     return np.array([digest(int(i)) for i in index], np.uint64)
 
 
-def write_seen(folder: RunFolder, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
+def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
     """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these
     does not say.
     """
-    parts = [source.seen for source in sources]
-    if not any(part is None for part in parts):
-        own = image_digests(domain, split.trained)
-        folder.write_arrays(SEEN, {"images": np.unique(np.concatenate([own, *parts]))})
+    if any(source.seen is None for source in sources):
+        return
+    trained = split.trained if config.finetunes_on_validation else split.train
+    digests = {
+        "contents": [image_digests(domain, split.trained), *(source.seen for source in sources)],
+        "trained": [image_digests(domain, trained), *(source.trained for source in sources)],
+    }
+    folder.write_arrays(SEEN, {name: np.unique(np.concatenate(parts)) for name, parts in digests.items()})
 
 
 def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str, flag: str) -> None:
@@ -298,8 +309,8 @@ def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: 
         if not domain.class_names(test) & source.classes:
             return
         raise UserError(
-            f"Expected a run that says which images it has seen, since it knows classes that are tested. Received: --{flag}={source.path} "
-            f"without {SEEN}, as of earlier versions; make it anew."
+            f"Expected a run that says which images it has seen, since it knows classes that are tested. Received: --{flag}={source.path}, "
+            "which does not, as in earlier versions; make it anew."
         )
     seen = test[np.isin(image_digests(domain, test), source.seen)]
     if len(seen):
@@ -312,7 +323,7 @@ def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: 
 def _same_split(source: Source, config: Config) -> str:
     """How to keep apart what a source has seen and what is tested, in words."""
     if source.split == _split_settings(config):
-        return "take another source, or give both runs the same data"
+        return "take another source, or test what that one tests, by a column split in the table or by --splits_file"
     return "give both runs the same split: " + ", ".join(f"--{k}={v}" for k, v in source.split.items())
 
 
@@ -320,8 +331,9 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
     """Names, without the domain's, of tested classes that the source has seen in another domain: `sheep` of awa and of
     apay.
     """
+    classed = split.test[with_classes(domain)[split.test]]
     tested, seen = (
-        {_plain(name): name for name in names} for names in (domain.class_names(split.test), source.classes or ())
+        {_plain(name): name for name in names} for names in (domain.class_names(classed), source.classes or ())
     )
     return sorted(name for name in tested if name in seen and tested[name] != seen[name])
 
@@ -337,8 +349,10 @@ def validation_note(path: str) -> str:
 
 
 def learned_from_held_out(source: Source, domain: Domain, split: Split) -> bool:
-    """Whether a source was trained on classes that validation holds out here."""
-    return not domain.class_names(split.validation_classes).isdisjoint(source.learned)
+    """Whether a source was trained on classes that validation holds out here, or on images of validation."""
+    if not domain.class_names(split.validation_classes).isdisjoint(source.learned):
+        return True
+    return source.trained is not None and bool(np.isin(image_digests(domain, split.validation), source.trained).any())
 
 
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Optional, Sequence
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from galm_tf import evaluation, readout, ridge, search_space
 from galm_tf.config import Config
@@ -114,7 +113,7 @@ class Validation:
         leading = images.num_calibration
         margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
         if self._kept is None:
-            features = readout.features([tf.constant(m) for m in images.maps]).numpy()
+            features = readout.features(images.maps).numpy()
         else:
             features = self.readout_features(np.concatenate([self.calibration_index(), self._scored(None)]))
         fits = self._readings()

@@ -408,10 +408,11 @@ def test_a_place_that_cannot_be_written_is_told(run, tmp_path):
 def test_a_part_is_none_to_be_named_again(run, tmp_path):
     deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "", "trees"])
     assert Predictor(str(tmp_path / "some.tflite")).attributes == ["sun/trees"]
-    with pytest.raises(
-        UserError, match="a run, or its saved_model folder. Received: model=.*some.tflite, which was made of one"
-    ):
-        deploy.deploy(str(tmp_path / "some.tflite"), str(tmp_path / "new"))
+    for end in ("", os.sep):
+        with pytest.raises(
+            UserError, match="a run, or its saved_model folder. Received: model=.*some.tflite/?, which was made of one"
+        ):
+            deploy.deploy(str(tmp_path / "some.tflite") + end, str(tmp_path / "new"))
 
 
 class _Earlier(export.ServingModule):

@@ -192,6 +192,23 @@ def test_without_classes_split_seed_tests_as_many_photographs_and_the_warning_st
         assert sum("There are no classes to hold out" in note for note in domain.notes) == 1
 
 
+def test_no_domain_trains_on_photographs_that_another_tests(tmp_path):
+    """Whatever their names there; within a domain its own split stands."""
+    first, second = make_table(tmp_path / "a"), tmp_path / "b"
+    (second / "images").mkdir(parents=True)
+    for name, copied in (("x.png", "c.png"), ("y.png", "a.png"), ("z.png", "c.png")):
+        (second / "images" / name).write_bytes((first / "images" / copied).read_bytes())
+    picture(second / "images" / "w.png")
+    rows = ["x.png,pig,train,1", "y.png,cow,test,0", "z.png,cow,test,1", "w.png,pig,train,0"]
+    (second / "attributes.csv").write_text("image,class,split,furry\n" + "\n".join(rows))
+    joined = load(("zoo", first), ("farm", second))
+    assert joined.subsets.tolist() == ["unused", "train", "test", "unused", "test", "test", "train"]
+    assert joined.notes[-1].startswith("2 of 4 training records show photographs that another domain tests")
+    assert len(set(joined.photographs)) == 4
+    alone = load(("farm", second))  # the user's own split, which tears a photograph apart
+    assert alone.subsets.tolist() == ["train", "test", "test", "train"]
+
+
 def test_split_seed_gives_every_domain_its_test_classes(tmp_path):
     joined = load(("zoo", make_awa(tmp_path / "a")), ("other", make_awa(tmp_path / "b")), split_seed=5)
     for group in (0, 1):

@@ -58,6 +58,14 @@ def test_a_threshold_tells_neighbouring_numbers_apart():
     assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]
 
 
+def test_what_the_model_holds_for_equal_shares_a_decision():
+    """It compares in float32, where these two are 1."""
+    labels, probabilities = np.array([[1.0], [0.0], [0.0]]), np.array([[1 - 1e-9], [1 - 2e-9], [0.5]])
+    (threshold,) = evaluation.choose_thresholds(labels, probabilities, "f1")
+    assert 0.5 < threshold < 1
+    assert (np.float32(probabilities[:, 0]) >= np.float32(threshold)).tolist() == [True, True, False]
+
+
 def test_what_few_images_test_is_neither_best_nor_worst():
     rows = {f"a{i}": {"test_auc": 0.5 + i / 100, "test_positives": 10, "test_negatives": 10 + i} for i in range(4)}
     rows |= {

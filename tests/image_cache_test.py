@@ -19,7 +19,7 @@ from PIL import Image
 
 from galm_tf import cache_folder, image_cache, preprocess
 from galm_tf.config import Config
-from galm_tf.domains import load_domains
+from galm_tf.domains import copies, load_domains
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 
@@ -75,7 +75,9 @@ def by_hand(setup: Setup, row: int) -> np.ndarray:
 
 def test_every_record_is_its_own_crop(setup):
     domain, images, bad = setup.load()
-    assert images.shape == (4, 32, 32, 3) and images.dtype == np.uint8 and bad == () and domain is setup.domain
+    assert (
+        images.shape == (4, 32, 32, 3) and images.dtype == np.uint8 and bad == () and domain.paths == setup.domain.paths
+    )
     for row in range(4):
         np.testing.assert_array_equal(images[row], by_hand(setup, row))
     np.testing.assert_array_equal(images[2], np.asarray(Image.open(setup.path("b.png"))))  # has the size already
@@ -149,7 +151,7 @@ def test_caches_of_other_versions_and_damaged_ones_are_made_anew(setup, damage):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_start_leaves_nothing(setup, monkeypatch, error):
-    def stop(domain, config, images):
+    def stop(domain, config, images, contents):
         images[0] = 1
         raise error
 
@@ -181,7 +183,7 @@ _RUN = """
 import hashlib, os, sys, time
 from galm_tf import image_cache
 from galm_tf.config import Config
-from galm_tf.domains import load_domains
+from galm_tf.domains import copies, load_domains
 data, cache, mark, other = sys.argv[1:]
 decode = image_cache.decode_images
 def decode_when_both_do(*arguments):
@@ -296,8 +298,8 @@ def test_an_image_that_could_not_be_read_for_a_while_comes_back(setup, monkeypat
     expected = np.array(setup.load(cache_dir=str(setup.cache) + "2")[1])
     decode = image_cache.decode_images
 
-    def unreadable(domain, config, images):
-        decode(domain, config, images)
+    def unreadable(domain, *more):
+        decode(domain, *more)
         return {str(i): "b.png: Permission denied" for i, path in enumerate(domain.paths) if path.endswith("b.png")}
 
     with monkeypatch.context() as patched:
@@ -307,6 +309,24 @@ def test_an_image_that_could_not_be_read_for_a_while_comes_back(setup, monkeypat
         domain, images, bad = setup.load()
         np.testing.assert_array_equal(images, expected)
         assert not bad and len(domain.paths) == 4
+
+
+def test_records_know_the_content_of_their_files(setup):
+    """Of bytes alone: neither names nor folders count, and what is left out has none."""
+    domain, _, _ = setup.load()
+    paths = np.array(domain.paths)
+    for path in paths:
+        assert len(set(domain.contents[paths == path])) == 1  # boxes of one photograph
+    assert len(set(domain.contents)) == len(set(paths)) > 1 and domain.contents.dtype == np.uint64
+    again, _, _ = setup.load()  # from the cache
+    np.testing.assert_array_equal(again.contents, domain.contents)
+    copied = setup.data.parent / "copy.xyz"
+    copied.write_bytes(setup.path("b.png").read_bytes())
+    assert copies.content_number(str(copied)) in domain.contents
+    setup.path("b.png").write_bytes(b"")
+    fewer, images, _ = setup.load(on_bad_image="skip")
+    np.testing.assert_array_equal(fewer.contents, domain.contents[paths != str(setup.path("b.png"))])
+    assert len(images) == len(fewer.contents) == len(fewer.paths)
 
 
 @pytest.mark.parametrize("verify", [False, True])

@@ -667,7 +667,7 @@ def _write_run(path, config, prepared, seen=()):
     folder = RunFolder.create(path, config)
     supernet = build_supernet(2, 32, 0.0, 7)
     folder.write_json("result.json", {"classes_seen": [*prepared.domain.class_names(prepared.split.trained), *seen]})
-    source_runs.write_seen(folder, prepared.domain, prepared.split, [])
+    source_runs.write_seen(folder, config, prepared.domain, prepared.split, [])
     folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
     folder.write_json("split.json", prepared.split.to_json())
     folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})

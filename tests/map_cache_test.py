@@ -113,6 +113,10 @@ def test_files_used_least_recently_make_room(domain, tmp_path, monkeypatch, capl
     size = newest.stat().st_size
     other = tmp_path / f"sun-64-{'0a' * 10}.npy"  # of decoded images
     other.write_bytes(b"0" * size)
+    shore = tmp_path / f"sea-maps-64-{'0b' * 10}.npy"  # of a domain called like maps
+    shore.write_bytes(b"0" * size)
+    shore.with_name(f"{shore.name}.json").write_text("{}")
+    os.utime(shore, (0, 0))
     _read(_cache(domain, tmp_path, "a"), range(10), make := Counted())
     assert make.made == []  # now it was used last
     monkeypatch.setattr(map_cache, "_MOST_BYTES", 3 * size)
@@ -124,7 +128,7 @@ def test_files_used_least_recently_make_room(domain, tmp_path, monkeypatch, capl
         assert (not make.made) == is_kept
         for path in set(tmp_path.iterdir()) - files:
             path.unlink()
-    assert other.exists()
+    assert other.exists() and shore.exists()
     monkeypatch.setattr(map_cache, "_MOST_BYTES", size // 2)
     _read(_cache(domain, tmp_path, "e"), range(10), make := Counted())
     assert len(make.made) == 10 and "GiB" in caplog.text and len(list(tmp_path.glob("*.partial"))) == 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import pathlib
 import resource
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +83,14 @@ def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
 def test_a_folder_of_another_process_is_refused(folder, path):
     with pytest.raises(UserError, match="no other process uses. Received: run_dir=.*in use"):
         RunFolder.resume(path, CONFIG)
+
+
+def test_who_only_looks_whether_a_folder_is_in_use_keeps_no_run_out(path, monkeypatch):
+    RunFolder.create(path, CONFIG)._lock.close()
+    looking = open(os.path.join(path, ".lock"), "rb")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: looking.close())
+    assert RunFolder.resume(path, CONFIG).path == path and looking.closed
 
 
 def test_the_lock_ends_with_its_process(path):

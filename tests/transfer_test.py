@@ -211,7 +211,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
     given = source_runs.Source(
-        "a", ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), frozenset(), None, {}, False
+        "a", ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), frozenset(), None, None, {}, False
     )
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
@@ -558,18 +558,44 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
     ):
         start(dataclasses.replace(first, split_seed=1))
     with pytest.raises(
-        UserError, match=refused + "the first is .*; take another source, or give both runs the same data"
+        UserError,
+        match=refused + "the first is .*; take another source, or test what that one tests, by a column split",
     ):
         start(photographs(60))
     first = photographs(40)
     with pytest.raises(UserError, match=refused):  # the same data by another name
         start(dataclasses.replace(first, domain=("other",), split_seed=1))
+    for path_of_image in (tmp_path / "mine" / "images").iterdir():  # by other names, in another folder, with classes
+        copied = tmp_path / "copy" / "images" / f"x{path_of_image.name}"
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path_of_image.read_bytes())
+    lines = ["image,class,light", *(f"x{i}.png,{'abcdefgh'[i % 8]},{i % 2}" for i in range(40))]
+    (tmp_path / "copy" / "attributes.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match=refused):
+        start(dataclasses.replace(first, domain=("copy",), data_dir=(str(tmp_path / "copy"),)))
     (tmp_path / "A" / "seen.npz").unlink()
     with pytest.raises(
         UserError,
-        match="Expected a run that says which images it has seen.*A without seen.npz, as of earlier versions; make it anew",
+        match="Expected a run that says which images it has seen.*A, which does not, as in earlier versions; make it anew",
     ):
         start(first)
+
+
+def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_path):
+    """Data without classes hold none out: the images themselves tell."""
+    first, path = photographs(40), str(tmp_path / "A")
+    pipeline.run(first, RunFolder.create(path, first))
+    prepared = pipeline.prepare(first)
+    given = source_runs.read_source(path, first)
+    assert len(given.trained) == len(given.seen)
+    (note,) = source_runs.notes(given, prepared.domain, prepared.split)  # and none of a class without a name
+    assert "was trained on classes or images that validation holds out here" in note
+    apart = source_runs.image_digests(prepared.domain, prepared.split.train)
+    kept_apart = dataclasses.replace(given, trained=np.sort(apart))
+    assert source_runs.notes(kept_apart, prepared.domain, prepared.split) == []
+    # `image` stands for no class
+    elsewhere = dataclasses.replace(kept_apart, classes=frozenset({"other/image"}))
+    assert source_runs.namesakes(elsewhere, prepared.domain, prepared.split) == []
 
 
 def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from galm_tf.errors import UserError
 from galm_tf.words import listed
 
 NO_SPLIT = "No split is given"  # begins the note on it
+NO_CLASSES = "There are no classes to hold out, so that the test tells nothing of unseen ones."
 _APART = "show photographs that are tested too and are unused."  # ends another
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
 # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
@@ -160,8 +161,8 @@ def with_classes(domain: Domain) -> np.ndarray:
 
 
 def tells_of_a_drawn_split(note: str) -> bool:
-    """Whether a note of a domain is about the split that was drawn where the data bring none."""
-    return note.startswith(NO_SPLIT) or note.endswith(_APART)
+    """Whether a note of a domain is about the split that was drawn where the data bring none, or what it cannot tell."""
+    return note.startswith(NO_SPLIT) or note.endswith(_APART) or note == NO_CLASSES
 
 
 def drawn_subsets(

@@ -43,6 +43,8 @@ class Domain:
       shares: float32 [n, A] in [0, 1], the share of annotators that said yes, NaN
         where the data tell none; None where they tell none at all.
       originals: path of a file that another holds too -> the path of that one.
+      contents: uint64 [n], what tells the bytes of a record's file from those of others (`copies.content_number`); None
+        until images have been loaded.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Domain:
     notes: tuple[str, ...] = ()
     shares: np.ndarray | None = None
     originals: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    contents: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, a = len(self.paths), len(self.attributes)
@@ -109,6 +112,7 @@ class Domain:
             shares=None if self.shares is None else self.shares[index],
             subsets=self.subsets[index],
             image_domains=self.image_domains[index],
+            contents=None if self.contents is None else self.contents[index],
             draw=None if draw is None else (lambda i, size: draw(int(index[i]), size)),
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from galm_tf.domains.copies import originals
 from galm_tf.domains.domain import Domain
 
 
@@ -49,5 +50,5 @@ def join_domains(domains: Sequence[Domain]) -> Domain:
         crop_paddings=sum((d.crop_paddings for d in domains), ()),
         draw=draw if any(d.draw for d in domains) else None,
         notes=sum((d.notes for d in domains), ()),
-        originals={copy: first for d in domains for copy, first in d.originals.items()},
+        originals=originals([path for d in domains for path in d.paths if "://" not in path]),
     )

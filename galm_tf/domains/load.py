@@ -43,7 +43,7 @@ def load_domains(config: Config, has_split: bool = False, untold: Callable[[str]
             + ", ".join(f"{d.name} ({d.layouts[0]})" for d in domains)
             + "; leave --test_split out."
         )
-    joined = _without(join_domains(domains), config.leave_out)
+    joined = _without(_tested_apart(join_domains(domains)), config.leave_out)
     for path in config.label_files:
         joined = label_file.with_labels(joined, path, config.on_bad_image)
     if not config.soft_labels:
@@ -52,6 +52,20 @@ def load_domains(config: Config, has_split: bool = False, untold: Callable[[str]
         if not (untold(note) or has_split and note.startswith(build.NO_SPLIT)):
             _LOGGER.warning("%s", note)
     return joined
+
+
+def _tested_apart(domain: Domain) -> Domain:
+    """A joined domain in which no domain trains on photographs that another tests; within each its own split stands."""
+    shared, photographs = np.zeros(len(domain.paths), bool), domain.photographs
+    for number in range(len(domain.domain_names)):
+        own = domain.image_domains == number
+        shared |= own & np.isin(photographs, photographs[~own & (domain.subsets == TEST)])
+    subsets = np.where(shared & (domain.subsets == TRAIN), UNUSED, domain.subsets)
+    left_out = (subsets != domain.subsets).sum()
+    if not left_out:
+        return domain
+    note = f"{left_out} of {(domain.subsets == TRAIN).sum()} training records show photographs that another domain tests and are unused."
+    return dataclasses.replace(domain, subsets=subsets, notes=(*domain.notes, note))
 
 
 def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
@@ -177,8 +191,7 @@ def _told_of_one_class(domain: Domain) -> Domain:
     """The domain with a note where its test, whoever drew it, holds no class out."""
     if build.has_classes(domain.class_ids):
         return domain
-    note = "There are no classes to hold out, so that the test tells nothing of unseen ones."
-    return dataclasses.replace(domain, notes=(*domain.notes, note))
+    return dataclasses.replace(domain, notes=(*domain.notes, build.NO_CLASSES))
 
 
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:

@@ -311,7 +311,7 @@ def _subsets(
     if "split" not in table:
         if not build.has_classes(class_ids) and len(np.unique(photographs)) < 2:
             raise UserError(
-                f"Expected at least two images in {path}, to train on one and test on the other. Received: one; add some."
+                f"Expected at least two images in {path}: one alone can be neither trained and tested on, nor judged. Received: one; add some."
             )
         return build.drawn_subsets(class_ids, photographs, _TEST_FRACTION, config, labels)
     given = table["split"].astype(object)  # a categorical column of Parquet takes no further word

@@ -13,8 +13,9 @@ import math
 from galm_tf.config import Config
 
 WARMUP, SUPERNET, CONTROLLER, ADAPT, FINETUNE = "warmup", "supernet", "controller", "adapt", "finetune"
-# no phase of its own: what happens between the last of the search and the first of the chosen networks
-DERIVE = "derive"
+# no phases of their own, but counted: the tables of all rewards, and what happens between the last of the search and
+# the first of the chosen networks
+REWARDS, DERIVE = "rewards", "derive"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,18 @@ from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import POLICY, RunFolder
-from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, FINETUNE, WARMUP, Phase, build_schedule, cosine, search_steps
+from galm_tf.schedule import (
+    ADAPT,
+    CONTROLLER,
+    DERIVE,
+    FINETUNE,
+    REWARDS,
+    WARMUP,
+    Phase,
+    build_schedule,
+    cosine,
+    search_steps,
+)
 from galm_tf.strategy import Sampler, Strategy
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining, expect_finite
@@ -61,7 +72,7 @@ class State:
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
-      phase_seconds: kind of phase, or DERIVE -> seconds spent in it.
+      phase_seconds: kind of phase, REWARDS or DERIVE -> seconds spent in it.
       search: figures about the search for result.json.
       transfer: what the run started from, for result.json; None when from nothing.
     """
@@ -341,6 +352,7 @@ class Search:
         # of rows and columns, for whoever reads it
         names = {"attribute": np.array(self.domain.attributes), "architecture": np.array(described)}
         self._folder.write_arrays(name, {**table.to_arrays(), **names})
+        self._count_seconds(REWARDS)
         return table
 
     def _wanted(self, table: Optional[RewardTable]) -> Optional[RewardTable]:

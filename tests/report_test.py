@@ -843,16 +843,16 @@ def test_short_phases_are_told_together(copy):
 
 
 def test_every_phase_has_a_plain_name_and_a_colour(copy):
-    kinds = ("test", "load", "features", "match", "warmup", "supernet", "controller", "derive", "adapt", "finetune")
+    kinds = "test load features match warmup supernet rewards controller derive adapt finetune".split()
     edit(copy / "result.json", search={"phase_seconds": dict.fromkeys(kinds, 9.0)}, seconds_total=100.0)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     bar = re.search(r'<div class="timebar".*?</div>', page)[0]
     colours = [
         re.search(rf"\.{part} {{ background: (#\w+);", page)[1] for part in re.findall(r'class="(part\d+)"', bar)
     ]
-    assert len(colours) == len(set(colours)) == 11
+    assert len(colours) == len(set(colours)) == 12
     names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
-    assert len(set(names)) == 11 and not set(names) & set(kinds) - {"test"} and names[0] == "loading"
+    assert len(set(names)) == 12 and not set(names) & set(kinds) - {"test"} and names[0] == "loading"
 
 
 def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):

@@ -32,7 +32,7 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
-from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, SUPERNET, WARMUP
+from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, REWARDS, SUPERNET, WARMUP
 
 GALM = "galm"
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -125,7 +125,7 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
     folder = RunFolder(config.run_dir, lock=False)
     seconds = result["search"]["phase_seconds"]
     warmup = seconds.get(WARMUP, 0.0)
-    rounds = seconds.get(SUPERNET, 0.0) + seconds.get(CONTROLLER, 0.0)
+    rounds = sum(seconds.get(kind, 0.0) for kind in (SUPERNET, REWARDS, CONTROLLER))
     adapt = seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0)
     order, rows = list(pipeline.searched_rows(result)), []
     for round_ in range(1, config.rounds + 1):

@@ -45,6 +45,7 @@ _PHASES = {  # in the order of time
     "reading": "fitting the linear readings, choosing their penalty",
     "warmup": "warm-up of the shared weights",
     "supernet": "shared weights, policy's architectures",
+    "rewards": "rewards of all architectures",
     "controller": "training the controller",
     "derive": "choosing, and measuring how well",
     "adapt": "adapting the chosen networks",

@@ -41,6 +41,7 @@ _TRIED = 8  # images
 _APART = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}  # how far probabilities of these may be from the model's own
 _SAME = "Expected networks that give the model's probabilities again."
 _NAMED = 5  # attributes
+_OTHER_FORMATS = (".onnx", ".keras", ".h5", ".hdf5", ".pb", ".pt", ".pth", ".mlmodel")
 _MIB = 2**20
 
 
@@ -152,6 +153,12 @@ def _expect_fitting(model: str, out: str, weights: str) -> None:
     if weights != "float32" and not lite.is_lite(out):
         raise UserError(
             f"Expected --weights={weights} beside a TensorFlow Lite file. Received: out={out}, a SavedModel; name it {out}{lite.SUFFIX}."
+        )
+    ending = os.path.splitext(out)[1].lower()
+    if ending in _OTHER_FORMATS:
+        raise UserError(
+            f"Expected in --out a name for a SavedModel's folder, or one with {lite.SUFFIX}. Received: out={out}; files with {ending} are not "
+            "written here."
         )
     if os.path.lexists(out):
         raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")

@@ -184,9 +184,11 @@ def _started(result: dict[str, Any]) -> list[str]:
         filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0)
     )
     shown = [f"{name} ← {'not ' * (matches[name]['sign'] < 0)}{matches[name]['attribute']}" for name in close[:_SHOWN]]
+    if not close:
+        towers = "; towers begin as the nearest ones there" * ("towers" in transfer["parts"])
+        return [f"{line} ({', '.join(transfer['parts'])}): none of {len(matches)} attributes is like one there{towers}"]
     return [
-        f"{line}: {len(close)} of {len(matches)} attributes matched by {transfer['match']}"
-        + f" ({', '.join(shown)})" * bool(shown)
+        f"{line} ({', '.join(transfer['parts'])}): {len(close)} of {len(matches)} attributes matched by {transfer['match']} ({', '.join(shown)})"
     ]
 
 

@@ -102,5 +102,5 @@ def _draw_validation(axis, records) -> None:
     axis.set_title("validation mAUC while adapting")
     axis.set_xlabel("supernet step")
     steps, values = _series(records, "derived/validation_mauc")
-    if steps:
+    if len(steps) > 1:  # else nothing was adapted, but only judged
         axis.plot(steps, values, "o-", label="chosen architectures")

@@ -14,6 +14,7 @@ letter of Algorithm 1 would train every child anew.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -193,13 +194,18 @@ class Search:
             self._count_seconds(DERIVE)
         if phase.kind == CONTROLLER:
             return self._run_controller(phase)
-        if phase.kind == ADAPT:
-            return self._run_adapt(phase)
-        return self._run_supernet(phase, phase.steps)
+        # an adaptation of no steps only judges
+        shown = (
+            Progress(phase.steps, _title(phase), initial=self.state.step) if phase.steps else contextlib.nullcontext()
+        )
+        with shown as progress:
+            if phase.kind == ADAPT:
+                return self._run_adapt(phase, progress)
+            return self._run_supernet(phase, phase.steps, progress)
 
     # ---- Omega: the supernet's weights ------------------------------------------------
 
-    def _run_supernet(self, phase: Phase, until: int) -> None:
+    def _run_supernet(self, phase: Phase, until: int, progress: Progress) -> None:
         """Steps of the supernet, up to `until` within the phase."""
         first = self.state.step
         if first >= until:
@@ -207,21 +213,18 @@ class Search:
         plan = self._batch_plan(phase)
         batches = training_batches(self.images, plan, phase.first_step + first, phase.first_step + until)
         losses, choices = self.state.losses, self._choices(phase)
-        with Progress(phase.steps, _title(phase), initial=first) as progress:
-            for batch in batches:
-                step = phase.first_step + self.state.step
-                rate = self._learning_rate(phase, self.state.step)
-                metrics = self._train(batch, choices(step), step, rate)
-                losses.append(_finite(float(metrics["loss"]), phase, self.state.step))
-                self.state.step += 1
-                progress.update(1, loss=losses[-1])
-                if self.state.step % _LOG_STEPS == 0 or self.state.step == until:
-                    tag = "derived/loss" if phase.kind in (ADAPT, FINETUNE) else "supernet/loss"
-                    self._telemetry.scalars(
-                        phase.kind, step, {tag: float(np.mean(losses)), "supernet/learning_rate": rate}
-                    )
-                    losses.clear()
-                self._checkpoint_if_due()
+        for batch in batches:
+            step = phase.first_step + self.state.step
+            rate = self._learning_rate(phase, self.state.step)
+            metrics = self._train(batch, choices(step), step, rate)
+            losses.append(_finite(float(metrics["loss"]), phase, self.state.step))
+            self.state.step += 1
+            progress.update(1, loss=losses[-1])
+            if self.state.step % _LOG_STEPS == 0 or self.state.step == until:
+                tag = "derived/loss" if phase.kind in (ADAPT, FINETUNE) else "supernet/loss"
+                self._telemetry.scalars(phase.kind, step, {tag: float(np.mean(losses)), "supernet/learning_rate": rate})
+                losses.clear()
+            self._checkpoint_if_due()
 
     def _train(self, batch: dict[str, tf.Tensor], choices: np.ndarray, step: int, rate: float) -> dict[str, tf.Tensor]:
         """One step of the supernet on one batch, with an architecture for every attribute: int32 [N, 10]."""
@@ -398,13 +401,13 @@ class Search:
             return None
         return self._reward_table(self.config.rounds)
 
-    def _run_adapt(self, phase: Phase) -> None:
+    def _run_adapt(self, phase: Phase, progress: Optional[Progress]) -> None:
         """Trains the chosen networks on training images; keeps the weights that validate best."""
         stops = np.unique(np.linspace(0, phase.steps, _ADAPT_CHECKS + 1).astype(int))
         for stop in stops:
             if stop < self.state.step or (stop == self.state.step and self.state.best_step >= stop):
                 continue
-            self._run_supernet(phase, int(stop))
+            self._run_supernet(phase, int(stop), progress)
             judged = self.validation.judge(self.state.chosen)
             mauc = evaluation.mean_auc(judged.aucs)
             self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})

@@ -38,9 +38,9 @@ TUNERS = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.Ra
 OBJECTIVE, _TRIAL = "skill", "trial.json"
 _DOUBTFUL_SKILL = 1.5  # from here on a skill is noise more than anything
 AS_GIVEN = "flags"  # the trial of the settings as they are
-# What may be tuned, and between which bounds.
+# What may be tuned, and between which bounds; of how long a search takes, as shares of what the flags say.
 SPACE: dict[str, dict[str, Any]] = {
-    "warmup_steps": {"kind": "Int", "min_value": 100, "max_value": 800, "step": 50},
+    "warmup_steps": {"kind": "Int", "shares": (0.25, 2.0)},
     "learning_rate": {"kind": "Float", "min_value": 3e-4, "max_value": 1e-2, "sampling": "log"},
     "controller_learning_rate": {"kind": "Float", "min_value": 2e-4, "max_value": 2e-2, "sampling": "log"},
     "entropy_weight": {"kind": "Float", "min_value": 0.01, "max_value": 1.0, "sampling": "log"},
@@ -49,11 +49,14 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 
 
-def space(settings: Sequence[str]) -> keras_tuner.HyperParameters:
+def space(settings: Sequence[str], config: Config) -> keras_tuner.HyperParameters:
     """The settings to tune, as KerasTuner wants them."""
     parameters = keras_tuner.HyperParameters()
     for name in settings:
         bounds = dict(SPACE[name])
+        if "shares" in bounds:
+            low, high = (max(1, round(share * getattr(config, name))) for share in bounds.pop("shares"))
+            bounds.update(min_value=low, max_value=max(low + 1, high))
         getattr(parameters, bounds.pop("kind"))(name, **bounds)
     return parameters
 
@@ -103,7 +106,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         objective=keras_tuner.Objective(OBJECTIVE, "max"),
         max_trials=trials,
         seed=1 + config.seed,  # 0 it takes for none
-        hyperparameters=space(settings),
+        hyperparameters=space(settings, config),
         tune_new_entries=False,
         directory=out,
         project_name="tuner",
@@ -199,7 +202,10 @@ def main(arguments: list[str]) -> None:
         table.to_csv(partial, index=False)
     print(shown(table))
     best = table.iloc[0]
-    print(f"Best: trial {best['trial']}, {' '.join(as_flag(name, best[name]) for name in settings)}")
+    flags_of_best = (
+        as_flag(name, float(f"{best[name]:.4g}") if SPACE[name]["kind"] == "Float" else best[name]) for name in settings
+    )
+    print(f"Best by {OBJECTIVE}: trial {best['trial']}, {' '.join(flags_of_best)}")
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 
 

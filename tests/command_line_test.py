@@ -11,6 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+import galm_tf
 import main_flags
 from galm_tf import command_line, predict, quiet_start
 from galm_tf import config as config_lib
@@ -428,6 +429,17 @@ def test_an_interrupted_run_says_how_to_go_on(monkeypatch, tmp_path):
     assert os.path.exists(os.path.join(path, "config.json"))
 
 
+def test_the_package_lists_its_commands():
+    done = _python("import runpy; runpy._run_module_as_main('galm_tf')")
+    assert done.returncode == 0 and done.stderr == ""
+    told = re.findall(r"^  python -m galm_tf\.(\w+) +[A-Z]", done.stdout, re.MULTILINE)
+    names = {
+        p.stem for p in pathlib.Path(galm_tf.__file__).parent.glob("*.py") if "command_line.run(main)" in p.read_text()
+    }
+    names |= {p.parent.name for p in pathlib.Path(galm_tf.__file__).parent.glob("*/__main__.py")}
+    assert set(told) == names - {"command_line"}
+
+
 def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
     path = str(tmp_path / "run")
     config = Config(domain=("mine",), data_dir=("/data/zoo",), rounds=3, augment_flip=False)
@@ -437,7 +449,7 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
     other = main_flags.settings("--resume", f"--run_dir={path}", "--rounds=4")
     with pytest.raises(
         UserError,
-        match="Expected the settings of the run in .*run. Received: rounds=4 now, 3 in the run; give --rounds=3",
+        match="Expected the settings of the run in .*run, which --resume reads there. Received: rounds=4 now, 3 in the run; leave the flags out that say so",
     ):
         RunFolder.resume(path, other)
     with pytest.raises(UserError, match="Expected a run folder with a config.json"):

@@ -357,6 +357,13 @@ def test_nothing_is_written_over(run, tmp_path):
         os.remove(tmp_path / name)
 
 
+def test_formats_that_are_not_written_are_told(run, tmp_path):
+    with pytest.raises(
+        UserError, match="or one with .tflite. Received: out=.*net.ONNX; files with .onnx are not written"
+    ):
+        deploy.deploy(run, str(tmp_path / "net.ONNX"))
+
+
 @pytest.mark.parametrize(
     "model, changes, message",
     [

@@ -175,14 +175,14 @@ def test_text_names_what_is_wrong():
     )
     assert "Not tested: no known label among the test images (1): hidden" in lines
     assert re.search(
-        r"^4 of 5 attributes can be learned, \d judged \(\d on held-out classes alone, \d on all validation images\), \d tested\.$",
+        r"^4 of 5 attributes can be learned, \d of them judged \(\d on held-out classes alone, \d on all validation images\), \d tested\.$",
         text,
         re.MULTILINE,
     )
-    assert "23 images cannot be read and are left out of all counts:" in lines
+    assert "23 images cannot be used and are left out of all counts:" in lines
     assert "  /zoo/19.png: the file is empty" in lines and "  /zoo/20.png: the file is empty" not in lines
     assert "  and 3 more, all of them in description.json" in lines
-    assert "Every image can be read." in to_text(_described(_domain()))
+    assert "Every image can be used." in to_text(_described(_domain()))
 
 
 def test_seen_test_classes_are_told():

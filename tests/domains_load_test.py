@@ -107,6 +107,9 @@ def test_missing_folder(tmp_path):
         match=r"Expected a folder in --data_dir, with the data of zoo. Received: .*nowhere, which is none; check its path, and name the new one by --data_dir where the data have moved",
     ):
         load(("zoo", tmp_path / "nowhere"))
+    (tmp_path / "somewhere").mkdir()
+    with pytest.raises(UserError, match=r"somwhere, which is none; nearest: .*/somewhere; check its path"):
+        load(("zoo", tmp_path / "somwhere"))
     (tmp_path / "attributes.csv").write_text("image\n")
     with pytest.raises(UserError, match=r"attributes.csv, which is a file; give the folder it lies in"):
         load(("zoo", tmp_path / "attributes.csv"))
@@ -288,6 +291,11 @@ def test_splits_file_of_another_data_set(tmp_path):
 
 def test_splits_file_without_its_parts(tmp_path):
     folder = make_awa(tmp_path / "a")
+    (tmp_path / "split.csv").write_text("image,split\n")
+    with pytest.raises(
+        UserError, match=r"split\.csv, a table; the split of images of your own goes into the column split"
+    ):
+        load(("zoo", folder), splits_file=str(tmp_path / "split.csv"))
     with pytest.raises(UserError, match=r"Expected an att_splits\.mat.*nowhere\.mat"):
         load(("zoo", folder), splits_file=str(tmp_path / "nowhere.mat"))
     path = write_splits(tmp_path / "x", listed(range(12)), [1], [36])

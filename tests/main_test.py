@@ -72,7 +72,7 @@ def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):
     RunFolder.create(folder, Config(leave_out=("warm, sunny",)))
     with pytest.raises(UserError) as error:
         RunFolder.resume(folder, Config())
-    (given,) = re.findall("; give (.*)[.]$", str(error.value))
+    (given,) = re.findall("say so: python -m galm_tf.main (.*)[.]$", str(error.value))
     assert main_flags.settings(*shlex.split(given)).leave_out == ("warm, sunny",)
 
     def stopped(*_, **__):
@@ -211,9 +211,19 @@ def test_a_run_from_a_source_tells_what_was_matched():
         "mine/b": {"attribute": "sun/y", "sign": -1, "strength": 0.2, "close": True},
         "mine/c": {"attribute": "sun/z", "sign": 1, "strength": -0.1, "close": False},
     }
-    transfer = {"sources": ["runs/A"], "match": "predictor", "gate": None, "matches": matches}
+    transfer = {
+        "sources": ["runs/A"],
+        "match": "predictor",
+        "parts": ["policy", "trunk"],
+        "gate": None,
+        "matches": matches,
+    }
     assert main._started({"transfer": transfer}) == [
-        "started from runs/A: 2 of 3 attributes matched by predictor (mine/b ← not sun/y, mine/a ← sun/x)"
+        "started from runs/A (policy, trunk): 2 of 3 attributes matched by predictor (mine/b ← not sun/y, mine/a ← sun/x)"
+    ]
+    none = {"mine/c": matches["mine/c"]}
+    assert main._started({"transfer": {**transfer, "parts": ["trunk", "towers"], "matches": none}}) == [
+        "started from runs/A (trunk, towers): none of 1 attributes is like one there; towers begin as the nearest ones there"
     ]
     assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == [
         "started from runs/A: no, a trial from nothing was better"

@@ -69,6 +69,8 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     error = np.abs(shown[["ratio_min", "ratio_max"]].to_numpy().T - shown["ratio_median"].to_numpy())
     labels = [f"{c}\nagainst {r}" for c, r in zip(shown["case"], shown["reference"])]
     axis.barh(labels, shown["ratio_median"], xerr=error, color="#4477aa")
+    if (shown["ratio_median"] > 0).all():  # a tenth is as far from 1 as ten
+        axis.set_xscale("log")
     axis.axvline(1.0, color="black", linewidth=1)
     axis.invert_yaxis()
     axis.set_xlabel("times as fast (median; whiskers: least and most)")

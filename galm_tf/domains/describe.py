@@ -230,11 +230,12 @@ def _prevalence_text(description: Description) -> str:
 
 def _attribute_lines(description: Description) -> list[str]:
     """How many attributes can be learned, judged and tested, then which cannot, by reason."""
-    domain, split = description.domain, description.split
-    judges = {kind: split.judged_by.count(kind) for kind in ("classes", "images", "none")}
+    domain = description.domain
+    learned = description.attributes[~description.attributes.index.isin(list(description.unlearnable))]
+    judges = {kind: int((learned["judged_by"] == kind).sum()) for kind in ("classes", "images", "none")}
     total = len(domain.attributes)
     summary = (
-        f"{total - len(description.unlearnable)} of {total} attributes can be learned, {total - judges['none']} judged "
+        f"{len(learned)} of {total} attributes can be learned, {len(learned) - judges['none']} of them judged "
         f"({judges['classes']} on held-out classes alone, {judges['images']} on all validation images), "
         f"{description.attributes.tested.sum()} tested."
     )
@@ -245,7 +246,10 @@ def _attribute_lines(description: Description) -> list[str]:
     few = _tested_on_few(description)
     told = f"Tested on fewer than {MIN_TOLD} images of one label, so that single images decide the figure ({len(few)}): {_names(domain, few)}"
     unjudged = f"What is not judged gets an architecture that is not of its own, and no yes or no: {MORE_JUDGED}."
-    notes = [*([_wrapped("", told)] if few else []), *([_wrapped("", unjudged)] if judges["none"] > total / 2 else [])]
+    notes = [
+        *([_wrapped("", told)] if few else []),
+        *([_wrapped("", unjudged)] if judges["none"] > len(learned) / 2 else []),
+    ]
     return [summary, *notes] + [
         _wrapped("", f"{reason[0].upper()}{reason[1:]} ({len(names)}): {_names(domain, names)}")
         for reason, names in sorted(by_reason.items())
@@ -254,10 +258,10 @@ def _attribute_lines(description: Description) -> list[str]:
 
 def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
     if not bad_images:
-        return ["Every image can be read."]
+        return ["Every image can be used."]
     one = len(bad_images) == 1
     lines = [
-        f"{len(bad_images)} image{'' if one else 's'} cannot be read and {'is' if one else 'are'} left out of all counts:"
+        f"{len(bad_images)} image{'' if one else 's'} cannot be used and {'is' if one else 'are'} left out of all counts:"
     ]
     lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
     more = len(bad_images) - _SHOWN_BAD_IMAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import logging
@@ -120,6 +121,15 @@ def _load_folder(i: int, name: str, config: Config) -> Domain:
     return LAYOUTS[layout].load(name, place, config)
 
 
+def _like(folder: str) -> str:
+    """Names the folder beside one that is not there which is spelt most like it, if any is."""
+    parent, name = os.path.split(folder)
+    beside: list[str] = []
+    with contextlib.suppress(OSError):
+        beside = [other for other in os.listdir(parent) if os.path.isdir(os.path.join(parent, other))]
+    return "".join(f"nearest: {os.path.join(parent, near)}; " for near in difflib.get_close_matches(name, beside, 1))
+
+
 def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
     """(layout, folder) of a domain's data."""
     given = config.data_dir[i]
@@ -130,7 +140,7 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
             what = (
                 "a file; give the folder it lies in"
                 if os.path.isfile(folder)
-                else "none; check its path, and name the new one by --data_dir where the data have moved"
+                else f"none; {_like(folder)}check its path, and name the new one by --data_dir where the data have moved"
             )
             received = f"{given}, which is {what}"
         raise UserError(f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir={received}.")

@@ -96,11 +96,13 @@ class Split:
 def make_split(domain: Domain, config: Config) -> Split:
     """Splits the training images into training and validation; raises UserError when a part stays empty."""
     training, test = (np.flatnonzero(domain.subsets == s) for s in (TRAIN, TEST))
+    unused = len(domain.paths) - len(training) - len(test)
     for name, part in (("training", training), ("test", test)):
         if not len(part):
             raise UserError(
-                f"Expected {name} images in {domain.name}. Received: none of {len(domain.paths)}; check the split "
-                "of the data set, or ask for another by --split_seed."
+                f"Expected {name} images in {domain.name}. Received: none of {len(domain.paths)}"
+                f"{f', of which {unused} are unused' if unused else ''}; check the split of the data set (an empty cell is unused), "
+                "or ask for another by --split_seed."
             )
     seed = config.split_seed if config.split_seed >= 0 else config.seed
     held_out = _held_out_classes(domain, training, config, seed)

@@ -17,6 +17,9 @@ from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.errors import UserError
 
 
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".json")
+
+
 def read_subsets(domain: Domain, path: str) -> np.ndarray:
     """`train`, `test` or `unused` per record of a single domain.
 
@@ -24,6 +27,11 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
     their order, so a folder that holds only some of the images will do.
     """
     expect_file(path)
+    if os.path.splitext(path)[1].lower() in _TABLES:
+        raise UserError(
+            f"Expected an att_splits.mat. Received: splits_file={path}, a table; the split of images of your own goes into the column split "
+            'of theirs (README.md, "Your own images").'
+        )
     listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat", flag="splits_file")
     listed = [_tail(name) for name in matlab.strings(matlab.read_variables(listing, "image_files")[0])]
     parts = _parts(path, len(listed))

@@ -321,7 +321,7 @@ def _subsets(
         row = int(wrong[0])
         raise UserError(
             f"Expected train, test or an empty cell in {place(table, path, row)}, column split. "
-            f"Received: {table['split'].iloc[row]!r}; write train for what validation is drawn from too, or leave the cell empty."
+            f"Received: {table['split'].iloc[row]!r}; write train for what validation is drawn from too, or nothing where an image shall be unused."
         )
     unused = int((column == UNUSED).sum())
     notes = [f"{unused} of {len(column)} rows of {path} have no split and are unused."] if unused else []

@@ -55,6 +55,8 @@ def learning_curves(run: FinishedRun) -> dict[str, Figure]:
     rewards = [_line(run, tag, name, role, mode) for tag, name, role, mode in _REWARDS]
     entropy = [_line(run, "controller/entropy", "policy", "accent")]
     validation = [_line(run, "derived/validation_mauc", "chosen architectures", "accent", "lines+markers")]
+    if validation[0] and len(validation[0]["x"]) < 2:  # nothing was adapted, but only judged
+        validation = []
     curves = {
         "loss": _curve("Training loss (cross-entropy)", "supernet step", losses),
         "reward": _curve("Validation reward of sampled architectures", "controller step", rewards),

@@ -28,6 +28,13 @@ def domain_of(name: str) -> str:
     return name.split("/", 1)[0]
 
 
+def plain(name: str) -> str:
+    """As an attribute or a class is called whatever its domain, and however written: `awa/polar+bear` -> `polar
+    bear`.
+    """
+    return re.sub(r"[\W_]+", " ", without_domain(name).lower()).strip()
+
+
 def places(asked: str, names: Sequence[str]) -> list[int]:
     """Where the names are that a user may mean by one: in full, or else without its domain; accents composed or not."""
     wanted, known = _composed(asked), list(map(_composed, names))

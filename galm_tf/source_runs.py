@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import shlex
 from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
 from galm_tf import frozen_trunk
-from galm_tf.attribute_names import without_domain
+from galm_tf.attribute_names import plain
 from galm_tf.config import PRETRAINED_SETTINGS, READING, Config, as_flag
 from galm_tf.derived import Trunk
 from galm_tf.domains.build import with_classes
@@ -333,14 +332,9 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
     """
     classed = split.test[with_classes(domain)[split.test]]
     tested, seen = (
-        {_plain(name): name for name in names} for names in (domain.class_names(classed), source.classes or ())
+        {plain(name): name for name in names} for names in (domain.class_names(classed), source.classes or ())
     )
     return sorted(name for name in tested if name in seen and tested[name] != seen[name])
-
-
-def _plain(name: str) -> str:
-    """`awa/polar+bear` -> `polar bear`."""
-    return re.sub(r"[\W_]+", " ", without_domain(name).lower()).strip()
 
 
 def validation_note(path: str) -> str:

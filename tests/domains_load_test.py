@@ -212,6 +212,18 @@ def test_no_domain_trains_on_photographs_that_another_tests(tmp_path):
     assert alone.subsets.tolist() == ["train", "test", "test", "train"]
 
 
+def test_tested_classes_that_another_domain_trains_on_are_named(tmp_path):
+    joined = load(("zoo", make_awa(tmp_path / "a")), ("farm", make_awa(tmp_path / "b")))
+    assert not any("called like tested ones" in note for note in joined.notes)
+    table = make_table(tmp_path / "t")  # tests dog
+    rows = ["x.png,DOG,train,1", "y.png,cow,test,0"]
+    for name in ("x.png", "y.png"):
+        picture(tmp_path / "u" / "images" / name)
+    (tmp_path / "u" / "attributes.csv").write_text("image,class,split,furry\n" + "\n".join(rows))
+    joined = load(("zoo", table), ("farm", tmp_path / "u"))
+    assert "called like tested ones (zoo/dog): these are not new" in joined.notes[-1]
+
+
 def test_split_seed_gives_every_domain_its_test_classes(tmp_path):
     joined = load(("zoo", make_awa(tmp_path / "a")), ("other", make_awa(tmp_path / "b")), split_seed=5)
     for group in (0, 1):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import matching, network_size, pipeline, search_space, selection, source_runs, transfer
+from galm_tf import attribute_names, matching, network_size, pipeline, search_space, selection, source_runs, transfer
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -668,10 +668,10 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     )
     (name,) = source_runs.namesakes(known, search.domain, search.split)
     assert name == short.lower().replace("_", " ").replace("-", " ")
-    assert source_runs._plain("awa/Polar+Bear") == source_runs._plain(
+    assert attribute_names.plain("awa/Polar+Bear") == attribute_names.plain(
         "x/polar_bear"
-    ) == "polar bear" and source_runs._plain("x/Tür") != source_runs._plain("x/Tor")
-    assert source_runs._plain("x/猫") != source_runs._plain("x/犬")
+    ) == "polar bear" and attribute_names.plain("x/Tür") != attribute_names.plain("x/Tor")
+    assert attribute_names.plain("x/猫") != attribute_names.plain("x/犬")
     (note,) = source_runs.notes(known, search.domain, search.split)
     assert f"called like tested ones ({name})" in note
 

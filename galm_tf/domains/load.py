@@ -17,6 +17,7 @@ from galm_tf.domains import apay, awa, build, files, generated, label_file, spli
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
+from galm_tf.words import listed
 
 _LOGGER = logging.getLogger(__name__)
 LAYOUTS = {"awa": awa, "apay": apay, "sun": sun, "table": table}
@@ -24,6 +25,7 @@ _TEST_FRACTION = 0.25  # of the classes by --split_seed, where the data set's ow
 _MARKS = (
     "predicates.txt (awa), attribute_data/ (apay), SUNAttributeDB/ (sun), attributes.csv or attributes.parquet (table)"
 )
+_NAMED = 5  # classes in a note
 _SHEETS = (".csv", ".tsv", ".xls", ".xlsx", ".ods", ".parquet")
 
 
@@ -44,7 +46,7 @@ def load_domains(config: Config, has_split: bool = False, untold: Callable[[str]
             + ", ".join(f"{d.name} ({d.layouts[0]})" for d in domains)
             + "; leave --test_split out."
         )
-    joined = _without(_tested_apart(join_domains(domains)), config.leave_out)
+    joined = _without(_told_of_namesakes(_tested_apart(join_domains(domains))), config.leave_out)
     for path in config.label_files:
         joined = label_file.with_labels(joined, path, config.on_bad_image)
     if not config.soft_labels:
@@ -67,6 +69,22 @@ def _tested_apart(domain: Domain) -> Domain:
         return domain
     note = f"{left_out} of {(domain.subsets == TRAIN).sum()} training records show photographs that another domain tests and are unused."
     return dataclasses.replace(domain, subsets=subsets, notes=(*domain.notes, note))
+
+
+def _told_of_namesakes(domain: Domain) -> Domain:
+    """A joined domain with a note where one trains on classes that are called like those that another tests."""
+    classed = build.with_classes(domain)
+    tested, trained = (domain.class_names(np.flatnonzero(classed & (domain.subsets == part))) for part in (TEST, TRAIN))
+    theirs = {(attribute_names.plain(name), attribute_names.domain_of(name)) for name in trained}
+    same = sorted(
+        name
+        for name in tested
+        if any(plain == attribute_names.plain(name) and of != attribute_names.domain_of(name) for plain, of in theirs)
+    )
+    if not same:
+        return domain
+    note = f"Another domain trains on classes that are called like tested ones ({listed(same, _NAMED)}): these are not new to the networks."
+    return dataclasses.replace(domain, notes=(*domain.notes, note))
 
 
 def _without(domain: Domain, left_out: Sequence[str]) -> Domain:

@@ -11,7 +11,9 @@ import enum
 import numpy as np
 
 
-ANY_SEED = 0  # of draws for a pretrained trunk: runs of all seeds share it, and what it has made of the images
+ANY_SEED = (
+    0  # of draws for a pretrained trunk: runs of all seeds on one split share it, and what it has made of the images
+)
 
 
 class Stream(enum.IntEnum):

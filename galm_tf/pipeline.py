@@ -85,9 +85,11 @@ class Prepared:
     bad_images: tuple[tuple[str, str], ...]
 
 
-def prepare(config: Config) -> Prepared:
-    """Loads the data, splits it, and leaves out attributes that cannot be learned."""
-    domain, images, bad = load_images(load_domains(config, has_split=config.resume), config)
+def prepare(config: Config, domain: Optional[Domain] = None) -> Prepared:
+    """Loads the data, or the images of a domain that is at hand, splits it, and leaves out attributes that cannot be
+    learned.
+    """
+    domain, images, bad = load_images(domain or load_domains(config, has_split=config.resume), config)
     split = make_split(domain, config)
     excluded = unlearnable_attributes(domain, split.train)
     for reason in dict.fromkeys(excluded.values()):

@@ -87,9 +87,10 @@ class RunFolder:
         if any(os.path.exists(os.path.join(path, name)) for name in (DATA, "result.json")):
             theirs.update({name: ours[name] for name in _PLACES if same_kind_of_place(ours[name], theirs[name])})
         if pairs := other_settings(ours, theirs, "run"):
+            same = " ".join(shlex.quote(as_flag(name, value)) for name, value in changed_settings(ours, theirs).items())
             raise UserError(
-                f"Expected the settings of the run in {path}, which --resume reads there. Received: {pairs}; leave the flags out "
-                f"that say so: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}."
+                f"Expected the settings of the run in {path}. Received: {pairs}; leave such flags out beside --resume, which reads "
+                f"them there, or give {same}."
             )
         folder = cls(path)
         folder._remove_partial()

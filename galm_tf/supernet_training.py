@@ -71,7 +71,7 @@ class SupernetTraining:
         images = self.supernet.scale(self._augment(images, seed))
         with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
             logits = self.supernet.supernet(
-                [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed], training=True
+                [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed + 1], training=True
             )
             margins = supernet_lib.margins(logits)
             loss = masked_loss(targets, margins, tf.gather(self._log_weights, attribute_ids))

@@ -5,7 +5,7 @@ away afterwards, is trained on the training images together with those layers, a
 a rate and for steps so few that what the model knows of other images stays;
 what it then tells of unseen classes is more (docs/EXPERIMENTS.md). Batch norms
 stay as they are, and the seed of a run does not count, so that runs of all seeds
-share a trunk.
+on the same split share a trunk.
 """
 
 from __future__ import annotations

@@ -449,7 +449,7 @@ def test_a_resumed_run_knows_its_own_settings(tmp_path, monkeypatch):
     other = main_flags.settings("--resume", f"--run_dir={path}", "--rounds=4")
     with pytest.raises(
         UserError,
-        match="Expected the settings of the run in .*run, which --resume reads there. Received: rounds=4 now, 3 in the run; leave the flags out that say so",
+        match="Expected the settings of the run in .*run. Received: rounds=4 now, 3 in the run; leave such flags out beside --resume.* or give --rounds=3",
     ):
         RunFolder.resume(path, other)
     with pytest.raises(UserError, match="Expected a run folder with a config.json"):

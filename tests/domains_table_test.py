@@ -320,7 +320,7 @@ MISTAKES = {
     ),
     "corners in another order": (
         BOXED.replace("left,top,right,bottom", "XMin,XMax,Y_min,y_max").format("x+y.JPG,b,1,0,3,10,1"),
-        r"Received: \['XMin', 'Y_min', 'XMax', 'y_max'\]; call them left, top, right, bottom, or otherwise if they are attributes\.$",
+        r"Received: \['XMin', 'Y_min', 'XMax', 'y_max'\]; call them left, top, right, bottom, or rename them if they are attributes\.$",
     ),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),

@@ -72,7 +72,7 @@ def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):
     RunFolder.create(folder, Config(leave_out=("warm, sunny",)))
     with pytest.raises(UserError) as error:
         RunFolder.resume(folder, Config())
-    (given,) = re.findall("say so: python -m galm_tf.main (.*)[.]$", str(error.value))
+    (given,) = re.findall("or give (.*)[.]$", str(error.value))
     assert main_flags.settings(*shlex.split(given)).leave_out == ("warm, sunny",)
 
     def stopped(*_, **__):

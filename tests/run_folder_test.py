@@ -105,7 +105,7 @@ def test_resume_names_what_differs(path):
     RunFolder.create(path, CONFIG)
     with pytest.raises(
         UserError,
-        match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; leave the flags out that say so: .*--resume --run_dir=",
+        match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; leave such flags out beside --resume, .*or give --rounds=2 --learning_rate=0.25",
     ):
         RunFolder.resume(path, dataclasses.replace(CONFIG, learning_rate=0.5, rounds=7))
 

@@ -65,6 +65,31 @@ def test_the_scenarios_are_the_twelve_columns_of_table_3():
     assert [s.others for s in found[8:10]] == [("apay", "sun")] * 2
 
 
+def test_no_run_trains_on_photographs_that_another_domain_tests(tmp_path):
+    for name, tested in (("a", "k0"), ("b", "k3")):
+        folder = tmp_path / name / "images"
+        folder.mkdir(parents=True)
+        lines = ["image,class,split,light"]
+        for i in range(16):
+            pixels = np.random.default_rng(i + 100 * (name == "b" and i >= 4)).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")  # the first four are in both
+            lines.append(f"{i}.png,k{i // 4},{'test' if f'k{i // 4}' == tested else 'train'},{i % 2}")
+        (tmp_path / name / "attributes.csv").write_text("\n".join(lines))
+    config = Config(
+        domain=("a", "b"), data_dir=(str(tmp_path / "a"), str(tmp_path / "b")), cache_dir=str(tmp_path / "cache"),
+        image_size=32, validation_split="images",
+    )  # fmt: skip
+    runs = TableRuns(config, "seed", str(tmp_path / "out"))
+    alone = runs.prepare(runs.subset(("b",), 0))
+    assert alone.domain.subsets.tolist() == ["unused"] * 4 + ["train"] * 8 + ["test"] * 4
+    assert alone.domain.notes[-1].startswith(
+        "4 training records show photographs that another domain of the table tests"
+    )
+    assert runs.prepare(runs.subset(("a",), 0)).domain.subsets.tolist() == ["test"] * 4 + ["train"] * 12
+    both = runs.prepare(runs.subset(("a", "b"), 0)).domain
+    assert both.subsets.tolist() == ["test"] * 4 + ["train"] * 12 + ["unused"] * 4 + ["train"] * 8 + ["test"] * 4
+
+
 def test_scenarios_are_chosen_by_name():
     assert [s.name for s in domain_transfer.choose(DOMAINS, [], few=False)] == PAPER_COLUMNS
     assert [s.name for s in domain_transfer.choose(DOMAINS, [], few=True)] == PAPER_COLUMNS[6:9]
@@ -100,7 +125,7 @@ def runs(monkeypatch):
         return result
 
     monkeypatch.setattr(pipeline, "run", run)
-    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(TableRuns, "prepare", lambda self, config: None)
     monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds")
     return made
 

@@ -115,7 +115,7 @@ class LearnerCells:
     def _of_kind(self, kind: str, domain: str) -> pipeline.Prepared:
         """The domain's data; without pictures where they are not looked at, since they would be copied."""
         if domain not in self._prepared:
-            self._prepared[domain] = pipeline.prepare(self._runs.subset((domain,), self._number))
+            self._prepared[domain] = self._runs.prepare(self._runs.subset((domain,), self._number))
         prepared = self._prepared[domain]
         if kind == IMAGES:
             return prepared

@@ -6,7 +6,9 @@ galm-sun-split_seed0 or galm-sun-from-awa+apay-split_seed0. Source runs on sever
 domains are searched jointly. One that holds all domains, and so its target's too,
 is not fine-tuned, because that would train on the images that the target
 validates on. The classes of the test are the same in both, by the same split,
-and `transfer` refuses a source that has seen one.
+and `transfer` refuses a source that has seen one. No run trains on photographs
+that another domain of the table tests, whether or not it is the source of one
+that does.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any, Optional
+
+import numpy as np
 
 from galm_tf import pipeline
 from galm_tf.attribute_names import domain_of
@@ -72,6 +76,7 @@ class TableRuns:
     def __init__(self, config: Config, vary: str, out: str) -> None:
         self.config, self.vary, self.out = config, vary, out
         self._looked_at: set[str] = set()  # finished runs whose data are as they were
+        self._subsets: dict[int, dict[str, np.ndarray]] = {}  # by repetition and domain
         self._contents: dict[str, str] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -103,6 +108,22 @@ class TableRuns:
         varied: dict[str, Any] = {} if number is None else {self.vary: number}
         varied["leave_out"] = tuple(name for name in self.config.leave_out if domain_of(name) in domains)
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
+
+    def prepare(self, config: Config) -> pipeline.Prepared:
+        """The data of a run on some of the domains; photographs that others test are unused."""
+        number = getattr(config, self.vary)
+        if number not in self._subsets:
+            together = load_domains(self.subset(self.config.domain, number), untold=lambda note: True)
+            self._subsets[number] = {
+                name: together.subsets[together.image_domains == i] for i, name in enumerate(self.config.domain)
+            }
+        domain = load_domains(config)
+        subsets = np.concatenate([self._subsets[number][name] for name in config.domain])
+        unused = int((subsets != domain.subsets).sum())
+        note = f"{unused} training records show photographs that another domain of the table tests and are unused."
+        return pipeline.prepare(
+            config, dataclasses.replace(domain, subsets=subsets, notes=(*domain.notes, *([note] if unused else [])))
+        )
 
     def path(
         self, domains: Sequence[str], number: int, sources: Sequence[str] = (), less: Less = WHOLE, method: str = ""
@@ -147,7 +168,8 @@ class TableRuns:
                 config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
         finished = os.path.exists(os.path.join(path, "result.json"))
         look = finished and path not in self._looked_at
-        result = run_once(dataclasses.replace(config, run_dir=path), pipeline.prepare(config) if look else None)
+        prepared = self.prepare(config) if look or not finished else None
+        result = run_once(dataclasses.replace(config, run_dir=path), prepared)
         self._looked_at.add(path)
         if not finished:
             free_networks()

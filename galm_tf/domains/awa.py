@@ -100,7 +100,7 @@ def _numbered(path: str) -> list[str]:
     pairs = []
     for number, line in files.read_numbered_lines(path):
         parts = line.split(None, 1)
-        if len(parts) != 2 or not parts[0].isdigit():
+        if len(parts) != 2 or not parts[0].isdecimal():
             raise UserError(
                 f"Expected a number and a name in {path}, line {number}. Received: {line!r}; correct the line."
             )

@@ -86,6 +86,17 @@ def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.
     return np.where(shared, UNUSED, subsets), [note]
 
 
+def torn_photographs(photographs: np.ndarray, subsets: np.ndarray, where: str) -> list[str]:
+    """A note where photographs of several records are on both sides of a split that was given.
+
+    photographs: [n], which one each record shows.
+    """
+    tested = photographs[subsets == TEST]
+    torn = tested[np.isin(tested, photographs[subsets == TRAIN])]
+    note = f"{len(torn)} of {len(tested)} tested records of {where} show photographs that other records train on: give one photograph one split."
+    return [note] if len(torn) else []
+
+
 def _check_unique(names: Sequence[str], kind: str, domain: str) -> None:
     first: dict[str, int] = {}
     for i, name in enumerate(names):

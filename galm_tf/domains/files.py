@@ -66,9 +66,15 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
             f"Received: {len(values)} lines of {' or '.join(map(str, widths)) or 'no'} numbers; download the file anew."
         )
     try:
-        return np.array(values, np.float32)
+        matrix = np.array(values, np.float32)
     except ValueError as error:
         raise UserError(f"Expected numbers in {path}. Received: {error}; download the file anew.") from None
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        raise UserError(
+            f"Expected numbers in {path}. Received: {values[row][column]} in row {row + 1}, column {column + 1}; download the file anew."
+        )
+    return matrix
 
 
 def list_images(

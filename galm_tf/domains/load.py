@@ -13,8 +13,8 @@ import numpy as np
 
 from galm_tf import attribute_names
 from galm_tf.config import Config
-from galm_tf.domains import apay, awa, build, files, generated, label_file, splits_file, sun, table
-from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
+from galm_tf.domains import apay, awa, build, copies, files, generated, label_file, splits_file, sun, table
+from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
 from galm_tf.words import listed
@@ -136,7 +136,20 @@ def expect_data(config: Config) -> None:
 
 def _load_folder(i: int, name: str, config: Config) -> Domain:
     layout, place = _find_folder(i, name, config)
-    return LAYOUTS[layout].load(name, place, config)
+    domain = LAYOUTS[layout].load(name, place, config)
+    return domain if layout == "table" else _told_of_copies(domain)  # whose own split depends on them
+
+
+def _told_of_copies(domain: Domain) -> Domain:
+    """A domain that knows which of its files are the same, with a note where its own split tests copies of what trains;
+    objects of one photograph may be on both sides of it.
+    """
+    first_files = copies.originals(domain.paths)
+    copied = np.isin(domain.paths, [*first_files, *first_files.values()])
+    notes = build.torn_photographs(
+        photograph_numbers(np.array(domain.paths)[copied], first_files), domain.subsets[copied], domain.name
+    )
+    return dataclasses.replace(domain, originals=first_files, notes=(*domain.notes, *notes))
 
 
 def _like(folder: str) -> str:

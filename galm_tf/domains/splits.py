@@ -391,18 +391,26 @@ def _share_of_each_class(
     part, first = np.isin(index, taken), {}
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
-    for c in np.unique(domain.class_ids[index]):
-        number = int(c) - first[domain.classes[c].split("/")[0]]
-        members = domain.class_ids[index] == c
-        if members.sum() < _MIN_CLASS_IMAGES:
+    shown = _places(photographs[index])
+    for c, members in _places(domain.class_ids[index]).items():
+        number = c - first[domain.classes[c].split("/")[0]]
+        if len(members) < _MIN_CLASS_IMAGES:
             continue
-        lacking = max(1, round(share * members.sum())) - (members & part).sum()
+        lacking = max(1, round(share * len(members))) - part[members].sum()
         if lacking > 0:
             drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(
-                index[members & ~part], lacking, replace=False
+                index[members[~part[members]]], lacking, replace=False
             )
-            part |= np.isin(photographs[index], photographs[drawn])
+            for photograph in photographs[drawn]:
+                part[shown[photograph]] = True
     return index[part]
+
+
+def _places(values: np.ndarray) -> dict[int, np.ndarray]:
+    """Each of the values int [m], rising -> where it stands, rising."""
+    order = np.argsort(values, kind="stable")
+    distinct, starts = np.unique(values[order], return_index=True)
+    return dict(zip(distinct.tolist(), np.split(order, starts[1:])))
 
 
 def _judges(domain: Domain, by_class: np.ndarray, by_image: np.ndarray) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -49,10 +49,11 @@ def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
     table = read_table(path, ("image",), ("class",))
-    table = table.assign(**{"class": table["class"].str.split().str.join(" ") if "class" in table else _NO_CLASS})
+    has_classes = "class" in table
+    table = table if has_classes else table.assign(**{"class": _NO_CLASS})
     if "split" in table and blank(table["split"]).all():
         table = table.drop(columns="split")
-    attributes, shares, of_classes = _labels_of_both(table, path, folder)
+    attributes, shares, of_classes = _labels_of_both(table, path, folder, has_classes)
     unread = [note for names in (_TABLES, _CLASS_TABLES) for note in _unread(folder, names)]
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
@@ -68,7 +69,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     subsets, drawn = _subsets(table[there], path, class_ids, photographs, labels[there], config)
     if not config.splits_file and config.split_seed < 0:  # else another split counts than this one
         if "split" in table:
-            drawn += _torn_photographs(photographs, subsets, path)
+            drawn += build.torn_photographs(photographs, subsets, path)
         else:
             subsets, more = build.photographs_apart(photographs, subsets)
             drawn = [*drawn, *more]
@@ -101,16 +102,18 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[str], np.ndarray, list[str]]:
+def _labels_of_both(
+    table: pd.DataFrame, path: str, folder: str, has_classes: bool
+) -> tuple[list[str], np.ndarray, list[str]]:
     """(attributes, shares float32 [n, A], notes) of the images' table and of that of their classes, where there is one.
 
-    table: whose column class is as `load` cleans it.
+    has_classes: whether the former names any.
     """
     class_path = next((p for p in (os.path.join(folder, name) for name in _CLASS_TABLES) if os.path.exists(p)), None)
     if class_path is None:
         return *read_labels(table, path), []
     files.check_inside(class_path, folder)
-    if (table["class"] == _NO_CLASS).all():
+    if not has_classes:
         raise UserError(
             f"Expected a column class in {path}, by which {class_path} tells labels. Received: {[c for c in table if c != 'class']}; add it."
         )
@@ -138,10 +141,15 @@ def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[s
 def _class_labels(path: str) -> tuple[list[str], pd.DataFrame]:
     """Names of the attributes of a table of classes, and the shares float32 [C, A] of each class, by its name."""
     table = read_table(path, ("class",))
+    of_images = [c for c in table if c in RESERVED and c != "class"]
+    if of_images:
+        raise UserError(
+            f"Expected the column class and one per attribute in {path}. Received: {', '.join(of_images)}, which single images have; "
+            f"give it beside them in {_TABLES[0]}, or remove it."
+        )
     names, shares = read_labels(table, path)
-    classes = table["class"].str.split().str.join(" ")
-    _expect_no_repeats(classes.to_frame(), table, "one row per class", "class", path)
-    return names, pd.DataFrame(shares, index=pd.Index(classes))
+    _expect_no_repeats(table[["class"]], table, "one row per class", "class", path)
+    return names, pd.DataFrame(shares, index=pd.Index(table["class"]))
 
 
 def _expect_no_repeats(keys: pd.DataFrame, table: pd.DataFrame, wanted: str, column: str, path: str) -> None:
@@ -194,8 +202,11 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     present = {files.normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
     alike = _in_any_case(present)
     names = table["image"].map(files.normal_path)
-    exact = names.map(present.get)
-    pictures = exact.where(exact.notna(), names.map(lambda name: alike.get(name.casefold())))
+    # not by `map`, which takes no path that is no text
+    exact = pd.Series([present.get(name) for name in names], names.index, object)
+    pictures = exact.where(
+        exact.notna(), pd.Series([alike.get(name.casefold()) for name in names], names.index, object)
+    )
     absent = np.flatnonzero(pictures.isna())
     listed = set(pictures.dropna())
     beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
@@ -215,10 +226,12 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     missing = table["image"].iloc[absent].tolist()
     first = files.normal_path(missing[0])
     known = max((name for name in present if first.endswith("/" + name)), key=len, default="")
-    if known:
+    before = first[: len(first) - len(known)]
+    meant = [name[len(before) :] for name in map(files.normal_path, missing) if name.startswith(before)]
+    if known and len(meant) == len(missing) and not any(present.get(name) in listed | {None} for name in meant):
         raise UserError(
             f"Expected names within images/ in {place(table, path, int(absent[0]))}, column image. Received: {missing[0]}; leave out the "
-            f"leading {first[: -len(known)]}."
+            f"leading {before}."
         )
     if len(absent) == len(table):
         raise UserError(
@@ -292,14 +305,6 @@ def _copies_note(first_files: Mapping[str, str], folder: str) -> list[str]:
     return [
         f"{which}, byte for byte, e.g. {copy} of {first}: they count as one photograph, and no drawn split parts them."
     ]
-
-
-def _torn_photographs(photographs: np.ndarray, subsets: np.ndarray, path: str) -> list[str]:
-    """A note where photographs of several records are on both sides of the user's split."""
-    tested = photographs[subsets == TEST]
-    torn = tested[np.isin(tested, photographs[subsets == TRAIN])]
-    note = f"{len(torn)} of {len(tested)} tested records of {path} show photographs that other records train on: give one photograph one split."
-    return [note] if len(torn) else []
 
 
 def _subsets(

@@ -23,10 +23,19 @@ from galm_tf.domains.domain import WHOLE_IMAGE
 from galm_tf.errors import UserError
 
 _BOX = ["left", "top", "right", "bottom"]
-_CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"))  # what others call these four
+_RENAMED = f"call them {', '.join(_BOX)}"
+_CORNERS = {  # what others have in place of these four -> how to come by them
+    ("x1", "y1", "x2", "y2"): _RENAMED,
+    ("xmin", "ymin", "xmax", "ymax"): _RENAMED,
+    ("x", "y", "width", "height"): "give left = x, top = y, right = x + width, bottom = y + height in pixels",
+    ("x", "y", "w", "h"): "give left = x, top = y, right = x + w, bottom = y + h in pixels",
+    ("xcenter", "ycenter", "width", "height"): "give left = x_center - width / 2 and so on in pixels",
+}
 _NAMED = ("image", "class", "split")
 RESERVED = (*_NAMED, *_BOX)
+_ROUNDED = 0.01
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that stand between cells
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 _WORDS = {
     **dict.fromkeys(("yes", "y", "true", "t"), "1"),
     **dict.fromkeys(("no", "n", "false", "f"), "0"),
@@ -36,6 +45,11 @@ _WORDS = {
 _SUBSETS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
 
+def cleaned(name: object) -> str:
+    """A name of a column or a class as it is meant: accents composed, single blanks, nothing that cannot be seen."""
+    return unicodedata.normalize("NFC", " ".join(str(name).translate(_INVISIBLE).split()))
+
+
 def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -> pd.DataFrame:
     """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file.
 
@@ -43,7 +57,7 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     filled: columns every cell of which is filled where they are there.
     """
     try:
-        table = _read_csv(path, required[0]) if path.endswith(".csv") else _read_parquet(path)
+        table = _read_parquet(path) if _is_parquet(path) else _read_csv(path, required[0])
     except ImportError as error:
         raise UserError(
             f"Expected pyarrow to read {path}. Received: {error}; "
@@ -52,17 +66,23 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     except Exception as error:  # pandas raises many kinds for a damaged table
         raise UserError(f"Expected a table in {path}. Received: {_problem(error)}.") from error
     first = str(table.columns[0]) if len(table.columns) else ""
-    table.columns = [unicodedata.normalize("NFC", " ".join(str(c).split())) for c in table.columns]
+    table.columns = [cleaned(c) for c in table.columns]
     named = [bool(name) or not blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
     _check_columns(list(table.columns), first, path, required)
     table = table[~np.stack([blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
     if not len(table):
-        raise UserError(f"Expected a line per image in {path}. Received: the header only; add the images.")
+        raise UserError(f"Expected a line per {required[0]} in {path}. Received: the header only; add lines.")
     for column in (*required, *(c for c in filled if c in table)):
         _check_filled(table[column], path)
-        table = table.assign(**{column: table[column].astype(str).str.strip()})
+        table = table.assign(**{column: table[column].astype(str).map(cleaned if column == "class" else str.strip)})
     return table
+
+
+def _is_parquet(path: str) -> bool:
+    """By its first bytes, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PAR1"
 
 
 def _read_csv(path: str, wanted: str) -> pd.DataFrame:
@@ -194,11 +214,11 @@ def _check_box(columns: list[str], path: str) -> None:
             f"Expected the columns {_BOX} together in {path}. Received: {there} only; add the others, or rename {rename}."
         )
     spelt = {c.lower().replace("_", ""): c for c in columns}
-    for corners in _CORNERS:
+    for corners, repair in _CORNERS.items():
         if not there and all(c in spelt for c in corners):
             raise UserError(
-                f"Expected the columns {_BOX} of a box in {path}. Received: {[spelt[c] for c in corners]}; call them {', '.join(_BOX)}, or "
-                "otherwise if they are attributes."
+                f"Expected the columns {_BOX} of a box in {path}. Received: {[spelt[c] for c in corners]}; {repair}, or rename "
+                "them if they are attributes."
             )
 
 
@@ -209,7 +229,7 @@ def place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
 
 def line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
     """Which line of a CSV file, or row of another, a row of the table is."""
-    return f"{'line' if path.endswith('.csv') else 'row'} {column.index[row]}"
+    return f"{'row' if _is_parquet(path) else 'line'} {column.index[row]}"
 
 
 def is_unknown(cell: str) -> bool:
@@ -306,10 +326,12 @@ def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
             "correct the box, or leave all four cells empty for the whole image."
         )
     given = values[~whole]
-    if len(given) and given.max() <= 1.0 and (given % 1 > 0).any():
+    if len(given) and given.max() <= 1.0:
         raise UserError(
             f"Expected boxes in pixels in {path}. Received: shares of a side, none above 1; multiply left and right by the "
             "image's width, top and bottom by its height."
         )
-    boxes = np.concatenate([np.floor(values[:, :2]), np.ceil(values[:, 2:])], axis=1)
+    # what lies a hundredth over a pixel's border has been rounded
+    begin = np.floor(values[:, :2] + _ROUNDED)
+    boxes = np.concatenate([begin, np.maximum(np.ceil(values[:, 2:] - _ROUNDED), begin + 1)], axis=1)
     return np.where(whole[:, None], np.array(WHOLE_IMAGE), np.nan_to_num(boxes)).astype(np.int32)

@@ -502,8 +502,8 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
 def interval_over_classes(
     domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: bool = True
 ) -> Optional[dict[str, Any]]:
-    """How far the mean AUC could move with others of what was drawn to be tested: `low` and `high` at 95 %, `over`
-    what, and their `count`.
+    """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, `over` what, and how
+    many were tested, `count`.
 
     Args:
       domain: of the images.

@@ -138,10 +138,29 @@ def test_random_embeddings_have_no_clusters():
     assert analysis.clusters(of_embeddings(np.random.default_rng(0).normal(size=(60, 50)))).silhouette < 0.15
 
 
-@pytest.mark.parametrize("vectors", [np.ones((4, 3)), np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])])
-def test_clusters_of_equal_embeddings(vectors):
-    found = analysis.clusters(of_embeddings(vectors))
+def test_clusters_of_equal_embeddings():
+    for equally_far in (np.ones((4, 3)), np.eye(6)):
+        assert analysis.clusters(of_embeddings(equally_far)) is None
+    found = analysis.clusters(of_embeddings(np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])))
     assert np.isfinite(found.points).all() and np.isfinite(found.shown_share) and found.labels.min() == 1
+
+
+def test_scores_that_never_change_relate_to_nothing():
+    """Else all of them would be most like the first attribute of the first domain."""
+    run = planted()
+    unrelated = analysis.domain_correlation(run, np.eye(len(run.rows)))
+    assert not len(unrelated) and not len(analysis.correlated_attributes(run, np.eye(len(run.rows))))
+
+
+def test_tables_of_an_earlier_report_that_knew_more_go(tmp_path):
+    run = planted()
+    (tmp_path / "mine.csv").write_text("")
+    analysis.write_tables(run, RELATED, str(tmp_path))
+    before = {p.name for p in tmp_path.iterdir()}
+    analysis.write_tables(run, [], str(tmp_path))
+    after = {p.name for p in tmp_path.iterdir()}
+    assert before - after >= {"table5_correlated_attributes.csv"} and "mine.csv" in after
+    assert "table4_choice_frequencies.csv" in after
 
 
 def test_too_few_attributes_have_no_clusters():

@@ -112,12 +112,12 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
 
 
 def test_where_other_classes_would_put_the_mean_stands_beside_it(runs, galm_html):
-    assert "With other test" not in text_of(galm_html)  # of an earlier version, or too few classes
+    assert "like those that were tested" not in text_of(galm_html)  # of an earlier version, or too few classes
     run = read_run(str(runs[0] / "galm"))
     result = {**run.result, "test_mauc_interval": {"low": 0.61, "high": 0.8204, "over": "classes", "count": 7}}
     text = text_of(render(page_of(dataclasses.replace(run, result=result))))
     assert (
-        "With other test classes the mean would lie between 0.610 and 0.820 (95 %, by the jackknife over the 7 tested)."
+        "Over all classes like those that were tested the mean lies between 0.610 and 0.820 (95 %, by the jackknife over these 7)."
         in text
     )
 
@@ -421,6 +421,13 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
             ),
             "Skill is left out: this run did not measure it (--nomeasure_skill).",
         ),
+        (  # as of an addition of one attribute
+            lambda run: (
+                edit(run / "config.json", measure_skill=False),
+                edit(run / "result.json", search={"entropy": 1.0, "regret": 0.1}),
+            ),
+            "Skill is left out: this run did not measure it (--nomeasure_skill). Specialisation is left out: this run has too few attributes",
+        ),
         (lambda run: edit_row(run, "mine/red", test_auc=0.25), "images, labels or model have changed since the run"),
     ],
 )
@@ -710,12 +717,12 @@ def test_long_lists_are_folded(copy):
 
 def test_figures_are_never_rounded_to_certainty():
     assert [percent(share) for share in (0, 0.0001, 0.005, 0.994, 0.997, 1)] == [
-        "0 %",
-        "<0.1 %",
-        "0.5 %",
-        "99 %",
-        ">99 %",
-        "100 %",
+        "0\u00a0%",
+        "<0.1\u00a0%",
+        "0.5\u00a0%",
+        "99\u00a0%",
+        ">99\u00a0%",
+        "100\u00a0%",
     ]
     assert [millions(count) for count in (0, 2192, 12000, 34567890, 129000000)] == [
         "0",

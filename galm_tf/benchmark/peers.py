@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import zipfile
 import os
 import time
 import warnings
@@ -267,6 +268,15 @@ def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
             "best_val_auc": table[OBJECTIVE].cummax(),
         }
     )
+
+
+def is_export(path: str) -> bool:
+    """Whether a file is one of `export`, and no other's."""
+    try:
+        with np.load(path) as stored:
+            return "settings" in stored.files and "train_images" in stored.files
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:

@@ -25,7 +25,7 @@ from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.methods import run_once
-from galm_tf.benchmark.peers import PEERS, export, run_peers
+from galm_tf.benchmark.peers import PEERS, export, is_export, run_peers
 from galm_tf.benchmark.results import write_files
 from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.config import Config
@@ -90,7 +90,8 @@ def _export_all(data: Sequence[AttributeData], budget: Budget, config: Config, f
     settings = {"trials": budget.trials, "epochs": budget.epochs, "seed": config.seed, "batch_size": config.batch_size}
     paths = {os.path.join(folder, f"{file_name(one.name)}.npz"): one for one in data}
     for path in set(glob.glob(os.path.join(glob.escape(folder), "*.npz"))) - set(paths):
-        os.remove(path)
+        if is_export(path):
+            os.remove(path)
     for path, one in paths.items():
         export(one, settings, path)
 

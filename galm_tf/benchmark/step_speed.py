@@ -37,11 +37,13 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
     stacked = _gradient_step(
         lambda: margins(supernet.tower_logits(maps, ids, gates, tf.shape(x)[0])),
         list(supernet.towers.trainable_variables),
+        maps,
     )
     plain = [plain_tower(Architecture.from_number(n), [m.shape[1:] for m in maps]) for n in numbers]
     separate = _gradient_step(
         lambda: tf.concat([tower(maps, training=True) for tower in plain], 1),
         [v for tower in plain for v in tower.trainable_variables],
+        maps,
     )
     a = tf.random.stateless_normal([_GEMM, _GEMM], [1, 2])
     gemm = tf.function(lambda: tf.reduce_sum(tf.matmul(a, a)))
@@ -81,12 +83,15 @@ def _trunks(x: tf.Tensor, config: Config, repeats: int) -> pd.DataFrame:
     return compare(cases, repeats)
 
 
-def _gradient_step(forward, variables):
+def _gradient_step(forward, variables, inputs=()):
+    """A step that computes the gradients of variables, and of the inputs that layers before them learn by."""
+
     @tf.function
     def step():
         with tf.GradientTape() as tape:
+            tape.watch(inputs)
             loss = tf.reduce_mean(tf.square(forward()))
-        gradients = [g for g in tape.gradient(loss, variables) if g is not None]
+        gradients = [g for g in tape.gradient(loss, [*variables, *inputs]) if g is not None]
         return [tf.reduce_sum(g.values if isinstance(g, tf.IndexedSlices) else g) for g in gradients]
 
     return step

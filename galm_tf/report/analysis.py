@@ -32,6 +32,9 @@ from galm_tf.whole_file import whole_file
 
 NUM_CORRELATED = 3  # of Table 5
 FOLDER = "analysis"  # of the tables, beside the page
+_TABLES = (
+    "table4_choice_frequencies", "policy_confidence", "table5_correlated_attributes", "attribute_clusters", "fig5_domain_correlation",
+)  # fmt: skip
 _MOST_CLUSTERS = 12
 
 
@@ -91,8 +94,9 @@ def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
 def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Sequence[str]) -> Iterator[tuple]:
     """(source, share, chance, mean correlation) of one target domain."""
     candidates = np.isin(of, sources)[None, :] & ~np.eye(len(of), dtype=bool)  # no attribute is its own neighbour
-    rows, allowed = matrix[of == target], candidates[of == target]
-    if not allowed.any(axis=1).all():
+    told = (np.abs(np.where(candidates, matrix, 0.0)) > 0).any(axis=1)  # scores that never change relate to nothing
+    rows, allowed = matrix[told & (of == target)], candidates[told & (of == target)]
+    if not len(rows) or not allowed.any(axis=1).all():
         return
     nearest = of[np.where(allowed, rows, -np.inf).argmax(axis=1)]
     for source in sources:
@@ -112,7 +116,8 @@ def correlated_attributes(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
     domains, rows = domains_of(run), []
     for i, name in enumerate(names):
         for source in [d for d in domains if d != of[i]] or domains:
-            members = np.flatnonzero((of == source) & (np.arange(len(of)) != i))
+            # scores that never change relate to nothing
+            members = np.flatnonzero((of == source) & (np.arange(len(of)) != i) & (matrix[i] != 0))
             best = members[np.argsort(-matrix[i, members], kind="stable")][:NUM_CORRELATED]
             rows += [(name, of[i], source, rank, names[j], float(matrix[i, j])) for rank, j in enumerate(best, 1)]
     return pd.DataFrame(rows, columns=["attribute", "domain", "source", "rank", "correlated", "correlation"])
@@ -139,7 +144,7 @@ def policy_confidence(run: FinishedRun) -> pd.DataFrame:
 
 
 def clusters(matrix: np.ndarray) -> Optional[Clusters]:
-    """Groups of attributes by their correlations [N, N]; None for fewer than four attributes."""
+    """Groups of attributes by their correlations [N, N]; None for fewer than four attributes, or equal correlations."""
     if len(matrix) < 4:
         return None
     distance = np.clip(1 - matrix, 0, 2)
@@ -147,6 +152,8 @@ def clusters(matrix: np.ndarray) -> Optional[Clusters]:
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
     scored = [(_silhouette(distance, found), found) for found in _cuts(tree)]
     silhouette, labels = max(scored, key=lambda item: item[0])
+    if silhouette <= -1:  # all are equally far apart
+        return None
     order = leaves_list(tree)
     points = KernelPCA(2, kernel="precomputed", random_state=0).fit(matrix)
     centred = matrix - matrix.mean(0) - matrix.mean(1)[:, None] + matrix.mean()
@@ -207,9 +214,14 @@ def write_tables(run: FinishedRun, related: Sequence[Relations], folder: str) ->
     """Writes the tables as CSV files into a folder, each whole or not at all."""
     try:
         os.makedirs(folder, exist_ok=True)
-        for name, table in tables(run, related).items():
-            with whole_file(os.path.join(folder, f"{name}.csv")) as partial:
-                table.to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
+        found = tables(run, related)
+        for name in _TABLES:
+            path = os.path.join(folder, f"{name}.csv")
+            if name in found:
+                with whole_file(path) as partial:
+                    found[name].to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
+            elif os.path.exists(path):  # of an earlier report, which knew more
+                os.remove(path)
     except OSError as error:
         raise UserError(
             f"Expected to be able to write tables into {folder}. Received: {error.strerror or error}; name another "

@@ -35,18 +35,26 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("test average precision", lambda r: figure(r.result.get("test_average_precision"))),
     ("test log loss", lambda r: figure(r.result.get("test_log_loss"))),
     ("test balanced accuracy", lambda r: figure(r.result.get("test_balanced_accuracy"))),
-    ("skill", lambda r: figure(r.result["search"].get("skill"), 2)),
-    ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3)),
-    ("regret", lambda r: figure(r.result["search"].get("regret"), 3)),
-    ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2)),
-    ("architectures scored", lambda r: f"{r.result['search'].get('architectures_scored', 0):,}" if r.searched else "–"),
+    ("skill", lambda r: figure(r.result["search"].get("skill"), 2) + _of_addition(r)),
+    ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3) + _of_addition(r)),
+    ("regret", lambda r: figure(r.result["search"].get("regret"), 3) + _of_addition(r)),
+    ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2) + _of_addition(r)),
+    (
+        "architectures scored",
+        lambda r: f"{r.result['search'].get('architectures_scored', 0):,}{_of_addition(r)}" if r.searched else "–",
+    ),
     ("multiply-adds an image", lambda r: millions(r.size.multiply_adds)),
     ("parameters", lambda r: millions(r.size.parameters)),
     (
         "time",
-        lambda r: duration(r.result["seconds_total"]) + (" (the addition alone)" if r.result.get("added") else ""),
+        lambda r: duration(r.result["seconds_total"]) + _of_addition(r),
     ),
 )
+
+
+def _of_addition(run: FinishedRun) -> str:
+    """That a figure is not of the whole of an extended run."""
+    return " (the addition alone)" if run.result.get("added") else ""
 
 
 def compare_page(runs: Sequence[FinishedRun]) -> Page:
@@ -58,6 +66,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
     differences = {
         label: {n: auc[n] - told[0][n] for n in told[0] if n in auc} for label, auc in zip(labels[1:], told[1:])
     }
+    differences = {label: of for label, of in differences.items() if of}
     pairs = zip(labels[1:], aucs[1:], told[1:])
     paired = [(label, rivals.paired(every, aucs[0]), rivals.paired(sure, told[0])) for label, every, sure in pairs]
     names = _shown_names(aucs)
@@ -93,8 +102,10 @@ def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> 
     """
     rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE]
     if any(auc.keys() != aucs[0].keys() for auc in aucs):
-        common = [name for name in aucs[0] if all(name in auc for auc in aucs)]
-        means = [figure(float(np.mean([auc[name] for name in common])) if common else None) for auc in aucs]
+        # a run that shares nothing with the first leaves the others comparable
+        alike = [auc for auc in aucs if not auc.keys().isdisjoint(aucs[0])]
+        common = [name for name in aucs[0] if all(name in auc for auc in alike)]
+        means = [figure(float(np.mean([auc[n] for n in common])) if common and auc in alike else None) for auc in aucs]
         rows.insert(
             1 + [name for name, _ in rows].index(_MAUC),
             (f"{_MAUC} on attributes that all tested ({len(common)})", means),
@@ -126,7 +137,7 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
                 "their folders do not tell." if rivals.may_share_images(first, run)
                 else f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare."
             )  # fmt: skip
-        if rivals.tested(first).keys() != rivals.tested(run).keys():
+        elif rivals.tested(first).keys() != rivals.tested(run).keys():
             found.append(
                 f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares."
             )

@@ -81,7 +81,7 @@ def render(page: Page) -> str:
 
 def figure(value: Optional[float], digits: int = 3) -> str:
     """A figure for a person; a dash when it is not known."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def signed(value: Optional[float], digits: int = 3) -> str:
@@ -102,10 +102,10 @@ def percent(share: Optional[float]) -> str:
     if share is None:
         return "–"
     if 0 < share < 0.0005:
-        return "<0.1 %"
+        return "<0.1\u00a0%"
     if 0.995 <= share < 1:
-        return ">99 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+        return ">99\u00a0%"
+    return f"{100 * share:.1f}\u00a0%" if 0 < share < 0.01 else f"{100 * share:.0f}\u00a0%"
 
 
 def score(probability: float) -> str:

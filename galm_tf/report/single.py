@@ -184,7 +184,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
 def _validated(run: FinishedRun) -> str:
     """Which networks validation judged, in words; "" where those that were tested."""
     if run.searched:
-        return "before fine-tuning"
+        return "before fine-tuning" if run.config.finetune_steps else ""
     return "of readings fitted on training images alone" if run.config.finetunes_on_validation else ""
 
 
@@ -206,21 +206,28 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
 
 
 def _without_figures(run: FinishedRun) -> str:
-    """The sentence about what `meanings` cannot tell; "" when nothing is missing."""
+    """The sentences about what `meanings` cannot tell, one a reason; "" when nothing is missing."""
     names = [name for name in _FIGURES if run.result["search"].get(name) is None]
-    if not names:
-        return ""
-    if names == ["skill"] and not run.config.measure_skill:
-        reason = "did not measure it (--nomeasure_skill)"
-    elif "entropy" in names:
-        reason = "has no table of rewards, or no policy"
-    elif names == ["skill"] and run.config.reward_data == "full":
-        reason = "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
-    elif run.config.reward_data == "full" and "regret" not in names:  # specialisation is told of two or more
-        reason = "has too few attributes that both halves of validation can judge"
-    else:
-        reason = "has no table of the rewards of all architectures"
-    return f"{listed(names, len(names)).capitalize()} {'are' if len(names) > 1 else 'is'} left out: this run {reason}."
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        reasons.setdefault(_why_without(name, names, run), []).append(name)
+    return " ".join(
+        f"{listed(of, len(of)).capitalize()} {'are' if len(of) > 1 else 'is'} left out: this run {reason}."
+        for reason, of in reasons.items()
+    )
+
+
+def _why_without(name: str, missing: Sequence[str], run: FinishedRun) -> str:
+    """Why a run has not one of the figures that are missing."""
+    if name == "skill" and not run.config.measure_skill:
+        return "did not measure it (--nomeasure_skill)"
+    if "entropy" in missing:
+        return "has no table of rewards, or no policy"
+    if run.config.reward_data != "full" or "regret" in missing:
+        return "has no table of the rewards of all architectures"
+    if "specialisation" in missing:  # which is told of two or more
+        return "has too few attributes that both halves of validation can judge"
+    return "has no attribute that both halves of validation can judge, or what is best on one half gains nothing on the other"
 
 
 def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:

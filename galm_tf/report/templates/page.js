@@ -185,7 +185,7 @@
 
   function value(row, column, number) {
     const cell = row.cells[column];
-    if (!number) { return cell.textContent.trim().toLowerCase(); }
+    if (!number) { return ["", "–"].includes(cell.textContent.trim()) ? null : cell.textContent.trim().toLowerCase(); }
     return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   }
 

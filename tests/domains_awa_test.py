@@ -84,9 +84,27 @@ def test_strengths_are_learned_one_half_at_the_cut_and_an_unknown_one_is_its_lab
     np.testing.assert_array_equal(load(folder, soft_labels=False).targets, domain.labels)
 
 
+def test_copies_of_tested_images_that_train_are_noted_and_no_drawn_split_parts_them(folder):
+    for i, name in enumerate(("antelope/a.JPG", "antelope/b.png", "grizzly+bear/c d.jpeg", "killer+whale/é.jpg")):
+        shade = 40 * (0 if i == 2 else i)  # the bear is a copy of the first antelope
+        Image.new("RGB", (4, 4), (shade,) * 3).save(folder / "JPEGImages" / name, "png")
+    domain = load(folder)
+    assert domain.subsets.tolist() == ["train", "train", "test", "train"] and len(set(domain.photographs)) == 3
+    assert "1 of 1 tested records of zoo show photographs that other records train on" in " ".join(domain.notes)
+    for seed in range(4):
+        drawn = load(folder, split_seed=seed)
+        of_both = drawn.subsets[[0, 2]].tolist()
+        assert not {"train", "test"} <= set(of_both), of_both
+
+
 @pytest.mark.parametrize(
     ("file", "text", "expected"),
     [
+        (
+            "predicate-matrix-binary.txt",
+            "1 0 1\n0 0 1\n1 nan 0\n0 1 0\n",
+            r"numbers in .*Received: nan in row 3, column 2",
+        ),
         ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n", r"4 lines of 3 numbers.*binary\.txt.*2 lines of 3 numbers"),
         ("predicate-matrix-binary.txt", "1 0\n0 0\n1 1\n0 1\n", r"4 lines of 3 numbers.*4 lines of 2 numbers"),
         ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n1 7 0\n0 1 0\n", r"0 and 1 in .*line 3, column 2.*Received: 7"),

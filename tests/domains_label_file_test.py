@@ -176,5 +176,8 @@ def test_a_mistake_is_told_with_its_place(add, tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
+    table = tmp_path / "LABELS.TXT"  # whatever it is called
+    table.write_text(f"image,new\n{_domain().paths[0].rsplit('/', 1)[-1]},1\n", encoding="utf-8")
+    assert with_labels(_domain(), str(table)).attributes[-1].endswith("/new")
     with pytest.raises(UserError, match=re.escape(f"Received: {tmp_path / 'none.csv'}, which is no file")):
         with_labels(_domain(), str(tmp_path / "none.csv"))

@@ -322,6 +322,18 @@ MISTAKES = {
         BOXED.replace("left,top,right,bottom", "XMin,XMax,Y_min,y_max").format("x+y.JPG,b,1,0,3,10,1"),
         r"Received: \['XMin', 'Y_min', 'XMax', 'y_max'\]; call them left, top, right, bottom, or rename them if they are attributes\.$",
     ),
+    "centre and size": (
+        BOXED.replace("left,top,right,bottom", "x_center,y_center,width,height").format("x+y.JPG,b,1,0,3,10,1"),
+        r"Received: \['x_center', 'y_center', 'width', 'height'\]; give left = x_center - width / 2 and so on in pixels, or rename",
+    ),
+    "corner and size": (
+        BOXED.replace("left,top,right,bottom", "x,y,w,h").format("x+y.JPG,b,1,0,3,10,1"),
+        r"Received: \['x', 'y', 'w', 'h'\]; give left = x, top = y, right = x \+ w",
+    ),
+    "box of everything in shares": (
+        BOXED.replace("0,0,10,10", "0,0,1,1").format("x+y.JPG,b,0,0,1,1,1"),
+        r"boxes in pixels in .*shares of a side",
+    ),
     "inverted box": (BOXED.format("x+y.JPG,b,9,0,3,10,1"), r"left < right.*line 3.*left=9.*right=3.*correct the box"),
     "negative box": (BOXED.format("x+y.JPG,b,-1,0,3,10,1"), r"0 <= left.*line 3.*left=-1"),
     "box in shares": (
@@ -822,6 +834,31 @@ def test_labels_of_whole_classes(folder):
     )
 
 
+def test_names_of_classes_are_written_alike_where_they_look_alike(folder):
+    """As another system composes accents, and with what cannot be seen."""
+    apart = unicodedata.normalize("NFD", "Tür")
+    assert apart != "Tür"
+    write(folder, TABLE.replace("x+y.JPG,bus", f"x+y.JPG,{apart}").replace("d.jfif,bus", "d.jfif,tram\u200b "))
+    (folder / "class_attributes.csv").write_text(CLASS_TABLE.replace("Tür", apart), encoding="utf-8")
+    domain = load(folder)
+    assert domain.classes == ("mine/Tür", "mine/tram")
+    assert domain.class_ids.tolist() == [1, 0, 0, 1]
+    assert domain.labels[1].tolist()[0] == 0  # by the table of classes
+
+
+def test_an_absent_file_is_not_taken_for_another_row_s(folder):
+    """`sub/a b.jpg` is not `a b.jpg`, which has a row of its own."""
+    write(folder, TABLE.replace("größe.png", "sub/a b.jpg"))
+    with pytest.raises(UserError, match="Expected the 4 images of .*|1 of 4") as error:
+        load(folder)
+    assert "leading" not in str(error.value)
+
+
+def test_a_box_a_hair_over_a_pixel_ends_there(folder):
+    write(folder, BOXED.format("x+y.JPG,b,1.995,0,40.004,29.996,1"))
+    assert load(folder).boxes[1].tolist() == [2, 0, 40, 30]
+
+
 def test_labels_of_classes_alone_suffice(folder):
     write(
         folder,
@@ -855,6 +892,11 @@ def test_labels_of_classes_alone_suffice(folder):
             TABLE.replace("class", "kind", 1).replace("tram,", "1,").replace("Tür,", "1,").replace("bus,", "0,"),
             CLASS_TABLE,
             r"a column class in .*attributes.csv, by which .* Received: \['image', 'kind', 'split', 'striped', 'has wheels'\]; add it",
+        ),
+        (
+            TABLE,
+            CLASS_TABLE.replace("old", "split", 1).replace("0,5", "train"),
+            r"the column class and one per attribute in .*class_attributes.csv. Received: split, which single images have; give it beside",
         ),
         (
             TABLE,

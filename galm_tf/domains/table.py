@@ -59,7 +59,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
     boxes = read_boxes(table, path)
     pictures, notes = _pictures(table, path, folder, config)
-    keys = pd.DataFrame(boxes).assign(image=pictures.fillna(table["image"].map(files.normal_path)).to_numpy())
+    shown = pictures.fillna(table["image"].map(files.normal_path))
+    keys = pd.DataFrame(boxes).assign(image=pd.Series(shown.to_list(), dtype=object))  # a path may be no text
     _expect_no_repeats(keys, table, "one row per image, or per image and box,", "image", path)
     there = pictures.notna().to_numpy()
     paths = pictures[there].tolist()

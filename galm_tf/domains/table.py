@@ -60,7 +60,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     boxes = read_boxes(table, path)
     pictures, notes = _pictures(table, path, folder, config)
     shown = pictures.fillna(table["image"].map(files.normal_path))
-    keys = pd.DataFrame(boxes).assign(image=pd.Series(shown.to_list(), dtype=object))  # a path may be no text
+    keys = pd.DataFrame(boxes).assign(image=[name.encode(errors="surrogateescape") for name in shown])
     _expect_no_repeats(keys, table, "one row per image, or per image and box,", "image", path)
     there = pictures.notna().to_numpy()
     paths = pictures[there].tolist()

@@ -152,6 +152,15 @@ def test_scores_that_never_change_relate_to_nothing():
     assert not len(unrelated) and not len(analysis.correlated_attributes(run, np.eye(len(run.rows))))
 
 
+def test_a_choice_that_nobody_had_has_no_share():
+    names, architectures = ("a/one", "a/two"), (READS_FC1, READS_FC1)
+    run = planted(names, ANGLES[:2], architectures)
+    shares = analysis.choice_frequencies(run).set_index("decision")["share"]
+    assert shares["fc2_width"].isna().all() and shares["fc1_width"].sum() == 1
+    (row,) = (row for row in single.choice_table(run)["rows"] if row["decision"] == "Fc-2 width")
+    assert [choice["shares"] for choice in row["choices"]] == [[None]] * len(row["choices"])
+
+
 def test_tables_of_an_earlier_report_that_knew_more_go(tmp_path):
     run = planted()
     (tmp_path / "mine.csv").write_text("")

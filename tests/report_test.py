@@ -727,7 +727,7 @@ def test_figures_are_never_rounded_to_certainty():
     assert [millions(count) for count in (0, 2192, 12000, 34567890, 129000000)] == [
         "0",
         "2,192",
-        "0.01 M",
+        "12,000",
         "34.6 M",
         "129 M",
     ]

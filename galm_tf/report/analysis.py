@@ -68,13 +68,15 @@ def domains_of(run: FinishedRun) -> list[str]:
 
 
 def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
-    """Table 4: columns domain, attributes, decision, choice, share; void Fc-2 widths are not counted."""
+    """Table 4: columns domain, attributes, decision, choice, share (NaN of no attribute); void Fc-2 widths are not
+    counted.
+    """
     rows, chosen = [], run.architectures
     for domain in domains_of(run):
         architectures = [a for name, a in chosen.items() if domain_of(name) == domain]
         for decision, choices in selection.choice_frequencies([a.number for a in architectures]).items():
             count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in architectures)
-            rows += [(domain, count, decision, choice, share) for choice, share in choices.items()]
+            rows += [(domain, count, decision, choice, share if count else np.nan) for choice, share in choices.items()]
     return pd.DataFrame(rows, columns=["domain", "attributes", "decision", "choice", "share"])
 
 

@@ -102,7 +102,7 @@ def _curve(title: str, axis: str, traces: Sequence[Optional[Figure]]) -> Optiona
 
 def _add_uniform_entropy(figure: Figure) -> None:
     highest, steps = math.log(search_space.NUM_ARCHITECTURES), figure["data"][0]["x"]
-    ends = [min(steps), max(steps)]
+    ends = [min(steps), max(steps)] if len(steps) > 1 else [steps[0] - 1, steps[0] + 1]
     figure["data"].append(
         {
             "type": "scatter",
@@ -262,7 +262,7 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
         "height": 90 + len(names) * _LEAF_PIXELS,
         "hovermode": "closest",
         "showlegend": True,
-        "xaxis": {"title": {"text": "distance (1 − correlation)"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "distance (1 − correlation)"}, "range": [0, 1.03 * float(found.tree[-1, 2]) or 1]},
         "yaxis": {
             "tickvals": list(range(len(names))),
             "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],

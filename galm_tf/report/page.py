@@ -127,8 +127,8 @@ def duration(seconds: float) -> str:
 
 
 def millions(count: int) -> str:
-    """A large number in millions, to three digits; a small one as it is."""
-    if count < 1e4:
+    """A large number in millions, to two digits or three; a smaller one as it is."""
+    if count < 1e5:
         return f"{count:,}"
     value = count / 1e6
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} M"

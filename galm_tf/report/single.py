@@ -370,13 +370,17 @@ def choice_table(run: FinishedRun) -> dict[str, Any]:
         {
             "decision": _DECISION_NAMES[d.name],
             "choices": [
-                {"choice": _choice(c), "shares": [float(table[domain, d.name, str(c)]) for domain in domains]}
+                {"choice": _choice(c), "shares": [_known(table[domain, d.name, str(c)]) for domain in domains]}
                 for c in d.choices
             ],
         }
         for d in DECISIONS
     ]
     return {"domains": [(d, of.count(d)) for d in domains], "rows": rows}
+
+
+def _known(share: float) -> Optional[float]:
+    return None if math.isnan(share) else float(share)
 
 
 def _choice(choice: Any) -> str:

@@ -1,4 +1,7 @@
-"""The search's own bookkeeping; what it finds is in end_to_end_test."""
+"""The search's own bookkeeping; what it finds is in end_to_end_test.
+
+Where a phase has a few steps, they are not traced: that would take longer than they do.
+"""
 
 import dataclasses
 
@@ -12,12 +15,13 @@ from galm_tf.run_folder import RunFolder
 from galm_tf.search import Search
 from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
-from small_domains import few_images
+from galm_tf.tracing import untraced
+from small_domains import LEFT_OUT, few_images
 
 
 def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, drawn):
     config = Config(
-        domain=("sun",), image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=2,
+        domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=2,
         calibration_images=32, adapt_steps=0, finetune_steps=0, checkpoint_seconds=0.0, cache_dir=drawn,
     )  # fmt: skip
     train, steps = Search._train, []
@@ -29,7 +33,7 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, d
         return train(self, *arguments)
 
     monkeypatch.setattr(Search, "_train", interrupted)
-    with few_images(12):
+    with few_images(12), untraced():
         prepared = pipeline.prepare(config)
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         with pytest.raises(KeyboardInterrupt):
@@ -44,11 +48,11 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, d
 
 def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, drawn):
     config = Config(
-        domain=("sun",), method="exhaustive", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
+        domain=("sun",), leave_out=LEFT_OUT, method="exhaustive", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
         attributes_per_step=2, calibration_images=32, adapt_steps=0, finetune_steps=0, cache_dir=drawn,
     )  # fmt: skip
     chosen, tables, searches = [], [], []
-    with few_images(12):
+    with few_images(12), untraced():
         prepared = pipeline.prepare(config)
         for number, penalty in enumerate((0.0, 0.02, 100.0)):
             of_penalty = dataclasses.replace(config, size_penalty=penalty)
@@ -67,9 +71,11 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, 
     assert (sizes[chosen[2]] == sizes.min()).all()
 
 
-def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkeypatch, drawn):
+def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_labels_judge(
+    tmp_path, monkeypatch, drawn
+):
     config = Config(
-        domain=("sun",), method="random", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
+        domain=("sun",), leave_out=LEFT_OUT, method="random", image_size=32, warmup_steps=2, rounds=1, supernet_steps=0, batch_size=16,
         attributes_per_step=2, calibration_images=32, adapt_steps=1, finetune_steps=1, cache_dir=drawn,
     )  # fmt: skip
     learned, fit = [], ridge.fit
@@ -90,6 +96,9 @@ def test_towers_and_the_reading_learn_shares_where_labels_judge(tmp_path, monkey
     # towers, choosing, exporting
     assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
+    assert result["num_attributes_tested"] == 20 - len(LEFT_OUT) and "skill" not in result["search"]
+    assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
+    assert not (tmp_path / "run" / "policy.npz").exists()
 
 
 @pytest.mark.parametrize("precision, told", [("float32", False), ("bfloat16", True)])
@@ -106,6 +115,7 @@ def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, preci
 def test_training_that_diverges_is_told(tmp_path, drawn):
     config = Config(
         domain=("sun",),
+        leave_out=LEFT_OUT,
         method="random",
         image_size=32,
         warmup_steps=30,
@@ -115,6 +125,7 @@ def test_training_that_diverges_is_told(tmp_path, drawn):
     )
     with (
         few_images(12),
+        untraced(),
         pytest.raises(
             UserError,
             match=r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\.",

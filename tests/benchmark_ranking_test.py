@@ -1,4 +1,7 @@
-"""Suites `ranking`, `scaling` and `derived`, tiny: what is computed, and that a stopped suite goes on."""
+"""Suites `ranking`, `scaling` and `derived`, tiny: what is computed, and that a stopped suite goes on.
+
+So few steps are not traced: that would take longer than they do.
+"""
 
 import dataclasses
 import json
@@ -12,15 +15,16 @@ from galm_tf.benchmark import choosing, ranking, scaling
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
-from small_domains import few_images
+from galm_tf.tracing import untraced
+from small_domains import LEFT_OUT, few_images
 
 TINY = dict(
     image_size=32,
-    warmup_steps=3,
+    warmup_steps=2,
     rounds=1,
     supernet_steps=0,
     batch_size=16,
-    attributes_per_step=6,
+    attributes_per_step=2,
     controller_steps=8,
     samples_per_step=16,
     calibration_images=48,
@@ -32,8 +36,8 @@ TINY = dict(
 
 @pytest.fixture(scope="module")
 def config(drawn):
-    with few_images(20):
-        yield Config(domain=("sun",), cache_dir=drawn, **TINY)
+    with few_images(12), untraced():
+        yield Config(domain=("sun",), leave_out=LEFT_OUT, cache_dir=drawn, **TINY)
 
 
 def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
@@ -42,9 +46,9 @@ def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(
         ranking, "training_batches", lambda *arguments: spans.append(arguments[2:]) or batches(*arguments)
     )
-    config = dataclasses.replace(config, supernet_steps=2, reward_images=10)
+    config = dataclasses.replace(config, supernet_steps=1, reward_images=10)
     table = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
-    assert spans == [(0, 5)] * 2 + [(5, 10)] * 2  # as many steps as the supernet has, warm-up and round
+    assert spans == [(0, 3)] * 2 + [(3, 6)] * 2  # as many steps as the supernet has, warm-up and round
     # judged on all, as those alone
     assert json.loads((tmp_path / "supernet" / "config.json").read_text())["reward_images"] == 0
     assert len(table) == 2 * 2 and table["architecture"].nunique() == 2
@@ -137,7 +141,8 @@ def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path
 
 def test_scaling_fits_the_cost_of_an_attribute(monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "COUNTS", (1, 4, 8))
-    table = scaling.measure(dataclasses.replace(Config(), image_size=32, batch_size=8, attributes_per_step=4), 1)
+    with untraced():
+        table = scaling.measure(dataclasses.replace(Config(), image_size=32, batch_size=8, attributes_per_step=4), 1)
     value = table.set_index("case")["value"]
     cost = 1.0 / table["ratio_median"].to_numpy()[:3]
     slope, intercept = np.polyfit((1, 4, 8), cost, 1)

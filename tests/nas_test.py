@@ -21,11 +21,11 @@ from galm_tf.run_folder import environment
 from galm_tf.search_space import Architecture
 from galm_tf.strategies import METHODS as STRATEGIES
 from galm_tf.validation import Validation
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
 N = 6
 TINY = dict(
-    domain=("sun",), image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
+    domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
     controller_steps=12, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1, evaluations=4,
     reward_images=16,
 )  # fmt: skip
@@ -45,7 +45,7 @@ def planted():
     return RewardTable(full, (full, full))
 
 
-STEPS = 60  # of both rounds
+STEPS = 24  # of both rounds
 CONFIG = Config(rounds=2, controller_steps=STEPS // 2, samples_per_step=30, evaluations=20)
 
 

@@ -22,11 +22,12 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
 from galm_tf.search_space import Architecture
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
 TRIALS, EPOCHS = {"random": 9, "bayesian": 4, "hyperband": 9, "rl_nas": 6}, 3
 TINY = dict(
     domain=("sun",),
+    leave_out=LEFT_OUT,
     image_size=32,
     warmup_steps=3,
     rounds=2,

@@ -28,13 +28,23 @@ from galm_tf.report.run_reading import read_run
 from galm_tf.run_folder import RunFolder, read_config, read_policy
 from galm_tf.search import Search
 from galm_tf.search_space import Architecture
+from galm_tf.tracing import untraced
 from report_runs import page_of
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
 TINY = dict(
-    image_size=32, warmup_steps=12, rounds=1, supernet_steps=6, batch_size=16, attributes_per_step=10, controller_steps=6,
+    image_size=32, warmup_steps=12, rounds=1, supernet_steps=6, batch_size=16, attributes_per_step=4, controller_steps=6,
     samples_per_step=8, calibration_images=48, adapt_steps=4, finetune_steps=4, derive_top=4, checkpoint_seconds=0.0,
 )  # fmt: skip
+N = 20 - len(LEFT_OUT)  # attributes of the source
+FEW = "--warmup_steps=1", "--supernet_steps=1", "--controller_steps=2", "--adapt_steps=1", "--finetune_steps=1"
+
+
+@pytest.fixture
+def eagerly():
+    """Without tracing, which takes longer than a few steps do."""
+    with untraced():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(small, drawn):
     """(settings, folder) of a finished run on scenes whose weights are as they began."""
-    return _finished(Config(domain=("sun",), cache_dir=drawn, **TINY), str(small / "A"))
+    return _finished(Config(domain=("sun",), leave_out=LEFT_OUT, cache_dir=drawn, **TINY), str(small / "A"))
 
 
 def _finished(config, path):
@@ -147,7 +157,7 @@ def _metadata(folder):
     return Predictor(os.path.join(folder, "saved_model")).metadata
 
 
-def test_models_tell_whether_they_learned_parts_of_photographs(source, extended, tmp_path):
+def test_models_tell_whether_they_learned_parts_of_photographs(source, extended, tmp_path, eagerly):
     assert _metadata(source[1])["boxes"] is False and _metadata(extended[1])["boxes"] is False
     config = _halves(tmp_path)
     _finished(config, str(tmp_path / "A"))
@@ -175,15 +185,18 @@ def _halves(tmp_path):
             rows["more.csv"].append(f"{place},{int(blue > 127)}")
     for name, lines in rows.items():
         (tmp_path / "data" / name).write_text("\n".join(lines), encoding="utf-8")
+    steps = {"warmup_steps": 2, "supernet_steps": 1, "controller_steps": 2, "adapt_steps": 1, "finetune_steps": 2}
     return Config(
         domain=("pets",),
         data_dir=(str(tmp_path / "data"),),
         cache_dir=str(tmp_path / "cache"),
-        **{**TINY, "attributes_per_step": 0},
+        **{**TINY, "attributes_per_step": 0, **steps},
     )
 
 
-def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(tmp_path, monkeypatch, capsys, caplog):
+def test_an_addition_goes_on_where_its_source_and_its_data_have_moved_to(
+    tmp_path, monkeypatch, capsys, caplog, eagerly
+):
     first, second, third, run = (str(tmp_path / name) for name in ("A", "B", "C", "plus"))
     _finished(_halves(tmp_path), first)
     caplog.clear()
@@ -271,7 +284,7 @@ def test_the_result_holds_old_and_new(source, extended, labels):
     assert list(result["per_attribute"]) == [*before["per_attribute"], *new]
     assert {n: result["per_attribute"][n] for n in before["per_attribute"]} == before["per_attribute"]
     assert result["added"]["attributes"] == new and result["added"]["source_run"] == source[1]
-    assert (result["num_attributes"], result["num_attributes_tested"]) == (22, 22)
+    assert (result["num_attributes"], result["num_attributes_tested"]) == (N + 2, N + 2)
     aucs = [row["test_auc"] for row in result["per_attribute"].values()]
     assert result["test_mauc"] == pytest.approx(np.mean(aucs))
     assert "flatter" in result["notes"][-1] and "of sun/treeless and sun/water flatter" in result["notes"][-1]
@@ -303,14 +316,14 @@ def test_the_saved_model_gives_the_new_test_result(source, extended):
 def test_weights_of_the_source_stay_and_new_ones_follow(source, extended):
     old, new = (source_runs.read_source(path, extended[0]) for path in (source[1], extended[1]))
     assert new.attributes == (*old.attributes, "sun/treeless", "sun/water")
-    np.testing.assert_array_equal(new.chosen[:20], old.chosen)
+    np.testing.assert_array_equal(new.chosen[:N], old.chosen)
     for name, value in old.weights.items():
         stacked = name.split("/")[0] in ("conv4", "bn4", "conv5", "bn5", "head")
-        np.testing.assert_array_equal(new.weights[name][:20] if stacked else new.weights[name], value, err_msg=name)
+        np.testing.assert_array_equal(new.weights[name][:N] if stacked else new.weights[name], value, err_msg=name)
         assert len(new.weights[name]) == len(value) + 2 * stacked
     for name, value in old.policy.items():
         np.testing.assert_array_equal(
-            new.policy[name][:20] if name.endswith("arm_embedding") else new.policy[name], value
+            new.policy[name][:N] if name.endswith("arm_embedding") else new.policy[name], value
         )
 
 
@@ -388,12 +401,14 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
     images = np.asarray(pipeline.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
     model = os.path.join(small, "A-plus-plus", "saved_model")
-    assert len(result["per_attribute"]) == 24
+    assert len(result["per_attribute"]) == N + 4
     assert predict(Options(model), [os.path.join(source[1], "examples")]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in result["per_attribute"])
     told = main.summary(result, "runs/B")
-    assert "2 added to the 22 attributes" in told and "sun/dark: test AUC" in told and "sun/rare: not judged" in told
+    assert (
+        f"2 added to the {N + 2} attributes" in told and "sun/dark: test AUC" in told and "sun/rare: not judged" in told
+    )
     assert "\nLook at it: python -m galm_tf.report runs/B\n" in told
 
 
@@ -444,19 +459,19 @@ def test_an_attribute_that_nobody_can_judge_is_still_added(longer):
     assert longer[1]["method"] == "random"
 
 
-def test_labels_of_training_images_alone_suffice(small, source):
+def test_labels_of_training_images_alone_suffice(small, source, eagerly):
     split = pipeline.prepare(source[0]).split
     dark = _labels(source[0], "sun/night")
     dark[np.setdiff1d(np.arange(len(dark)), split.train)] = np.nan
-    result = _add(_table(small / "trained.csv", source[0], dim=dark), source[1], small / "A-dim")[1]
+    result = _add(_table(small / "trained.csv", source[0], dim=dark), source[1], small / "A-dim", *FEW)[1]
     row = result["per_attribute"]["sun/dim"]
     assert (row["val_auc"], row["test_auc"], row["threshold"]) == (None, None, None)
     assert "skill" not in result["search"] and result["method"] == "galm"
 
 
-def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, source, labels):
+def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, source, labels, eagerly):
     """Those of the source all, those of the addition three each, drawn by their names."""
-    result = _add(labels, source[1], small / "A-few", "--train_positives=3")[1]
+    result = _add(labels, source[1], small / "A-few", "--train_positives=3", *FEW)[1]
     assert {
         name: row["train_positives"] for name, row in result["per_attribute"].items() if row.get("train_positives")
     } == {"sun/treeless": 3, "sun/water": 3}
@@ -512,8 +527,8 @@ def test_an_addition_that_was_stopped_before_its_archive_is_finished_by_a_resume
     path = shutil.copytree(small / "A-plus-plus", tmp_path / "halted")
     folder = RunFolder.resume(str(path), dataclasses.replace(longer[0], resume=True))
     arrays, state = folder.load_checkpoint()
-    new = {k: v[-2:] for k, v in arrays.items() if len(v) == 24}  # of the new towers, without the trunk
-    folder.save_checkpoint(new, {**state, "chosen": state["chosen"][22:]}, keep=1)
+    new = {k: v[-2:] for k, v in arrays.items() if len(v) == N + 4}  # of the new towers, without the trunk
+    folder.save_checkpoint(new, {**state, "chosen": state["chosen"][N + 2 :]}, keep=1)
     monkeypatch.setattr(add_attribute, "prepare", None)  # nothing is searched again
     config = dataclasses.replace(longer[0], resume=True)
     assert add_attribute.run(config, folder) == longer[1]
@@ -540,9 +555,9 @@ def test_the_report_reads_an_extended_run(extended):
 def test_the_policy_of_old_and_new_stands_in_one_file(source, extended, longer, small):
     old, new = (RunFolder(path, lock=False).read_arrays("policy.npz") for path in (source[1], extended[1]))
     for name, rows in old.items():
-        np.testing.assert_array_equal(new[name][:20], rows)
-        np.testing.assert_allclose(new[name].sum(axis=1), np.ones(22), rtol=1e-5)
-    assert not np.allclose(new["fc1_width"][20], new["fc1_width"][21])
+        np.testing.assert_array_equal(new[name][:N], rows)
+        np.testing.assert_allclose(new[name].sum(axis=1), np.ones(N + 2), rtol=1e-5)
+    assert not np.allclose(new["fc1_width"][N], new["fc1_width"][N + 1])
     confidence = page_of(read_run(extended[1])).content["confidence"]
     assert confidence["rows"] and not confidence["missing"]
     assert not os.path.exists(small / "A-plus-plus" / "policy.npz")  # by --method=random: no policy to join
@@ -551,9 +566,9 @@ def test_the_policy_of_old_and_new_stands_in_one_file(source, extended, longer, 
 def test_a_policy_of_other_attributes_is_not_joined(source, tmp_path):
     folder = RunFolder(_copy(source, tmp_path), lock=False)
     rows = folder.read_arrays("policy.npz")
-    assert read_policy(folder.path, 20) is not None
+    assert read_policy(folder.path, N) is not None
     folder.write_arrays("policy.npz", {name: p[1:] for name, p in rows.items()})
-    assert read_policy(folder.path, 20) is None
+    assert read_policy(folder.path, N) is None
 
 
 def _copy(source, tmp_path, **changes):
@@ -630,10 +645,10 @@ def test_a_checkpoint_that_lacks_weights_is_refused(source, labels, tmp_path):
             labels,
             run,
             tmp_path,
-            f"Expected the weights of 20 attributes in the last checkpoint of --source_run={run}. Received: no {name[9:]}",
+            f"Expected the weights of {N} attributes in the last checkpoint of --source_run={run}. Received: no {name[9:]}",
         )
-    folder.save_checkpoint({k: v[:19] if k == name else v for k, v in arrays.items()}, state)
-    _expect_error(labels, run, tmp_path, "Received: no head/fc1 of 20; restore the folder from a copy.")
+    folder.save_checkpoint({k: v[: N - 1] if k == name else v for k, v in arrays.items()}, state)
+    _expect_error(labels, run, tmp_path, f"Received: no head/fc1 of {N}; restore the folder from a copy.")
 
 
 def _expect_error(labels, run, tmp_path, message, *more):

@@ -9,8 +9,8 @@ import main_flags
 import numpy as np
 import pytest
 import tensorflow as tf
-from add_attribute_test import TINY
-from small_domains import few_images
+from add_attribute_test import TINY, N
+from small_domains import LEFT_OUT, few_images
 
 from galm_tf import (
     add_attribute,
@@ -35,6 +35,7 @@ from galm_tf.read_back import read_readout
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.search import Search
 from galm_tf.search_space import TRUNK_CHANNELS, Architecture
+from galm_tf.tracing import untraced
 
 KERAS = tf.keras.layers
 RNG = np.random.default_rng(0)
@@ -77,8 +78,12 @@ def finished(place, model, drawn):
     model's file, which is gone.
     """
     gone, path = shutil.copy(model[1], place / "gone.keras"), str(place / "A")
-    config = Config(domain=("sun",), cache_dir=drawn, trunk_model=str(gone), trunk_steps=2, **TINY)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt, match="Go on with"):
+    steps = {"warmup_steps": 4, "supernet_steps": 2, "adapt_steps": 2, "finetune_steps": 2}
+    config = Config(
+        domain=("sun",), leave_out=LEFT_OUT, cache_dir=drawn, trunk_model=str(gone), trunk_steps=2, **{**TINY, **steps}
+    )
+    # so few steps take less than to trace them, until it goes on
+    with pytest.MonkeyPatch.context() as patch, untraced(), pytest.raises(KeyboardInterrupt, match="Go on with"):
         patch.setattr(Search, "_run_controller", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         main.run(config, path)
     os.remove(gone)
@@ -349,7 +354,7 @@ def test_some_attributes_are_deployed_with_it(place, finished):
     expected = _outputs(path, images)["probability"].numpy()[:, 3:5]
     for out in (str(place / "two.tflite"), str(place / "two")):
         told = deploy.deploy(path, out, names)
-        assert "2 of 20 attributes" in told
+        assert f"2 of {N} attributes" in told
         np.testing.assert_allclose(Predictor(out)(images)[0], expected, atol=1e-4)
 
 
@@ -385,8 +390,8 @@ def test_an_addition_has_the_maps_of_the_run_from_the_cache(finished, extended):
 def test_an_attribute_is_added_on_the_same_trunk(finished, extended):
     images = RNG.integers(0, 256, (6, 32, 32, 3), np.uint8)
     before, after = (_outputs(path, images) for path in (finished[1], extended[0]))
-    np.testing.assert_array_equal(after["probability"][:, :20], before["probability"])
-    assert after["probability"].shape == (6, 21) and extended[1]["num_attributes"] == 21
+    np.testing.assert_array_equal(after["probability"][:, :N], before["probability"])
+    assert after["probability"].shape == (6, N + 1) and extended[1]["num_attributes"] == N + 1
     assert pretrained.read(extended[0]).about == finished[2]["trunk"]
     new, trunk = extended[1]["per_attribute"]["sun/treeless"], finished[2]["trunk"]
     stored = [
@@ -414,7 +419,7 @@ def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended)
     expected = _outputs(extended[0], images)["probability"].numpy()
     names = list(pipeline.searched_rows(extended[1]))
     np.testing.assert_allclose(
-        Predictor(str(place / "last"))(images)[0], expected[:, [20, names.index("sun/trees")]], atol=1e-4
+        Predictor(str(place / "last"))(images)[0], expected[:, [N, names.index("sun/trees")]], atol=1e-4
     )
     began = dataclasses.replace(read_config(extended[0]), add_attribute="", source_run=("elsewhere",))
     with pytest.MonkeyPatch.context() as patch:

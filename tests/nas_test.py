@@ -20,13 +20,14 @@ from galm_tf.reward import RewardTable
 from galm_tf.run_folder import environment
 from galm_tf.search_space import Architecture
 from galm_tf.strategies import METHODS as STRATEGIES
+from galm_tf.tracing import untraced
 from galm_tf.validation import Validation
 from small_domains import LEFT_OUT, few_images
 
 N = 6
 TINY = dict(
     domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
-    controller_steps=12, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1, evaluations=4,
+    controller_steps=4, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1, evaluations=4,
     reward_images=16,
 )  # fmt: skip
 SEARCHES = nas.Searches(("galm", "random", "random_search", "exhaustive"), ("random",), (), 2, trials=2, epochs=1)
@@ -118,7 +119,7 @@ def config(drawn):
 @pytest.fixture(scope="module")
 def measured(config, tmp_path_factory):
     """(folder, comparison, what the engines of the supernet were given: index and labels of test, then of
-    validation).
+    validation). Its few steps are not traced: that would take longer than they do.
     """
     out, given, features = str(tmp_path_factory.mktemp("nas")), [], Validation.features
 
@@ -126,11 +127,18 @@ def measured(config, tmp_path_factory):
         given.append((scored, labels))
         return features(self, scored, labels, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, untraced():
         patch.setattr(Validation, "features", spy)
         found = nas.measure(config, SEARCHES, [3], "split_seed", out)
     nas_report.write(found, ["tiny"], out)
     return out, found, given[-2:]  # before that the end of the training is judged
+
+
+@pytest.fixture
+def eagerly():
+    """As what was measured."""
+    with untraced():
+        yield
 
 
 def _prepared(config):
@@ -159,9 +167,11 @@ def test_points_are_what_the_tables_say(config, measured):
     assert len(rows) == 2 and set(last.index) == set(SEARCHES.methods)
     assert last["exhaustive"] == pytest.approx(table.max(axis=1).mean(), abs=1e-6)
     assert last["random"] == pytest.approx(table.mean(), abs=1e-6)
-    galm = STRATEGIES["galm"](len(whole.full), config)
-    galm.train_on_table(whole, 0, config.rounds * config.controller_steps)
-    assert last["galm"] == pytest.approx(whole.full[rows, galm.choose(whole)[rows]].mean(), abs=1e-6)
+    with untraced():
+        galm = STRATEGIES["galm"](len(whole.full), config)
+        galm.train_on_table(whole, 0, config.rounds * config.controller_steps)
+        chosen = galm.choose(whole)
+    assert last["galm"] == pytest.approx(whole.full[rows, chosen[rows]].mean(), abs=1e-6)
 
 
 def test_costs_are_those_of_all_that_was_used(config, measured):
@@ -185,7 +195,7 @@ def _prepared_of(out):
     return _prepared(Config.from_json({k: v for k, v in settings.items() if k in names}))
 
 
-def test_a_childs_curve_is_of_its_own_weights(config, measured):
+def test_a_childs_curve_is_of_its_own_weights(config, measured, eagerly):
     out, found, _ = measured
     own = found.curves[found.curves["method"] == "kerastuner random"]
     assert list(own["kind"]) == ["scratch", "scratch", "retrained"] and own["seconds"].is_monotonic_increasing
@@ -247,7 +257,7 @@ def test_other_settings_are_refused(config, measured):
         nas.measure(dataclasses.replace(config, evaluations=5), SEARCHES, [3], "split_seed", out)
 
 
-def test_the_last_choice_can_be_fine_tuned(config, measured):
+def test_the_last_choice_can_be_fine_tuned(config, measured, eagerly):
     out, found, _ = measured
     searches = dataclasses.replace(SEARCHES, methods=("random",), peers=(), finetune_last=True)
     assert searches.with_reference == ("galm", "random")

@@ -5,6 +5,7 @@ TensorFlow Lite.
 import json
 import os
 import re
+import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -196,6 +197,14 @@ def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
 
 
 @pytest.fixture(scope="module")
+def trees(run, tmp_path_factory):
+    """A file of one attribute, to be read."""
+    path = tmp_path_factory.mktemp("trees") / "some.tflite"
+    deploy.deploy(run, str(path), ["trees"])
+    return path
+
+
+@pytest.fixture(scope="module")
 def both(run, tmp_path_factory):
     """One model as a SavedModel and in TensorFlow Lite."""
     path = str(tmp_path_factory.mktemp("both") / "all.tflite")
@@ -320,10 +329,8 @@ def test_a_slash_and_capitals_do_not_matter(run, images, tmp_path):
     np.testing.assert_allclose(Predictor(f"{tmp_path}/some.TFLITE/")(images)[0], expected, atol=1e-5)
 
 
-def test_another_version_that_cannot_run_a_file_says_so(run, tmp_path, monkeypatch):
+def test_another_version_that_cannot_run_a_file_says_so(trees, monkeypatch):
     """As 2.15 with int8 weights of 2.21."""
-    path = str(tmp_path / "some.tflite")
-    deploy.deploy(run, path, ["trees"])
 
     def refuses(**settings):
         raise ValueError("Didn't find op for builtin opcode 'FULLY_CONNECTED' version '12'.")
@@ -331,7 +338,7 @@ def test_another_version_that_cannot_run_a_file_says_so(run, tmp_path, monkeypat
     monkeypatch.setattr(tf.lite, "Interpreter", refuses)
     made = re.escape(f"can run. Received: one made by {tf.__version__} with weights=float32 (Didn't find op")
     with pytest.raises(UserError, match=f"{made}.*; make it by this version"):
-        Predictor(path)
+        Predictor(str(trees))
 
 
 def test_an_unfinished_run_is_called_so(run, tmp_path):
@@ -437,13 +444,14 @@ class _Earlier(export.ServingModule):
         return {"probability": probability, "decision": probability >= 0.5, "attribute": self._attributes}
 
 
-@pytest.fixture
-def earlier(network, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def earlier(network, tmp_path_factory):
     """A run of an earlier version with positive weights."""
-    monkeypatch.setattr(export, "ServingModule", _Earlier)
-    save(network[0], OLD, tmp_path / "run" / "saved_model")
-    monkeypatch.undo()
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("earlier")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "ServingModule", _Earlier)
+        save(network[0], OLD, folder / "saved_model")
+    return folder
 
 
 @pytest.mark.parametrize("out", ["some", "some.tflite"])
@@ -466,14 +474,14 @@ def test_a_model_of_an_earlier_version_can_be_extended(network, earlier, images,
 
 
 def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(earlier, tmp_path):
-    path = earlier / "saved_model" / export.METADATA
+    path = shutil.copytree(earlier, tmp_path / "run") / "saved_model" / export.METADATA
     metadata = json.loads(path.read_text())
     del metadata["margin_offsets"]
     path.write_text(json.dumps(metadata))
     with pytest.raises(
         UserError, match="probabilities again. Received: some that are 0.* away; the model in .* earlier version"
     ):
-        deploy.deploy(str(earlier), str(tmp_path / "new"))
+        deploy.deploy(str(tmp_path / "run"), str(tmp_path / "new"))
 
 
 def test_networks_on_different_trunks_are_refused(run, tmp_path):
@@ -492,10 +500,9 @@ def test_networks_on_different_trunks_are_refused(run, tmp_path):
         ("changed", "not as it was written"),
     ],
 )
-def test_a_damaged_lite_file_is_told(run, tmp_path, kind, message):
+def test_a_damaged_lite_file_is_told(trees, tmp_path, kind, message):
     path = tmp_path / "some.tflite"
-    deploy.deploy(run, str(path), ["trees"])
-    content = path.read_bytes()
+    content = trees.read_bytes()
     if kind == "other":  # a zip archive of names follows, but not ours
         path.write_bytes(content[:5000])
         with zipfile.ZipFile(path, "a") as archive:

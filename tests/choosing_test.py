@@ -11,13 +11,16 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
+from galm_tf.tracing import untraced
 
 N = 12
 
 
 @pytest.fixture(scope="module")
 def table():
-    """Rows of run_choosing for a noisy validation table over rewards that are sums over decisions."""
+    """Rows of run_choosing for a noisy validation table over rewards that are sums over decisions; what is learned in
+    two steps, which are not traced, nobody asks.
+    """
     rng = np.random.default_rng(0)
     indices = search_space.all_indices()
     truth = np.full((N, search_space.NUM_ARCHITECTURES), 0.7)
@@ -27,12 +30,13 @@ def table():
     validation = RewardTable((halves[0] + halves[1]) / 2, halves)
     truth = truth.astype(np.float32)
     truth[-1] = np.nan  # not tested: must not count anywhere
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, untraced():
         rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
         patch.setattr(pipeline, "prepare", lambda config: None)
         patch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
-        config = Config(rounds=1, controller_steps=30, samples_per_step=48, evaluations=24)
-        yield choosing.run_choosing(config, [0], "nowhere").set_index("method"), validation, truth
+        config = Config(rounds=1, controller_steps=2, samples_per_step=48, evaluations=8)
+        rows = choosing.run_choosing(config, [0], "nowhere").set_index("method")
+    return rows, validation, truth
 
 
 def test_random_and_oracle_are_mean_and_best_of_the_test_table(table):
@@ -62,8 +66,9 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
     monkeypatch.setattr(pipeline, "prepare", lambda config: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
-    config = Config(rounds=1, controller_steps=5, samples_per_step=8)
-    rows = choosing.run_choosing(config, [3], "nowhere", ["evolution"]).set_index("method")
+    config = Config(rounds=1, controller_steps=2, samples_per_step=8)
+    with untraced():
+        rows = choosing.run_choosing(config, [3], "nowhere", ["evolution"]).set_index("method")
     assert {"evolution", choosing.REFERENCE} <= set(rows.index) and "exhaustive" not in rows.index
     monkeypatch.setattr(one_supernet, "shared_rewards", None)
     for run in (choosing.run_choosing, choosing.run_derived):
@@ -78,7 +83,7 @@ def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, mon
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
     monkeypatch.setattr(pipeline, "prepare", lambda config: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
-    config = Config(rounds=1, controller_steps=150, samples_per_step=48)
+    config = Config(rounds=1, controller_steps=100, samples_per_step=48)
     rows = choosing.run_choosing(config, [0], "nowhere", [], [0.02, 10.0]).set_index("method")
     free, some, much = (rows.loc[n] for n in (choosing.REFERENCE, "galm, size penalty 0.02", "galm, size penalty 10"))
     assert free["multiply_adds"] > some["multiply_adds"] > much["multiply_adds"]

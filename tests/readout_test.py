@@ -17,7 +17,8 @@ from galm_tf.run_folder import RunFolder
 from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import RandomArchitecture
 from galm_tf.supernet import build_supernet
-from small_domains import few_images
+from galm_tf.tracing import untraced
+from small_domains import LEFT_OUT, few_images
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +140,17 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, drawn):
+    """A search of few steps, which take less than to trace them."""
     config = Config(
-        domain=("sun",), image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=0,
+        domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=4, rounds=1, supernet_steps=0, batch_size=16, attributes_per_step=0,
         calibration_images=32, adapt_steps=2, finetune_steps=3, readout_share=1.0, cache_dir=drawn,
     )  # fmt: skip
-    with few_images(20):
+    with few_images(12):
         prepared = pipeline.prepare(config)
         folder = RunFolder.create(str(tmp_path_factory.mktemp("runs") / "run"), config)
-        yield pipeline.search(config, folder, prepared, RandomArchitecture), prepared
+        with untraced():
+            search = pipeline.search(config, folder, prepared, RandomArchitecture)
+        yield search, prepared
 
 
 def test_a_run_reads_conv_3_of_all_images_that_train(searched):
@@ -170,7 +174,11 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
 
 def test_networks_are_as_sure_as_validation_found_right(searched):
     search, prepared = searched
+    tuned = {name: v.numpy() for name, v in search.supernet.variables.items()}
+    search._assign(search.supernet.variables, search.best)  # as they were judged, before the last phase
     judged = search.validation.judge_blend(search.state.chosen, 1.0)
+    search._assign(search.supernet.variables, tuned)
+    assert 0.2 < search.state.temperature < 10  # far from where it may not go
     assert search.state.temperature == pytest.approx(
         temperature.fit(judged.labels, judged.log_odds, search.validation.levels())[0], rel=1e-4
     )
@@ -206,7 +214,8 @@ def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
 def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     search, prepared = searched
     config = dataclasses.replace(search.config, readout_share=0.0)
-    plain = pipeline.search(config, RunFolder.create(str(tmp_path / "run"), config), prepared, RandomArchitecture)
+    with untraced():
+        plain = pipeline.search(config, RunFolder.create(str(tmp_path / "run"), config), prepared, RandomArchitecture)
     assert plain.state.readout_penalty is None
     result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), prepared))
     assert result["readout"] is None

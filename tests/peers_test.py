@@ -254,9 +254,11 @@ def test_a_folder_goes_on_with_its_settings_only(config, measured):
 def test_data_of_other_attributes_do_not_stay_for_peers_outside(tmp_path):
     budget, config = peers_suite.Budget((), ("random",), 2, 1), Config(image_size=32)
     one = _bright_or_dark()
+    np.savez(tmp_path / "my_features.npz", features=np.ones(3))  # another's
+    (tmp_path / "torn.npz").write_bytes(b"PK")
     peers_suite._export_all([one], budget, config, str(tmp_path))
     peers_suite._export_all([dataclasses.replace(one, name="sun/dark")], budget, config, str(tmp_path))
-    assert os.listdir(tmp_path) == ["sun-dark.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["my_features.npz", "sun-dark.npz", "torn.npz"]
 
 
 def test_names_that_read_alike_have_files_of_their_own():

@@ -491,6 +491,11 @@ class Config:
             )
 
     @property
+    def replaces_split(self) -> bool:
+        """Whether a split is asked for in place of that which the data bring."""
+        return bool(self.splits_file) or self.split_seed >= 0
+
+    @property
     def trunk_learns(self) -> bool:
         """Whether training moves the trunk."""
         return not (self.freeze_trunk and self.source_run)

@@ -63,7 +63,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     subsets = np.array(subsets)
     if not apascal and not (subsets == TEST).any():
         halves = load(name, folder, dataclasses.replace(config, test_split="apascal"))
-        if config.splits_file or config.split_seed >= 0:
+        if config.replaces_split:
             return halves  # its split will be replaced
         note = "There are no aYahoo images: aPascal's own test half is tested, whose classes are also trained."
         return dataclasses.replace(halves, notes=(*halves.notes, note))

@@ -199,7 +199,7 @@ def drawn_subsets(
         if chosen
         else random_subsets(class_ids, photographs, test_fraction, _DRAWN_SPLIT)
     )
-    if config.splits_file or config.split_seed >= 0:
+    if config.replaces_split:
         return subsets, []  # it will be replaced
     tested, total = (len(np.unique(ids)) for ids in (class_ids[subsets == TEST], class_ids))
     kind = "classes"

@@ -106,7 +106,7 @@ def _without(domain: Domain, left_out: Sequence[str]) -> Domain:
 
 
 def _check(config: Config) -> None:
-    if config.test_split == "apascal" and (config.splits_file or config.split_seed >= 0):
+    if config.test_split == "apascal" and config.replaces_split:
         other = f"splits_file={config.splits_file}" if config.splits_file else f"split_seed={config.split_seed}"
         raise UserError(
             "Expected --test_split=apascal without another split. "
@@ -137,14 +137,16 @@ def expect_data(config: Config) -> None:
 def _load_folder(i: int, name: str, config: Config) -> Domain:
     layout, place = _find_folder(i, name, config)
     domain = LAYOUTS[layout].load(name, place, config)
-    return domain if layout == "table" else _told_of_copies(domain)  # whose own split depends on them
+    return domain if layout == "table" else _told_of_copies(domain, config)  # whose own split depends on them
 
 
-def _told_of_copies(domain: Domain) -> Domain:
-    """A domain that knows which of its files are the same, with a note where its own split tests copies of what trains;
-    objects of one photograph may be on both sides of it.
+def _told_of_copies(domain: Domain, config: Config) -> Domain:
+    """A domain that knows which of its files are the same, with a note where its own split, if that is to stand, tests
+    copies of what trains; objects of one photograph may be on both sides of it.
     """
     first_files = copies.originals(domain.paths)
+    if config.replaces_split:
+        return dataclasses.replace(domain, originals=first_files)
     copied = np.isin(domain.paths, [*first_files, *first_files.values()])
     notes = build.torn_photographs(
         photograph_numbers(np.array(domain.paths)[copied], first_files), domain.subsets[copied], domain.name

@@ -68,7 +68,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     photographs = photograph_numbers(paths, first_files)
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, photographs, labels[there], config)
-    if not config.splits_file and config.split_seed < 0:  # else another split counts than this one
+    if not config.replaces_split:  # else another one counts than this
         if "split" in table:
             drawn += build.torn_photographs(photographs, subsets, path)
         else:

@@ -35,10 +35,10 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("test average precision", lambda r: figure(r.result.get("test_average_precision"))),
     ("test log loss", lambda r: figure(r.result.get("test_log_loss"))),
     ("test balanced accuracy", lambda r: figure(r.result.get("test_balanced_accuracy"))),
-    ("skill", lambda r: figure(r.result["search"].get("skill"), 2) + _of_addition(r)),
-    ("specialisation", lambda r: figure(r.result["search"].get("specialisation"), 3) + _of_addition(r)),
-    ("regret", lambda r: figure(r.result["search"].get("regret"), 3) + _of_addition(r)),
-    ("entropy (nats)", lambda r: figure(r.result["search"].get("entropy"), 2) + _of_addition(r)),
+    ("skill", lambda r: _of_search(r, "skill", 2)),
+    ("specialisation", lambda r: _of_search(r, "specialisation", 3)),
+    ("regret", lambda r: _of_search(r, "regret", 3)),
+    ("entropy (nats)", lambda r: _of_search(r, "entropy", 2)),
     (
         "architectures scored",
         lambda r: f"{r.result['search'].get('architectures_scored', 0):,}{_of_addition(r)}" if r.searched else "–",
@@ -50,6 +50,12 @@ _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
         lambda r: duration(r.result["seconds_total"]) + _of_addition(r),
     ),
 )
+
+
+def _of_search(run: FinishedRun, name: str, digits: int) -> str:
+    """A figure of the search."""
+    value = run.result["search"].get(name)
+    return figure(value, digits) + (_of_addition(run) if value is not None else "")
 
 
 def _of_addition(run: FinishedRun) -> str:

@@ -205,6 +205,14 @@ def test_a_run_that_could_judge_nothing_says_what_it_is_worth():
     assert "Not judged" not in main.summary(_result({"sun/a": _row(0.75)}), "runs/x")
 
 
+@pytest.mark.parametrize("phases, told", [(None, True), (["warmup", "finetune"], True), (["warmup"], False)])
+def test_validation_was_before_fine_tuning_where_there_was_any(phases, told):
+    result = _result({"sun/a": _row(0.75)})
+    if phases:  # an earlier version does not tell
+        result["search"]["phase_seconds"] = dict.fromkeys(phases, 1.0)
+    assert ("validation mAUC, before fine-tuning, " in main.summary(result, "runs/x")) is told
+
+
 def test_a_run_from_a_source_tells_what_was_matched():
     matches = {
         "mine/a": {"attribute": "sun/x", "sign": 1, "strength": 0.1, "close": True},

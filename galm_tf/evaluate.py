@@ -275,7 +275,8 @@ def _print_table(found: Evaluation) -> None:
         for name, network in zip(table["attribute"], table["network"])
     ]
     table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
-    print(table[list(_COLUMNS)].rename(columns=_COLUMNS).to_string(index=False, float_format="%.3f", na_rep="-"))
+    heads = {**_COLUMNS, "attribute": _COLUMNS["attribute"].ljust(max(map(len, names)))}
+    print(table[list(_COLUMNS)].rename(columns=heads).to_string(index=False, float_format="%.3f", na_rep="-"))
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

@@ -75,11 +75,11 @@ def _told_of_namesakes(domain: Domain) -> Domain:
     """A joined domain with a note where one trains on classes that are called like those that another tests."""
     classed = build.with_classes(domain)
     tested, trained = (domain.class_names(np.flatnonzero(classed & (domain.subsets == part))) for part in (TEST, TRAIN))
-    theirs = {(attribute_names.plain(name), attribute_names.domain_of(name)) for name in trained}
+    called: dict[str, set[str]] = {}  # name -> the domains that train on a class of it
+    for name in trained:
+        called.setdefault(attribute_names.plain(name), set()).add(attribute_names.domain_of(name))
     same = sorted(
-        name
-        for name in tested
-        if any(plain == attribute_names.plain(name) and of != attribute_names.domain_of(name) for plain, of in theirs)
+        name for name in tested if called.get(attribute_names.plain(name), set()) - {attribute_names.domain_of(name)}
     )
     if not same:
         return domain

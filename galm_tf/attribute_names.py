@@ -7,7 +7,7 @@ import hashlib
 import re
 import shlex
 import unicodedata
-from typing import Sequence
+from typing import Optional, Sequence
 
 from absl import flags
 
@@ -46,19 +46,20 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def nearest(asked: str, names: Sequence[str], count: int = 1) -> list[str]:
-    """What is spelt much like it, with or without a domain; nothing where no name is."""
+def _nearest(asked: str, names: Sequence[str]) -> Optional[str]:
+    """What is spelt much like it, with or without a domain; None where no name is."""
     every = [*names, *map(without_domain, names)]
     # its name has a comma, at which a list of names was parted
     parted = [name for name in every if name.startswith(f"{asked},")]
     folded = {name.casefold(): name for name in reversed(every)}
-    alike = difflib.get_close_matches(asked.casefold(), folded, count, ALIKE)
-    return [*parted, *(folded[name] for name in alike)][:count]
+    alike = difflib.get_close_matches(asked.casefold(), folded, 1, ALIKE)
+    return next(iter([*parted, *(folded[name] for name in alike)]), None)
 
 
 def repair(asked: str, names: Sequence[str], flag: str) -> str:
     """What to give a flag in place of a name that is not known: the nearest known one, else some of them."""
-    for near in nearest(asked, names):
+    near = _nearest(asked, names)
+    if near is not None:
         return f"did you mean {as_given(flag, near)}?"
     return f"known: {listed([as_given(flag, name) for name in names], _KNOWN)}."
 

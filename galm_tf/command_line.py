@@ -27,7 +27,7 @@ from absl import logging as absl_logging
 
 from galm_tf.command_help import HelpFlag
 from galm_tf.errors import UserError
-from galm_tf.paths import from_home
+from galm_tf.paths import from_home, nearest
 from galm_tf.quiet_start import import_tensorflow
 from galm_tf.words import choice_repair
 
@@ -208,12 +208,7 @@ def _unread_flagfile(error: Exception) -> str:
 
 def _nearest_file(path: str) -> Optional[str]:
     """The file in the same folder, or in its flags/, that is spelt most like a path; None when none is like it."""
-    for folder in (os.path.dirname(path), os.path.join(os.path.dirname(path), "flags")):
-        names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
-        files = [name for name in names if os.path.isfile(os.path.join(folder, name))]
-        for name in difflib.get_close_matches(os.path.basename(path), files, 1):
-            return os.path.join(folder, name)
-    return None
+    return nearest(path, os.path.isfile) or nearest(path, os.path.isfile, os.path.join(os.path.dirname(path), "flags"))
 
 
 def _wrong_value(error: Exception, argv: Sequence[str]) -> str:

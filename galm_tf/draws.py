@@ -11,9 +11,8 @@ import enum
 import numpy as np
 
 
-ANY_SEED = (
-    0  # of draws for a pretrained trunk: runs of all seeds on one split share it, and what it has made of the images
-)
+# of draws for a pretrained trunk: runs of all seeds on one split share it, and what it has made of the images
+ANY_SEED = 0
 
 
 class Stream(enum.IntEnum):

@@ -166,9 +166,8 @@ def _files_of_maps(folder: str) -> Iterator[tuple[float, str, int]]:
     """(time of last use, path, bytes) of each."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _OURS.search(entry.name) and not os.path.exists(
-                f"{entry.path}.json"
-            ):  # as images of a domain `…-maps` have
+            # decoded images of a domain `…-maps` have a .json beside them
+            if _OURS.search(entry.name) and not os.path.exists(f"{entry.path}.json"):
                 with contextlib.suppress(FileNotFoundError):  # another run has removed it meanwhile
                     yield entry.stat().st_mtime, entry.path, entry.stat().st_size
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import zipfile
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
 

@@ -66,12 +66,12 @@ def _records(
         _refuse_unknown(places, table, unknown, path)
     owner: dict[int, int] = {}  # record -> the row that labels it
     for row, paths in ((row, paths) for row, paths in enumerate(named) if paths):
-        where, name = f"{path}, {table_file.line(table, path, row)}, column image", names[row]
+        where, name = f"{path}, {table_file.line(table, row)}, column image", names[row]
         for record in _labelled(domain, places, name, paths, boxes[row], where):
             if record in owner:
                 raise UserError(
                     f"Expected one row per image in {where}. Received: {name}, as in "
-                    f"{table_file.line(table, path, owner[record])}; remove one."
+                    f"{table_file.line(table, owner[record])}; remove one."
                 )
             owner[record] = row
     return np.array([*owner.values()]), np.array([*owner]), _passed_over(table, unknown, path)
@@ -151,7 +151,7 @@ def _refuse_unknown(places: _Places, table: pd.DataFrame, unknown: list[int], pa
     first = table["image"].iloc[unknown[0]]
     raise UserError(
         f"Expected images of the data in {path}, column image. Received: {len(unknown)} of {len(table)} that are not "
-        f"among its {len(places.records)}, the first in {table_file.line(table, path, unknown[0])}: {first}, nearest "
+        f"among its {len(places.records)}, the first in {table_file.line(table, unknown[0])}: {first}, nearest "
         f"known one {places.nearest(first)}; correct or remove these rows, or pass over them with --on_bad_image=skip."
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import logging
@@ -17,6 +16,7 @@ from galm_tf.domains import apay, awa, build, copies, files, generated, label_fi
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
+from galm_tf.paths import nearest
 from galm_tf.words import listed
 
 _LOGGER = logging.getLogger(__name__)
@@ -154,15 +154,6 @@ def _told_of_copies(domain: Domain, config: Config) -> Domain:
     return dataclasses.replace(domain, originals=first_files, notes=(*domain.notes, *notes))
 
 
-def _like(folder: str) -> str:
-    """Names the folder beside one that is not there which is spelt most like it, if any is."""
-    parent, name = os.path.split(folder)
-    beside: list[str] = []
-    with contextlib.suppress(OSError):
-        beside = [other for other in os.listdir(parent) if os.path.isdir(os.path.join(parent, other))]
-    return "".join(f"nearest: {os.path.join(parent, near)}; " for near in difflib.get_close_matches(name, beside, 1))
-
-
 def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
     """(layout, folder) of a domain's data."""
     given = config.data_dir[i]
@@ -170,10 +161,11 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
     if not os.path.isdir(folder) or not given:
         received = "(nothing); name one for every domain"
         if given:
+            near = nearest(folder, os.path.isdir)
             what = (
                 "a file; give the folder it lies in"
                 if os.path.isfile(folder)
-                else f"none; {_like(folder)}check its path, and name the new one by --data_dir where the data have moved"
+                else f"none; {f'nearest: {near}; ' if near else ''}check its path, and name the new one by --data_dir where the data have moved"
             )
             received = f"{given}, which is {what}"
         raise UserError(f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir={received}.")

@@ -16,7 +16,6 @@ from galm_tf.domains import files, matlab
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.errors import UserError
 
-
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".json")
 
 

@@ -163,7 +163,7 @@ def _expect_no_repeats(keys: pd.DataFrame, table: pd.DataFrame, wanted: str, col
         first = int(np.flatnonzero((keys == keys.iloc[row]).all(axis=1))[0])
         raise UserError(
             f"Expected {wanted} in {place(table, path, row)}, column {column}. Received: {table[column].iloc[row]}, as in "
-            f"{line(table, path, first)}; remove one."
+            f"{line(table, first)}; remove one."
         )
 
 
@@ -205,9 +205,7 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     names = table["image"].map(files.normal_path)
     # not by `map`, which takes no path that is no text
     exact = pd.Series([present.get(name) for name in names], names.index, object)
-    pictures = exact.where(
-        exact.notna(), pd.Series([alike.get(name.casefold()) for name in names], names.index, object)
-    )
+    pictures = pd.Series([present.get(name) or alike.get(name.casefold()) for name in names], names.index, object)
     absent = np.flatnonzero(pictures.isna())
     listed = set(pictures.dropna())
     beside = sum(name.lower().endswith(files.IMAGE_ENDINGS) and file not in listed for name, file in present.items())
@@ -239,7 +237,7 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
             f"Expected the images of {path} in {within}, named by their paths below it. Received: none of {len(table)}, the first is "
             f"{missing[0]}{_nearest(missing[0], list(present))}; copy them there, or correct the names."
         )
-    where = f"{path} ({line(table, path, int(absent[0]))})"
+    where = f"{path} ({line(table, int(absent[0]))})"
     near = _nearest(missing[0], list(present))
     return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image, near)]
 

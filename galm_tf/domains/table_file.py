@@ -51,7 +51,8 @@ def cleaned(name: object) -> str:
 
 
 def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -> pd.DataFrame:
-    """The table with checked column names; its index is the line of a CSV file, the row of a Parquet file.
+    """The table with checked column names; its index, which is called so, is the line of a CSV file, the row of a
+    Parquet file.
 
     required: columns that must be there, every cell of them filled.
     filled: columns every cell of which is filled where they are there.
@@ -114,7 +115,7 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
     if mark != ",":
         named = [" ".join(name.split()) in _NAMED for name in header]
         cells = [[c if name else _with_point(c) for name, c in zip(named, row)] for row in cells]
-    return pd.DataFrame(cells, index=list(rows), columns=header, dtype=object)
+    return pd.DataFrame(cells, index=pd.Index(list(rows), name="line"), columns=header, dtype=object)
 
 
 def _with_point(cell: str) -> str:
@@ -174,7 +175,7 @@ def _read_parquet(path: str) -> pd.DataFrame:
     table = pd.read_parquet(path)
     if table.index.names != [None]:
         table = table.reset_index()
-    return table.reset_index(drop=True)
+    return table.reset_index(drop=True).rename_axis("row")
 
 
 def _check_columns(columns: list[str], first: str, path: str, required: Sequence[str]) -> None:
@@ -224,12 +225,12 @@ def _check_box(columns: list[str], path: str) -> None:
 
 def place(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
     """Where a row of the table stands: the file, and `line` of it."""
-    return f"{path}, {line(column, path, row)}"
+    return f"{path}, {line(column, row)}"
 
 
-def line(column: pd.Series | pd.DataFrame, path: str, row: int) -> str:
+def line(column: pd.Series | pd.DataFrame, row: int) -> str:
     """Which line of a CSV file, or row of another, a row of the table is."""
-    return f"{'row' if _is_parquet(path) else 'line'} {column.index[row]}"
+    return f"{column.index.name} {column.index[row]}"
 
 
 def is_unknown(cell: str) -> bool:

@@ -11,6 +11,7 @@ beside the share that equally likely attributes would give, and the mean correla
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from typing import Iterator, Optional, Sequence
@@ -96,7 +97,7 @@ def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
 def _nearest_shares(matrix: np.ndarray, of: np.ndarray, target: str, sources: Sequence[str]) -> Iterator[tuple]:
     """(source, share, chance, mean correlation) of one target domain."""
     candidates = np.isin(of, sources)[None, :] & ~np.eye(len(of), dtype=bool)  # no attribute is its own neighbour
-    told = (np.abs(np.where(candidates, matrix, 0.0)) > 0).any(axis=1)  # scores that never change relate to nothing
+    told = (candidates & (matrix != 0)).any(axis=1)  # scores that never change relate to nothing
     rows, allowed = matrix[told & (of == target)], candidates[told & (of == target)]
     if not len(rows) or not allowed.any(axis=1).all():
         return
@@ -217,13 +218,12 @@ def write_tables(run: FinishedRun, related: Sequence[Relations], folder: str) ->
     try:
         os.makedirs(folder, exist_ok=True)
         found = tables(run, related)
-        for name in _TABLES:
-            path = os.path.join(folder, f"{name}.csv")
-            if name in found:
-                with whole_file(path) as partial:
-                    found[name].to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
-            elif os.path.exists(path):  # of an earlier report, which knew more
-                os.remove(path)
+        for name, table in found.items():
+            with whole_file(os.path.join(folder, f"{name}.csv")) as partial:
+                table.to_csv(partial, index=False, float_format="%.6g", encoding="utf-8")
+        for name in set(_TABLES) - set(found):  # of an earlier report, which knew more
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, f"{name}.csv"))
     except OSError as error:
         raise UserError(
             f"Expected to be able to write tables into {folder}. Received: {error.strerror or error}; name another "

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import difflib
 import gc
+import itertools
 import logging
 import os
 import re
@@ -83,10 +84,23 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise SystemExit(DONE) from None
     except (flags.Error, ValueError) as error:  # ValueError: --noX=Y
         raise UserError(_unread_flags(error)) from None
+    _expect_values(argv[1:])
     for flag in (flags.FLAGS[name] for name in flags.FLAGS):
         if flag.present and flag.value != flag.default:  # a default stays as other machines have it
             flag.value = from_home(flag.value)
     return rest
+
+
+def _expect_values(arguments: Sequence[str]) -> None:
+    """Raises UserError for --x= with nothing after it, as an unset variable of a shell leaves it, unless it takes back
+    what a flagfile gives.
+    """
+    typed = list(itertools.takewhile(lambda argument: argument != "--", arguments))
+    if any(re.match("--?flagfile(=|$)", argument) for argument in typed):
+        return
+    for name in (found[1] for argument in typed if (found := re.fullmatch(r"--?(\w+)=\s*", argument))):
+        if not flags.FLAGS[name].default:
+            raise UserError(f"Expected a value of --{name}. Received: --{name}= and nothing; name one, or leave it out.")
 
 
 def expect_no_arguments(arguments: Sequence[str]) -> None:

@@ -210,6 +210,14 @@ def test_a_flag_without_its_value(parse, flag):
         parse("--seed=1", flag)
 
 
+def test_an_unset_variable_is_not_taken_for_a_flag_that_is_left_out(parse, tmp_path):
+    for flag in ("source_run", "label_files", "run_dir"):
+        with pytest.raises(UserError, match=f"Expected a value of --{flag}. Received: --{flag}= and nothing; name one"):
+            parse(f"--{flag}=")
+    (tmp_path / "x.flags").write_text("--source_run=runs/A\n", encoding="utf-8")
+    assert parse(f"--flagfile={tmp_path}/x.flags", "--source_run=").source_run == ()
+
+
 def test_bounds_of_a_commands_own_flags_are_told():
     values = flags.FlagValues()
     flags.DEFINE_integer("top", 0, "", lower_bound=0, flag_values=values)

@@ -100,7 +100,9 @@ def _expect_values(arguments: Sequence[str]) -> None:
         return
     for name in (found[1] for argument in typed if (found := re.fullmatch(r"--?(\w+)=\s*", argument))):
         if not flags.FLAGS[name].default:
-            raise UserError(f"Expected a value of --{name}. Received: --{name}= and nothing; name one, or leave it out.")
+            raise UserError(
+                f"Expected a value of --{name}. Received: --{name}= and nothing; name one, or leave it out."
+            )
 
 
 def expect_no_arguments(arguments: Sequence[str]) -> None:

@@ -113,7 +113,7 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
 
     Raises:
       UserError: no model, no images, an unknown attribute, a threshold that is no probability, decisions of another
-        format than csv; with on_bad_image=fail an unreadable image.
+        format than csv, or of the most probable alone; with on_bad_image=fail an unreadable image.
     """
     if options.threshold is not None and not 0 <= options.threshold <= 1:  # nan is within any bounds of a flag
         raise UserError(
@@ -122,6 +122,11 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     if options.decisions and options.format != "csv":
         raise UserError(
             f"Expected --decisions beside --format=csv. Received: --format={options.format}, which shows probability and decision already; leave it out."
+        )
+    if options.decisions and options.top:
+        raise UserError(
+            f"Expected --decisions of all attributes: an empty cell is one without a threshold. Received: --top={options.top} beside it; leave it out, "
+            "or name some by --attributes."
         )
     predictor = Predictor(options.model)
     keep = attribute_names.columns(options.attributes, predictor.attributes)

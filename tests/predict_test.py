@@ -160,9 +160,8 @@ def test_decisions_in_csv_are_those_of_a_table_of_labels(undecided, files, capsy
     assert {value for row in decided for value in row.values()} == {"0", "1"}
     # the user's own decides
     assert shown(threshold=0.45) == [{name: str(int(p >= 0.45)) for name, p in truth.items()} for truth in truths]
-    for row, truth in zip(shown(top=1, attributes=("metal", "furry")), decided):
-        (best,) = [name for name in row if row[name]]
-        assert row[best] == truth[best] and list(row) == NAMES[1:]
+    for row, truth in zip(shown(attributes=("metal", "furry")), decided):
+        assert row == {name: truth[name] for name in NAMES[1:]} and list(row) == NAMES[1:]
 
 
 @pytest.mark.parametrize("format_", ["table", "json"])
@@ -172,6 +171,12 @@ def test_decisions_are_of_csv(model, files, format_):
         match=f"Expected --decisions beside --format=csv. Received: --format={format_}, which shows probability and decision",
     ):
         predict.predict(Options(model, format_, decisions=True), files)
+
+
+def test_decisions_are_of_all_attributes(model, files):
+    """An empty cell says that there is no threshold; --top would empty others."""
+    with pytest.raises(UserError, match="Received: --top=2 beside it; leave it out, or name some by --attributes"):
+        predict.predict(Options(model, "csv", top=2, decisions=True), files)
 
 
 def test_a_long_name_is_shortened_in_the_table_alone(files, tmp_path, capsys):

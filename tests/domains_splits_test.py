@@ -15,6 +15,7 @@ from galm_tf.domains.splits import (
     MIN_LABELS,
     Split,
     _most_judgeable,
+    most_telling,
     keep_few_positives,
     make_split,
     unlearnable_attributes,
@@ -116,6 +117,17 @@ def test_choosing_among_many_classes_takes_little_memory():
     tracemalloc.stop()
     assert len(chosen) == 54
     assert peak < 32 * 2**20
+
+
+def test_of_very_many_classes_an_even_set_is_found_at_once():
+    """Where nearly every set is even, the most even one is not worth minutes."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((24_000, 10)) < 0.3).astype(np.float32)
+    classes = np.arange(24_000) % 6000
+    chosen = most_telling(labels, classes, 1200, np.random.default_rng(0), even=True)
+    assert len(chosen) == 1200
+    inside = np.isin(classes, chosen)
+    np.testing.assert_allclose(labels[inside].sum(axis=0) / labels.sum(axis=0), 0.2, atol=0.02)
 
 
 @pytest.mark.parametrize("name, at_best, number", [("sun", 40, 4), ("awa", 67, 4)])

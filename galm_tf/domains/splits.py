@@ -32,6 +32,8 @@ MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or clas
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
 _MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training
+_MANY_CLASSES = 1000  # of which nearly every set is even, and the most even one takes minutes to find
+_EVEN_ENOUGH = 0.01  # what the shares of labels may then be off by, in the mean
 _FEW_IMAGES = 2 * MIN_LABELS**2  # of validation, below which one draw may judge what another does not
 _MOST_CLASSES = 2**20  # of a domain, so that no two draws share numbers
 _MOST_HELD_OUT = 1 / 3  # of the training images in held-out classes, where other classes can be had
@@ -268,9 +270,11 @@ def most_telling(
       rng: where the search begins.
       even: whether of such sets one is taken that has about its share of every attribute's labels.
     """
-    classes = range(int(class_numbers.max()) + 1)
-    counts = np.stack([_count_labels(labels[class_numbers == c]) for c in classes])  # [C, 2, A]
-    return _most_judgeable(counts.astype(np.int32), np.bincount(class_numbers), number, rng, even)
+    order = np.argsort(class_numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(class_numbers[order], prepend=-1))
+    sides = (labels[order] > 0.5, labels[order] <= 0.5)
+    counts = np.stack([np.add.reduceat(side, starts, dtype=np.int32) for side in sides], axis=1)  # [C, 2, A]
+    return _most_judgeable(counts, np.bincount(class_numbers), number, rng, even)
 
 
 def tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> bool:
@@ -307,6 +311,8 @@ def _most_judgeable(
     learnable = total.min(axis=0)[:-1] >= MIN_LABELS
     bound = int((total[:, :-1] >= 2 * MIN_LABELS).all(axis=0).sum()) * (attributes + 1)
 
+    enough = bound - _EVEN_ENOUGH * (even and len(counts) > _MANY_CLASSES)
+
     def values(held: np.ndarray) -> np.ndarray:
         """Labels and images of K held-out sets [K, 2, A + 1] -> what each set is worth [K]."""
         least, rest = (side.min(axis=1)[:, :-1] for side in (held, total - held))  # [K, A]
@@ -318,7 +324,7 @@ def _most_judgeable(
 
     best, best_value = np.arange(number), -np.inf
     for _ in range(_RESTARTS):
-        members, value = _climb(counts, rng.permutation(len(counts)), number, values)
+        members, value = _climb(counts, rng.permutation(len(counts)), number, values, enough)
         if value > best_value:
             best, best_value = members, value
         if best_value >= bound or (even and best_value > bound - 1):  # unevenness costs less than an attribute
@@ -327,16 +333,16 @@ def _most_judgeable(
 
 
 def _climb(
-    counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray]
+    counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray], enough: float
 ) -> tuple[np.ndarray, float]:
-    """Exchanges the first `number` of `order` for the others, one after the other, until none helps: (members,
-    value).
+    """Exchanges the first `number` of `order` for the others, one after the other, until none helps, or the
+    value is `enough`: (members, value).
     """
     order = order.copy()
     members, others = order[:number], order[number:]
     held = counts[members].sum(axis=0)
     value, unchanged, place = values(held[None])[0], 0, 0
-    while unchanged < number:
+    while unchanged < number and value < enough:
         gains = values(held - counts[members[place]] + counts[others])  # [C - number]
         other = int(gains.argmax())
         unchanged += 1

@@ -56,17 +56,8 @@ class AMT(AttributeLearner):
     def _train(self, data: LearnerData) -> convnet.ConvNet:
         """The multi-task network without AUX."""
         network = group_network(data.images.shape[1], correlated_groups(data.labels), self._training)
-        for _ in convnet.train(
-            network.training_logits,
-            network.variables,
-            data.images,
-            data.targets,
-            convnet.attribute_loss,
-            self._training,
-            (self._training.steps,),
-        ):
-            network.calibrate(data.images)
-        return network
+        (trained,) = network.fit(data.images, data.targets, (self._training.steps,))
+        return trained
 
     def _train_aux(
         self, network: convnet.ConvNet, data: LearnerData, shares: Sequence[float]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -159,6 +159,31 @@ class ConvNet:
         """Logits with fixed batch norms and no dropout: float64 [n, K]."""
         batches = image_batches(images, np.arange(len(images)))
         return np.concatenate([self._scores(tf.constant(b)).numpy() for b in batches]).astype(np.float64)
+
+    def fit(
+        self,
+        images: np.ndarray,
+        targets: np.ndarray,
+        stops: Sequence[int],
+        variables: Optional[Mapping[str, tf.Variable]] = None,
+        **settings: Any,
+    ) -> Iterator["ConvNet"]:
+        """Learns attributes; the same network at each of `stops`, with fixed batch norms: use it before the next.
+
+        Args:
+          images: uint8 [n, S, S, 3].
+          targets: float32 [n, N] in [0, 1], NaN where unknown.
+          stops, **settings: as of `train`.
+          variables: those that learn; all when left out.
+
+        Raises:
+          UserError: training has diverged.
+        """
+        learning = self.variables if variables is None else variables
+        forward, training = self.training_logits, self._training
+        for _ in train(forward, learning, images, targets, attribute_loss, training, stops, **settings):
+            self.calibrate(images)
+            yield self
 
     def _infer(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         return self.model([scale_images(images), tf.constant(NO_DROPOUT, tf.int32)], training=training)

@@ -93,7 +93,8 @@ class FMT(AttributeLearner):
         network = tree_network(size, tree, self._training)
         step, stage = 0, max(1, self._training.steps // (len(LAYERS) + 1))
         for layer in reversed(range(len(LAYERS)) if separation else ()):
-            step = self._train(network, data, step, step + stage)
+            self._train(network, data, step, step + stage)
+            step += stage
             affinity = task_affinity(data.labels, network.scores(data.images))
             clusters = cluster(
                 branch_affinity(affinity, tree.attributes_above(layer)), layer, separation, self._training.seed
@@ -105,20 +106,8 @@ class FMT(AttributeLearner):
             self._train(network, data, step, self._training.steps)
         return network, tree
 
-    def _train(self, network: convnet.ConvNet, data: LearnerData, first: int, last: int) -> int:
-        for _ in convnet.train(
-            network.training_logits,
-            network.variables,
-            data.images,
-            data.targets,
-            convnet.attribute_loss,
-            self._training,
-            (last,),
-            steps=self._training.steps,
-            first_step=first,
-        ):
-            network.calibrate(data.images)
-        return last
+    def _train(self, network: convnet.ConvNet, data: LearnerData, first: int, last: int) -> None:
+        (_,) = network.fit(data.images, data.targets, (last,), steps=self._training.steps, first_step=first)
 
 
 def task_affinity(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -77,25 +77,13 @@ class FT(AttributeLearner):
     def _tune(
         self, data: LearnerData, weights: Weights, whole: bool, shares: Sequence[float]
     ) -> Iterator[convnet.ConvNet]:
-        """The network after each share of the steps; the same object, so use it before the next."""
+        """The network after each share of the steps, as of `ConvNet.fit`."""
         network = target_network(data.images.shape[1], data.labels.shape[1], self._training)
         network.assign(weights)
         variables = {k: v for k, v in network.variables.items() if whole or k.split("/")[0] in _NEW}
         rate = self._training.learning_rate * (_WHOLE_RATE if whole else 1.0)
         stops, end = [self._training.share(s) for s in shares], self._training.share(SHARES[-1])
-        for _ in convnet.train(
-            network.training_logits,
-            variables,
-            data.images,
-            data.targets,
-            convnet.attribute_loss,
-            self._training,
-            stops,
-            learning_rate=rate,
-            steps=end,
-        ):
-            network.calibrate(data.images)
-            yield network
+        return network.fit(data.images, data.targets, stops, variables, learning_rate=rate, steps=end)
 
 
 def _features(image, seed, training: convnet.Training, rng: np.random.Generator):

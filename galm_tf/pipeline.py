@@ -437,7 +437,7 @@ def test(network: tf.Module, prepared: Prepared) -> np.ndarray:
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
-    log_odds = np.concatenate([call(tf.constant(b)).numpy() for b in batches])
+    log_odds = scoring.in_batches(call, batches)
     return expit(log_odds.astype(np.float64))  # float32 would hold all that is sure for equal
 
 

@@ -39,7 +39,7 @@ from galm_tf.errors import UserError
 from galm_tf.layers import plain_variable
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder
-from galm_tf.scoring import image_batches
+from galm_tf.scoring import image_batches, in_batches
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_CHANNELS
 from galm_tf.tracing import traced, untraced
 from galm_tf.whole_file import whole_folder
@@ -347,10 +347,7 @@ class _Trunk(tf.Module):
 
     def means_of(self, images: np.ndarray) -> np.ndarray:
         """The same of uint8 images [n, S, S, 3]: float32 [n, D]."""
-        call = traced(lambda x: self.means(scale_images(x)))
-        return np.concatenate(
-            [call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), _BATCH)]
-        )
+        return in_batches(traced(lambda x: self.means(scale_images(x))), image_batches(images, size=_BATCH))
 
     def project(self, images: np.ndarray) -> None:
         """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions;
@@ -362,10 +359,7 @@ class _Trunk(tf.Module):
             maps = self._raw(scale_images(x))
             return [*(resized(m) for m in maps), _means(maps)]
 
-        parts = [
-            [m.numpy() for m in call(tf.constant(batch))]
-            for batch in image_batches(images, np.arange(len(images)), _BATCH)
-        ]
+        parts = [[m.numpy() for m in call(tf.constant(batch))] for batch in image_batches(images, size=_BATCH)]
         *maps_of_layers, means = zip(*parts)
         usual = np.abs(np.concatenate(means)).mean(axis=0)
         self._unit.assign(np.maximum(_LINEAR_TO * (usual + _QUIET * usual.mean()), np.finfo(np.float32).tiny))

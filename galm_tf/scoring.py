@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Callable, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,10 +19,18 @@ _BLOCK_BYTES = 256 * 2**20
 _PART_BYTES = 2**30  # of maps, which each part has a copy of
 
 
-def image_batches(images: np.ndarray, index: np.ndarray, size: int = _BATCH_IMAGES) -> Iterable[np.ndarray]:
-    """uint8 batches of the named images, in order."""
+def image_batches(
+    images: np.ndarray, index: Optional[np.ndarray] = None, size: int = _BATCH_IMAGES
+) -> Iterator[np.ndarray]:
+    """uint8 batches of the named images, of all when left out, in order."""
+    index = np.arange(len(images)) if index is None else index
     for start in range(0, len(index), size):
         yield np.asarray(images[index[start : start + size]])
+
+
+def in_batches(call: Callable[[tf.Tensor], tf.Tensor], batches: Iterable[np.ndarray]) -> np.ndarray:
+    """What a function gives of all batches together, an array of a row per image."""
+    return np.concatenate([call(tf.constant(batch)).numpy() for batch in batches])
 
 
 class Scoring:
@@ -49,7 +57,7 @@ class Scoring:
 
     def readout_features(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """What `readout` reads of uint8 image batches, with fixed batch norms: float32 [n, D]."""
-        return np.concatenate([readout.features(self._features(tf.constant(batch))).numpy() for batch in batches])
+        return in_batches(lambda batch: readout.features(self._features(batch)), batches)
 
     def score_chosen(
         self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int], calibration: bool = False

@@ -380,8 +380,7 @@ def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndar
     every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
     calibration = np.asarray(images[every])
     scoring.calibrate_trunk(calibration)
-    everything = np.concatenate([calibration, images])
-    maps = scoring.trunk_features(image_batches(everything, np.arange(len(everything))))
+    maps = scoring.trunk_features(image_batches(np.concatenate([calibration, images])))
     labels = np.full((len(images), len(source.attributes)), np.nan, np.float32)
     features = ScoringImages(maps, len(calibration), labels, np.zeros(len(images), int))
     return scoring.score_chosen(features, range(len(source.attributes)), source.chosen)

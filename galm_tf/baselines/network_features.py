@@ -18,12 +18,13 @@ from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
-from galm_tf.scoring import image_batches
+from galm_tf.scoring import image_batches, in_batches
 from galm_tf.source_runs import Source, source_scoring
 from galm_tf.tracing import traced
 
 VGG16_SIZE = 224  # pixels; its fully connected layers take no other
 _VGG16_LAYER = "fc2"  # 4096 units, the last before the ImageNet classes
+_BATCH = 32
 
 
 def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, config: Config) -> np.ndarray:
@@ -37,13 +38,11 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     """
     if source.pretrained:
         call = traced(lambda x: readout.features(source.pretrained.maps(scale_images(x))))
-        return np.concatenate(
-            [call(tf.constant(batch)).numpy() for batch in image_batches(images, np.arange(len(images)), 32)]
-        )
+        return in_batches(call, image_batches(images, size=_BATCH))
     scoring = source_scoring(source, config)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
-    return scoring.readout_features(image_batches(images, np.arange(len(images))))
+    return scoring.readout_features(image_batches(images))
 
 
 def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
@@ -70,5 +69,4 @@ def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
     call = tf.function(
         lambda x: hidden(tf.keras.applications.vgg16.preprocess_input(tf.cast(x, tf.float32)), training=False)
     )
-    batches = image_batches(images, np.arange(len(images)), 32)
-    return np.concatenate([call(tf.constant(b)).numpy() for b in batches])
+    return in_batches(call, image_batches(images, size=_BATCH))

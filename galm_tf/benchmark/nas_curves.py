@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from galm_tf import search_space
-from galm_tf.benchmark.peers import OBJECTIVE, Cell
+from galm_tf.benchmark import peers
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.reward import RewardTable
@@ -80,7 +80,7 @@ def rewards_read(strategy: Strategy, table: RewardTable, steps: int) -> float:
     return float(search_space.NUM_DISTINCT if strategy.rewarded else 0)
 
 
-def children_curve(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+def children_curve(cell: peers.Cell, result: dict[str, Any]) -> dict[str, Any]:
     """A finished cell's curve.
 
     Returns:
@@ -88,15 +88,13 @@ def children_curve(cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
       so far) and test_auc (of the child that is best so far, with its own weights); and of the search epochs,
       steps_per_epoch, retrained_test_auc and retrain_seconds.
     """
-    children, tested = result["children"], []
-    for i, child in enumerate(children):
-        best = child[OBJECTIVE] > max((c[OBJECTIVE] for c in children[:i]), default=-1.0)
-        tested.append(cell.test_auc(child["trial"]) if best else tested[-1])
-    numbers = [c["architecture"] for c in children]
+    children, curve, tested = result["children"], peers.curve(result["children"]), []
+    for child, better in zip(children, curve["best_val_auc"].diff().ne(0)):
+        tested.append(cell.test_auc(child["trial"]) if better else tested[-1])
     return {
-        "seconds": np.cumsum([c["seconds"] for c in children]).tolist(),
-        "architectures": [len(set(numbers[: i + 1])) for i in range(len(numbers))],
-        "val_auc": np.maximum.accumulate([c[OBJECTIVE] for c in children]).tolist(),
+        "seconds": curve["seconds"].tolist(),
+        "architectures": curve["architectures"].tolist(),
+        "val_auc": curve["best_val_auc"].tolist(),
         "test_auc": tested,
         "epochs": sum(c["epochs"] for c in children),
         "steps_per_epoch": -(-len(cell.data.train) // cell.config.batch_size),

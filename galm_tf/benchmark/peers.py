@@ -245,7 +245,7 @@ def run_peers(
     for data in attributes:
         for peer in peers:
             result = search_cell(config, data, peer, trials, epochs, out)[1]
-            rows.append(_curve(result["children"]).assign(peer=peer, attribute=data.name, test_auc=result["test_auc"]))
+            rows.append(curve(result["children"]).assign(peer=peer, attribute=data.name, test_auc=result["test_auc"]))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -257,8 +257,10 @@ def search_cell(
     return cell, cell.run(PEERS[peer])
 
 
-def _curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Best validation AUC against time and against distinct architectures."""
+def curve(children: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Best validation AUC against time and against distinct architectures: the columns of `run_peers` that differ in a
+    cell.
+    """
     table = pd.DataFrame(children)
     return pd.DataFrame(
         {

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from galm_tf import attribute_names, evaluation, search_space
 from galm_tf.augment import Augment
-from galm_tf.benchmark.step_speed import plain_tower, plain_trunk
+from galm_tf.benchmark.step_speed import plain_network
 from galm_tf.config import Config
 from galm_tf.data import BatchPlan, class_weights, training_batches
 from galm_tf.errors import UserError
@@ -115,9 +115,7 @@ class Child:
     def __init__(self, architecture: Architecture, config: Config, seed: int) -> None:
         tf.keras.backend.clear_session()  # a search would keep all of its networks otherwise
         tf.keras.utils.set_random_seed(seed)
-        trunk = plain_trunk(config.image_size)
-        tower = plain_tower(architecture, [m.shape[1:] for m in trunk.outputs])
-        self.model = tf.keras.Model(trunk.inputs, tower(trunk.outputs))
+        self.model = plain_network(architecture, config.image_size)
         loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
         self.model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss)
         self._config, self._seed = config, seed

@@ -129,6 +129,13 @@ def plain_tower(a: Architecture, shapes) -> tf.keras.Model:
     return tf.keras.Model(maps, k.Lambda(lambda t: t[:, 1:] - t[:, :1])(z))
 
 
+def plain_network(a: Architecture, image_size: int) -> tf.keras.Model:
+    """The whole network of one architecture as a user would write it: images -> margin [B, 1]."""
+    trunk = plain_trunk(image_size)
+    tower = plain_tower(a, [m.shape[1:] for m in trunk.outputs])
+    return tf.keras.Model(trunk.inputs, tower(trunk.outputs))
+
+
 def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
     """Images a second of networks of 102 attributes, from one image and from a batch.
 
@@ -143,7 +150,7 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
     derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, map_side(config))
     derived.calibrate(x)
     plain, trunk = [PlainGatedTower() for _ in range(_TIMED)], plain_trunk(config.image_size)
-    separate = _separate_models(architectures[:_TIMED], config.image_size)
+    separate = [plain_network(a, config.image_size) for a in architectures[:_TIMED]]  # as after so many searches
     # Gates and images are arguments: as constants, what is closed would be folded away.
     calls = {
         "gated supernet": (tf.function(lambda images, gates: _gated(supernet, images, gates)), _N),
@@ -225,13 +232,3 @@ def _all_branches(towers: list[PlainGatedTower], maps, gates: tf.Tensor) -> tf.T
 
 def _gated(supernet: Supernet, x: tf.Tensor, gates: tf.Tensor) -> tf.Tensor:
     return margins(supernet.tower_logits(supernet.trunk(x), tf.range(_N), gates, tf.shape(x)[0]))
-
-
-def _separate_models(architectures: list[Architecture], image_size: int) -> list[tf.keras.Model]:
-    """N whole Keras models, trunk and tower each, as they would stand after N separate searches."""
-    models = []
-    for a in architectures:
-        trunk = plain_trunk(image_size)
-        tower = plain_tower(a, [m.shape[1:] for m in trunk.outputs])
-        models.append(tf.keras.Model(trunk.inputs, tower(trunk.outputs)))
-    return models

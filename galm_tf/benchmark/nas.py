@@ -117,7 +117,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: pipeline.content_digest(load_domains(config))})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [pipeline.prepare(one) for one in each]
-    names = searches.attributes or peers_suite.evenly_split_in_all(prepared, searches.num_attributes)
+    names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)
     curves, costs, environments = [], [], {}
     for number, one, data in zip(numbers, each, prepared):
         split = _Split(one, data, searches, names, cells, f"{vary}{number}", environments)

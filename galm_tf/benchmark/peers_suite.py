@@ -70,7 +70,7 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
         os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite"
     )
     prepared = pipeline.prepare(config)
-    names = budget.attributes or evenly_split(prepared, budget.num_attributes)
+    names = budget.attributes or evenly_split([prepared], budget.num_attributes)
     data = [AttributeData.of(prepared, name, config) for name in names]
     expect_once("attributes", [one.name for one in data])
     galm = dataclasses.replace(config, method=GALM, run_dir=os.path.join(out, GALM))
@@ -96,13 +96,10 @@ def _export_all(data: Sequence[AttributeData], budget: Budget, config: Config, f
         export(one, settings, path)
 
 
-def evenly_split(prepared: pipeline.Prepared, count: int) -> list[str]:
-    """The attributes most evenly split among the training images, of those that validation and test can judge."""
-    return evenly_split_in_all([prepared], count)
-
-
-def evenly_split_in_all(splits: Iterable[pipeline.Prepared], count: int) -> list[str]:
-    """As `evenly_split`, by the mean over several splits of one domain, each of which can judge the attributes."""
+def evenly_split(splits: Iterable[pipeline.Prepared], count: int) -> list[str]:
+    """The attributes most evenly split among the training images, by the mean over splits of one domain, of those that
+    validation and test can judge in each.
+    """
     distances = []
     for prepared in splits:
         domain, split = prepared.domain, prepared.split

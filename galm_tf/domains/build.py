@@ -124,16 +124,9 @@ def subsets_by_class(
     return result
 
 
-def random_class_subsets(class_ids: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
-    """A class-disjoint split by seed: `train` or `test` per record, at least two classes a side where possible."""
-    present = np.unique(class_ids)
-    test = generator(seed, Stream.SPLIT).permutation(present)[: _tested_classes(len(present), test_fraction)]
-    return np.where(np.isin(class_ids, test), TEST, TRAIN)
-
-
 def _telling_subsets(class_ids: np.ndarray, labels: np.ndarray, test_fraction: float) -> np.ndarray:
-    """As `random_class_subsets`, of the classes by which most attributes can be tested, and trained by the others;
-    always the same.
+    """As `random_subsets`, by the classes by which most attributes can be tested, and trained by the others; always the
+    same.
     """
     classes, numbers = np.unique(class_ids, return_inverse=True)
     count = _tested_classes(len(classes), test_fraction)
@@ -150,8 +143,13 @@ def _tested_classes(classes: int, test_fraction: float) -> int:
 
 
 def random_subsets(class_ids: np.ndarray, photographs: np.ndarray, test_fraction: float, seed: int) -> np.ndarray:
-    """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record."""
-    return random_class_subsets(_units(class_ids, photographs), test_fraction, seed)
+    """A split by seed: class-disjoint where there are classes, else by photographs; `train` or `test` per record, at
+    least two classes, or photographs, a side where possible.
+    """
+    units = _units(class_ids, photographs)
+    present = np.unique(units)
+    test = generator(seed, Stream.SPLIT).permutation(present)[: _tested_classes(len(present), test_fraction)]
+    return np.where(np.isin(units, test), TEST, TRAIN)
 
 
 def _units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
@@ -183,8 +181,8 @@ def drawn_subsets(
     config: Config,
     labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """The split of a data set that brings none, and the note that says so. Always the same: --split_seed asks for
-    others.
+    """The split of a data set that brings none, with its photographs apart, and the notes that say so. Always the same:
+    --split_seed asks for others.
 
     Args:
       class_ids: int [n].
@@ -206,7 +204,9 @@ def drawn_subsets(
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
     how = "chosen so that most attributes can be tested" if chosen else "drawn at random"
-    return subsets, [f"{NO_SPLIT}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."]
+    note = f"{NO_SPLIT}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."
+    subsets, more = photographs_apart(photographs, subsets)
+    return subsets, [note, *more]
 
 
 def test_fraction(domain: Domain) -> float:

@@ -68,12 +68,6 @@ def load(name: str, folder: str, config: Config) -> Domain:
     photographs = photograph_numbers(paths, first_files)
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(table[there], path, class_ids, photographs, labels[there], config)
-    if not config.replaces_split:  # else another one counts than this
-        if "split" in table:
-            drawn += build.torn_photographs(photographs, subsets, path)
-        else:
-            subsets, more = build.photographs_apart(photographs, subsets)
-            drawn = [*drawn, *more]
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,
@@ -329,4 +323,7 @@ def _subsets(
         )
     unused = int((column == UNUSED).sum())
     notes = [f"{unused} of {len(column)} rows of {path} have no split and are unused."] if unused else []
-    return column.to_numpy().astype(str), notes
+    subsets = column.to_numpy().astype(str)
+    if not config.replaces_split:  # else another one counts than this
+        notes += build.torn_photographs(photographs, subsets, path)
+    return subsets, notes

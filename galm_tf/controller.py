@@ -25,6 +25,7 @@ from galm_tf.attribute_embedding import AttributeRepresentation
 from galm_tf.controller_cells import make_cell, repeat, uniform
 
 EMBEDDING_SIZE = 50
+_HIDDEN, _LAYERS = 100, 2  # of the cell, as in the paper
 
 
 class _Context(NamedTuple):
@@ -47,7 +48,6 @@ class Controller(tf.Module):
       conditioning: film or concat.
       seed: initial values depend on it alone.
       cell: lstm (paper), or one of tensorflow-addons': nas, layernorm_lstm.
-      hidden, layers: of the cell (paper: 100, 2).
 
     Raises:
       UserError: the cell is addons' and addons is not there.
@@ -61,23 +61,21 @@ class Controller(tf.Module):
         conditioning: str,
         seed: int,
         cell: str = "lstm",
-        hidden: int = 100,
-        layers: int = 2,
     ) -> None:
         super().__init__(name="controller")
         rng = np.random.Generator(np.random.Philox(key=[seed, 0xA11]))
-        self.num_attributes, self.hidden, self.film = num_attributes, hidden, conditioning == "film"
+        self.num_attributes, self.film = num_attributes, conditioning == "film"
         self.arm = AttributeRepresentation(num_attributes, EMBEDDING_SIZE, embedding_scale, rng)
         counts = search_space.NUM_CHOICES
         self._starts = np.cumsum((0,) + counts)[:-1]  # row of each decision's first action
         total = sum(counts)
         self.action_embedding = uniform(rng, (total + 1, EMBEDDING_SIZE), "action_embedding")  # last row: start
-        self.cell = make_cell(cell, rng, EMBEDDING_SIZE, hidden, layers)
-        self.heads = uniform(rng, (hidden, total), "heads")
+        self.cell = make_cell(cell, rng, EMBEDDING_SIZE, _HIDDEN, _LAYERS)
+        self.heads = uniform(rng, (_HIDDEN, total), "heads")
         self.head_bias = tf.Variable(np.zeros(total, np.float32), name="head_bias")
         if self.film:
-            self.film_scale = uniform(rng, (EMBEDDING_SIZE, hidden), "film_scale")
-            self.film_shift = uniform(rng, (EMBEDDING_SIZE, hidden), "film_shift")
+            self.film_scale = uniform(rng, (EMBEDDING_SIZE, _HIDDEN), "film_scale")
+            self.film_shift = uniform(rng, (EMBEDDING_SIZE, _HIDDEN), "film_shift")
 
     @property
     def named_variables(self) -> dict[str, tf.Variable]:

@@ -153,5 +153,5 @@ class BatchRewards:
         return float(reward_columns(self._config.reward, labels[known], scores[None, known], offset)[0])
 
 
-def _blocks(n: int, size: int = _BLOCK):
-    return (np.arange(s, min(s + size, n), dtype=np.int32) for s in range(0, n, size))
+def _blocks(n: int) -> list[np.ndarray]:
+    return [np.arange(s, min(s + _BLOCK, n), dtype=np.int32) for s in range(0, n, _BLOCK)]

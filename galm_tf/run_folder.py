@@ -316,9 +316,9 @@ def _default_paths(domains: tuple[str, ...], method: str, seed: int, root: str) 
     yield from (f"{base}-{number}" for number in itertools.count(2))
 
 
-def unfinished_runs(root: str = "runs") -> list[str]:
+def unfinished_runs() -> list[str]:
     """Folders of runs that have no result yet, the newest first."""
-    settings = glob.glob(os.path.join(glob.escape(root), "*", "config.json"))
+    settings = glob.glob(os.path.join("runs", "*", "config.json"))
     begun = [os.path.dirname(path) for path in sorted(settings, key=os.path.getmtime, reverse=True)]
     return [path for path in begun if not os.path.exists(os.path.join(path, "result.json"))]
 

@@ -16,6 +16,7 @@ WARMUP, SUPERNET, CONTROLLER, ADAPT, FINETUNE = "warmup", "supernet", "controlle
 # no phases of their own, but counted: the tables of all rewards, and what happens between the last of the search and
 # the first of the chosen networks
 REWARDS, DERIVE = "rewards", "derive"
+_RAMP_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,9 @@ def search_steps(config: Config) -> int:
     return config.warmup_steps + config.rounds * config.supernet_steps
 
 
-def cosine(step: int, total: int, peak: float, ramp: int = 50) -> float:
-    """Learning rate at `step`: a half cosine to 1 % of the peak, times a linear ramp at its beginning, so that of few
+def cosine(step: int, total: int, peak: float) -> float:
+    """Learning rate at `step`: a half cosine to 1 % of the peak, times a linear ramp over `_RAMP_STEPS`, so that of few
     steps none reaches the peak.
     """
     share = min(1.0, step / max(1, total))
-    return peak * min(1.0, (step + 1) / ramp) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))
+    return peak * min(1.0, (step + 1) / _RAMP_STEPS) * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share)))

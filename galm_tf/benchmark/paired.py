@@ -14,8 +14,8 @@ import pandas as pd
 from scipy import stats
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of a - b and its Student-t interval: (mean, low, high).
+def paired_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of a - b and its 95 % Student-t interval: (mean, low, high).
 
     Args:
       a, b: figures of two methods on the same seeds, at least two.
@@ -24,9 +24,10 @@ def paired_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95)
       NaN for the interval where all differences are the same to the last bit: one figure repeated, as by seeds of what
       draws nothing.
     """
-    if len(np.unique(np.asarray(a, float) - np.asarray(b, float))) == 1:
-        return float(np.asarray(a)[0] - np.asarray(b)[0]), float("nan"), float("nan")
-    return mean_interval(np.asarray(a, float) - np.asarray(b, float), level)
+    differences = np.asarray(a, float) - np.asarray(b, float)
+    if len(np.unique(differences)) == 1:
+        return float(differences[0]), float("nan"), float("nan")
+    return mean_interval(differences)
 
 
 def paired_difference(figures: pd.DataFrame, a: str, b: str) -> tuple[float, float, float]:
@@ -45,9 +46,9 @@ def paired_difference(figures: pd.DataFrame, a: str, b: str) -> tuple[float, flo
     return float((both[a] - both[b]).mean()), float("nan"), float("nan")
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of at least two values and its Student-t interval: (mean, low, high)."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of at least two values and its 95 % Student-t interval: (mean, low, high)."""
     values = np.asarray(values, float)
     assert len(values) >= 2, "an interval needs at least two values"
-    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

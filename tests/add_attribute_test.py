@@ -28,7 +28,6 @@ from galm_tf.report.run_reading import read_run
 from galm_tf.run_folder import RunFolder, read_config, read_policy
 from galm_tf.search import Search
 from galm_tf.search_space import Architecture
-from galm_tf.tracing import untraced
 from report_runs import page_of
 from small_domains import LEFT_OUT, few_images
 
@@ -38,13 +37,6 @@ TINY = dict(
 )  # fmt: skip
 N = 20 - len(LEFT_OUT)  # attributes of the source
 FEW = "--warmup_steps=1", "--supernet_steps=1", "--controller_steps=2", "--adapt_steps=1", "--finetune_steps=1"
-
-
-@pytest.fixture
-def eagerly():
-    """Without tracing, which takes longer than a few steps do."""
-    with untraced():
-        yield
 
 
 @pytest.fixture(scope="module")

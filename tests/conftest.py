@@ -29,6 +29,15 @@ def drawn(tmp_path_factory):
 
 
 @pytest.fixture
+def eagerly():
+    """Without tracing, which takes longer than a few steps do."""
+    from galm_tf.tracing import untraced
+
+    with untraced():
+        yield
+
+
+@pytest.fixture
 def parse():
     """Command-line flags -> Config, by the real flags; whatever they set is undone."""
     from absl import flags

@@ -215,14 +215,6 @@ def test_own_planted_optima_are_found_and_a_resume_takes_the_same_steps(cell):
         np.testing.assert_allclose(variable.numpy(), expected[name], rtol=1e-3, atol=2e-5, err_msg=name)
 
 
-@pytest.fixture
-def eagerly():
-    """Without tracing, which takes longer than a few steps do."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_is_learned_at_learning_rate_0(cell, eagerly):
     controller = _controller(cell)

@@ -34,11 +34,10 @@ from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
 from galm_tf.benchmark import learner_data, learners, methods
 from galm_tf.config import Config
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 from galm_tf.supernet import build_supernet
-from small_domains import LEFT_OUT
+from small_domains import LEFT_OUT, few_images
 
 ALL = tuple(name for name in learners.LEARNERS if name not in learners.SEE_IMAGES)
 DEFAULT = Config(warmup_steps=80, rounds=1, supernet_steps=0, adapt_steps=0, finetune_steps=0)
@@ -584,15 +583,10 @@ def test_a_source_helps_dap_where_it_knows_the_causes():
     assert helped > alone + 0.02
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture
-def small(monkeypatch, cache):
-    monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
-    return Config(domain=("sun",), image_size=32, cache_dir=cache, leave_out=LEFT_OUT)
+def small(drawn):
+    with few_images(6):
+        yield Config(domain=("sun",), image_size=32, cache_dir=drawn, leave_out=LEFT_OUT)
 
 
 def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp_path, capsys):
@@ -654,11 +648,10 @@ def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, cache):
+def finished(tmp_path_factory, drawn):
     """(settings, data, supernet, path) of a folder with what is read of a finished run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generated.load_generated, "__defaults__", (0, 6))
-        config = Config(domain=("sun",), image_size=32, cache_dir=cache)
+    with few_images(6):
+        config = Config(domain=("sun",), image_size=32, cache_dir=drawn)
         path = str(tmp_path_factory.mktemp("runs") / "run")
         prepared = pipeline.prepare(config)
         yield config, prepared, _write_run(path, config, prepared), path

@@ -134,13 +134,6 @@ def measured(config, tmp_path_factory):
     return out, found, given[-2:]  # before that the end of the training is judged
 
 
-@pytest.fixture
-def eagerly():
-    """As what was measured."""
-    with untraced():
-        yield
-
-
 def _prepared(config):
     return pipeline.prepare(dataclasses.replace(config, split_seed=3))
 

@@ -10,7 +10,6 @@ from galm_tf import reinforce, search_space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.reinforce import Reinforce
-from galm_tf.tracing import untraced
 from planted_rewards import INDICES, planted, quality
 
 N = 4
@@ -33,13 +32,6 @@ def _build(config, total_steps=100, num_attributes=N, seed=0):
         num_attributes, embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=seed
     )
     return controller, Reinforce(controller, config, total_steps, seed=11)
-
-
-@pytest.fixture
-def eagerly():
-    """Without tracing, which takes longer than a few steps do."""
-    with untraced():
-        yield
 
 
 def _values(trainer):

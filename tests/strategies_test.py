@@ -20,13 +20,6 @@ SEQUENTIAL = ["random_search", "bayesian", "progressive"]
 BUDGET = dict(controller_steps=300, samples_per_step=32, rounds=1)
 
 
-@pytest.fixture
-def eagerly():
-    """Without tracing, which takes longer than a few steps do."""
-    with untraced():
-        yield
-
-
 def _additive(rng, rows):
     """Rewards that are sums over decisions, so that every kind of search can climb: [rows, 2304]."""
     worth = [rng.normal(size=(rows, count)) for count in search_space.NUM_CHOICES]

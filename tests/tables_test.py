@@ -35,9 +35,9 @@ from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
-from galm_tf.domains import generated
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, environment
+from small_domains import few_images
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = ("awa", "apay", "sun")
@@ -353,17 +353,12 @@ def test_every_method_of_a_plot_has_a_mark_of_its_own():
         assert len(marks) == len(drawn)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture
-def small(monkeypatch, cache):
+def small(monkeypatch, drawn):
     """Settings of two domains with few images; IAP chooses nothing."""
-    monkeypatch.setattr(generated.load_generated, "__defaults__", (0, 6))
     monkeypatch.setitem(learners.LEARNERS, "iap", lambda config: IAP((0.1,)))
-    return Config(domain=("awa", "sun"), image_size=32, cache_dir=cache)
+    with few_images(6):
+        yield Config(domain=("awa", "sun"), image_size=32, cache_dir=drawn)
 
 
 def test_table_2_has_a_line_per_method(tmp_path, monkeypatch, small):

@@ -30,9 +30,10 @@ from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
-from galm_tf.read_back import is_of_towers, read_back, read_readout
+from galm_tf.read_back import read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_SHRINKS, Architecture
+from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS
 from galm_tf.words import listed
 
 FLAGS = flags.FLAGS
@@ -217,7 +218,7 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     part = beside and Readout(beside.keep[columns], beside.weights[:, columns], beside.biases[columns])
     if weights:
         network = DerivedNetwork(
-            architectures, {k: v[columns] if is_of_towers(k) else v for k, v in weights.items()}, side, tiles, trunk
+            architectures, {k: v[columns] if k in TOWER_WEIGHTS else v for k, v in weights.items()}, side, tiles, trunk
         )
         if part:
             network.attach(part)
@@ -252,11 +253,11 @@ def _weights(
         for network, names in export.networks_of(model)
     ]
     first = parts[0][0]
-    for name in (name for name in first if not is_of_towers(name)):
+    for name in (name for name in TRUNK_WEIGHTS if name in first):
         if any(not np.array_equal(first[name], weights[name]) for weights, _ in parts):
             raise ValueError(f"its networks differ in {name}")
     joined = {
-        k: np.concatenate([weights[k] for weights, _ in parts]) if is_of_towers(k) else v for k, v in first.items()
+        k: np.concatenate([weights[k] for weights, _ in parts]) if k in TOWER_WEIGHTS else v for k, v in first.items()
     }
     shapes = [beside.weights.shape[0] for _, beside in parts if beside is not None]
     if not shapes:

@@ -26,7 +26,7 @@ def read_back(network: Any, architectures: Sequence[Architecture]) -> dict[str, 
       architectures: [N], its own.
 
     Returns:
-      Arrays by name; of the towers, those that `is_of_towers`, with a row for each attribute. A pretrained trunk is not
+      Arrays by name; of the towers, `supernet.TOWER_WEIGHTS`, with a row for each attribute. A pretrained trunk is not
       taken apart.
     """
     weights: dict[str, np.ndarray] = {}
@@ -44,13 +44,6 @@ def read_back(network: Any, architectures: Sequence[Architecture]) -> dict[str, 
         for kind, values in (("gamma", norm.scale), ("beta", norm.shift)):
             weights[f"bn{name[-1]}/{kind}"] = _in_order(values, groups, filters)
     return {**weights, **_all_head_weights(network.head, head_groups(architectures))}
-
-
-def is_of_towers(name: str) -> bool:
-    """Whether a weight belongs to the towers: a row for each attribute."""
-    return not name.startswith(
-        tuple(f"{kind}{i}/" for kind in ("conv", "bn") for i in range(1, len(TRUNK_CHANNELS) + 1))
-    )
 
 
 def read_readout(network: Any) -> Optional[Readout]:

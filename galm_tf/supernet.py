@@ -21,7 +21,7 @@ from galm_tf.preprocess import scale_images
 from galm_tf.tracing import untouched
 
 NO_DROPOUT = (-1, 0)  # a dropout seed that switches dropout off
-# Names in `Supernet.variables`.
+# Names in `Supernet.variables`; the towers' are stacked over attributes.
 TRUNK_WEIGHTS = tuple(
     f"{layer}{i}/{name}" for i in (1, 2, 3) for layer, names in
     (("conv", ("kernel", "bias")), ("bn", ("gamma", "beta", "mean", "variance"))) for name in names
@@ -112,11 +112,6 @@ class Supernet:
     def variables(self) -> dict[str, tf.Variable]:
         """All weights by a name that is the same on every stack, e.g. `conv4/kernel3`."""
         return {f"{part.name}/{name}": v for part in self.parts for name, v in part.parameters.items()}
-
-    @property
-    def tower_layer_names(self) -> frozenset[str]:
-        """Layers whose weights are stacked over attributes."""
-        return frozenset(layer.name for layer in self.towers.layers)
 
     @property
     def trainable(self) -> dict[str, tf.Variable]:

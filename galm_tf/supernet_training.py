@@ -43,7 +43,7 @@ class SupernetTraining:
         augment: Optional[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = None,
     ) -> None:
         self.supernet = supernet
-        stacked = frozenset(n for n in supernet.trainable if n.split("/")[0] in supernet.tower_layer_names)
+        stacked = frozenset(supernet_lib.TOWER_WEIGHTS)
         self._trained = {n: v for n, v in supernet.trainable.items() if config.trunk_learns or n in stacked}
         self.optimizer = LazyAdam(self._trained, stacked)
         self._targets = tf.constant(targets, tf.float32)

@@ -32,6 +32,7 @@ from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_sour
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
 from galm_tf.source_runs import Source, expect_unseen, notes, read_source, source_scores
+from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS
 
 _GATE_NOTE = (
     "The trial from the sources was judged by these validation figures too: it may have passed by what they flatter."
@@ -85,7 +86,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
     if "trunk" in config.transfer:
         weights = sources[trunk_source(matches)].weights
         for name, variable in search.supernet.variables.items():
-            if name.split("/")[0] not in search.supernet.tower_layer_names:
+            if name in TRUNK_WEIGHTS:
                 variable.assign(weights[name])
     if "towers" in config.transfer:
         _copy_towers(search, sources, matches)
@@ -144,15 +145,13 @@ def _gate(fresh: RewardTable, transferred: RewardTable) -> dict[str, Any]:
 
 
 def _copy_towers(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
-    for name, variable in search.supernet.variables.items():
-        layer = name.split("/")[0]
-        if layer not in search.supernet.tower_layer_names:
-            continue
-        value = variable.numpy()
+    variables = search.supernet.variables
+    for name in TOWER_WEIGHTS:
+        value = variables[name].numpy()
         for row, match in enumerate(matches):
             copied = sources[match.source].weights[name][match.attribute]
             value[row] = copied[..., ::-1] if match.sign < 0 and name.startswith("head/fc3") else copied
-        variable.assign(value)
+        variables[name].assign(value)
 
 
 def _begin_heads(search: Search, rows: np.ndarray) -> None:

@@ -20,10 +20,10 @@ from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.errors import UserError
 from galm_tf.predict import Options, Predictor
 from galm_tf.preprocess import scale_images
-from galm_tf.read_back import is_of_towers, read_back, read_readout
+from galm_tf.read_back import read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import Architecture
-from galm_tf.supernet import build_supernet
+from galm_tf.supernet import TRUNK_WEIGHTS, build_supernet
 
 SIZE, SEED = 64, 5
 OLD, NEW = ["sun/warm, sunny", "sun/metal", "sun/trees", "sun/furry", "sun/night"], ["sun/glossy", "sun/wood"]
@@ -41,7 +41,7 @@ def make_network(names, seed, trunk=None, readout=True):
             weights[name] = rng.normal(0, 0.1, value.shape).astype(np.float32)
         elif "gamma" in name or "variance" in name:
             weights[name] = rng.uniform(0.5, 2, value.shape).astype(np.float32)
-    weights.update({k: v for k, v in (trunk or {}).items() if not is_of_towers(k)})
+    weights.update({k: v for k, v in (trunk or {}).items() if k in TRUNK_WEIGHTS})
     network = DerivedNetwork([Architecture.from_number(NUMBERS[n]) for n in names], weights, SIZE // 8)
     network.calibrate(tf.constant(rng.normal(size=(8, SIZE, SIZE, 3)), tf.float32))
     if readout:

@@ -29,9 +29,9 @@ def images():
 
 
 def test_weights_have_the_names_that_sources_are_checked_by(supernet):
-    names = {name: name.split("/")[0] in supernet.tower_layer_names for name in supernet.variables}
-    assert {name for name, tower in names.items() if tower} == set(TOWER_WEIGHTS)
-    assert {name for name, tower in names.items() if not tower} == set(TRUNK_WEIGHTS)
+    for model, names in ((supernet.trunk, TRUNK_WEIGHTS), (supernet.towers, TOWER_WEIGHTS)):
+        layers = {layer.name for layer in model.layers}
+        assert {name for name in supernet.variables if name.split("/")[0] in layers} == set(names)
     assert all(supernet.variables[name].shape[0] == N for name in TOWER_WEIGHTS)
 
 

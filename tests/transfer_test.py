@@ -21,7 +21,7 @@ from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import WARMUP, Phase
 from galm_tf.search import Search
-from galm_tf.supernet import margins
+from galm_tf.supernet import TOWER_WEIGHTS, margins
 from planted_rewards import planted
 from small_domains import few_images
 
@@ -148,10 +148,9 @@ def untouched(source):
 
 def _weights(search):
     """part -> name -> value."""
-    towers = search.supernet.tower_layer_names
     parts = {"trunk": {}, "towers": {}, "policy": {k: v.numpy() for k, v in search.strategy.variables.items()}}
     for name, variable in search.supernet.variables.items():
-        parts["towers" if name.split("/")[0] in towers else "trunk"][name] = variable.numpy()
+        parts["towers" if name in TOWER_WEIGHTS else "trunk"][name] = variable.numpy()
     return parts
 
 

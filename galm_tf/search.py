@@ -144,20 +144,19 @@ class Search:
         trunk: Optional[PretrainedTrunk] = None,
     ) -> None:
         self.config, self.domain, self.split, self.pictures = config, domain, split, pictures
-        self.images, self.trunk, self._folder = pictures if views is None else views, trunk, folder
+        self.trunk, self._folder = trunk, folder
         self.num_attributes = n = len(domain.attributes)
         if views is None:
-            self.supernet, augment = build_supernet(n, config.image_size, config.dropout, config.seed), None
+            self.images, self.views, judged, augment = pictures, None, pictures, None
+            self.supernet = build_supernet(n, config.image_size, config.dropout, config.seed)
         else:
-            self.supernet, augment = frozen_trunk.build_supernet(n, config), frozen_trunk.pick_view
-        self.views = None if views is None else frozen_trunk.FirstViews(views)
+            self.images, self.views, augment = views, frozen_trunk.FirstViews(views), frozen_trunk.pick_view
+            self.supernet, judged = frozen_trunk.build_supernet(n, config), self.views
         self.training = SupernetTraining(
             self.supernet, domain.targets, loss_weights(split.train, domain, config), config, augment
         )
         self.strategy = make_strategy(n, config)
-        self.validation = Validation(
-            self.supernet, config, domain, split, pictures if views is None else self.views, frozen=views is not None
-        )
+        self.validation = Validation(self.supernet, config, domain, split, judged, frozen=views is not None)
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}

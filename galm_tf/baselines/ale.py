@@ -33,9 +33,8 @@ MARGIN = 1.0
 class ALE(AttributeLearner):
     """Scores are coordinates of θ(x)ᵀ W: they order images, they are no probabilities."""
 
-    def __init__(self, rates: tuple[float, ...] = RATES, epochs: tuple[int, ...] = EPOCHS, seed: int = 0):
-        self._settings = tuple(itertools.product(rates, epochs))
-        self._rates, self._epochs, self._seed = rates, epochs, seed
+    def __init__(self, seed: int = 0):
+        self._seed = seed
 
     def fit(self, data: LearnerData) -> "ALE":
         shares, class_ids = data.targets, data.class_ids
@@ -43,12 +42,10 @@ class ALE(AttributeLearner):
         x = self._scale(data.features)
 
         def scores_of(train: np.ndarray, held: np.ndarray):
-            for rate in self._rates:
-                yield from (
-                    x[held] @ w for w in self._train(x[train], shares[train], class_ids[train], rate, self._epochs)
-                )
+            for rate in RATES:
+                yield from (x[held] @ w for w in self._train(x[train], shares[train], class_ids[train], rate, EPOCHS))
 
-        rate, epochs = choose(self._settings, scores_of, data.labels, class_ids)
+        rate, epochs = choose(tuple(itertools.product(RATES, EPOCHS)), scores_of, data.labels, class_ids)
         self.chosen = {"rate": rate, "epochs": epochs}
         (self.weights,) = self._train(x, shares, class_ids, rate, (epochs,))
         return self

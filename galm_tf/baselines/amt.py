@@ -34,17 +34,17 @@ _SHARED_BLOCKS = 2
 class AMT(AttributeLearner):
     """Scores are logits after AUX. Chooses how long AUX is trained, which may be not at all."""
 
-    def __init__(self, training: convnet.Training, aux_shares: tuple[float, ...] = AUX_SHARES):
-        self._training, self._aux_shares = training, aux_shares
+    def __init__(self, training: convnet.Training):
+        self._training = training
 
     def fit(self, data: LearnerData) -> "AMT":
         def scores_of(train: np.ndarray, held: np.ndarray):
             part = data.take(train)
             network = self._train(part)
             scores = network.scores(data.images[held])
-            yield from (scores @ w + b for w, b in self._train_aux(network, part, self._aux_shares))
+            yield from (scores @ w + b for w, b in self._train_aux(network, part, AUX_SHARES))
 
-        share = choose(self._aux_shares, scores_of, data.labels, data.class_ids, folds=1)
+        share = choose(AUX_SHARES, scores_of, data.labels, data.class_ids, folds=1)
         self.chosen = {"aux": share}
         self._network = self._train(data)
         ((self.aux, self._bias),) = self._train_aux(self._network, data, (share,))

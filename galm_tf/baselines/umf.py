@@ -34,32 +34,24 @@ _INITIAL = 0.1
 class UMF(AttributeLearner):
     """Scores are the expected logits. Chooses the two penalties."""
 
-    def __init__(
-        self,
-        rank: int = RANK,
-        penalties: tuple[float, ...] = PENALTIES,
-        category_penalties: tuple[float, ...] = CATEGORY_PENALTIES,
-        seed: int = 0,
-    ):
-        self._rank, self._seed = rank, seed
-        self._settings = tuple(itertools.product(penalties, category_penalties))
+    def __init__(self, seed: int = 0):
+        self._seed = seed
 
     def fit(self, data: LearnerData) -> "UMF":
         self._scale = FeatureScaler(data.features)
         x = self._scale(data.features)
+        settings = tuple(itertools.product(PENALTIES, CATEGORY_PENALTIES))
 
         def scores_of(train: np.ndarray, held: np.ndarray):
             posterior = class_posterior(x[train], data.class_ids[train], _POSTERIOR_PENALTY)(x[held])
-            for setting in self._settings:
-                model = fit_latent(
-                    x[train], data.targets[train], data.class_ids[train], self._rank, *setting, self._seed
-                )
+            for setting in settings:
+                model = fit_latent(x[train], data.targets[train], data.class_ids[train], RANK, *setting, self._seed)
                 yield expected_logits(model, x[held], posterior)
 
-        penalty, category = choose(self._settings, scores_of, data.labels, data.class_ids, folds=1)
+        penalty, category = choose(settings, scores_of, data.labels, data.class_ids, folds=1)
         self.chosen = {"lambda": penalty, "mu": category}
         self._posterior = class_posterior(x, data.class_ids, _POSTERIOR_PENALTY)
-        self.model = fit_latent(x, data.targets, data.class_ids, self._rank, penalty, category, self._seed)
+        self.model = fit_latent(x, data.targets, data.class_ids, RANK, penalty, category, self._seed)
         return self
 
     def score(self, inputs: Inputs) -> np.ndarray:

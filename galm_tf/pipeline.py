@@ -184,7 +184,7 @@ def write_result(
 
     base: a loaded SavedModel that the exported one holds too, before the search's attributes.
     """
-    write_architecture_table(folder, *_table_columns(result))
+    write_architecture_table(folder, searched_rows(result))
     write_hparams(folder, search.config, {**result["search"], **result})
     if isinstance(search, Search):
         if base is None:  # else `add_attribute` joins it to that of the others
@@ -585,12 +585,6 @@ def _attribute_row(
 def searched_rows(result: dict[str, Any]) -> dict[str, Any]:
     """Attribute name -> its row of result.json, of all that were not left out."""
     return {name: row for name, row in result["per_attribute"].items() if "excluded" not in row}
-
-
-def _table_columns(result: dict[str, Any]):
-    rows = searched_rows(result)
-    extra = {key: [row[key] for row in rows.values()] for key in ("val_auc", "test_auc", "threshold")}
-    return list(rows), [row["description"] for row in rows.values()], extra
 
 
 def export_network(

@@ -97,6 +97,7 @@ _HPARAMS = (
 )
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
+_FIGURES = ("val_auc", "test_auc", "threshold")  # in the table of architectures
 _LABEL = 32  # letters of a name beside the heat map
 
 
@@ -177,15 +178,13 @@ class Telemetry:
         self._pictures.close()
 
 
-def write_architecture_table(
-    folder: RunFolder, names: Sequence[str], descriptions: Sequence[str], extra: Mapping[str, Sequence[Any]]
-) -> None:
-    """The chosen architectures as a Markdown table among the run's texts; extra: further columns by name."""
-    header = ["attribute", "architecture", *extra]
-    rows = [header, ["---"] * len(header)]
-    for i, (name, description) in enumerate(zip(names, descriptions)):
-        rows.append([name.replace("|", r"\|"), description, *(_show(column[i]) for column in extra.values())])
-    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+def write_architecture_table(folder: RunFolder, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """The chosen architectures as a Markdown table among the run's texts; rows: of result.json, by attribute."""
+    header = ["attribute", "architecture", *_FIGURES]
+    lines = [header, ["---"] * len(header)]
+    for name, row in rows.items():
+        lines.append([name.replace("|", r"\|"), row["description"], *(_show(row[figure]) for figure in _FIGURES)])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     writer = tf.summary.create_file_writer(os.path.join(folder.path, "tensorboard", _PICTURES))
     with writer.as_default():
         tf.summary.text("architectures", text, 0)

@@ -111,7 +111,7 @@ def test_a_run_without_a_checkpoint_starts_over(folder):
 def test_pictures_survive_a_resume(folder):
     with Telemetry(folder) as shown:
         shown.scalars("warmup", 1, {"supernet/loss": 1.0})
-    write_architecture_table(folder, NAMES[:1], ["c4"], {})
+    write_architecture_table(folder, {NAMES[0]: dict(description="c4", val_auc=0.5, test_auc=None, threshold=None)})
     _run(folder, 1, [2])
     assert len(_events(folder, "pictures").Tensors("architectures")) == 1
 
@@ -131,15 +131,20 @@ def test_choice_probabilities_are_means_over_attributes(folder):
 
 
 def test_architecture_table_is_markdown(folder):
-    extra = {"val_auc": [0.51239, None, 1.0, 0.5], "judged": ["a", "b", "c", "d"]}
-    write_architecture_table(folder, NAMES, list("pqrs"), extra)
+    figures = {
+        "val_auc": [0.51239, None, 1.0, 0.5],
+        "test_auc": [0.6, 0.7, 0.8, 0.9],
+        "threshold": [None, 0.25, 0.5, 1.0],
+    }
+    rows = [dict(zip(("description", *figures), row)) for row in zip("pqrs", *figures.values())]
+    write_architecture_table(folder, dict(zip(NAMES, rows)))
     (event,) = _events(folder, "pictures").Tensors("architectures")
     rows = tf.make_ndarray(event.tensor_proto).item().decode().split("\n")
     assert rows[:4] == [
-        "| attribute | architecture | val_auc | judged |",
-        "| --- | --- | --- | --- |",
-        "| sun/metal | p | 0.512 | a |",
-        "| apay/metal | q | – | b |",
+        "| attribute | architecture | val_auc | test_auc | threshold |",
+        "| --- | --- | --- | --- | --- |",
+        "| sun/metal | p | 0.512 | 0.600 | – |",
+        "| apay/metal | q | – | 0.700 | 0.250 |",
     ]
     assert rows[4].startswith(r"| sun/a\|b | r |")
 

@@ -74,15 +74,12 @@ def _line(run: FinishedRun, tag: str, name: str, role: str, mode: str = "lines",
         return None
     steps, values = zip(*points)
     mode = mode if len(points) > 1 else "markers"  # a line of one point is not seen
-    return {
-        "type": "scatter",
-        "mode": mode,
-        "name": name,
-        "role": role,
-        "x": steps,
-        "y": values,
-        "hovertemplate": "%{y:.4f} at step %{x}",
-    }
+    return _scatter(mode, name=name, role=role, x=steps, y=values, hovertemplate="%{y:.4f} at step %{x}")
+
+
+def _scatter(mode: str, **more: Any) -> Figure:
+    """A trace of lines or marks."""
+    return {"type": "scatter", "mode": mode, **more}
 
 
 def _finite(value: Any) -> bool:
@@ -103,18 +100,8 @@ def _curve(title: str, axis: str, traces: Sequence[Optional[Figure]]) -> Optiona
 def _add_uniform_entropy(figure: Figure) -> None:
     highest, steps = math.log(search_space.NUM_ARCHITECTURES), figure["data"][0]["x"]
     ends = [min(steps), max(steps)] if len(steps) > 1 else [steps[0] - 1, steps[0] + 1]
-    figure["data"].append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "uniform, ln 2304",
-            "role": "muted",
-            "x": ends,
-            "y": [highest, highest],
-            "line": {"dash": "dash"},
-            "hovertemplate": "%{y:.2f}",
-        }
-    )
+    line = {"name": "uniform, ln 2304", "role": "muted", "x": ends, "y": [highest, highest], "line": {"dash": "dash"}}
+    figure["data"].append(_scatter("lines", **line, hovertemplate="%{y:.2f}"))
     figure["layout"].update(showlegend=True, yaxis={"range": [0, highest * 1.08]})
 
 
@@ -123,27 +110,18 @@ def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional
     rows = {n: r for n, r in run.rows.items() if r["val_auc"] is not None and r["test_auc"] is not None}
     if not rows:
         return None
-    points = {
-        "type": "scatter",
-        "mode": "markers",
-        "role": "accent",
-        "name": "attribute",
-        "showlegend": False,
-        "x": [r["val_auc"] for r in rows.values()],
-        "y": [r["test_auc"] for r in rows.values()],
-        "text": [plot_text(shown[n]) for n in rows],
-        "hovertemplate": "%{text}<br>validation %{x:.3f}, test %{y:.3f}<extra></extra>",
-    }
-    equal = {
-        "type": "scatter",
-        "mode": "lines",
-        "role": "muted",
-        "showlegend": False,
-        "x": [0, 1],
-        "y": [0, 1],
-        "line": {"dash": "dash"},
-        "hoverinfo": "skip",
-    }
+    points = _scatter(
+        "markers",
+        role="accent",
+        name="attribute",
+        showlegend=False,
+        x=[r["val_auc"] for r in rows.values()],
+        y=[r["test_auc"] for r in rows.values()],
+        text=[plot_text(shown[n]) for n in rows],
+        hovertemplate="%{text}<br>validation %{x:.3f}, test %{y:.3f}<extra></extra>",
+    )
+    dashed = {"x": [0, 1], "y": [0, 1], "line": {"dash": "dash"}}
+    equal = _scatter("lines", role="muted", showlegend=False, **dashed, hoverinfo="skip")
     layout = {
         "title": {"text": "Validation and test AUC of each attribute"},
         "height": 380,
@@ -197,18 +175,17 @@ def attribute_map(found: Clusters, names: Sequence[str], colours: Sequence[str],
     for number, group in enumerate(groups):
         rows = [i for i, d in enumerate(colours) if d == group]
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text" if named else "markers",
-                "name": plot_text(group),
+            _scatter(
+                "markers+text" if named else "markers",
+                name=plot_text(group),
                 **_group_marks(number),
-                "x": np.round(found.points[rows, 0], 3).tolist(),
-                "y": np.round(found.points[rows, 1], 3).tolist(),
-                "text": [tick_text(names[i]) for i in rows],
-                "hovertext": [plot_text(names[i]) for i in rows],
-                "customdata": [int(found.labels[i]) for i in rows],
-                "hovertemplate": "%{hovertext}, cluster %{customdata}<extra></extra>",
-            }
+                x=np.round(found.points[rows, 0], 3).tolist(),
+                y=np.round(found.points[rows, 1], 3).tolist(),
+                text=[tick_text(names[i]) for i in rows],
+                hovertext=[plot_text(names[i]) for i in rows],
+                customdata=[int(found.labels[i]) for i in rows],
+                hovertemplate="%{hovertext}, cluster %{customdata}<extra></extra>",
+            )
         )
     layout = {
         "title": {"text": "Map of the attributes"},
@@ -231,33 +208,15 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
     for heights, places in zip(drawn["dcoord"], drawn["icoord"]):
         x += [*np.round(heights, 3).tolist(), None]
         y += [*((p - 5) / 10 for p in places), None]  # SciPy puts leaves at 5, 15, 25 ...
-    traces = [
-        {"type": "scatter", "mode": "lines", "role": "muted", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False}
-    ]
+    traces = [_scatter("lines", role="muted", x=x, y=y, hoverinfo="skip", showlegend=False)]
     for number, group in enumerate(groups):
         rows = [(place, i) for place, i in enumerate(drawn["leaves"]) if colours[i] == group]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": plot_text(group),
-                **_group_marks(number),
-                "x": [0] * len(rows),
-                "y": [place for place, _ in rows],
-                "text": [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows],
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    cut = {
-        "type": "scatter",
-        "mode": "lines",
-        "role": "second",
-        "x": [found.cut] * 2,
-        "y": [-0.5, len(names) - 0.5],
-        "line": {"dash": "dash", "width": 1},
-        "name": "cut into clusters",
-        "hoverinfo": "skip",
-    }
+        text = [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows]
+        at = {"x": [0] * len(rows), "y": [place for place, _ in rows]}
+        marks = {"name": plot_text(group), **_group_marks(number), **at}
+        traces.append(_scatter("markers", **marks, text=text, hovertemplate="%{text}<extra></extra>"))
+    line = {"x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5], "line": {"dash": "dash", "width": 1}}
+    cut = _scatter("lines", role="second", **line, name="cut into clusters", hoverinfo="skip")
     layout = {
         "height": 90 + len(names) * _LEAF_PIXELS,
         "hovermode": "closest",

@@ -8,15 +8,6 @@ from galm_tf.config import Config
 from galm_tf.errors import UserError
 
 
-def expect_from_nothing(config: Config, suite: str) -> None:
-    """Raises UserError for a search that starts from another run, beside networks that start from fresh weights."""
-    if config.source_run:
-        raise UserError(
-            f"Expected no --source_run in suite {suite}, where all start from nothing. Received: "
-            f"source_run={','.join(config.source_run)}; leave it out."
-        )
-
-
 def by_auc(config: Config, suite: str) -> Config:
     """The settings with networks chosen by their AUC alone; raises UserError for rewards of another kind."""
     if config.reward != "auc" or config.reward_data != "full":
@@ -25,3 +16,16 @@ def by_auc(config: Config, suite: str) -> Config:
             f"whole validation set. Received: reward={config.reward} and reward_data={config.reward_data}; leave both out."
         )
     return dataclasses.replace(config, size_penalty=0.0)
+
+
+def beside_children(config: Config, suite: str) -> Config:
+    """As `by_auc`, beside networks that are trained from fresh weights and judged on all validation images; raises
+    UserError also for a search that starts from another run.
+    """
+    config = by_auc(config, suite)
+    if config.source_run:
+        raise UserError(
+            f"Expected no --source_run in suite {suite}, where all start from nothing. Received: "
+            f"source_run={','.join(config.source_run)}; leave it out."
+        )
+    return dataclasses.replace(config, reward_images=0)

@@ -30,7 +30,7 @@ from galm_tf import pipeline
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark import one_supernet, peers, peers_suite
-from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
+from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_names, expect_once
@@ -111,9 +111,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       vary: `split_seed` or `seed`.
       out: folder of the cells, which a repeated command goes on with.
     """
-    config = by_auc(config, "nas")
-    expect_from_nothing(config, "nas")
-    config = dataclasses.replace(config, reward_images=0)
+    config = beside_children(config, "nas")
     cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: pipeline.content_digest(load_domains(config))})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [pipeline.prepare(one) for one in each]

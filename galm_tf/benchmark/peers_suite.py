@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from galm_tf import pipeline, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import Begun
-from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
+from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.methods import run_once
@@ -63,9 +63,7 @@ class Budget:
 
 def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the suite's table with columns `COLUMNS`, the curves); what was done before is read."""
-    config = by_auc(config, "peers")
-    expect_from_nothing(config, "peers")
-    config = dataclasses.replace(config, reward_images=0)  # children are judged on all images
+    config = beside_children(config, "peers")
     begun = Begun(
         os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite"
     )

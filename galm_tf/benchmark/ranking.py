@@ -27,7 +27,7 @@ from scipy import stats
 
 from galm_tf import pipeline, search_space
 from galm_tf.begun import DATA_CONTENT
-from galm_tf.benchmark.auc_rewards import by_auc, expect_from_nothing
+from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
@@ -54,9 +54,7 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     network trained alone with seed K. What is trained is kept in `out`; a run
     that was stopped goes on, with as many attributes, which share their trunk.
     """
-    config = by_auc(config, "ranking")
-    expect_from_nothing(config, "ranking")
-    config = dataclasses.replace(config, reward_images=0)
+    config = beside_children(config, "ranking")
     asked = {
         **config.to_json(),
         "num_attributes": num_attributes,

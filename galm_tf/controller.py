@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from galm_tf import search_space
 from galm_tf.attribute_embedding import AttributeRepresentation
+from galm_tf.config import Config
 from galm_tf.controller_cells import make_cell, repeat, uniform
 
 EMBEDDING_SIZE = 50
@@ -76,6 +77,12 @@ class Controller(tf.Module):
         if self.film:
             self.film_scale = uniform(rng, (EMBEDDING_SIZE, _HIDDEN), "film_scale")
             self.film_shift = uniform(rng, (EMBEDDING_SIZE, _HIDDEN), "film_shift")
+
+    @classmethod
+    def of(cls, config: Config, num_attributes: int, seed: int) -> Controller:
+        """The controller of a run by these settings."""
+        scale, cell = config.embedding_scale, config.controller_cell
+        return cls(num_attributes, embedding_scale=scale, conditioning=config.conditioning, seed=seed, cell=cell)
 
     @property
     def named_variables(self) -> dict[str, tf.Variable]:

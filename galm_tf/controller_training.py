@@ -34,13 +34,7 @@ class ControllerTraining(PolicyStrategy):
 
     def __init__(self, num_attributes: int, config: Config, trained: Optional[Sequence[str]] = None) -> None:
         super().__init__(num_attributes, config)
-        self.controller = Controller(
-            num_attributes,
-            embedding_scale=config.embedding_scale,
-            conditioning=config.conditioning,
-            seed=config.seed,
-            cell=config.controller_cell,
-        )
+        self.controller = Controller.of(config, num_attributes, config.seed)
         seed = int(tensor_seed(config.seed, Stream.CONTROLLER)[0])
         self.reinforce = Reinforce(self.controller, config, config.rounds * config.controller_steps, seed, trained)
         self._all_log_probs = traced(self.controller.all_log_probs, input_signature=[tf.TensorSpec([None], tf.int32)])

@@ -230,10 +230,7 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     policy = source.expect_policy()
     # Not the run's seed: by that of the source, row i would begin where the source's row i began.
     seed = int(tensor_seed(config.seed, Stream.MATCHES)[0])
-    controller = Controller(
-        len(table.full), embedding_scale=config.embedding_scale, conditioning=config.conditioning, seed=seed,
-        cell=config.controller_cell,
-    )  # fmt: skip
+    controller = Controller.of(config, len(table.full), seed)
     named = {f"policy/{name}": v for name, v in controller.named_variables.items()}
     for name, variable in named.items():
         if name != EMBEDDING:

@@ -196,13 +196,7 @@ def _tuner(base: type[keras_tuner.Tuner], **settings: Any) -> Callable[[Cell], N
 def _rl_nas(cell: Cell) -> None:
     """Zoph & Le 2017: GALM's controller and REINFORCE with one attribute, rewarded by trained children."""
     config = cell.config
-    controller = Controller(
-        1,
-        embedding_scale=config.embedding_scale,
-        conditioning=config.conditioning,
-        seed=config.seed,
-        cell=config.controller_cell,
-    )
+    controller = Controller.of(config, 1, config.seed)
     reinforce = Reinforce(controller, config, cell.trials, int(tensor_seed(config.seed, Stream.CONTROLLER)[0]))
     attribute = tf.zeros([1], tf.int32)
     for step in range(cell.trials):  # a resumed search takes the same steps again, on rewards that it knows

@@ -15,6 +15,20 @@ from galm_tf.strategies import METHODS
 from galm_tf.validation import Validation, some_images
 
 
+@pytest.fixture(scope="module")
+def animals(drawn):
+    """Settings, and eight images of each class."""
+    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
+    with few_images(8):
+        return config, pipeline.prepare(config)
+
+
+def _search(config, prepared, **changes):
+    """One that has not begun."""
+    prepared = dataclasses.replace(prepared, **changes)
+    return Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
+
+
 def test_rare_labels_stay_when_images_are_drawn():
     rng = np.random.default_rng(0)
     labels = (rng.random((500, 6)) < [0.01, 0.99, 0.02, 0.5, 0.5, 0.5]).astype(np.float32)
@@ -36,11 +50,9 @@ def test_the_images_are_drawn_at_random_where_no_label_is_rare():
     assert drawn.sum() == 6000 and 3 < drawn.min() and drawn.max() < 32  # 15 each, standard deviation 3.4
 
 
-def test_rewards_come_from_some_images_and_the_judgement_from_all(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16, reward_images=40)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
-    validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
+def test_rewards_come_from_some_images_and_the_judgement_from_all(animals):
+    config = dataclasses.replace(animals[0], reward_images=40)
+    validation = _search(config, animals[1]).validation
     some, all_images = validation.scoring_images(0, config.reward_images), validation.scoring_images()
     assert len(some.labels) == 40 < len(all_images.labels) == len(validation.judge([0] * 20).labels)
     ours, every = (images.maps[2][16:].reshape(len(images.labels), -1) for images in (some, all_images))
@@ -65,37 +77,22 @@ def test_a_domain_without_validation_images_has_no_rewards(drawn):
         for k in ("validation_classes", "validation_images")
     }
     split = dataclasses.replace(split, **own)
-    search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
+    search = _search(config, prepared, split=split)
     table = search.validation.exact_table("rewards")
     np.testing.assert_array_equal(table.rewarded, prepared.domain.attribute_domains == 1)
 
 
-def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of_a_reward(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
-    searches = [
-        Search(
-            dataclasses.replace(config, reward_bn=statistics),
-            prepared.domain,
-            prepared.split,
-            prepared.images,
-            None,
-            METHODS["random"],
-        )
-        for statistics in ("batch", "recalibrated")
-    ]
-    validations = [search.validation for search in searches]
+def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of_a_reward(animals):
+    config, prepared = animals
+    settings = [dataclasses.replace(config, reward_bn=statistics) for statistics in ("batch", "recalibrated")]
+    validations = [_search(config, prepared).validation for config in settings]
     assert [v.scoring_images().num_calibration for v in validations] == [0, 16]
     judged = [v.judge([5] * 20) for v in validations]
     np.testing.assert_allclose(judged[0].log_odds, judged[1].log_odds, atol=1e-6)
 
 
-def test_more_images_than_there_are_change_nothing(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
-    validation = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).validation
+def test_more_images_than_there_are_change_nothing(animals):
+    validation = _search(*animals).validation
     assert len(validation.scoring_images(0, 10**6).labels) == len(validation.scoring_images(0).labels)
 
 
@@ -112,8 +109,7 @@ def test_calibration_images_are_of_the_mixture_that_trains(drawn, balance):
     with few_images(40):
         prepared = pipeline.prepare(config)
     large = prepared.domain.class_ids[prepared.split.train][0]
-    split = _uneven(prepared, large)
-    search = Search(config, prepared.domain, split, prepared.images, None, METHODS["random"])
+    search = _search(config, prepared, split=_uneven(prepared, large))
     plan = search._batch_plan(Phase("warmup", 0, 100, 0))
     drawn_classes = [
         prepared.domain.class_ids[np.concatenate(parts)]
@@ -123,15 +119,12 @@ def test_calibration_images_are_of_the_mixture_that_trains(drawn, balance):
     assert calibrated == pytest.approx(trained, abs=0.1) and (trained < 0.15) == (balance == 1.0)
 
 
-def test_parts_of_one_photograph_judge_on_the_same_side(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
+def test_parts_of_one_photograph_judge_on_the_same_side(animals):
+    config, prepared = animals
     paths = tuple(prepared.domain.paths[i - i % 2] for i in range(len(prepared.domain.paths)))  # two to a photograph
     halves = []
     for domain in (prepared.domain, dataclasses.replace(prepared.domain, paths=paths)):
-        validation = Search(config, domain, prepared.split, prepared.images, None, METHODS["random"]).validation
-        halves.append(validation.scoring_images().halves)
+        halves.append(_search(config, prepared, domain=domain).validation.scoring_images().halves)
     shown = np.unique(np.array(paths)[prepared.split.validation], return_inverse=True)[1]
     pairs = [np.flatnonzero(shown == one) for one in range(shown.max() + 1)]
     assert all(len(set(halves[1][pair])) == 1 for pair in pairs) and any(
@@ -140,11 +133,9 @@ def test_parts_of_one_photograph_judge_on_the_same_side(drawn):
     assert abs(halves[1].mean() - 0.5) < 0.1
 
 
-def test_a_frozen_trunks_maps_are_computed_once_where_all_images_are_few(drawn):
-    config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
-    with few_images(8):
-        prepared = pipeline.prepare(config)
-    supernet = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"]).supernet
+def test_a_frozen_trunks_maps_are_computed_once_where_all_images_are_few(animals):
+    config, prepared = animals
+    supernet = _search(config, prepared).supernet
     validation = Validation(supernet, config, prepared.domain, prepared.split, prepared.images, frozen=True)
     assert validation.scoring_images(0, config.reward_images) is validation.scoring_images()
     assert validation.scoring_images(0, 20) is not validation.scoring_images()

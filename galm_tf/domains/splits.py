@@ -245,8 +245,7 @@ def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed
     if config.validation_split == "images" or not config.validation_class_fraction:
         return np.zeros(0, np.int64)
     chosen = [np.zeros(0, np.int64)]
-    for group in range(len(domain.domain_names)):
-        index = training[domain.image_domains[training] == group]
+    for group, index in enumerate(_by_domain(domain, training)):
         classes = np.unique(domain.class_ids[index])
         if len(classes) < _MIN_TRAINING_CLASSES or not tests_unseen_classes(domain, classes, group):
             continue

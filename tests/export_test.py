@@ -1,6 +1,5 @@
 """The SavedModel against direct computation, in this process, in a fresh one, and on the other stack."""
 
-import io
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from scipy.special import expit, logit
 from galm_tf import export
 from galm_tf.errors import UserError
 from galm_tf.preprocess import decode_image, resize_images, scale_images
+from encoded_pictures import encoded
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE, NAMES = 32, ["sun/offen — Himmel", "sun/metal", "sun/far-away horizon", "sun/furry"]
@@ -73,12 +73,6 @@ def smooth(height, width, seed=0):
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def encode(image, kind="JPEG", **settings):
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **settings)
-    return buffer.getvalue()
-
-
 def direct(network, image):
     """Probabilities of one uint8 [H, W, 3] as training computes them: [N]."""
     log_odds = network(scale_images(resize_images(tf.constant(image[None]), SIZE)), training=False).numpy()
@@ -106,8 +100,9 @@ def test_bytes_of_mixed_sizes_and_formats_equal_arrays(network, signatures):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     files = [
-        encode(smooth(900, 1200, 1), quality=90), encode(smooth(480, 640, 2), exif=exif), encode(smooth(20, 33, 3)[..., 0]),
-        encode(smooth(50, 60, 4), "PNG"), encode(np.dstack([smooth(50, 60, 5), smooth(50, 60, 6)[..., 0]]), "PNG"),
+        encoded(smooth(900, 1200, 1), "JPEG", quality=90), encoded(smooth(480, 640, 2), "JPEG", exif=exif),
+        encoded(smooth(20, 33, 3)[..., 0], "JPEG"),
+        encoded(smooth(50, 60, 4), "PNG"), encoded(np.dstack([smooth(50, 60, 5), smooth(50, 60, 6)[..., 0]]), "PNG"),
     ]  # fmt: skip
     outputs = signatures["serving_jpeg"](image_bytes=tf.constant(files))
     expected = np.stack([direct(network, decode_image(file)) for file in files])
@@ -230,9 +225,9 @@ def test_tensorflow_alone_suffices(network, path, tmp_path, python):
     image = smooth(600, 800, 9)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 8
-    (tmp_path / "a.jpg").write_bytes(encode(image, exif=exif))
+    (tmp_path / "a.jpg").write_bytes(encoded(image, "JPEG", exif=exif))
     upright = decode_image(tmp_path / "a.jpg")
-    (tmp_path / "a.png").write_bytes(encode(upright, "PNG"))
+    (tmp_path / "a.png").write_bytes(encoded(upright, "PNG"))
     process = subprocess.run(
         [python, "-I", "-c", READER, str(path), "a.jpg", "a.png"],
         cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=300,

@@ -1,7 +1,5 @@
 """Decoding in the graph gives the pixels of `preprocess.decode_image`, which Pillow decodes."""
 
-import io
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +7,7 @@ from PIL import ExifTags, Image
 
 from galm_tf.graph_decoding import decode_bytes
 from galm_tf.preprocess import decode_image
+from encoded_pictures import encoded
 
 _decode = tf.function(decode_bytes, input_signature=[tf.TensorSpec([], tf.string)])
 
@@ -26,34 +25,28 @@ ALPHA = PHOTOGRAPH.copy()
 ALPHA.putalpha(Image.fromarray(np.uint8(np.linspace(0, 255, PHOTOGRAPH.width))[None].repeat(PHOTOGRAPH.height, 0)))
 
 
-def _encode(image, kind, **settings):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **settings)
-    return buffer.getvalue()
-
-
 CASES = {
-    "jpeg": _encode(PHOTOGRAPH, "JPEG"),
-    "jpeg 4:4:4": _encode(PHOTOGRAPH, "JPEG", quality=95, subsampling=0),
-    "jpeg 4:2:2": _encode(PHOTOGRAPH, "JPEG", quality=40, subsampling=1),
-    "progressive jpeg": _encode(PHOTOGRAPH, "JPEG", progressive=True),
-    "grey jpeg": _encode(GREY, "JPEG"),
-    "cmyk jpeg": _encode(PHOTOGRAPH.convert("CMYK"), "JPEG"),
-    "one pixel": _encode(Image.new("RGB", (1, 1), "red"), "JPEG"),
-    "png": _encode(PHOTOGRAPH, "PNG"),
-    "grey png": _encode(GREY, "PNG"),
-    "black and white png": _encode(GREY.convert("1"), "PNG"),
-    "png with alpha": _encode(ALPHA, "PNG"),
-    "grey png with alpha": _encode(ALPHA.convert("LA"), "PNG"),
-    "png with a transparent colour": _encode(PHOTOGRAPH, "PNG", transparency=PHOTOGRAPH.getpixel((5, 5))),
-    **{f"palette of {n}": _encode(PHOTOGRAPH.quantize(n), "PNG") for n in (2, 4, 16, 200)},
+    "jpeg": encoded(PHOTOGRAPH, "JPEG"),
+    "jpeg 4:4:4": encoded(PHOTOGRAPH, "JPEG", quality=95, subsampling=0),
+    "jpeg 4:2:2": encoded(PHOTOGRAPH, "JPEG", quality=40, subsampling=1),
+    "progressive jpeg": encoded(PHOTOGRAPH, "JPEG", progressive=True),
+    "grey jpeg": encoded(GREY, "JPEG"),
+    "cmyk jpeg": encoded(PHOTOGRAPH.convert("CMYK"), "JPEG"),
+    "one pixel": encoded(Image.new("RGB", (1, 1), "red"), "JPEG"),
+    "png": encoded(PHOTOGRAPH, "PNG"),
+    "grey png": encoded(GREY, "PNG"),
+    "black and white png": encoded(GREY.convert("1"), "PNG"),
+    "png with alpha": encoded(ALPHA, "PNG"),
+    "grey png with alpha": encoded(ALPHA.convert("LA"), "PNG"),
+    "png with a transparent colour": encoded(PHOTOGRAPH, "PNG", transparency=PHOTOGRAPH.getpixel((5, 5))),
+    **{f"palette of {n}": encoded(PHOTOGRAPH.quantize(n), "PNG") for n in (2, 4, 16, 200)},
     **{
-        f"palette of {n} with alpha": _encode(PHOTOGRAPH.quantize(n), "PNG", transparency=b"\3\xc8\x4d")
+        f"palette of {n} with alpha": encoded(PHOTOGRAPH.quantize(n), "PNG", transparency=b"\3\xc8\x4d")
         for n in (4, 200)
     },
-    "gif": _encode(PHOTOGRAPH, "GIF"),
-    "animation": _encode(PHOTOGRAPH, "GIF", save_all=True, append_images=[PHOTOGRAPH.rotate(90), GREY]),
-    "bmp": _encode(PHOTOGRAPH, "BMP"),
+    "gif": encoded(PHOTOGRAPH, "GIF"),
+    "animation": encoded(PHOTOGRAPH, "GIF", save_all=True, append_images=[PHOTOGRAPH.rotate(90), GREY]),
+    "bmp": encoded(PHOTOGRAPH, "BMP"),
 }
 
 
@@ -67,7 +60,7 @@ def test_pixels_are_pillows(data):
 def test_a_phones_photograph_is_upright(value, kind):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = value
-    data = _encode(PHOTOGRAPH, kind, exif=exif)
+    data = encoded(PHOTOGRAPH, kind, exif=exif)
     expected = decode_image(data)
     assert expected.shape[:2] == ((163, 211) if value < 5 else (211, 163))
     np.testing.assert_array_equal(_decode(data).numpy(), expected)
@@ -75,13 +68,13 @@ def test_a_phones_photograph_is_upright(value, kind):
 
 def test_16_bit_greys_are_within_one_level():
     deep = np.linspace(0, 65535, 200 * 100).reshape(200, 100).astype(np.uint16)
-    data = _encode(Image.fromarray(deep), "PNG")
+    data = encoded(deep, "PNG")
     assert np.abs(_decode(data).numpy().astype(int) - decode_image(data)).max() <= 1
 
 
 def test_alpha_is_laid_on_white_at_every_level():
     level, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
-    data = _encode(Image.fromarray(np.stack([level, level, level, alpha], -1)), "PNG")
+    data = encoded(np.stack([level, level, level, alpha], -1), "PNG")
     exact = (level * (alpha / 255) + (255 - alpha.astype(float)))[..., None]
     assert np.abs(_decode(data).numpy() - exact).max() <= 0.5 + 1e-9
     np.testing.assert_array_equal(_decode(data).numpy(), decode_image(data))
@@ -109,4 +102,4 @@ def test_what_is_no_picture_raises(data):
 @pytest.mark.parametrize("mode", ["L", "P", "1"])
 def test_a_bmp_with_a_palette_is_refused_rather_than_misread(mode):
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected a BMP of 24 or 32 bits"):
-        _decode(_encode(PHOTOGRAPH.convert(mode), "BMP"))
+        _decode(encoded(PHOTOGRAPH.convert(mode), "BMP"))

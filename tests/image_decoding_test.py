@@ -1,6 +1,5 @@
 """Odd files, each to the right picture or to one sentence; colours and sizes: preprocess_test."""
 
-import io
 import itertools
 import pathlib
 import threading
@@ -14,6 +13,7 @@ from PIL import Image
 
 from galm_tf import preprocess
 from galm_tf.preprocess import BadImageError, decode_image, resize_images
+from encoded_pictures import encoded
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -36,12 +36,6 @@ def smooth(height, width):
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.BICUBIC))
 
 
-def encoded(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(("orientation", "kind"), itertools.product(range(1, 9), ("JPEG", "PNG", "TIFF")))
 def test_pictures_stand_upright(orientation, kind):
     upright = smooth(30, 50)
@@ -62,16 +56,14 @@ def test_pictures_stand_upright(orientation, kind):
 def test_damaged_exif_counts_as_none(exif):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow mentions what it cannot parse
-        decoded = decode_image(encoded(Image.fromarray(smooth(30, 50)), "JPEG", quality=95, exif=exif))
+        decoded = decode_image(encoded(smooth(30, 50), "JPEG", quality=95, exif=exif))
     assert decoded.shape == (30, 50, 3)
 
 
 def test_an_orientation_out_of_range_counts_as_none():
     exif = Image.Exif()
     exif[0x0112] = 9
-    np.testing.assert_array_equal(
-        decode_image(encoded(Image.fromarray(smooth(30, 50)), "PNG", exif=exif)), smooth(30, 50)
-    )
+    np.testing.assert_array_equal(decode_image(encoded(smooth(30, 50), "PNG", exif=exif)), smooth(30, 50))
 
 
 # A dark PPM is not here: Pillow opens it as 32-bit integers, which do not say their range.
@@ -80,7 +72,7 @@ def test_an_orientation_out_of_range_counts_as_none():
 )
 def test_sixteen_bits_are_scaled_by_their_range_not_by_their_content(kind, brightest):
     deep = np.linspace(0, brightest, 12 * 10).reshape(12, 10).astype(np.uint16)
-    decoded = decode_image(encoded(Image.fromarray(deep), kind))
+    decoded = decode_image(encoded(deep, kind))
     np.testing.assert_array_equal(decoded, np.repeat(np.round(deep / 257)[..., None], 3, axis=-1))
 
 
@@ -109,7 +101,7 @@ def test_the_first_picture_that_uses_little_of_16_bits_is_told_once_whatever_the
 @pytest.mark.parametrize("highest", [1.0, 255.0])
 def test_floats_are_scaled_by_the_range_that_holds_them(highest):
     values = np.linspace(0, highest, 120).reshape(12, 10).astype(np.float32)
-    decoded = decode_image(encoded(Image.fromarray(values), "TIFF"))
+    decoded = decode_image(encoded(values, "TIFF"))
     np.testing.assert_allclose(decoded[..., 1], values * (255 / highest), atol=0.51)
 
 
@@ -117,7 +109,7 @@ def test_transparent_parts_show_white():
     rgba = np.dstack([smooth(20, 20), np.tile(np.arange(20, dtype=np.uint8) * 13, (20, 1))])
     share = rgba[..., 3:] / 255
     expected = rgba[..., :3] * share + 255 * (1 - share)
-    assert np.abs(decode_image(encoded(Image.fromarray(rgba), "PNG")) - expected).max() <= 1
+    assert np.abs(decode_image(encoded(rgba, "PNG")) - expected).max() <= 1
     grey = Image.fromarray(rgba).convert("LA")
     expected = np.asarray(grey)[..., :1] * share + 255 * (1 - share)
     assert np.abs(decode_image(encoded(grey, "PNG")) - expected).max() <= 1
@@ -149,7 +141,7 @@ def test_of_an_animation_the_first_frame_counts(kind):
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
 def test_cut_files_are_named_and_explained(tmp_path, kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    content = encoded(Image.fromarray(noise), kind)
+    content = encoded(noise, kind)
     path = tmp_path / "ein Bild+ä.img"
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(BadImageError) as error:
@@ -190,7 +182,7 @@ def test_bombs_are_refused_from_twice_the_limit_on_in_all_threads(monkeypatch):
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpegs_have_the_pixels_of_tensorflow(subsampling, progressive):
     noise = np.random.default_rng(0).integers(0, 256, (51, 67, 3), np.uint8)
-    content = encoded(Image.fromarray(noise), "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
+    content = encoded(noise, "JPEG", quality=80, subsampling=subsampling, progressive=progressive)
     theirs = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
     np.testing.assert_array_equal(decode_image(content), theirs)
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from galm_tf.jpeg_orientation import orientation, upright
+from encoded_pictures import encoded
 
 SHORT, LONG, ASCII = 3, 4, 2
 _read = tf.function(orientation, input_signature=[tf.TensorSpec([], tf.string)])
@@ -33,9 +34,7 @@ def _segment(marker, content):
 
 def _jpeg(tiff=None, size=(48, 32), first=b""):
     """A JPEG with segments of ours right behind its start; `first` precedes the EXIF."""
-    buffer = io.BytesIO()
-    Image.fromarray(_gradient(size)).save(buffer, "JPEG", quality=95)
-    data = buffer.getvalue()
+    data = encoded(_gradient(size), "JPEG", quality=95)
     return data[:2] + first + (b"" if tiff is None else _segment(0xE1, b"Exif\0\0" + tiff)) + data[2:]
 
 
@@ -81,9 +80,8 @@ def test_pillows_own_writing_is_read():
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "A camera with a long name" * 20, 6
     exif[ExifTags.Base.Software] = "x"
     for kind in ("JPEG", "PNG"):
-        buffer = io.BytesIO()
-        Image.fromarray(_gradient((20, 10))).save(buffer, kind, exif=exif)
-        assert _read(buffer.getvalue()).numpy() == 6 == _pillow(buffer.getvalue())
+        data = encoded(_gradient((20, 10)), kind, exif=exif)
+        assert _read(data).numpy() == 6 == _pillow(data)
 
 
 def test_exif_behind_other_segments():
@@ -97,28 +95,17 @@ def test_exif_far_behind_the_start():
     data = _jpeg(_tiff(8), first=profile + profile)
     assert _read(data).numpy() == 8 == _pillow(data)
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "PNG")
-    chunk = b"eXIf" + _tiff(6)
-    end = buffer.getvalue().rindex(b"IEND") - 4
-    data = (
-        buffer.getvalue()[:end]
-        + struct.pack(">I", len(chunk) - 4)
-        + chunk
-        + struct.pack(">I", zlib.crc32(chunk))
-        + buffer.getvalue()[end:]
-    )
+    png, chunk = encoded(noise, "PNG"), b"eXIf" + _tiff(6)
+    end = png.rindex(b"IEND") - 4
+    data = png[:end] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[end:]
     with Image.open(io.BytesIO(data)) as image:
         image.load()  # Pillow reads what stands behind the pixels with them
         assert image.getexif().get(ExifTags.Base.Orientation) == 6
     assert len(data) > 100_000 and _read(data).numpy() == 6
     for prefix in (b"", b"Exif\0\0"):
-        buffer = io.BytesIO()
-        Image.fromarray(noise).save(buffer, "WEBP", exif=prefix + _tiff(3))
-        assert _read(buffer.getvalue()).numpy() == 3 == _pillow(buffer.getvalue())
-    buffer = io.BytesIO()
-    Image.fromarray(noise).save(buffer, "WEBP")
-    assert _read(buffer.getvalue()).numpy() == 1
+        data = encoded(noise, "WEBP", exif=prefix + _tiff(3))
+        assert _read(data).numpy() == 3 == _pillow(data)
+    assert _read(encoded(noise, "WEBP")).numpy() == 1
 
 
 def test_the_word_exif_elsewhere_is_not_exif():

@@ -1,5 +1,3 @@
-import io
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +5,7 @@ from PIL import Image
 
 from galm_tf import preprocess
 from galm_tf.preprocess import BadImageError, crop_box, decode_image, resize_images, resize_picture
+from encoded_pictures import encoded
 
 
 def _smooth(height, width, seed=0):
@@ -14,36 +13,30 @@ def _smooth(height, width, seed=0):
     return Image.fromarray(coarse).resize((width, height), Image.BICUBIC)
 
 
-def _encoded(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 def test_modes_become_rgb():
     image = _smooth(20, 30)
-    np.testing.assert_array_equal(decode_image(_encoded(image)), np.asarray(image))
-    grey = decode_image(_encoded(image.convert("L")))
+    np.testing.assert_array_equal(decode_image(encoded(image, "PNG")), np.asarray(image))
+    grey = decode_image(encoded(image.convert("L"), "PNG"))
     assert grey.shape == (20, 30, 3) and (grey[..., 0] == grey[..., 2]).all()
-    cmyk = decode_image(_encoded(image.convert("CMYK"), "TIFF"))
+    cmyk = decode_image(encoded(image.convert("CMYK"), "TIFF"))
     assert np.abs(cmyk.astype(int) - np.asarray(image)).mean() < 3
     clear = image.convert("RGBA")
     clear.putalpha(0)
-    assert (decode_image(_encoded(clear)) == 255).all()
+    assert (decode_image(encoded(clear, "PNG")) == 255).all()
     deep = Image.fromarray((np.arange(256, dtype=np.uint16).reshape(16, 16)) * 257)
-    np.testing.assert_array_equal(decode_image(_encoded(deep))[..., 0], np.arange(256).reshape(16, 16))
+    np.testing.assert_array_equal(decode_image(encoded(deep, "PNG"))[..., 0], np.arange(256).reshape(16, 16))
 
 
 def test_the_first_frame_of_an_animation_counts():
     frames = [_smooth(16, 16, seed).convert("P") for seed in (0, 1)]
-    content = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(decode_image(content), np.asarray(frames[0].convert("RGB")))
 
 
 @pytest.mark.parametrize("cut", [0, 40, 600])
 def test_empty_and_truncated_files_are_named(tmp_path, cut):
     path = tmp_path / "naïve photo+1.jpg"
-    path.write_bytes(_encoded(_smooth(200, 200), "JPEG")[:cut])
+    path.write_bytes(encoded(_smooth(200, 200), "JPEG")[:cut])
     with pytest.raises(BadImageError, match=r"Received: .*naïve photo\+1.jpg \("):
         decode_image(str(path))
 
@@ -51,9 +44,9 @@ def test_empty_and_truncated_files_are_named(tmp_path, cut):
 def test_a_decompression_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(BadImageError, match="decompression bomb"):
-        decode_image(_encoded(_smooth(20, 20)))
+        decode_image(encoded(_smooth(20, 20), "PNG"))
     # some phones' photographs exceed what Pillow warns of
-    assert decode_image(_encoded(_smooth(14, 14))).shape == (14, 14, 3)
+    assert decode_image(encoded(_smooth(14, 14), "PNG")).shape == (14, 14, 3)
 
 
 def test_crops_and_their_padding():

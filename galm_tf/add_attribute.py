@@ -381,9 +381,8 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
 
 def _derive(search: Search, finished: Finished) -> DerivedNetwork:
     """The new attributes' chosen architectures on the source's trunk."""
-    towers = {name: v.numpy() for name, v in search.supernet.variables.items()}
     index = search.validation.calibration_index(final=True)
-    return pipeline.assemble(search, {**finished.source.weights, **towers}, index)
+    return pipeline.assemble(search, {**finished.source.weights, **search.supernet.weights}, index)
 
 
 def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> dict[str, Any]:

@@ -375,7 +375,7 @@ def derive_network(search: Search) -> DerivedNetwork:
     index = search.validation.calibration_index(final=True)
     if search.views is None:
         search.validation.scoring.calibrate_trunk(np.asarray(search.pictures[index]))
-    return assemble(search, {name: v.numpy() for name, v in search.supernet.variables.items()}, index)
+    return assemble(search, search.supernet.weights, index)
 
 
 def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarray) -> DerivedNetwork:

@@ -421,7 +421,7 @@ class Search:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
         self.state.keep_figures(judged, self.validation.levels(), self.config)
-        self.best = {name: v.numpy() for name, v in self.supernet.variables.items()}
+        self.best = self.supernet.weights
 
     # ---- Checkpoints -------------------------------------------------------------------------
 

@@ -114,6 +114,11 @@ class Supernet:
         return {f"{part.name}/{name}": v for part in self.parts for name, v in part.parameters.items()}
 
     @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The values of `variables`."""
+        return {name: v.numpy() for name, v in self.variables.items()}
+
+    @property
     def trainable(self) -> dict[str, tf.Variable]:
         return {name: v for name, v in self.variables.items() if v.trainable}
 

@@ -35,7 +35,7 @@ THRESHOLDS = dict(zip(OLD + NEW, [0.4, np.nan, 0.6, 0.5, 0.55, 0.3, 0.45]))
 def make_network(names, seed, trunk=None, readout=True):
     """A network with batch norms and biases that are of some consequence, and a reading beside its towers."""
     rng = np.random.default_rng(seed)
-    weights = {k: v.numpy() for k, v in build_supernet(len(names), SIZE, 0.0, seed).variables.items()}
+    weights = build_supernet(len(names), SIZE, 0.0, seed).weights
     for name, value in weights.items():
         if "bias" in name or "beta" in name or "/mean" in name:
             weights[name] = rng.normal(0, 0.1, value.shape).astype(np.float32)

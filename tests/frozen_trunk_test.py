@@ -26,9 +26,7 @@ def networks():
         variable.assign(whole.variables[name])
     views = frozen_trunk.Views(len(images), 6, CONFIG)
     index = np.array([0, 2, 3, 5, 7, 8])
-    frozen_trunk.fill_views(
-        views, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index, index[:4], CONFIG
-    )
+    frozen_trunk.fill_views(views, Trunk(whole.weights), images, index, index[:4], CONFIG)
     return whole, frozen, images, index, views
 
 
@@ -49,7 +47,7 @@ def test_towers_on_cached_maps_give_the_networks_logits(networks):
 def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
     whole, _, images, index, views = networks
     architectures = [Architecture.from_number(n) for n in (7, 1000, 2303)]
-    weights = {k: v.numpy() for k, v in whole.variables.items()}
+    weights = whole.weights
     by_images, by_maps = (DerivedNetwork(architectures, weights, 4) for _ in range(2))
     scaled = scale_images(tf.constant(images[index]))
     by_images.calibrate(scaled)
@@ -63,9 +61,7 @@ def test_a_network_is_calibrated_by_cached_maps_as_by_the_images(networks):
 def test_changed_pictures_are_a_records_own_whichever_others_have_views(networks):
     whole, _, images, index, views = networks
     fewer = frozen_trunk.Views(len(images), 6, CONFIG)
-    frozen_trunk.fill_views(
-        fewer, Trunk({k: v.numpy() for k, v in whole.variables.items()}), images, index[2:], index[3:4], CONFIG
-    )
+    frozen_trunk.fill_views(fewer, Trunk(whole.weights), images, index[2:], index[3:4], CONFIG)
     np.testing.assert_allclose(fewer[index[3:4]], views[index[3:4]], atol=1e-5)
 
 

@@ -21,7 +21,7 @@ def test_parameters_are_those_of_the_derived_network(image_size):
     numbers = np.random.default_rng(image_size).integers(0, search_space.NUM_ARCHITECTURES, 9)
     architectures = [SMALL, LARGE, *map(Architecture.from_number, numbers)]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
+    derived = DerivedNetwork(architectures, supernet.weights, image_size // 8)
     assert network_size.network_size(
         architectures, image_size // 8, 0, network_size.trunk_size(image_size)
     ).parameters == sum(int(np.prod(v.shape)) for v in derived.variables)
@@ -35,7 +35,7 @@ def test_multiply_adds_are_half_of_what_tensorflow_counts(monkeypatch, image_siz
     monkeypatch.setattr(layers, "tiles_pay", lambda *_: False)
     architectures = [SMALL, LARGE, Architecture(True, False, 5, False, True, False, 3, 128, 64, "fc2")]
     supernet = build_supernet(len(architectures), image_size, 0.0, 0)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, image_size // 8)
+    derived = DerivedNetwork(architectures, supernet.weights, image_size // 8)
     call = tf.function(derived.__call__, [tf.TensorSpec((1, image_size, image_size, 3))])
     options = tf.compat.v1.profiler.ProfileOptionBuilder(tf.compat.v1.profiler.ProfileOptionBuilder.float_operation())
     options = options.with_empty_output().with_node_names(show_name_regexes=[".*"]).build()

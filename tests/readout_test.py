@@ -115,7 +115,7 @@ def test_a_tower_that_says_the_same_of_all_leaves_the_word_to_the_reading(data):
 def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     architectures = [Architecture.from_number(n) for n in (5, 2000)]
     supernet = build_supernet(2, 64, 0.0, 3)
-    network = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, 8)
+    network = DerivedNetwork(architectures, supernet.weights, 8)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.normal(size=(8, 64, 64, 3)), tf.float32)
     network.calibrate(images)
@@ -174,7 +174,7 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
 
 def test_networks_are_as_sure_as_validation_found_right(searched):
     search, prepared = searched
-    tuned = {name: v.numpy() for name, v in search.supernet.variables.items()}
+    tuned = search.supernet.weights
     search._assign(search.supernet.variables, search.best)  # as they were judged, before the last phase
     judged = search.validation.judge_blend(search.state.chosen, 1.0)
     search._assign(search.supernet.variables, tuned)

@@ -41,16 +41,12 @@ def _supernet_margins(net, images, ids, numbers, training=False):
     return margins(net.supernet(inputs, training=training)).numpy()
 
 
-def _arrays(net):
-    return {name: v.numpy() for name, v in net.variables.items()}
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_gated_supernet_equals_the_derived_network(supernet, images, seed):
     numbers = np.random.default_rng(seed).integers(0, 2304, N)
     supernet.trunk(images, training=True)  # calibrates the trunk's batch norms
     gated = _supernet_margins(supernet, images, np.arange(N), numbers)
-    derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(supernet), SIZE // 8)
+    derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], supernet.weights, SIZE // 8)
     derived.calibrate(images)
     # Tiles of 5×5 kernels round some ten times as coarsely as a plain sum.
     np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
@@ -61,7 +57,7 @@ def test_larger_images_give_the_same_in_supernet_and_derived_network():
     images = tf.constant(np.random.default_rng(3).normal(size=(BATCH, 96, 96, 3)), tf.float32)
     net.trunk(images, training=True)
     gated = _supernet_margins(net, images, np.arange(N), numbers)
-    derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(net), 96 // 8)
+    derived = DerivedNetwork([Architecture.from_number(n) for n in numbers], net.weights, 96 // 8)
     derived.calibrate(images)
     np.testing.assert_allclose(derived(images).numpy(), gated, atol=5e-5 * max(1.0, np.abs(gated).max()))
 
@@ -72,7 +68,7 @@ def test_a_network_calibrates_in_parts_as_at_once(supernet, images, monkeypatch)
     outputs = []
     for pixels in (1, 2 * SIZE**2, 10 * SIZE**2):
         monkeypatch.setattr(derived_lib, "_PART_PIXELS", pixels)
-        network = DerivedNetwork(architectures, _arrays(supernet), SIZE // 8)
+        network = DerivedNetwork(architectures, supernet.weights, SIZE // 8)
         network.calibrate(images)
         outputs.append(network(images).numpy())
     assert np.abs(outputs[-1]).max() > 0.05
@@ -83,7 +79,7 @@ def test_a_network_calibrates_in_parts_as_at_once(supernet, images, monkeypatch)
 def test_margins_are_rescaled_by_the_last_layers(supernet, images):
     supernet.trunk(images, training=True)
     numbers = np.random.default_rng(7).integers(0, 2304, N)
-    network = DerivedNetwork([Architecture.from_number(n) for n in numbers], _arrays(supernet), SIZE // 8)
+    network = DerivedNetwork([Architecture.from_number(n) for n in numbers], supernet.weights, SIZE // 8)
     network.calibrate(images)
     before, shift = network(images).numpy(), np.arange(N) - 2.0
     network.rescale(0.5, shift)
@@ -92,7 +88,7 @@ def test_margins_are_rescaled_by_the_last_layers(supernet, images):
 
 def test_derived_network_holds_only_used_parts(supernet):
     small = Architecture(False, False, 3, False, False, False, 3, 64, 64, "fc1")
-    network = DerivedNetwork([small], _arrays(supernet), SIZE // 8)
+    network = DerivedNetwork([small], supernet.weights, SIZE // 8)
     trunk = 7 * 7 * 3 * 16 + 3 * 3 * 16 * 32 + 3 * 3 * 32 * 64 + 3 * (16 + 32 + 64)
     tower = (3 * 3 * 64 * 32 + 32) + 2 * 32 + (3 * 3 * 32 * 16 + 16) + 2 * 16 + (64 * 64 + 64) + (64 + 1)
     assert sum(int(np.prod(v.shape)) for v in network.variables) == trunk + tower
@@ -184,7 +180,7 @@ def test_every_weight_gets_a_gradient(supernet, images):
 
 
 def test_initial_weights_depend_on_the_seed_alone():
-    first, same, other = (_arrays(build_supernet(2, 32, 0.0, seed)) for seed in (7, 7, 8))
+    first, same, other = (build_supernet(2, 32, 0.0, seed).weights for seed in (7, 7, 8))
     for name in first:
         np.testing.assert_array_equal(first[name], same[name])
     assert np.abs(first["conv4/kernel3"] - other["conv4/kernel3"]).max() > 0

@@ -64,7 +64,7 @@ def _train(learning_rate, steps, choices_of, precision="float32"):
     images, labels = _planted()
     net = build_supernet(N, SIZE, 0.0, seed=0)
     training = SupernetTraining(net, labels, np.ones(N, np.float32), config)
-    before = {name: v.numpy() for name, v in net.variables.items()}
+    before = net.weights
     losses = []
     for step in range(steps):
         metrics = training.step(
@@ -76,7 +76,7 @@ def _train(learning_rate, steps, choices_of, precision="float32"):
             tf.constant(learning_rate),
         )
         losses.append(float(metrics["loss"]))
-    return losses, before, {name: v.numpy() for name, v in net.variables.items()}
+    return losses, before, net.weights
 
 
 def _random_choices(step):

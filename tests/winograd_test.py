@@ -89,7 +89,7 @@ def test_the_supernet_in_tiles_is_the_supernet(monkeypatch, size, kernels):
 @pytest.mark.parametrize("size, tiled, direct", [(64, 6, 5), (32, 24, 23)])
 def test_a_derived_network_scores_alike_in_large_and_small_batches(monkeypatch, size, tiled, direct):
     supernet = build_supernet(6, size, 0.0, 0)
-    weights = {name: v.numpy() for name, v in supernet.variables.items()}
+    weights = supernet.weights
     architectures = [Architecture.from_number(n) for n in (0, 400, 900, 1300, 1800, 2303)]
     network, images = DerivedNetwork(architectures, weights, size // 8), _images((tiled, size, size, 3))
     network.calibrate(images)

@@ -147,7 +147,7 @@ def measure_inference(config: Config, repeats: int) -> pd.DataFrame:
     supernet = build_supernet(_N, config.image_size, 0.0, config.seed)
     x = tf.constant(rng.normal(size=(config.batch_size, config.image_size, config.image_size, 3)), tf.float32)
     supernet.trunk(x, training=True)
-    derived = DerivedNetwork(architectures, {k: v.numpy() for k, v in supernet.variables.items()}, map_side(config))
+    derived = DerivedNetwork(architectures, supernet.weights, map_side(config))
     derived.calibrate(x)
     plain, trunk = [PlainGatedTower() for _ in range(_TIMED)], plain_trunk(config.image_size)
     separate = [plain_network(a, config.image_size) for a in architectures[:_TIMED]]  # as after so many searches

@@ -37,8 +37,8 @@ from galm_tf.image_cache import load_images
 from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
-from galm_tf.source_runs import SEEN, image_digests, read_seen
-from galm_tf.words import abridged, listed
+from galm_tf.source_runs import SEEN, image_digests, read_json, read_seen
+from galm_tf.words import abridged, counted, listed
 
 FLAGS = flags.FLAGS
 _SETTINGS = (  # of `Config`: what says which images are judged, by which labels
@@ -156,7 +156,7 @@ def evaluate(
     columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
-    interval = pipeline.interval_over_classes(domain, index, labels, probability)
+    interval = pipeline.interval_over_classes(domain, index, labels, probability, _of_new_classes(domain, index, model))
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
         len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
@@ -193,15 +193,31 @@ def _pairs(ours: Sequence[str], keep: Sequence[int], theirs: Sequence[str]) -> l
     return pairs
 
 
+def _run_of(model: str) -> Optional[str]:
+    """The folder of the run in which a model lies; None where that is in none."""
+    path = os.path.abspath(model)
+    folders = (
+        folder for folder in (path, os.path.dirname(path)) if os.path.exists(os.path.join(folder, "result.json"))
+    )
+    return next(folders, None)
+
+
 def _seen(model: str) -> Optional[np.ndarray]:
     """Digests of the images that the run of a model has seen; None where the model lies in no run's folder, or that
     does not tell.
     """
-    path = os.path.abspath(model)
-    for folder in (path, os.path.dirname(path)):
-        if os.path.exists(os.path.join(folder, "result.json")):
-            return read_seen(folder).get("contents")
-    return None
+    folder = _run_of(model)
+    return read_seen(folder).get("contents") if folder else None
+
+
+def _of_new_classes(domain: Domain, index: np.ndarray, model: str) -> bool:
+    """Whether the run of a model has learned no class of the records `index`, whatever its domain was called; true
+    where the model lies in no run.
+    """
+    folder = _run_of(model)
+    learned = read_json(folder, "result.json", "model").get("classes_seen") if folder else None
+    known = set(map(attribute_names.plain, learned or ()))
+    return known.isdisjoint(map(attribute_names.plain, domain.class_names(index)))
 
 
 def _subset_of(domain: Domain) -> str:
@@ -255,8 +271,8 @@ def _row(name: str, predictor: Predictor, column: int, labels: np.ndarray, proba
 
 def _print_table(found: Evaluation) -> None:
     told = found.to_json()
-    classes = f" of {_counted(found.classes, 'class', 'classes')}" * bool(found.classes)
-    print(f"{_counted(found.images, 'image')}{classes}, {_counted(told['num_attributes'], 'attribute')} judged")
+    classes = f" of {counted(found.classes, 'class', 'classes')}" * bool(found.classes)
+    print(f"{counted(found.images, 'image')}{classes}, {counted(told['num_attributes'], 'attribute')} judged")
     if told["mauc"] is not None:
         interval = evaluation.interval_in_words(found.interval)
         rest = (
@@ -277,10 +293,6 @@ def _print_table(found: Evaluation) -> None:
     table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
     heads = {**_COLUMNS, "attribute": _COLUMNS["attribute"].ljust(max(map(len, names)))}
     print(table[list(_COLUMNS)].rename(columns=heads).to_string(index=False, float_format="%.3f", na_rep="-"))
-
-
-def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _print_csv(found: Evaluation) -> None:

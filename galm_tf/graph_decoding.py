@@ -1,10 +1,11 @@
 """Decoding an encoded picture inside a TensorFlow graph, as `preprocess.decode_image` does outside.
 
 JPEG, PNG, GIF (first frame) and BMP of 24 or 32 bits; WebP where TensorFlow knows it.
-Equal to Pillow's pixels, with four exceptions: transparent parts of a GIF keep
+Equal to Pillow's pixels, with five exceptions: transparent parts of a GIF keep
 the colour stored there, greys of 16 bits are cut to 8 instead of rounded, one
 grey of 2, 4 or 16 bits that a PNG names as transparent is laid on white here
-alone, and orientations that only XMP states are ignored.
+alone, orientations that only XMP or a PNG's text states are ignored, and an
+orientation that a JPEG gives twice is the first.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from galm_tf.network_size import Size
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs, with_kept_tables
 from galm_tf.schedule import FINETUNE
 from galm_tf.strategies import METHODS
-from galm_tf.words import listed
+from galm_tf.words import counted, listed
 
 # attributes that the last lines name: of the best, the worst and those not tested; unfinished runs that a message names
 _SHOWN = 3
@@ -117,10 +117,10 @@ def summary(result: dict[str, Any], path: str) -> str:
     finetuned = not reading and FINETUNE in search.get("phase_seconds", [FINETUNE])  # an earlier version does not tell
     done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"
     lines = [
-        f"{'+'.join(result['domains'])}: {result['num_attributes']} attributes {done} in {result['seconds_total'] / 60:.1f} min",
-        f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {result['num_images']['test']} images"
+        f"{'+'.join(result['domains'])}: {counted(result['num_attributes'], 'attribute')} {done} in {result['seconds_total'] / 60:.1f} min",
+        f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {counted(result['num_images']['test'], 'image')}"
         + (" of unseen classes" if result["class_disjoint"] else "")
-        + f" ({result['num_attributes_tested']} attributes{_of_told(rows)}); validation mAUC{', before fine-tuning,' * finetuned} {_figure(result['val_mauc'])}",
+        + f" ({counted(result['num_attributes_tested'], 'attribute')}{_of_told(rows)}); validation mAUC{', before fine-tuning,' * finetuned} {_figure(result['val_mauc'])}",
     ]
     if "network" in result:  # a run of an earlier version does not say
         lines.append(f"the networks together: {Size(**result['network']).describe()}")

@@ -19,10 +19,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from galm_tf.errors import UserError
 
-VERSION = 2  # part of the cache key: raise it when a function here changes what it returns
+VERSION = 3  # part of the cache key: raise it when a function here changes what it returns
 
 _FULL = 65535.0  # white of 16 bits
 _DARK = 8192  # an eighth of their range
+_BEYOND = 0.01  # of white, by which computed greys may lie outside of their scale
 _told_of_dark = threading.Lock()  # whoever takes it tells, for the whole process
 
 # Pillow warns from its limit on, where some phones' photographs are, and refuses what has twice as many pixels.
@@ -43,6 +44,10 @@ class BadImageError(UserError):
     """A file that cannot be read as a picture; the message names it and says why."""
 
 
+class _UnknownScaleError(ValueError):
+    """Greys of which nothing tells what is black and what is white."""
+
+
 def first_of(reasons: Iterable[str], count: int = 1) -> BadImageError:
     """What ends a run that may leave out no image; count: how many there are, where that is known."""
     others = f"{count} images cannot be read;" if count > 1 else ""
@@ -56,14 +61,14 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
 
     EXIF orientation is applied, unless the EXIF data are damaged; alpha is laid on
     white; 16-bit greys are scaled to 8 bits by their full range, with a warning of
-    the first that uses little of it; of an animation the first frame counts; CMYK
+    the first that uses little of it, those of 32 bits by 1, 255 or 65535; of an animation the first frame counts; CMYK
     and palettes become RGB. Colour profiles are not applied.
 
     Args:
       source: a path, or the bytes of a file.
 
     Raises:
-      BadImageError: empty, truncated, no picture, or too large to be one.
+      BadImageError: empty, truncated, no picture, too large to be one, or of greys without a scale.
     """
     name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -92,7 +97,7 @@ def _reason(error: Exception, source) -> str:
         return "not a picture in a known format"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * Image.MAX_IMAGE_PIXELS} pixels, which may be a decompression bomb"
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, _UnknownScaleError) else f"{type(error).__name__}: {error}"
 
 
 def _orientation(image: Image.Image) -> Optional[int]:
@@ -114,12 +119,16 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     """Greys of more than 8 bits: uint8 [H, W]."""
     values = np.nan_to_num(np.asarray(image, np.float64))
-    highest = values.max(initial=0.0)
+    lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
     if image.mode.startswith("I;16") or image.format == "PNG":
         full = _FULL
     else:  # 32-bit integers and floats do not say what white is: the least usual scale that holds the picture
         scales = (1.0, 255.0) if image.mode == "F" else (255.0,)
-        full = next((scale for scale in scales if highest <= scale), _FULL)
+        full = next((scale for scale in (*scales, _FULL) if highest <= (1 + _BEYOND) * scale), 0.0)
+        if lowest < -_BEYOND * full or not full:
+            raise _UnknownScaleError(
+                f"greys of 32 bits from {lowest:g} to {highest:g}: black is 0, and white 1, 255 or 65535"
+            )
     if full == _FULL and 0 < highest < _DARK and _told_of_dark.acquire(blocking=False):
         logging.warning(
             "16-bit picture %s uses less than an eighth of its range and is seen nearly black; rescale such pictures",

@@ -15,6 +15,11 @@ def listed(names: Sequence[str], most: int) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 image`, `2 images`; many: where that is no s behind."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def abridged(name: str, most: int = 60) -> str:
     """A name of at most `most` characters: of a longer one the beginning and the end, an ellipsis between."""
     if len(name) <= most:

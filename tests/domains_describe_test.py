@@ -15,7 +15,7 @@ from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.build import build_domain
 from galm_tf.domains.contact_sheet import contact_sheet, spread_over_classes
-from galm_tf.domains.describe import describe, part_records, to_json, to_text
+from galm_tf.domains.describe import describe, part_records, shown_classes, to_json, to_text
 from galm_tf.domains.join import join_domains
 from galm_tf.domains.splits import make_split
 
@@ -228,6 +228,13 @@ def test_official_labels_are_counted_as_in_their_files():
         == to_json(description)["num_files"]
         == 30
     )
+
+
+def test_without_classes_records_are_of_nothing():
+    domain = load_domains(Config(domain=("sun",)))
+    assert shown_classes(domain)[:1] == ["scene00"]
+    alone = dataclasses.replace(domain, class_ids=np.zeros_like(domain.class_ids))
+    assert set(shown_classes(alone)) == {""}
 
 
 def test_examples_spread_over_classes():

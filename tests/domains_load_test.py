@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import zlib
 
 import numpy as np
@@ -269,6 +270,21 @@ def test_splits_file_is_matched_by_folder_and_name(tmp_path):
     test = dict.fromkeys(["k05_0.png", "k05_1.png", "k05_2.png"], "test")
     assert parts == {**train, **test} and domain.class_disjoint
     assert "30 of 36 images of zoo are in neither list" in " ".join(domain.notes)
+
+
+def test_a_splits_file_that_parts_copies_of_a_file_is_told(tmp_path):
+    folder = make_awa(tmp_path / "a")
+    for number in (0, 1):
+        shutil.copy(
+            folder / "JPEGImages" / "k00" / f"k00_{number}.png", folder / "JPEGImages" / "k05" / f"k05_{number}.png"
+        )
+    path = write_splits(tmp_path / "x", listed(range(12)), trainval=[1, 2, 3, 4], unseen=[16, 17, 18])
+    told = (
+        f"2 of 3 tested records of {path} show photographs that other records train on: give one photograph one split."
+    )
+    assert told in load(("zoo", folder), splits_file=str(path)).notes
+    path = write_splits(tmp_path / "y", listed(range(12)), trainval=[3, 4], unseen=[16, 17, 18])
+    assert "show photographs" not in " ".join(load(("zoo", folder), splits_file=str(path)).notes)
 
 
 def test_splits_file_tells_the_objects_of_a_photograph_apart(tmp_path):

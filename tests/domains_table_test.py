@@ -238,7 +238,11 @@ def test_boxes_and_several_objects_of_one_image(folder):
         folder,
         "image,class,left,top,right,bottom,red\nx+y.JPG,a,0,0,10,10,1\nx+y.JPG,b,10.2,0,39.5,30,0\na b.jpg,a,,,,,1\n",
     )
-    np.testing.assert_array_equal(load(folder).boxes, [[0, 0, 10, 10], [10, 0, 40, 30], [-1, -1, -1, -1]])
+    boxes = [[0, 0, 10, 10], [10, 0, 40, 30], [-1, -1, -1, -1]]
+    np.testing.assert_array_equal(load(folder).boxes, boxes)
+    table = (folder / "attributes.csv").read_text(encoding="utf-8")
+    write(folder, table.replace(",,,,,", ",NA,null,nan,?,"))
+    np.testing.assert_array_equal(load(folder).boxes, boxes)
 
 
 BOXED = "image,class,left,top,right,bottom,red\nx+y.JPG,a,0,0,10,10,1\n{}\na b.jpg,b,,,,,1\n"
@@ -506,6 +510,21 @@ def test_names_that_differ_in_case_from_their_files_are_found_and_told(folder):
         match=r"1 of 3 absent, the first is A b\.JPG, where there is [aA] [bB]\.jpg; complete the folder, correct the names",
     ):
         load(folder_of(folder, written))
+
+
+def test_a_name_of_two_files_is_refused(folder):
+    """That differ in how their bytes write one name."""
+    composed, apart = (unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD"))
+    for name in (composed, apart):
+        Image.new("RGB", (8, 8)).save(folder / "images" / name)
+    if len(os.listdir(folder / "images")) < 6:
+        pytest.skip("the file system holds such names for one")
+    for name in (composed, apart):
+        with pytest.raises(
+            UserError, match=r"name of one file in .*line 3, column image.*'cafe\\u0301.png' and 'caf\\xe9.png'"
+        ):
+            load(folder_of(folder, f"image,red\na b.jpg,1\n{name},0\nx+y.JPG,1\n"))
+    load(folder_of(folder, "image,red\na b.jpg,1\nx+y.JPG,0\n"))
 
 
 def test_lines_that_end_early_are_told(folder, caplog):

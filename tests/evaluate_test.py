@@ -208,6 +208,14 @@ def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp
     assert unseen.images == 19 and "trained the model" not in caplog.text
 
 
+def test_an_interval_is_over_images_where_the_run_has_learned_their_classes(photos, tmp_path):
+    run = tmp_path / "run"
+    _export(run / "saved_model")
+    for learned, over in (([], "classes"), (["zoo/c0"], "classes"), (["zoo/C 2"], "classes"), (["zoo/C2"], "images")):
+        (run / "result.json").write_text(json.dumps({"classes_seen": learned}))
+        assert evaluate.evaluate(_config(photos), str(run)).interval["over"] == over, learned
+
+
 def test_some_attributes_alone(model, photos, caplog):
     (row,) = evaluate.evaluate(_config(photos), model, attributes=["green"]).rows
     assert (

@@ -158,7 +158,7 @@ def test_the_end_of_a_run_says_where_to_look():
     assert not any(line.startswith(("Not tested", "No attribute")) for line in told) and "95 %" not in " ".join(told)
     interval = {"low": 0.6, "high": 0.8, "over": "classes", "count": 6}
     told = main.summary({**_result({"sun/a": _row(0.7)}), "test_mauc": 0.7, "test_mauc_interval": interval}, "runs/x")
-    assert "test mAUC 0.700 (95 %, over 6 classes: 0.600 to 0.800) on 4 images of unseen classes (1 attributes)" in told
+    assert "test mAUC 0.700 (95 %, over 6 classes: 0.600 to 0.800) on 4 images of unseen classes (1 attribute)" in told
 
 
 def test_figures_that_mean_little_are_told():
@@ -170,7 +170,7 @@ def test_figures_that_mean_little_are_told():
     assert " (4 attributes; 0.800 over the 3 tested on 10 images of either label or more); validation" in told
     assert "\nBelow chance on validation, so that their yes and no mean little: sun/3 and sun/2\n" in told
     told = main.summary(_result({"sun/1": rows["sun/1"]}), "runs/x")
-    assert " (1 attributes); validation" in told and "chance" not in told
+    assert " (1 attribute); validation" in told and "chance" not in told
 
 
 def test_attributes_that_were_not_tested_are_named():

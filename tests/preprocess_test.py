@@ -27,6 +27,24 @@ def test_modes_become_rgb():
     np.testing.assert_array_equal(decode_image(encoded(deep, "PNG"))[..., 0], np.arange(256).reshape(16, 16))
 
 
+@pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
+def test_greys_of_32_bits_have_the_least_usual_scale(full):
+    ramp = np.linspace(0, full, 256).reshape(16, 16)
+    for beyond in (0.0, 0.005 * full):  # by computing
+        values = np.where(ramp == full, full + beyond, np.where(ramp == 0, -beyond, ramp)).astype(np.float32)
+        shown = decode_image(encoded(Image.fromarray(values), "TIFF"))[..., 0]
+        np.testing.assert_array_equal(shown, np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("low, high, kind", [(0, 2e9, np.int32), (0, 1e5, np.float32), (-1, 1, np.float32)])
+def test_greys_without_a_scale_are_refused(low, high, kind):
+    picture = Image.fromarray(np.linspace(low, high, 256).reshape(16, 16).astype(kind))
+    with pytest.raises(
+        BadImageError, match=f"greys of 32 bits from {low:g} to .*: black is 0, and white 1, 255 or 655"
+    ):
+        decode_image(encoded(picture, "TIFF"))
+
+
 def test_the_first_frame_of_an_animation_counts():
     frames = [_smooth(16, 16, seed).convert("P") for seed in (0, 1)]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])

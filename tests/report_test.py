@@ -1007,6 +1007,14 @@ def test_comparison_warns_when_tested_attributes_differ(runs, copy):
     ]
     mean = f"{np.mean([auc for name, auc in rivals.tested(first).items() if name != 'mine/red']):.3f}"
     assert dict(page.content["headline"])["test mAUC on attributes that all tested (2)"] == [mean, mean]
+    for name in first.rows:
+        edit_row(copy, name, test_auc=None)
+    nothing, again = read_run(str(copy)), read_run(str(runs[0] / "galm"))
+    assert not [name for name, _ in compare_page([first, nothing]).content["headline"] if "that" in name]
+    mean = f"{np.mean(list(rivals.tested(first).values())):.3f}"
+    assert dict(compare_page([first, nothing, again]).content["headline"])[
+        "test mAUC on attributes that those with a figure all tested (3)"
+    ] == [mean, "–", mean]
 
 
 def test_comparison_warns_when_test_images_differ(runs, copy):

@@ -86,14 +86,18 @@ def photographs_apart(photographs: np.ndarray, subsets: np.ndarray) -> tuple[np.
     return np.where(shared, UNUSED, subsets), [note]
 
 
-def torn_photographs(photographs: np.ndarray, subsets: np.ndarray, where: str) -> list[str]:
+def torn_photographs(
+    photographs: np.ndarray, subsets: np.ndarray, where: str, among: np.ndarray | None = None
+) -> list[str]:
     """A note where photographs of several records are on both sides of a split that was given.
 
     photographs: [n], which one each record shows.
+    among: bool [n], the photographs that are looked at; all when left out.
     """
-    tested = photographs[subsets == TEST]
-    torn = tested[np.isin(tested, photographs[subsets == TRAIN])]
-    note = f"{len(torn)} of {len(tested)} tested records of {where} show photographs that other records train on: give one photograph one split."
+    tested = subsets == TEST
+    torn = photographs[tested if among is None else tested & among]
+    torn = torn[np.isin(torn, photographs[subsets == TRAIN])]
+    note = f"{len(torn)} of {tested.sum()} tested records of {where} show photographs that other records train on: give one photograph one split."
     return [note] if len(torn) else []
 
 

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from galm_tf.domains.describe import headline, part_records, shown_name
+from galm_tf.domains.describe import headline, part_records, shown_classes, shown_name
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.preprocess import BadImageError, decode_image
@@ -83,10 +83,10 @@ def _shown_attributes(domain: Domain, train: np.ndarray) -> np.ndarray:
 def spread_over_classes(index: np.ndarray, class_ids: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """At most `count` records, one of every class before any class has two: int64, by class."""
     shuffled = rng.permutation(index)
-    turn = np.zeros(len(shuffled), np.int64)
-    for c in np.unique(class_ids[shuffled]):
-        mine = class_ids[shuffled] == c
-        turn[mine] = np.arange(mine.sum())
+    order = np.argsort(class_ids[shuffled], kind="stable")
+    starts, sizes = np.unique(class_ids[shuffled][order], return_index=True, return_counts=True)[1:]
+    turn = np.empty(len(shuffled), np.int64)  # of each among those of its class
+    turn[order] = np.arange(len(order)) - np.repeat(starts, sizes)
     chosen = shuffled[np.argsort(turn, kind="stable")[:count]]
     return chosen[np.argsort(class_ids[chosen], kind="stable")]
 
@@ -95,7 +95,7 @@ class _Sheet:
     """A growing list of drawing calls; the height is known at the end."""
 
     def __init__(self, domain: Domain, images: np.ndarray) -> None:
-        self._domain, self._images = domain, images
+        self._domain, self._images, self._classes = domain, images, shown_classes(domain)
         self._calls: list[tuple[str, tuple[int, int], Any, dict[str, Any]]] = []
         self._top = _MARGIN
 
@@ -154,8 +154,8 @@ class _Sheet:
         self._calls.append(("image", (left, self._top), picture, {}))
 
     def _caption(self, record: int, left: int, width: int) -> None:
-        name = shown_name(self._domain, self._domain.classes[self._domain.class_ids[record]])
-        self._text((left, self._top + _CELL + 2), _shorten(name, width, _font(12)), _font(12), _FAINT)
+        name = _shorten(self._classes[record], width, _font(12))
+        self._text((left, self._top + _CELL + 2), name, _font(12), _FAINT)
 
     def _text(self, place: tuple[int, int], text: str, font: ImageFont.FreeTypeFont, color: str) -> None:
         self._calls.append(("text", place, text, {"font": font, "fill": color}))

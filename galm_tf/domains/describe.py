@@ -78,6 +78,13 @@ def shown_name(domain: Domain, name: str) -> str:
     return name if len(domain.domain_names) > 1 else without_domain(name)
 
 
+def shown_classes(domain: Domain) -> list[str]:
+    """What each record is of, for a person, [n]: nothing in a domain without classes."""
+    shown = [shown_name(domain, name) for name in domain.classes]
+    classed = build.with_classes(domain)
+    return [shown[c] if there else "" for c, there in zip(domain.class_ids, classed)]
+
+
 def part_records(domain: Domain, split: Split) -> dict[str, np.ndarray]:
     """Record indices of every part, `unused` being what no part has: int64 [·] each, sorted."""
     parts = {name: getattr(split, name) for name in _PARTS if name != "unused"}

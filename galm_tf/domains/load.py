@@ -13,7 +13,7 @@ import numpy as np
 from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains import apay, awa, build, copies, files, generated, label_file, splits_file, sun, table
-from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
+from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain
 from galm_tf.domains.join import join_domains
 from galm_tf.errors import UserError
 from galm_tf.paths import nearest
@@ -142,16 +142,19 @@ def _load_folder(i: int, name: str, config: Config) -> Domain:
 
 def _told_of_copies(domain: Domain, config: Config) -> Domain:
     """A domain that knows which of its files are the same, with a note where its own split, if that is to stand, tests
-    copies of what trains; objects of one photograph may be on both sides of it.
+    copies of what trains.
     """
-    first_files = copies.originals(domain.paths)
-    if config.replaces_split:
-        return dataclasses.replace(domain, originals=first_files)
-    copied = np.isin(domain.paths, [*first_files, *first_files.values()])
-    notes = build.torn_photographs(
-        photograph_numbers(np.array(domain.paths)[copied], first_files), domain.subsets[copied], domain.name
-    )
-    return dataclasses.replace(domain, originals=first_files, notes=(*domain.notes, *notes))
+    domain = dataclasses.replace(domain, originals=copies.originals(domain.paths))
+    return domain if config.replaces_split else _told_of_torn_copies(domain, domain.name)
+
+
+def _told_of_torn_copies(domain: Domain, where: str) -> Domain:
+    """A domain with a note where a split that was given has copies of a file on both sides; objects of one photograph
+    may be.
+    """
+    copied = np.isin(domain.paths, [*domain.originals, *domain.originals.values()])
+    notes = build.torn_photographs(domain.photographs, domain.subsets, where, copied)
+    return dataclasses.replace(domain, notes=(*domain.notes, *notes))
 
 
 def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
@@ -219,7 +222,8 @@ def _resplit(domain: Domain, config: Config) -> Domain:
     else:
         return domain
     shared = np.intersect1d(domain.class_ids[subsets == TRAIN], domain.class_ids[subsets == TEST])
-    return dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared), notes=notes)
+    domain = dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared), notes=notes)
+    return _told_of_torn_copies(domain, config.splits_file) if config.splits_file else domain
 
 
 def _told_of_one_class(domain: Domain) -> Domain:

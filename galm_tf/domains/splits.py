@@ -32,8 +32,7 @@ MORE_JUDGED = "hold out more by --validation_fraction=0.3, or add images or clas
 _RESTARTS = 12
 _MIN_TRAINING_CLASSES = 3  # fewer are not split
 _MIN_CLASS_IMAGES = 3  # classes with fewer keep them all in training
-_MANY_CLASSES = 1000  # of which nearly every set is even, and the most even one takes minutes to find
-_EVEN_ENOUGH = 0.01  # what the shares of labels may then be off by, in the mean
+_MANY_CLASSES = 1000  # of which one start is enough, and so many to exchange for: all others would take minutes
 _FEW_IMAGES = 2 * MIN_LABELS**2  # of validation, below which one draw may judge what another does not
 _MOST_CLASSES = 2**20  # of a domain, so that no two draws share numbers
 _MOST_HELD_OUT = 1 / 3  # of the training images in held-out classes, where other classes can be had
@@ -310,8 +309,6 @@ def _most_judgeable(
     learnable = total.min(axis=0)[:-1] >= MIN_LABELS
     bound = int((total[:, :-1] >= 2 * MIN_LABELS).all(axis=0).sum()) * (attributes + 1)
 
-    enough = bound - _EVEN_ENOUGH * (even and len(counts) > _MANY_CLASSES)
-
     def values(held: np.ndarray) -> np.ndarray:
         """Labels and images of K held-out sets [K, 2, A + 1] -> what each set is worth [K]."""
         least, rest = (side.min(axis=1)[:, :-1] for side in (held, total - held))  # [K, A]
@@ -322,8 +319,8 @@ def _most_judgeable(
         return worth - np.abs(held / np.maximum(1, total) - number / len(counts)).mean(axis=(1, 2)) if even else worth
 
     best, best_value = np.arange(number), -np.inf
-    for _ in range(_RESTARTS):
-        members, value = _climb(counts, rng.permutation(len(counts)), number, values, enough)
+    for _ in range(_RESTARTS if len(counts) <= _MANY_CLASSES else 1):
+        members, value = _climb(counts, rng.permutation(len(counts)), number, values, np.inf if even else bound)
         if value > best_value:
             best, best_value = members, value
         if best_value >= bound or (even and best_value > bound - 1):  # unevenness costs less than an attribute
@@ -332,17 +329,20 @@ def _most_judgeable(
 
 
 def _climb(
-    counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray], enough: float
+    counts: np.ndarray, order: np.ndarray, number: int, values: Callable[[np.ndarray], np.ndarray], most: float
 ) -> tuple[np.ndarray, float]:
     """Exchanges the first `number` of `order` for the others, one after the other, until none helps, or the
-    value is `enough`: (members, value).
+    value is `most`: (members, value).
     """
     order = order.copy()
     members, others = order[:number], order[number:]
+    if len(others) > _MANY_CLASSES:  # those with most of the rarest labels
+        share = (counts[others] / np.maximum(1, counts.sum(axis=0))).max(axis=(1, 2))
+        others = others[np.argsort(-share, kind="stable")[:_MANY_CLASSES]]
     held = counts[members].sum(axis=0)
     value, unchanged, place = values(held[None])[0], 0, 0
-    while unchanged < number and value < enough:
-        gains = values(held - counts[members[place]] + counts[others])  # [C - number]
+    while unchanged < number and value < most:
+        gains = values(held - counts[members[place]] + counts[others])  # of each of the others
         other = int(gains.argmax())
         unchanged += 1
         if gains[other] > value:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -194,9 +195,9 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     """(absolute path per row, missing where absent; notes)."""
     _expect_images(folder, path)
     within = files.require(folder, "images")
-    present = {files.normal_path(name): file for name, file in files.list_images(within, folder, ("",)).items()}
-    alike = _in_any_case(present)
     names = table["image"].map(files.normal_path)
+    present = _by_normal_path(files.list_images(within, folder, ("",)), names, table, path)
+    alike = _in_any_case(present)
     # not by `map`, which takes no path that is no text
     exact = pd.Series([present.get(name) for name in names], names.index, object)
     pictures = pd.Series([present.get(name) or alike.get(name.casefold()) for name in names], names.index, object)
@@ -229,11 +230,31 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     if len(absent) == len(table):
         raise UserError(
             f"Expected the images of {path} in {within}, named by their paths below it. Received: none of {len(table)}, the first is "
-            f"{missing[0]}{_nearest(missing[0], list(present))}; copy them there, or correct the names."
+            f"{missing[0]}{_nearest(missing[0], present)}; copy them there, or correct the names."
         )
     where = f"{path} ({line(table, int(absent[0]))})"
-    near = _nearest(missing[0], list(present))
+    near = _nearest(missing[0], present) if config.on_bad_image == "fail" else ""
     return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image, near)]
+
+
+def _by_normal_path(listed: Mapping[str, str], names: pd.Series, table: pd.DataFrame, path: str) -> dict[str, str]:
+    """`files.normal_path` of a name -> file; raises UserError where a row's name means two files."""
+    present: dict[str, str] = {}
+    spelt: dict[str, list[str]] = {}
+    for name, file in listed.items():
+        normal = files.normal_path(name)
+        present[normal] = file
+        spelt.setdefault(normal, []).append(name)
+    twice = {normal for normal, its in spelt.items() if len(its) > 1}
+    unclear = np.flatnonzero(names.isin(twice)) if twice else ()
+    if len(unclear):
+        row = int(unclear[0])
+        one, other = (ascii(name) for name in spelt[names.iloc[row]][:2])
+        raise UserError(
+            f"Expected the name of one file in {place(table, path, row)}, column image. Received: {table['image'].iloc[row]}, which {one} and "
+            f"{other} are called alike; rename one of them."
+        )
+    return present
 
 
 def _in_any_case(present: Mapping[str, str]) -> dict[str, str]:
@@ -244,9 +265,11 @@ def _in_any_case(present: Mapping[str, str]) -> dict[str, str]:
     return {name: files_[0] for name, files_ in named.items() if len(files_) == 1}
 
 
-def _nearest(name: str, present: list[str]) -> str:
-    """What lies there that is named most like an absent file, in words."""
+def _nearest(name: str, present: Iterable[str]) -> str:
+    """What lies there that is named most like an absent file, in words; in its folder, where that has any."""
+    folder = posixpath.dirname(files.normal_path(name)).casefold()
     folded = {other.casefold(): other for other in present}
+    folded = {key: other for key, other in folded.items() if posixpath.dirname(key) == folder} or folded
     near = difflib.get_close_matches(name.casefold(), folded, 1, 0.0)
     return f", where there is {folded[near[0]]}" if near else ""
 

@@ -111,11 +111,13 @@ def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> 
         # a run that shares nothing with the first leaves the others comparable
         alike = [auc for auc in aucs if not auc.keys().isdisjoint(aucs[0])]
         common = [name for name in aucs[0] if all(name in auc for auc in alike)]
+        who = "all" if len(alike) == len(runs) else "those with a figure all"
         means = [figure(float(np.mean([auc[n] for n in common])) if common and auc in alike else None) for auc in aucs]
-        rows.insert(
-            1 + [name for name, _ in rows].index(_MAUC),
-            (f"{_MAUC} on attributes that all tested ({len(common)})", means),
-        )
+        if len(alike) > 1:
+            rows.insert(
+                1 + [name for name, _ in rows].index(_MAUC),
+                (f"{_MAUC} on attributes that {who} tested ({len(common)})", means),
+            )
     return rows
 
 

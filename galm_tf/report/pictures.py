@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from galm_tf.domains.contact_sheet import spread_over_classes
-from galm_tf.domains.describe import shown_name
+from galm_tf.domains.describe import shown_classes
 from galm_tf.report.names import without_directions
 from galm_tf.report.run_data import RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
@@ -31,7 +31,7 @@ class Picture:
 
     Attributes:
       uri: `data:` address that holds all of it.
-      caption: its class.
+      caption: its class; nothing where the data have none.
       score: probability of the attribute; None on the contact sheet.
       decision: whether the network says yes; None on the contact sheet, and where validation could choose no threshold.
       has: whether it has the attribute; None on the contact sheet.
@@ -46,11 +46,10 @@ class Picture:
     @property
     def spoken(self) -> str:
         """What it shows, for whoever does not see it."""
+        shown = self.caption or "an image"
         if self.decision is None:
-            return self.caption
-        return (
-            f"{self.caption}: the network says {'yes' if self.decision else 'no'}, {_VERDICTS[self.has, self.decision]}"
-        )
+            return shown
+        return f"{shown}: the network says {'yes' if self.decision else 'no'}, {_VERDICTS[self.has, self.decision]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +81,7 @@ class PictureSource:
     def __init__(self, run: FinishedRun, data: RunData) -> None:
         self._run = run
         self._domain, self._images, self._split, self._labels = data.domain, data.images, data.split, data.labels
+        self._classes = shown_classes(data.domain)
 
     def contact_sheet(self) -> dict[str, list[Picture]]:
         """Training and test pictures, spread over the classes."""
@@ -116,9 +116,7 @@ class PictureSource:
         return dataclasses.replace(picture, score=float(probability[place]), decision=says, has=has)
 
     def _picture(self, record: int) -> Picture:
-        domain = self._domain
-        caption = shown_name(domain, domain.classes[domain.class_ids[record]])
-        return Picture(_data_uri(self._images[record]), without_directions(caption))
+        return Picture(_data_uri(self._images[record]), without_directions(self._classes[record]))
 
 
 def _data_uri(pixels: Any) -> str:

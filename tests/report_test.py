@@ -685,7 +685,7 @@ def test_an_auc_of_few_images_is_marked(copy):
 
 
 def test_prevalence_of_few_labels_is_called_so(copy, galm_html):
-    assert "the share of training images that have the attribute." in text_of(galm_html) and "Few:" in text_of(
+    assert "the share of the labels known in training that are yes." in text_of(galm_html) and "Few:" in text_of(
         galm_html
     )
     edit(copy / "config.json", train_positives=2)

@@ -466,6 +466,13 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
     folder.save_checkpoint(arrays, {**state, "chosen": [*map(int, finished.source.chosen), *state["chosen"]]}, keep=1)
 
 
+def _reserve(row: dict[str, Any]) -> str:
+    """What speaks against an added attribute's yes and no, in words."""
+    if row["judged_by"] == "none":
+        return ": not judged by any validation image, hence an architecture that is not of its own, no yes or no"
+    return ": below chance on validation, so that its yes and no mean little" * evaluation.below_chance(row)
+
+
 def summary(result: dict[str, Any], path: str) -> str:
     """What was added and where it lies, for a person."""
     added = result["added"]
@@ -482,7 +489,7 @@ def summary(result: dict[str, Any], path: str) -> str:
             if match["close"]
             else "no attribute like it"
         )
-        lines.append(f"{name}: {tested} ({row['description']}; {start})")
+        lines.append(f"{name}: {tested} ({row['description']}; {start}){_reserve(row)}")
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
     lines.append(
         f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE..."

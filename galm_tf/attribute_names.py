@@ -13,7 +13,7 @@ from absl import flags
 
 from galm_tf.config import as_flag
 from galm_tf.errors import UserError
-from galm_tf.words import ALIKE, listed
+from galm_tf.words import listed
 
 _KNOWN = 5  # attributes that a message names where none is spelt like the one asked for
 
@@ -52,7 +52,7 @@ def _nearest(asked: str, names: Sequence[str]) -> Optional[str]:
     # its name has a comma, at which a list of names was parted
     parted = [name for name in every if name.startswith(f"{asked},")]
     folded = {name.casefold(): name for name in reversed(every)}
-    alike = difflib.get_close_matches(asked.casefold(), folded, 1, ALIKE)
+    alike = difflib.get_close_matches(asked.casefold(), folded, 1)
     return next(iter([*parted, *(folded[name] for name in alike)]), None)
 
 

@@ -42,7 +42,7 @@ _TRIED = 8  # images
 _APART = {"float32": 1e-4, "float16": 0.02, "int8": 0.2}  # how far probabilities of these may be from the model's own
 _SAME = "Expected networks that give the model's probabilities again."
 _NAMED = 5  # attributes
-_OTHER_FORMATS = (".onnx", ".keras", ".h5", ".hdf5", ".pb", ".pt", ".pth", ".mlmodel")
+_OTHER_FORMATS = (".lite", ".tfl", ".onnx", ".keras", ".h5", ".hdf5", ".pb", ".pt", ".pth", ".mlmodel")
 _MIB = 2**20
 
 
@@ -289,7 +289,7 @@ def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: f
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [
-            f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.describe()}, {_bytes(out) / _MIB:.1f} MiB in {out}",
+            f"{len(part.columns)} of {len(predictor.attributes)} attributes: {size.describe()}, {_bytes(out) / _MIB:.1f} MiB in {out}{', a SavedModel' * os.path.isdir(out)}",
             f"Probabilities differ from the model's by {apart:.1g} at most on {_TRIED} drawn pictures{more}.",
             f"Try it: python -m galm_tf.predict --model={shlex.quote(out)} IMAGE...",
         ]

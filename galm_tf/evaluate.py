@@ -143,6 +143,11 @@ def evaluate(
     domain, pictures, bad = load_images(domain, config)
     seen = _seen(model)
     index = _judged(domain, subset, seen, model)
+    if seen is None:
+        logging.warning(
+            "%s does not tell which images it has learned, so that figures flatter where these are among them: the folder of its run does.",
+            model,
+        )
     if seen is not None and subset != "unseen" and (known := np.isin(image_digests(domain, index), seen).sum()):
         logging.warning(
             "%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.",
@@ -186,6 +191,11 @@ def _pairs(ours: Sequence[str], keep: Sequence[int], theirs: Sequence[str]) -> l
             listed([theirs[j] for j in unknown], _NAMED),
         )
     absent = [ours[i] for i in keep if i not in {i for i, _ in pairs}]
+    called = {attribute_names.plain(name): without_domain(name) for name in absent}
+    for other in (theirs[j] for j in unknown if attribute_names.plain(theirs[j]) in called):
+        logging.warning(
+            "%s is %s to the model: call it so, to have it judged.", other, called[attribute_names.plain(other)]
+        )
     if absent:
         logging.warning(
             "%d of %d attributes of the model have no labels: %s.", len(absent), len(keep), listed(absent, _NAMED)

@@ -574,7 +574,7 @@ def _attribute_row(
         "architecture": architecture and architecture.to_json(),
         "description": architecture.describe() if architecture else "linear reading of the trunk",
         **tower_size(architecture, search_space.map_side(search.config), _read(search)).to_json(),
-        "train_positives": config.train_positives,
+        "train_positives": config.train_positives or None,  # of all that the data have
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
     if row["test_auc"] is None:

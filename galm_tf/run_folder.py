@@ -339,9 +339,12 @@ def read_config(path: str, flag: str = "") -> Config:
         with open(name, encoding="utf-8") as file:
             stored = json.load(file)
     except OSError as error:
+        repair = {
+            "source_run": "name the folder of the source run by --source_run, the new one where it has moved",
+            "run_dir": "name the folder of the run; of one that was stopped before it made any, nothing is left to resume",
+        }
         raise UserError(
-            f"Expected a run folder with a config.json. Received: {named} ({error.strerror or error}); name the folder of the "
-            + ("source run by --source_run, the new one where it has moved." if flag == "source_run" else "run.")
+            f"Expected a run folder with a config.json. Received: {named} ({error.strerror or error}); {repair.get(flag, 'name the folder of the run')}."
         ) from None
     except ValueError as error:
         raise UserError(

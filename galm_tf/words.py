@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Collection, Sequence
 
-ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
+_ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
 
 
 def listed(names: Sequence[str], most: int) -> str:
@@ -30,5 +30,5 @@ def abridged(name: str, most: int = 60) -> str:
 
 def choice_repair(value: str, known: Collection[str]) -> str:
     """How to repair a choice that is none: the known one that is alike, if any."""
-    near = difflib.get_close_matches(value.casefold(), known, 1, ALIKE)
+    near = difflib.get_close_matches(value.casefold(), known, 1, _ALIKE)
     return f"nearest: {near[0]}" if near else "name one"

@@ -401,6 +401,16 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
     assert (
         f"2 added to the {N + 2} attributes" in told and "sun/dark: test AUC" in told and "sun/rare: not judged" in told
     )
+    assert re.search(
+        "\nsun/rare: .*: not judged by any validation image, hence an architecture that is not of its own", told
+    )
+    below = {
+        **result,
+        "per_attribute": {name: {**row, "val_auc": 0.4} for name, row in result["per_attribute"].items()},
+    }
+    assert re.search(
+        "\nsun/dark: .*: below chance on validation, so that its yes and no mean little\n", main.summary(below, "x")
+    )
     assert "\nLook at it: python -m galm_tf.report runs/B\n" in told
 
 

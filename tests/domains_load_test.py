@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shlex
+import csv
 import shutil
 import zlib
 
@@ -413,6 +415,16 @@ def test_a_name_with_a_comma_is_told_as_it_must_be_given(tmp_path):
         load_module._without(labelled, ("warm", "sunny"))
     assert str(error.value).endswith("""Received: leave_out=warm; did you mean '--leave_out="warm, sunny"'?""")
     assert load_module._without(labelled, ("warm, sunny",)).attributes == ("one/black", "one/furry", "one/warm light")
+
+
+@pytest.mark.parametrize("name, given", [("a,b", ("a", "b")), ("a, b", ("a", "b")), ('a,"b"', ("a", '"b"'))])
+def test_a_folder_with_a_comma_is_told_as_it_must_be_given(tmp_path, name, given):
+    folder = make_table(tmp_path / name)
+    parts = (str(tmp_path / given[0]), given[1])
+    with pytest.raises(UserError, match="is a part of a name that has a comma; give '(.*)'[.]$") as error:
+        load(*zip(("one", "two"), parts))
+    (flag,) = shlex.split(str(error.value).rsplit("; give ", 1)[1][:-1])
+    assert next(csv.reader([flag.removeprefix("--data_dir=")])) == [str(folder)]
 
 
 def test_a_table_may_bring_back_what_was_left_out(tmp_path):

@@ -273,7 +273,7 @@ MISTAKES = {
     ),
     "value maybe": (
         TABLE.replace("0.0", "maybe"),
-        r"line 4, column striped.*'maybe'; write 1 or yes, 0 or no, .*if it is no attribute, remove the column or call it class where it names one",
+        r"line 4, column striped.*'maybe'; write 1 or yes, 0 or no, .*if it is no attribute, remove the column[.]$",
     ),
     "value -1": (
         TABLE.replace("0.0", "-1"),
@@ -602,7 +602,7 @@ def test_without_classes_other_images_are_tested(folder, head, cell):
     assert sorted(set(domain.subsets)) == ["test", "train"] and not domain.class_disjoint and len(domain.classes) == 1
     assert (
         domain.notes[-2]
-        == "No split is given: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others."
+        == "No split is given for mine: 2 of 4 images, drawn at random, are tested; --split_seed=1 draws others."
     )
     assert domain.notes[-1].startswith("There are no classes to hold out")
     assert sorted(set(again.subsets)) == ["test", "train"] and sorted(set(other.subsets)) == ["test", "train"]

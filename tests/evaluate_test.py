@@ -216,6 +216,24 @@ def test_an_interval_is_over_images_where_the_run_has_learned_their_classes(phot
         assert evaluate.evaluate(_config(photos), str(run)).interval["over"] == over, learned
 
 
+def test_names_that_the_model_writes_otherwise_are_told(model, tmp_path, caplog):
+    evaluate.evaluate(_config(_folder(tmp_path / "photos", header="Red,green,Blue")), model)
+    assert "photos/Red is red to the model: call it so, to have it judged." in caplog.text
+    assert "photos/Blue is" not in caplog.text  # which it has not
+
+
+def test_a_model_that_does_not_tell_what_it_has_learned_says_so(photos, tmp_path, caplog):
+    model = _export(tmp_path / "run" / "saved_model")
+    told = f"{model} does not tell which images it has learned, so that figures flatter where these are among them"
+    evaluate.evaluate(_config(photos), model)
+    assert told in caplog.text
+    caplog.clear()
+    (tmp_path / "run" / "result.json").write_text("{}")
+    np.savez(tmp_path / "run" / "seen.npz", contents=np.zeros(1, np.uint64))
+    evaluate.evaluate(_config(photos), model)
+    assert "does not tell" not in caplog.text
+
+
 def test_some_attributes_alone(model, photos, caplog):
     (row,) = evaluate.evaluate(_config(photos), model, attributes=["green"]).rows
     assert (

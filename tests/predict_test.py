@@ -315,6 +315,15 @@ def test_links_are_followed(model, pictures, tmp_path, capsys):
     assert _images(model, [tmp_path / "here"], capsys) == [str(tmp_path / "here" / "there" / "d.jpg")]
 
 
+def test_a_link_that_leads_nowhere_is_a_picture_that_cannot_be_read(model, pictures, tmp_path, capsys):
+    (tmp_path / "a.jpg").symlink_to(pictures / "unter ordner" / "d.jpg")
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert predict.predict(Options(model, "csv"), [str(tmp_path)]) == 1
+    output = capsys.readouterr()
+    assert [row["image"] for row in rows_of_csv(output.out)] == [str(tmp_path / "a.jpg")]
+    assert "b.jpg, which does not exist" in output.err and "1 of 2 images could not be read" in output.err
+
+
 @pytest.mark.parametrize("ending", ["jpe", "jfif", "ppm", "tga", "pcx"])
 def test_a_folder_is_searched_for_all_that_pillow_reads(model, tmp_path, capsys, ending):
     Image.new("RGB", (40, 30), "red").save(tmp_path / f"a.{ending}")

@@ -179,6 +179,7 @@ def tells_of_a_drawn_split(note: str) -> bool:
 
 
 def drawn_subsets(
+    name: str,
     class_ids: np.ndarray,
     photographs: np.ndarray,
     test_fraction: float,
@@ -189,6 +190,7 @@ def drawn_subsets(
     --split_seed asks for others.
 
     Args:
+      name: of the domain.
       class_ids: int [n].
       photographs: int [n], which one each record shows.
       test_fraction: share of the classes, or of the photographs where there is one class.
@@ -208,7 +210,7 @@ def drawn_subsets(
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
     how = "chosen so that most attributes can be tested" if chosen else "drawn at random"
-    note = f"{NO_SPLIT}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."
+    note = f"{NO_SPLIT} for {name}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."
     subsets, more = photographs_apart(photographs, subsets)
     return subsets, [note, *more]
 

@@ -168,13 +168,22 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
             what = (
                 "a file; give the folder it lies in"
                 if os.path.isfile(folder)
-                else f"none; {f'nearest: {near}; ' if near else ''}check its path, and name the new one by --data_dir where the data have moved"
+                else _parted(config.data_dir)
+                or f"none; {f'nearest: {near}; ' if near else ''}check its path, and name the new one by --data_dir where the data have moved"
             )
             received = f"{given}, which is {what}"
         raise UserError(f"Expected a folder in --data_dir, with the data of {name}. Received: data_dir={received}.")
     layout, place = _find_layout(name, folder, config.layout[i] if config.layout else "")
     files.check_inside(place, folder)
     return layout, place
+
+
+def _parted(given: Sequence[str]) -> str:
+    """What is wrong where a folder's name was parted at its commas, in words; "" where it was not."""
+    whole = next(
+        (joined for comma in (",", ", ") if os.path.isdir(os.path.expanduser(joined := comma.join(given)))), ""
+    )
+    return whole and f"a part of a name that has a comma; give {attribute_names.as_given('data_dir', whole)}"
 
 
 def _find_layout(name: str, folder: str, asked: str) -> tuple[str, str]:

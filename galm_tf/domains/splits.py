@@ -198,7 +198,7 @@ def few_positives(rows: Mapping[str, Mapping[str, Any]], config: Config) -> dict
 
     rows: of its result.json; those of an earlier version do not say, and had what its settings `config` have.
     """
-    return {name: row.get("train_positives", config.train_positives) for name, row in rows.items()}
+    return {name: row.get("train_positives", config.train_positives) or 0 for name, row in rows.items()}
 
 
 def unlearnable_attributes(domain: Domain, train: np.ndarray) -> dict[str, str]:

@@ -47,7 +47,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     names = [class_name(image) for image, there in zip(images, keep) if there]
     classes, class_ids = np.unique(names, return_inverse=True)
     paths = [present[image] for image, there in zip(images, keep) if there]
-    subsets, drawn = _subsets(folder, classes.tolist(), class_ids, paths, config)
+    subsets, drawn = _subsets(name, folder, classes.tolist(), class_ids, paths, config)
     return build.build_domain(
         name,
         "sun",
@@ -92,13 +92,13 @@ def unique(names: list[str]) -> list[str]:
 
 
 def _subsets(
-    folder: str, classes: list[str], class_ids: np.ndarray, paths: list[str], config: Config
+    name: str, folder: str, classes: list[str], class_ids: np.ndarray, paths: list[str], config: Config
 ) -> tuple[np.ndarray, list[str]]:
     """(`train` or `test` per record, notes): by the class lists, without any by seed."""
     lists = ("trainclasses.txt", "testclasses.txt")
-    if not any(os.path.exists(os.path.join(folder, name)) for name in lists):
-        return build.drawn_subsets(class_ids, photograph_numbers(paths, {}), _TEST_FRACTION, config)
-    train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, name))] for name in lists)
+    if not any(os.path.exists(os.path.join(folder, file)) for file in lists):
+        return build.drawn_subsets(name, class_ids, photograph_numbers(paths, {}), _TEST_FRACTION, config)
+    train, test = ([_listed_class(line) for line in files.read_lines(files.require(folder, file))] for file in lists)
     return build.subsets_by_class(class_ids, classes, train, test, folder), []
 
 

@@ -50,11 +50,10 @@ def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the table; raises UserError with file, line and column for what does not fit."""
     path = files.require(folder, *_TABLES)
     table = read_table(path, ("image",), ("class",))
-    has_classes = "class" in table
-    table = table if has_classes else table.assign(**{"class": _NO_CLASS})
     if "split" in table and blank(table["split"]).all():
         table = table.drop(columns="split")
-    attributes, shares, of_classes = _labels_of_both(table, path, folder, has_classes)
+    attributes, shares, of_classes = _labels_of_both(table, path, folder)
+    table = table if "class" in table else table.assign(**{"class": _NO_CLASS})
     unread = [note for names in (_TABLES, _CLASS_TABLES) for note in _unread(folder, names)]
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]
@@ -68,7 +67,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     first_files = copies.originals(paths)
     photographs = photograph_numbers(paths, first_files)
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
-    subsets, drawn = _subsets(table[there], path, class_ids, photographs, labels[there], config)
+    subsets, drawn = _subsets(name, table[there], path, class_ids, photographs, labels[there], config)
     shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,
@@ -98,20 +97,15 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
-def _labels_of_both(
-    table: pd.DataFrame, path: str, folder: str, has_classes: bool
-) -> tuple[list[str], np.ndarray, list[str]]:
-    """(attributes, shares float32 [n, A], notes) of the images' table and of that of their classes, where there is one.
-
-    has_classes: whether the former names any.
-    """
+def _labels_of_both(table: pd.DataFrame, path: str, folder: str) -> tuple[list[str], np.ndarray, list[str]]:
+    """(attributes, shares float32 [n, A], notes) of the images' table and of that of their classes, where there is one."""
     class_path = next((p for p in (os.path.join(folder, name) for name in _CLASS_TABLES) if os.path.exists(p)), None)
     if class_path is None:
         return *read_labels(table, path), []
     files.check_inside(class_path, folder)
-    if not has_classes:
+    if "class" not in table:
         raise UserError(
-            f"Expected a column class in {path}, by which {class_path} tells labels. Received: {[c for c in table if c != 'class']}; add it."
+            f"Expected a column class in {path}, by which {class_path} tells labels. Received: {list(table)}; add it."
         )
     own = any(c not in RESERVED for c in table)
     attributes, shares = read_labels(table, path) if own else ([], np.zeros((len(table), 0), np.float32))
@@ -324,7 +318,13 @@ def _copies_note(first_files: Mapping[str, str], folder: str) -> list[str]:
 
 
 def _subsets(
-    table: pd.DataFrame, path: str, class_ids: np.ndarray, photographs: np.ndarray, labels: np.ndarray, config: Config
+    name: str,
+    table: pd.DataFrame,
+    path: str,
+    class_ids: np.ndarray,
+    photographs: np.ndarray,
+    labels: np.ndarray,
+    config: Config,
 ) -> tuple[np.ndarray, list[str]]:
     """(`train`, `test` or `unused` per record, notes): by the column split, without one by labels and classes, or by
     seed.
@@ -334,7 +334,7 @@ def _subsets(
             raise UserError(
                 f"Expected at least two images in {path}: one alone can be neither trained and tested on, nor judged. Received: one; add some."
             )
-        return build.drawn_subsets(class_ids, photographs, _TEST_FRACTION, config, labels)
+        return build.drawn_subsets(name, class_ids, photographs, _TEST_FRACTION, config, labels)
     given = table["split"].astype(object)  # a categorical column of Parquet takes no further word
     column = given.where(~blank(given), UNUSED).astype(str).str.strip().str.lower()
     wrong = np.flatnonzero(~column.isin([TRAIN, TEST, UNUSED]).to_numpy())

@@ -270,7 +270,7 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
         more = f", the first of {len(rows)} such cells of {wide} column{'s' * (wide > 1)}" if len(rows) > 1 else ""
         raise UserError(
             f"Expected 0, 1, a share between them or an empty cell in {place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, 'split' in table)}."
+            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, table.columns)}."
         )
     return attributes, shares
 
@@ -290,13 +290,13 @@ def _labels(column: pd.Series) -> np.ndarray:
     return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
 
 
-def _label_repair(column: pd.Series, row: int, split: bool) -> str:
+def _label_repair(column: pd.Series, row: int, names: pd.Index) -> str:
     """What to write in place of a cell that is no label, or what to do with a column that is no attribute.
 
-    split: whether the table has a column of this name.
+    names: of all columns.
     """
     cell, numbers = str(column.iloc[row]).strip(), _numbers(column.astype(object))
-    if not split and column[~blank(column)].astype(str).str.strip().str.lower().isin(_SUBSETS).all():
+    if "split" not in names and column[~blank(column)].astype(str).str.strip().str.lower().isin(_SUBSETS).all():
         return "call the column split"
     if numbers[row] == -1.0:
         return "write 0 where -1 is no, and nothing where it is unknown"
@@ -306,7 +306,7 @@ def _label_repair(column: pd.Series, row: int, split: bool) -> str:
     return (
         plain
         if re.fullmatch(r"[-+\d.,%\s]+", cell)
-        else f"{plain}, or, if it is no attribute, remove the column or call it class where it names one"
+        else f"{plain}, or, if it is no attribute, remove the column{' or call it class where it names one' * ('class' not in names)}"
     )
 
 

@@ -28,7 +28,9 @@ def rates(suite: str, switch: str, arguments: list[str]) -> pd.DataFrame:
     """The suite's own table, in quick mode, with oneDNN ("1") or without ("0")."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "galm_tf.benchmark", f"--suite={suite}", "--quick", f"--out={out}", *arguments]
-        subprocess.run(command, check=True, env={**os.environ, _SWITCH: switch}, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, env={**os.environ, _SWITCH: switch}, stdout=subprocess.DEVNULL)
+        if done.returncode:  # it has told why
+            sys.exit(done.returncode)
         table = pd.read_csv(os.path.join(out, f"{suite}.csv"))
     return table.drop_duplicates("case").set_index("case")
 

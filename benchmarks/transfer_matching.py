@@ -34,6 +34,7 @@ from galm_tf import pipeline, transfer
 from galm_tf.benchmark.cells import Cells
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
+from galm_tf.errors import UserError
 from galm_tf.domains.generated import GENERATED_NAMES, PLANTED_CORRESPONDENCES
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import search_steps
@@ -59,7 +60,12 @@ def partners() -> dict[str, set[str]]:
 def main(arguments: list[str]) -> None:
     """Prints a summary of each part."""
     command_line.expect_no_arguments(arguments)
-    base = dataclasses.replace(config_lib.from_flags(FLAGS), size_penalty=0.0)  # rewards that are compared are AUCs
+    given = config_lib.from_flags(FLAGS)
+    for flag in (name for name in ("data_dir", "source_run", "label_files") if getattr(given, name)):
+        raise UserError(
+            f"Expected no --{flag}: correspondences are planted in the generated domains alone. Received: {flag}={','.join(getattr(given, flag))}; leave it out."
+        )
+    base = dataclasses.replace(given, size_penalty=0.0)  # rewards that are compared are AUCs
     pairs = list(itertools.permutations(GENERATED_NAMES, 2))
     tasks = [(dataclasses.replace(base, seed=seed), *pair) for seed in range(FLAGS.seeds) for pair in pairs]
     cells = Cells(FLAGS.out, base.to_json())

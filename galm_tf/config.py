@@ -14,6 +14,7 @@ import math
 import os
 from typing import Any, Mapping, Optional, Sequence
 
+import numpy as np
 from absl import flags
 
 from galm_tf import addons
@@ -384,7 +385,11 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_field(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # KerasTuner proposes some; TensorFlow would compute in their precision
+                value = value.item()
+                object.__setattr__(self, field.name, value)
+            _check_field(field, value)
         self._check_pairs()
 
     def _check_pairs(self) -> None:

@@ -252,6 +252,11 @@ class RunFolder:
     def num_checkpoints(self) -> int:
         return len(self._checkpoints())
 
+    def drop_checkpoints(self) -> None:
+        """Leaves none, of a run from which nothing will start."""
+        for name in self._checkpoints():
+            os.remove(os.path.join(self.path, "checkpoints", name))
+
     def _checkpoints(self) -> list[str]:
         folder = os.path.join(self.path, "checkpoints")
         names = os.listdir(folder) if os.path.isdir(folder) else []

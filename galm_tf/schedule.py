@@ -13,9 +13,9 @@ import math
 from galm_tf.config import Config
 
 WARMUP, SUPERNET, CONTROLLER, ADAPT, FINETUNE = "warmup", "supernet", "controller", "adapt", "finetune"
-# no phases of their own, but counted: the tables of all rewards, and what happens between the last of the search and
-# the first of the chosen networks
-REWARDS, DERIVE = "rewards", "derive"
+# no phases of their own, but counted: the tables of all rewards, what happens between the last of the search and the
+# first of the chosen networks, and the searches that only measure how well
+REWARDS, DERIVE, SKILL = "rewards", "derive", "skill"
 _RAMP_STEPS = 50
 
 

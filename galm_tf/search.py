@@ -42,6 +42,7 @@ from galm_tf.schedule import (
     DERIVE,
     FINETUNE,
     REWARDS,
+    SKILL,
     WARMUP,
     Phase,
     build_schedule,
@@ -73,7 +74,7 @@ class State:
       architectures_scored: rewards computed so far.
       losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
-      phase_seconds: kind of phase, REWARDS or DERIVE -> seconds spent in it.
+      phase_seconds: kind of phase, REWARDS, DERIVE or SKILL -> seconds spent in it.
       search: figures about the search for result.json.
       transfer: what the run started from, for result.json; None when from nothing.
     """
@@ -391,7 +392,9 @@ class Search:
                 specialisation=float(gains.mean()) if len(gains) > 1 else None,
             )
             if self.config.measure_skill:
+                self._count_seconds(DERIVE)
                 self.state.search["skill"] = selection.crossfitted_skill(table, self.strategy.crossfit(wanted))
+                self._count_seconds(SKILL)
         self.state.chosen = [int(n) for n in self.strategy.choose(wanted)]
 
     def _last_table(self) -> Optional[RewardTable]:

@@ -41,36 +41,51 @@ SEEN = "seen.npz"
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """A finished run.
+class Learned:
+    """What a run, or what is fitted on its data, has seen.
 
     Attributes:
       path: its folder.
+      classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
+      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
+        say.
+      split: its settings of who is tested.
+    """
+
+    path: str
+    classes: Optional[frozenset[str]]
+    seen: Optional[np.ndarray]
+    split: dict[str, Any]
+
+    @classmethod
+    def of(cls, path: str, config: Config, domain: Domain, split: Split) -> Learned:
+        """Of all that a run trains or validates on."""
+        seen = np.sort(image_digests(domain, split.trained))
+        return cls(path, domain.class_names(split.trained), seen, _split_settings(config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Source(Learned):
+    """A finished run.
+
+    Attributes:
       attributes: names, [K].
       chosen: numbers of their architectures, int64 [K].
       weights: `Supernet.variables` as arrays.
       pretrained: its trunk where that is a pretrained one, of which there are no weights then.
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
-      classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
-      learned: those of them that it was trained on.
-      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
-        say.
-      trained: those of them that it was trained on; None as there.
-      split: its settings of who is tested.
+      learned: those of `classes` that it was trained on.
+      trained: those of `seen` that it was trained on; None as there.
       finetuned_on_validation: whether its validation images trained it too, or the run that it has been added to.
     """
 
-    path: str
     attributes: tuple[str, ...]
     chosen: np.ndarray
     weights: dict[str, np.ndarray]
     pretrained: Optional[PretrainedTrunk]
     policy: dict[str, np.ndarray]
-    classes: Optional[frozenset[str]]
     learned: frozenset[str]
-    seen: Optional[np.ndarray]
     trained: Optional[np.ndarray]
-    split: dict[str, Any]
     finetuned_on_validation: bool
 
     @property
@@ -120,8 +135,8 @@ def read_source(path: str, config: Config, flag: str = "source_run") -> Source:
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     digests = read_seen(path)
     return Source(
-        path, attributes, chosen, weights, trunk, policy, classes, _learned_classes(result, tuned), digests.get("contents"),
-        digests.get("trained"), _split_settings(theirs), tuned,
+        path, classes, digests.get("contents"), _split_settings(theirs), attributes, chosen, weights, trunk, policy,
+        _learned_classes(result, tuned), digests.get("trained"), tuned,
     )  # fmt: skip
 
 
@@ -274,12 +289,12 @@ def _split_settings(config: Config) -> dict[str, Any]:
     return {name: from_home(getattr(config, name)) for name in ("split_seed", "splits_file", "test_split")}
 
 
-def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
+def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
     """Raises UserError where a source has seen classes, or of classes on both sides images, on which a target is
     tested.
 
     Args:
-      source: the run that something is taken from.
+      source: what something is taken from.
       config: the target's settings.
       domain, split: who is tested.
       flag: which names the source.
@@ -300,7 +315,7 @@ def expect_unseen(source: Source, config: Config, domain: Domain, split: Split, 
     _expect_unseen_images(source, config, domain, split.test, flag)
 
 
-def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
+def _expect_unseen_images(source: Learned, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
     """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same
     data by another name.
     """
@@ -319,7 +334,7 @@ def _expect_unseen_images(source: Source, config: Config, domain: Domain, test: 
         )
 
 
-def _same_split(source: Source, config: Config) -> str:
+def _same_split(source: Learned, config: Config) -> str:
     """How to keep apart what a source has seen and what is tested, in words."""
     if source.split == _split_settings(config):
         return "take another source, or test what that one tests, by a column split in the table or by --splits_file"

@@ -93,9 +93,10 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         """KerasTuner's search around whole runs."""
 
         def run_trial(self, proposed, *_, **__):
-            values = {name: proposed.hyperparameters.get(name) for name in settings}
+            asked = dataclasses.replace(config, **{name: proposed.hyperparameters.get(name) for name in settings})
+            values = {name: getattr(asked, name) for name in settings}
             try:
-                figures = trial(dataclasses.replace(config, **values), values, out, proposed.trial_id, prepared)
+                figures = trial(asked, values, out, proposed.trial_id, prepared)
             except UserError as error:  # KerasTuner would make another error of any but its own
                 raise FatalError(str(error)) from error
             return {OBJECTIVE: figures[OBJECTIVE]}

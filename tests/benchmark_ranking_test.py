@@ -134,6 +134,8 @@ def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path
     table = choosing.run_derived(config, [0], str(tmp_path))
     assert list(table["method"]) == ["random", "exhaustive"]
     assert table["test_mauc"].between(0, 1).all() and table["test_mauc"].nunique() == 2
+    kept = {str(path.parent.parent.name) for path in (tmp_path / "split0").rglob("checkpoints/*.npz")}
+    assert kept == {"split0"}  # the supernet; of finished networks what they reach is enough
     stamp = (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns
     pd.testing.assert_frame_equal(choosing.run_derived(config, [0], str(tmp_path)), table)
     assert (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns == stamp

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from galm_tf.config import Config
@@ -7,6 +8,11 @@ from galm_tf.errors import UserError
 def test_json_round_trip():
     config = Config(domain=("awa", "sun"), data_dir=("a", "b"), learning_rate=0.5, augment_flip=False)
     assert Config.from_json(config.to_json()) == config
+
+
+def test_numbers_of_numpy_become_pythons():
+    config = Config(learning_rate=np.float64(0.1), rounds=np.int64(2), measure_skill=np.bool_(False))
+    assert [type(v) for v in (config.learning_rate, config.rounds, config.measure_skill)] == [float, int, bool]
 
 
 @pytest.mark.parametrize(

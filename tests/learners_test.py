@@ -728,13 +728,38 @@ def test_a_source_on_the_same_domain_or_with_few_labels_is_refused(finished, mon
     ):
         learner_data.source_data(config, learner_data.FeatureSettings())
     elsewhere = dataclasses.replace(config, domain=("awa",))
-    source = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
+    source, (learned,) = learner_data.source_data(elsewhere, learner_data.FeatureSettings())
+    assert (learned.path, len(learned.seen)) == (path, 180)
     monkeypatch.setattr(learner_data, "read_config", lambda path: dataclasses.replace(base, train_positives=3))
     with pytest.raises(
         UserError, match="source_run with all labels .*Received: source_run=.*run with train_positives=3; name another"
     ):
         learner_data.source_data(elsewhere, learner_data.FeatureSettings())
     assert source.labels.shape == (180, 20) and source.features.shape == (180, 768)
+
+
+def test_learners_are_not_tested_on_what_their_source_has_trained(finished, monkeypatch):
+    """The same pictures under another name, split otherwise."""
+    config, prepared, _, path = finished
+    swapped = dataclasses.replace(prepared.split, train=prepared.split.test, test=prepared.split.train)
+    learned = source_runs.Learned.of(path, dataclasses.replace(config, split_seed=4), prepared.domain, swapped)
+    renamed = dataclasses.replace(learned, classes=frozenset({"zoo/scene00"}))
+    monkeypatch.setattr(learner_data, "source_data", lambda *_: (None, [renamed]))
+    message = (
+        "Received: --source_run=.*run, which was trained on 60 of 60, .*; give both runs the same split: --split_seed=4"
+    )
+    with pytest.raises(UserError, match=message):
+        learners.run_learners(config, ["dap"], [0], "seed", learner_data.FeatureSettings())
+
+
+def test_data_without_classes_are_refused_before_anything_is_fitted(finished, monkeypatch):
+    config, prepared, _, _ = finished
+    domain = dataclasses.replace(prepared.domain, class_ids=np.zeros_like(prepared.domain.class_ids))
+    with pytest.raises(UserError, match="Expected classes in sun, .* Received: none; add a column class"):
+        learners.expect_classes(domain)
+    monkeypatch.setattr(pipeline, "prepare", lambda _: dataclasses.replace(prepared, domain=domain))
+    with pytest.raises(UserError, match="Expected classes in sun"):
+        learners.run_learners(config, ["dap"], [0], "seed", learner_data.FeatureSettings())
 
 
 def test_vgg16_sees_bgr_less_the_mean_and_its_weights_are_never_fetched(monkeypatch, tmp_path):

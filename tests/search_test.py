@@ -43,7 +43,7 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, d
         del folder  # its lock
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         whole = pipeline.search(config, folder, prepared, RandomArchitecture).state.phase_seconds
-    assert whole["warmup"] > state["phase_seconds"]["warmup"] and whole["derive"] > 0
+    assert whole["warmup"] > state["phase_seconds"]["warmup"] and whole["derive"] > 0 and "skill" not in whole
 
 
 def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, drawn):

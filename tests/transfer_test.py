@@ -210,7 +210,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
     given = source_runs.Source(
-        "a", ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), frozenset(), None, None, {}, False
+        "a", frozenset(), None, {}, ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), None, False
     )
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)

@@ -64,6 +64,20 @@ def test_the_flags_own_settings_stand_beside_trials_within_bounds(config, tuned)
     assert both["skill"].is_monotonic_decreasing and both["val_mauc"].between(0, 1).all()
 
 
+def test_what_the_bayesian_process_proposes_are_pythons_numbers(config, tmp_path, monkeypatch):
+    """KerasTuner proposes NumPy's after its first points, in whose precision TensorFlow would compute."""
+    kinds = []
+
+    def trial(config, values, *_):
+        kinds.append({type(values[name]) for name in names} | {type(getattr(config, name)) for name in names})
+        return {tune.OBJECTIVE: float(config.baseline_decay)}
+
+    names = ["baseline_decay", "learning_rate"]
+    monkeypatch.setattr(tune, "trial", trial)
+    tune.tune(config, "bayesian", names, 4, str(tmp_path / "out"))
+    assert kinds == [{float}] * 5
+
+
 def test_a_trial_is_a_run_with_those_settings_that_has_not_been_tested(tuned):
     out, _, both = tuned
     for _, row in both.iterrows():

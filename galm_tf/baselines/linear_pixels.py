@@ -32,7 +32,7 @@ def like_galm(domain: Domain, config: Config) -> dict[str, Any]:
     """How `fit_and_score` weighs and chooses its rows by a run's settings: its last two arguments."""
     return {
         "weights": functools.partial(class_weights, domain=domain, config=config),
-        "with_validation": not config.train_positives,
+        "with_validation": config.finetunes_on_validation,
     }
 
 
@@ -70,7 +70,7 @@ def fit_and_score(
       targets: [n, N] in [0, 1], NaN where labels are, which are learned.
       split: of the records.
       weights: how much records count.
-      with_validation: fit validation images too in the end; not where labels shall be few (--train_positives).
+      with_validation: fit validation images too in the end, where GALM's last training sees them.
     """
     validation = split.validation
     fits = ridge.fit(features[split.train], targets[split.train], PENALTIES, weights(split.train))

@@ -63,6 +63,7 @@ from galm_tf.begun import expect_writable
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.config import READING, Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
+from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.search_space import NUM_DISTINCT
 
@@ -474,7 +475,8 @@ def _make_table_3(config: Config) -> None:
         )
     scenarios, numbers, table = _run_scenarios(runs, "table3", [Less()])
     if cells is None:
-        paper = {k: v for scenario in scenarios for k, v in scenario.paper.items()}
+        known = scenarios if config.method == Config().method else []  # whose the paper's figures are
+        paper = {k: v for scenario in known for k, v in scenario.paper.items()}
         return _write_scenarios(table, "table3", runs, numbers, paper=paper)
     learned = domain_transfer.run_learners(cells, FLAGS.learners, scenarios, numbers)
     table = pd.concat([transfer_table.as_methods(table, config.method, runs.seen), learned], ignore_index=True)
@@ -519,7 +521,7 @@ def _run_scenarios(
 
 def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], **how: Any) -> None:
     """Writes what was reached in these repetitions; how: see `paper_table.write`."""
-    out, notes = os.path.join(FLAGS.out, name), _notes(runs, numbers)
+    out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *_notes(runs, numbers)]
     paper_table.write(
         table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how
     )
@@ -579,6 +581,7 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
         return None
     learners.expect_all_labels(FLAGS.learners, runs.config.train_positives)
     learners.check(FLAGS.learners)
+    learners.expect_classes(load_domains(runs.config, untold=lambda note: True))
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 
 

@@ -72,7 +72,8 @@ def settings_per_domain(
     """
     for flag, given in paths.items():
         if given and len(given) != domains:
-            raise UserError(f"Expected one --{flag} per domain, {domains} in all. Received: {flag}={','.join(given)}.")
+            which = f"per domain, {domains} in all" if domains > 1 else "for all images, of every domain"
+            raise UserError(f"Expected one --{flag} {which}. Received: {flag}={','.join(given)}.")
     if own_runs and features == TRUNK and not paths["features_run"]:
         paths["features_run"] = [OWN_RUN] * domains
     per_domain = [{flag: given[i] if given else "" for flag, given in paths.items()} for i in range(domains)]
@@ -111,9 +112,11 @@ def training_data(
     return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, domain.targets[index])
 
 
-def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerData]:
-    """The training images of the domains of `config.source_run`; None without."""
-    parts = []
+def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[LearnerData], list[source_runs.Learned]]:
+    """The training images of the domains of `config.source_run`, None without, and what may not be tested beside
+    them.
+    """
+    parts, learned = [], []
     for path in config.source_run:
         theirs = dataclasses.replace(
             with_kept_tables(read_config(path), path), image_size=config.image_size, cache_dir=config.cache_dir
@@ -122,7 +125,8 @@ def source_data(config: Config, settings: FeatureSettings) -> Optional[LearnerDa
         _expect_other_domains(config, theirs, path)
         prepared = pipeline.prepare(theirs)
         parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0]))
-    return join(parts) if parts else None
+        learned.append(source_runs.Learned.of(path, theirs, prepared.domain, prepared.split))
+    return join(parts) if parts else None, learned
 
 
 def _expect_all_labels(theirs: Config, path: str) -> None:

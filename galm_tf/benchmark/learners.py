@@ -18,7 +18,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import evaluation, pipeline
+from galm_tf import evaluation, pipeline, source_runs
 from galm_tf.baselines import linear_pixels
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
@@ -37,6 +37,8 @@ from galm_tf.benchmark import learner_data
 from galm_tf.benchmark.given import expect_names
 from galm_tf.benchmark.methods import REPETITION
 from galm_tf.config import Config
+from galm_tf.domains.build import with_classes
+from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 from galm_tf.words import listed
 
@@ -93,6 +95,18 @@ def expect_all_labels(learners: Sequence[str], train_positives: int) -> None:
         )
 
 
+def expect_classes(domain: Domain) -> None:
+    """Raises UserError where a domain has no classes: learners choose their settings on some that they were not fitted
+    on.
+    """
+    without = domain.image_domains[~with_classes(domain)]
+    if len(without):
+        raise UserError(
+            f"Expected classes in {domain.domain_names[without[0]]}, of which learners hold some out to choose their settings. Received: none; add a "
+            "column class, or take data that have one."
+        )
+
+
 def run_learners(
     config: Config, learners: Sequence[str], seeds: Sequence[int], vary: str, settings: learner_data.FeatureSettings
 ) -> pd.DataFrame:
@@ -109,11 +123,14 @@ def run_learners(
       Columns method, seed or split, features, test_mauc, num_attributes_tested, settings, seconds.
     """
     expect_all_labels(learners, config.train_positives)
-    source = learner_data.source_data(config, settings)
+    source, learned = learner_data.source_data(config, settings)
     rows = []
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
         prepared = pipeline.prepare(cell)
+        expect_classes(prepared.domain)
+        for theirs in learned:
+            source_runs.expect_unseen(theirs, cell, prepared.domain, prepared.split)
         seen = features_of(prepared, cell, settings, source)
         for name in (RIDGE, *learners):
             rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})

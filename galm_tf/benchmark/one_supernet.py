@@ -21,7 +21,7 @@ from galm_tf.config import Config
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.schedule import WARMUP, search_steps
-from galm_tf.search import Search
+from galm_tf.search import Search, archive
 from galm_tf.strategies.tabular import RandomArchitecture
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
@@ -73,6 +73,7 @@ def _computed(config: Config, folder: RunFolder, prepared: pipeline.Prepared) ->
     folder.write_json(_COSTS, costs)
     for name, table in (("validation", judged), ("test", tested)):
         folder.write_arrays(f"tables/{name}.npz", table.to_arrays())
+    archive(folder)
     return SharedRewards(judged, tested, costs)
 
 
@@ -94,6 +95,7 @@ def finetuned(
     if not folder.has("result.json"):
         weights, _ = RunFolder(supernet, lock=False).load_checkpoint()
         folder.write_json("result.json", _finetune(config, folder, prepared, weights, chosen))
+        folder.drop_checkpoints()  # nothing starts from these networks
         free_networks()
     return folder.read_json("result.json")
 

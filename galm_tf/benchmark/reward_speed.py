@@ -1,4 +1,4 @@
-"""Suite `reward`: the exact engine against scoring one architecture at a time, AUC included on both sides."""
+"""Suite `reward`: the exact engine against scoring one architecture at a time, the reward included on both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from galm_tf import search_space
 from galm_tf.benchmark.timing import Case, compare
 from galm_tf.config import Config
 from galm_tf.gates import gates_from_indices
-from galm_tf.metrics import auc_columns
+from galm_tf.metrics import reward_columns
 from galm_tf.reward import RewardEngine, ScoringImages
 from galm_tf.supernet import build_supernet, margins
 
@@ -45,7 +45,7 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
                 else [tf.concat(p, 0) for p in zip(*(trunk(pixels[s : s + 252]) for s in range(0, len(pixels), 252)))]
             )
             scores = score(maps_, gates_from_indices(row[None]))[_CALIBRATION:, 0].numpy()
-            auc_columns(labels[:, 0], scores[None])
+            reward_columns(config.reward, labels[:, 0], scores[None], 0.0)
 
     return compare(
         [

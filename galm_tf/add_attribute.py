@@ -96,7 +96,9 @@ class Finished:
     policy: Optional[dict[str, np.ndarray]]
 
 
-def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]) -> Config:
+def source_settings(
+    source_run: Sequence[str], labels: str, parts: Sequence[str], method: Optional[str] = None
+) -> Config:
     """The settings of the source run as those of one that adds to it; raises UserError when it is not one run.
 
     A new tower gets as many steps as each tower of the source did, in one round, on
@@ -105,16 +107,22 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
     architectures are re-ranked, unless it is to have the last word.
 
     parts: what is handed over.
+    method: by which the attributes are searched; the source's when left out.
     """
     stored = _stored_settings(source_run, labels)
     count = len(source_runs.read_json(source_run[0], "architectures.json"))
     share = (
         min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     )
-    rate = stored.controller_learning_rate
     guided = dataclasses.replace(
-        stored, source_run=tuple(source_run), add_attribute=labels, transfer=tuple(parts)
+        stored,
+        source_run=tuple(source_run),
+        add_attribute=labels,
+        transfer=tuple(parts),
+        method=method or stored.method,
     ).hands_over_policy
+    first = stored if guided else _first_settings(stored)
+    rate = first.controller_learning_rate
     if stored.controller_optimizer == "adam" and guided:
         rate = max(_CONTROLLER_RATE, rate)
     return dataclasses.replace(
@@ -129,7 +137,7 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         attributes_per_step=0,  # all of them: they are few, and the steps are counted for that
         warmup_steps=round(share * stored.warmup_steps),
         supernet_steps=round(share * stored.rounds * stored.supernet_steps),
-        uniform_fraction=0.0 if guided else stored.uniform_fraction,
+        uniform_fraction=0.0 if guided else first.uniform_fraction,
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
         controller_learning_rate=rate,
         transfer_gate_steps=0,
@@ -138,6 +146,18 @@ def source_settings(source_run: Sequence[str], labels: str, parts: Sequence[str]
         adapt_steps=round(share * stored.adapt_steps),
         finetune_steps=round(share * stored.finetune_steps),
     )
+
+
+def _first_settings(config: Config) -> Config:
+    """The settings of the run that a chain of additions began with, which had no policy to go by; the defaults where
+    it is no more.
+    """
+    while config.add_attribute:
+        try:
+            config = read_config(config.source_run[0])
+        except UserError:
+            return Config()
+    return config
 
 
 def _stored_settings(source_run: Sequence[str], labels: str) -> Config:

@@ -14,7 +14,6 @@ import math
 import os
 from typing import Any, Mapping, Optional, Sequence
 
-import numpy as np
 from absl import flags
 
 from galm_tf import addons
@@ -123,7 +122,7 @@ class Config:
     splits_file: str = _setting("", "An xlsa17 att_splits.mat whose class or image lists replace the official split.")
     split_seed: int = _setting(
         -1,
-        "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split, or the one that is drawn where the data bring none. Which positives --train_positives keeps goes by it, too.",
+        "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split, or the one that is drawn where the data bring none. Which positives --train_positives keeps goes by it, too; of a drawn split the same whatever --seed.",
         low=-1,
         high=2**63 - 1,
     )
@@ -386,7 +385,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, np.generic):  # KerasTuner proposes some; TensorFlow would compute in their precision
+            # KerasTuner proposes some; TensorFlow would compute in their precision. NumPy itself is not loaded for that
+            if type(value).__module__ == "numpy":
                 value = value.item()
                 object.__setattr__(self, field.name, value)
             _check_field(field, value)

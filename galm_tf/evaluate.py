@@ -37,7 +37,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
-from galm_tf.source_runs import SEEN, image_digests, read_json, read_seen
+from galm_tf.source_runs import SEEN, is_known, read_json, read_seen
 from galm_tf.words import abridged, counted, listed
 
 FLAGS = flags.FLAGS
@@ -148,7 +148,8 @@ def evaluate(
             "%s does not tell which images it has learned, so that figures flatter where these are among them: the folder of its run does.",
             model,
         )
-    if seen is not None and subset != "unseen" and (known := np.isin(image_digests(domain, index), seen).sum()):
+    own = np.flatnonzero(domain.subsets == TRAIN)
+    if seen is not None and subset != "unseen" and (known := is_known(domain, index, seen, own).sum()):
         logging.warning(
             "%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.",
             known,
@@ -220,14 +221,16 @@ def _seen(model: str) -> Optional[np.ndarray]:
     return read_seen(folder).get("contents") if folder else None
 
 
-def _of_new_classes(domain: Domain, index: np.ndarray, model: str) -> bool:
-    """Whether the run of a model has learned no class of the records `index`, whatever its domain was called; true
-    where the model lies in no run.
+def _of_new_classes(domain: Domain, index: np.ndarray, model: str) -> np.ndarray:
+    """Of each of the records `index`, whether its domain has no class among them that the run of a model has learned,
+    whatever its domain was called there: bool [m]; true where the model lies in no run.
     """
     folder = _run_of(model)
     learned = read_json(folder, "result.json", "model").get("classes_seen") if folder else None
     known = set(map(attribute_names.plain, learned or ()))
-    return known.isdisjoint(map(attribute_names.plain, domain.class_names(index)))
+    learned = np.array([attribute_names.plain(name) in known for name in domain.classes])[domain.class_ids[index]]
+    domains = domain.image_domains[index]
+    return ~np.isin(domains, domains[learned])
 
 
 def _subset_of(domain: Domain) -> str:
@@ -252,7 +255,7 @@ def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str)
                 f"Expected a model in the folder of a run that tells what it has seen ({SEEN}) beside --subset=unseen. Received: --model={model}, which "
                 "is in none, or in one that does not tell; name the run's folder, or another subset."
             )
-        index = every[~np.isin(image_digests(domain, every), seen)]
+        index = every[~is_known(domain, every, seen, every[:0])]
     else:
         index = every if subset == "all" else np.flatnonzero(domain.subsets == {"test": TEST, "train": TRAIN}[subset])
     if not len(index):

@@ -38,8 +38,9 @@ _SHOWN = 3
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     config = settings(flags.FLAGS)
-    default_path = _path_to_resume if config.resume else free_path
-    path = config.run_dir or default_path(config.domain, config.method, config.seed)
+    path = config.run_dir or (
+        _path_to_resume(config) if config.resume else free_path(config.domain, config.method, config.seed)
+    )
     print(summary(run(config, path), path))
 
 
@@ -48,10 +49,12 @@ def settings(given: flags.FlagValues) -> Config:
     run.
     """
     base = None
-    if given.resume and given.run_dir:
-        base = with_kept_tables(read_config(given.run_dir, "run_dir"), given.run_dir)
+    if given.resume:
+        path = given.run_dir or _path_to_resume(config_lib.from_flags(given))
+        base = with_kept_tables(read_config(path, "run_dir"), path)
     elif given.add_attribute:
-        base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer)
+        method = given.method if given["method"].present else None
+        base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer, method)
     config = config_lib.from_flags(given, base)
     if base is None:  # else they are those of a run
         config = source_runs.with_pretrained_trunk(config)
@@ -74,11 +77,11 @@ def _reads_rewards(config: Config) -> bool:
     return config.method in METHODS and METHODS[config.method].rewarded
 
 
-def _path_to_resume(domains: tuple[str, ...], method: str, seed: int) -> str:
-    """The newest run that got its name from these flags; raises UserError where there is none, naming what could be
+def _path_to_resume(config: Config) -> str:
+    """The newest run that got its name from these settings; raises UserError where there is none, naming what could be
     meant.
     """
-    path = last_path(domains, method, seed)
+    path = last_path(config.domain, config.method, config.seed)
     if not os.path.exists(os.path.join(path, "config.json")):
         found = [shlex.quote(f"--run_dir={run}") for run in unfinished_runs()[:_SHOWN]]
         repair = f"unfinished: {', '.join(found)}" if found else "name the folder of the run"
@@ -118,7 +121,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"
     lines = [
         f"{'+'.join(result['domains'])}: {counted(result['num_attributes'], 'attribute')} {done} in {result['seconds_total'] / 60:.1f} min",
-        f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {counted(result['num_images']['test'], 'image')}"
+        f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {counted(result.get('num_images_tested', result['num_images']['test']), 'image')}"
         + (" of unseen classes" if result["class_disjoint"] else "")
         + f" ({counted(result['num_attributes_tested'], 'attribute')}{_of_told(rows)}); validation mAUC{', before fine-tuning,' * finetuned} {_figure(result['val_mauc'])}",
     ]

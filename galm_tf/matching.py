@@ -30,6 +30,7 @@ from galm_tf.reward import RewardTable
 from galm_tf.search import Search
 from galm_tf.search_space import map_side
 from galm_tf.source_runs import Source
+from galm_tf.supernet import TRUNK_WEIGHTS
 
 MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
 EMBEDDING = "policy/arm_embedding"
@@ -153,6 +154,13 @@ def find_matches(
     return matches
 
 
+def copy_trunk(search: Search, source: Source) -> None:
+    """Gives a search the trunk of a source; nothing to do where that is a pretrained one."""
+    for name in TRUNK_WEIGHTS:
+        if name in search.supernet.variables:
+            search.supernet.variables[name].assign(source.weights[name])
+
+
 # (every source attribute, which may match int64 [k])
 _Find = Callable[[Sequence[tuple[int, int, str]], np.ndarray], list[Match]]
 
@@ -163,8 +171,14 @@ def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
 
 
 def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
+    """By embeddings that learn the target's rewards in a trial, on a source's trunk where that shall stay as it is."""
     config = search.config
+    before = search.supernet.weights
+    if not config.trunk_learns:
+        copy_trunk(search, sources[0])
     table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, map_side(config))
+    for name, variable in search.supernet.variables.items():
+        variable.assign(before[name])
     cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
     return lambda every, columns: [
         Match(*every[i], strength=float(row[i]), close=bool(rewarded))  # without a reward its e is still random

@@ -202,6 +202,8 @@ def search(
     """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
     remember_data(config, folder, prepared.domain, prepared.split)
     before: dict[str, float] = {}
+    if config.resume and config.trunk_model and not folder.has("trunk"):
+        source_runs.expect_same(config, folder)  # from which it would come
     trunk, views = _frozen(config, folder, prepared, before)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
     searched.before = before
@@ -470,6 +472,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "num_images": {
             k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")
         },
+        "num_images_tested": int(np.isfinite(labels).any(axis=1).sum()),
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
         "classes_seen": sorted(
@@ -479,7 +482,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),
         "test_mauc_interval": interval_over_classes(
-            domain, prepared.split.test, labels, probabilities, by_class=domain.class_disjoint
+            domain, prepared.split.test, labels, probabilities, _of_new_classes(domain, prepared.split)
         ),
         "temperature": state.temperature,
         "log_odds_shift": state.log_odds_shift,
@@ -499,8 +502,15 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
     }
 
 
+def _of_new_classes(domain: Domain, split: Split) -> np.ndarray:
+    """Of each tested record, whether its domain is tested on no class that it trains: bool [t]."""
+    domains = domain.image_domains[split.test]
+    trained = np.isin(domain.class_ids[split.test], domain.class_ids[split.trained])
+    return ~np.isin(domains, domains[trained])
+
+
 def interval_over_classes(
-    domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: bool = True
+    domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: np.ndarray
 ) -> Optional[dict[str, Any]]:
     """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, `over` what, and how
     many were tested, `count`.
@@ -510,7 +520,7 @@ def interval_over_classes(
       index: int [m], those that are judged.
       labels: [m, N] in {0, 1, NaN}.
       scores: [m, N].
-      by_class: whether classes were drawn, in domains that have any; else photographs.
+      by_class: bool [m], whether classes were drawn, of records of domains that have any; else photographs.
 
     Returns:
       None where too little was drawn to tell.

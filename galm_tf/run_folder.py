@@ -86,6 +86,8 @@ class RunFolder:
         ours, theirs = config.to_json(), stored.to_json()
         if any(os.path.exists(os.path.join(path, name)) for name in (DATA, "result.json")):
             theirs.update({name: ours[name] for name in _PLACES if same_kind_of_place(ours[name], theirs[name])})
+        if ours["label_files"] == (kept := with_kept_tables(stored, path).to_json()["label_files"]):
+            theirs["label_files"] = kept
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(shlex.quote(as_flag(name, value)) for name, value in changed_settings(ours, theirs).items())
             raise UserError(

@@ -47,7 +47,7 @@ class Learned:
     Attributes:
       path: its folder.
       classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
-      seen: `image_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
+      seen: `learned_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
         say.
       split: its settings of who is tested.
     """
@@ -60,7 +60,7 @@ class Learned:
     @classmethod
     def of(cls, path: str, config: Config, domain: Domain, split: Split) -> Learned:
         """Of all that a run trains or validates on."""
-        seen = np.sort(image_digests(domain, split.trained))
+        seen = learned_digests(domain, split.trained)
         return cls(path, domain.class_names(split.trained), seen, _split_settings(config))
 
 
@@ -157,6 +157,24 @@ def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
     return np.array([digest(int(i)) for i in index], np.uint64)
 
 
+def learned_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
+    """What tells whether images show what records int64 [m] do (`is_known`): uint64, sorted; of the images, and of the
+    photographs that they are parts of.
+    """
+    return np.unique(np.concatenate([image_digests(domain, index), domain.contents[index].astype(np.uint64)]))
+
+
+def is_known(domain: Domain, index: np.ndarray, digests: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Which of some records, int64 [m], show what was learned by `learned_digests`: bool [m].
+
+    That is the same photograph, whatever its box; but of one that records `own` show too, whose parts the data set
+    itself has on both sides, the same box. An earlier version noted boxes alone.
+    """
+    photographs, images = domain.contents[index].astype(np.uint64), image_digests(domain, index)
+    elsewhere = ~np.isin(photographs, domain.contents[own].astype(np.uint64))
+    return np.isin(images, digests) | (elsewhere & np.isin(photographs, digests))
+
+
 def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
     """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these
     does not say.
@@ -165,8 +183,8 @@ def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, 
         return
     trained = split.trained if config.finetunes_on_validation else split.train
     digests = {
-        "contents": [image_digests(domain, split.trained), *(source.seen for source in sources)],
-        "trained": [image_digests(domain, trained), *(source.trained for source in sources)],
+        "contents": [learned_digests(domain, split.trained), *(source.seen for source in sources)],
+        "trained": [learned_digests(domain, trained), *(source.trained for source in sources)],
     }
     folder.write_arrays(SEEN, {name: np.unique(np.concatenate(parts)) for name, parts in digests.items()})
 
@@ -237,7 +255,8 @@ def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
     """The classes that a run was trained on, from its result.json; tuned: on those that its validation holds out
     too.
     """
-    before = (result.get("transfer") or {}).get("classes_seen", ())  # by its own sources
+    transfer = result.get("transfer") or {}
+    before = transfer.get("classes_learned", transfer.get("classes_seen", ()))  # by its own sources
     held_out = frozenset() if tuned else frozenset(result.get("held_out_classes", ()))
     return (frozenset(result.get("classes_seen") or ()) - held_out) | frozenset(before)
 
@@ -312,13 +331,14 @@ def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split,
             f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
             f"has seen {listed(seen, 1)}; {_same_split(source, config)}."
         )
-    _expect_unseen_images(source, config, domain, split.test, flag)
+    _expect_unseen_images(source, config, domain, split, flag)
 
 
-def _expect_unseen_images(source: Learned, config: Config, domain: Domain, test: np.ndarray, flag: str) -> None:
+def _expect_unseen_images(source: Learned, config: Config, domain: Domain, split: Split, flag: str) -> None:
     """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same
     data by another name.
     """
+    test = split.test
     if source.seen is None:
         if not domain.class_names(test) & source.classes:
             return
@@ -326,7 +346,7 @@ def _expect_unseen_images(source: Learned, config: Config, domain: Domain, test:
             f"Expected a run that says which images it has seen, since it knows classes that are tested. Received: --{flag}={source.path}, "
             "which does not, as in earlier versions; make it anew."
         )
-    seen = test[np.isin(image_digests(domain, test), source.seen)]
+    seen = test[is_known(domain, test, source.seen, split.trained)]
     if len(seen):
         raise UserError(
             f"Expected a source that has not seen the images that are tested. Received: --{flag}={source.path}, which was trained on "
@@ -361,7 +381,7 @@ def learned_from_held_out(source: Source, domain: Domain, split: Split) -> bool:
     """Whether a source was trained on classes that validation holds out here, or on images of validation."""
     if not domain.class_names(split.validation_classes).isdisjoint(source.learned):
         return True
-    return source.trained is not None and bool(np.isin(image_digests(domain, split.validation), source.trained).any())
+    return source.trained is not None and bool(is_known(domain, split.validation, source.trained, split.train).any())
 
 
 def notes(source: Source, domain: Domain, split: Split) -> list[str]:

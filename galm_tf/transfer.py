@@ -28,11 +28,11 @@ from galm_tf import search_space, selection, source_runs
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.data import class_weights, log_odds
 from galm_tf.draws import Stream, generator
-from galm_tf.matching import EMBEDDING, Match, find_matches, to_json, trunk_source
+from galm_tf.matching import EMBEDDING, Match, copy_trunk, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
 from galm_tf.source_runs import Source, expect_unseen, notes, read_source, source_scores
-from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS
+from galm_tf.supernet import TOWER_WEIGHTS
 
 _GATE_NOTE = (
     "The trial from the sources was judged by these validation figures too: it may have passed by what they flatter."
@@ -70,7 +70,7 @@ def start_from(search: Search) -> list[Source]:
             started.pop("temperature", None)
             # a trunk that learned their attributes stays; else nothing of theirs is in the run
             if not (search.trunk and search.trunk.about.get("steps")):
-                started.update(notes=[], classes_seen=[])
+                started.update(notes=[], classes_seen=[], classes_learned=[])
                 sources = []
         elif any(source_runs.learned_from_held_out(source, search.domain, search.split) for source in sources):
             started["notes"].append(_GATE_NOTE)
@@ -84,10 +84,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
     """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state."""
     config = search.config
     if "trunk" in config.transfer:
-        weights = sources[trunk_source(matches)].weights
-        for name, variable in search.supernet.variables.items():
-            if name in TRUNK_WEIGHTS:
-                variable.assign(weights[name])
+        copy_trunk(search, sources[trunk_source(matches)])
     if "towers" in config.transfer:
         _copy_towers(search, sources, matches)
         _begin_heads(search, np.array([not match.close for match in matches]))
@@ -100,6 +97,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
         "match": config.match,
         "gate": None,
         "classes_seen": sorted(frozenset().union(*(source.classes or () for source in sources))),
+        "classes_learned": sorted(frozenset().union(*(source.learned for source in sources))),
         "notes": [note for source in sources for note in notes(source, search.domain, search.split)],
         "matches": {name: to_json(m, sources) for name, m in pairs},
     }

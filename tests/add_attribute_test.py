@@ -439,7 +439,9 @@ def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise
     )
     assert main_flags.settings(*arguments, "--controller_learning_rate=0.001").controller_learning_rate == 1e-3
     # a whole policy learns
-    assert main_flags.settings(*arguments, "--transfer=towers").controller_learning_rate == 2e-3
+    for anew in ("--transfer=towers", "--method=enas", "--method=evolution"):
+        settings = main_flags.settings(*arguments, anew)
+        assert (settings.controller_learning_rate, settings.uniform_fraction) == (2e-3, 0.5), anew
     plain = _copy(
         source, tmp_path, config_json=json.dumps({"format": 1, **source[0].to_json(), "controller_optimizer": "sgd"})
     )

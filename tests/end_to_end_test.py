@@ -301,6 +301,17 @@ def test_resume_with_other_settings_names_them(finished, settings):
         RunFolder.resume(str(finished[0]), other)
 
 
+def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings):
+    """Whichever their neighbours are."""
+    joint = dataclasses.replace(settings, domain=("sun", "awa"), leave_out=())
+    prepared = pipeline.prepare(joint)
+    test, trained = prepared.split.test, prepared.split.trained
+    assert pipeline._of_new_classes(prepared.domain, prepared.split).all()
+    of_awa = prepared.domain.image_domains == 1
+    torn = dataclasses.replace(prepared.split, test=np.sort([*test, *trained[of_awa[trained]][:3]]))
+    np.testing.assert_array_equal(pipeline._of_new_classes(prepared.domain, torn), ~of_awa[torn.test])
+
+
 def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
     few, whole = (dataclasses.replace(settings, train_positives=count) for count in (3, 0))
     prepared, known = pipeline.prepare(few), pipeline.prepare(whole).domain.labels

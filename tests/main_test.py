@@ -106,9 +106,10 @@ def test_the_command_of_a_run_resumes_it_where_its_source_has_a_pretrained_trunk
     RunFolder.create("runs/source", Config(trunk_model="m.keras", trunk_steps=2))
     begun = main_flags.settings("--domain=awa", "--source_run=runs/source")
     assert (begun.trunk_model, begun.trunk_steps) == ("m.keras", 2)
-    assert main_flags.settings("--domain=awa", "--source_run=runs/source", "--resume") == dataclasses.replace(
-        begun, resume=True
-    )
+    RunFolder.create("runs/awa-galm-s0", dataclasses.replace(begun, rounds=1, image_size=32))
+    again = main_flags.settings("--domain=awa", "--resume")  # by its own settings, not by the defaults
+    assert again == dataclasses.replace(begun, rounds=1, image_size=32, resume=True)
+    RunFolder.resume("runs/awa-galm-s0", again)
 
 
 def test_a_folder_that_is_no_run_is_told_with_its_flag(tmp_path):

@@ -98,7 +98,7 @@ def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepar
 
 def test_it_tells_which_images_it_has_seen(finished, prepared):
     seen = main.RunFolder(finished[1], lock=False).read_arrays(source_runs.SEEN)["contents"]
-    np.testing.assert_array_equal(seen, np.unique(source_runs.image_digests(prepared.domain, prepared.split.trained)))
+    np.testing.assert_array_equal(seen, source_runs.learned_digests(prepared.domain, prepared.split.trained))
 
 
 def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found_right(finished, prepared):

@@ -21,7 +21,7 @@ from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import WARMUP, Phase
 from galm_tf.search import Search
-from galm_tf.supernet import TOWER_WEIGHTS, margins
+from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, margins
 from planted_rewards import planted
 from small_domains import few_images
 
@@ -218,6 +218,27 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     assert learned.argmax(axis=1).tolist() == [1, 0]
     gaps = [c[0, 1] - c[0, 0] + c[1, 0] - c[1, 1] for c in (learned, random)]
     assert gaps[0] > 1.0 > abs(gaps[1]), gaps
+
+
+def test_cosines_beside_a_frozen_trunk_are_of_rewards_on_the_sources(source, monkeypatch):
+    """Which is not there yet, and learns nothing in the trial."""
+    config = dataclasses.replace(
+        source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), match="cosine", freeze_trunk=True,
+    )  # fmt: skip
+    given, prepared = source_runs.read_source(source[1], config), pipeline.prepare(config)
+    search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
+    before, during = search.supernet.weights, {}
+    rewards = planted([0] * search.num_attributes)
+
+    def trial_table(steps):
+        during.update(search.supernet.weights)
+        return RewardTable(rewards, (rewards, rewards))
+
+    monkeypatch.setattr(search, "trial_table", trial_table)
+    matching.find_matches(search, [given], None)
+    for name, value in search.supernet.weights.items():
+        np.testing.assert_array_equal(value, before[name])
+        np.testing.assert_array_equal(during[name], (given.weights if name in TRUNK_WEIGHTS else before)[name])
 
 
 def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_path):
@@ -438,7 +459,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
     prepared = pipeline.prepare(config)
-    own = source_runs.image_digests(prepared.domain, prepared.split.trained)
+    own = source_runs.learned_digests(prepared.domain, prepared.split.trained)
     itself = source_runs.read_source(folder, config)
     assert not any(
         np.array_equal(itself.weights[name], given.weights[name])
@@ -475,6 +496,9 @@ def test_a_run_has_learned_from_what_it_held_out_only_if_it_was_fine_tuned_on_it
     assert source_runs._learned_classes(result, True) == {"sun/a", "sun/b", "sun/c"}
     assert source_runs._learned_classes(result, False) == {"sun/a", "sun/c"}  # its own source may have
     assert source_runs._learned_classes({**result, "transfer": None}, False) == {"sun/a"}
+    # which now says what it has learned of that
+    before = {"classes_seen": ["sun/b", "sun/c"], "classes_learned": ["sun/c"]}
+    assert source_runs._learned_classes({**result, "transfer": before}, False) == {"sun/a", "sun/c"}
 
 
 def test_a_predictors_scores_are_those_of_the_source_network(source):
@@ -541,7 +565,7 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
     first, path = photographs(40), str(tmp_path / "A")
     pipeline.run(first, RunFolder.create(path, first))
     given = source_runs.read_source(path, first)
-    assert len(given.seen) == 32
+    assert len(given.seen) == 2 * 32  # images, and photographs
 
     def start(config):
         config = dataclasses.replace(config, source_run=(path,))
@@ -580,6 +604,38 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
         start(first)
 
 
+def test_a_photograph_is_known_by_any_of_its_parts(tmp_path):
+    """But for one that the target's own data have on both sides, of which the same part counts."""
+
+    def prepared(name, rows, header="image,split,left,top,right,bottom,light"):
+        folder = tmp_path / name
+        (folder / "images").mkdir(parents=True)
+        for i in range(24):
+            Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(
+                folder / "images" / f"{name}{i}.png"
+            )
+        (folder / "attributes.csv").write_text(
+            "\n".join([header, *(row.format(name) for row in rows)]), encoding="utf-8"
+        )
+        config = Config(domain=(name,), data_dir=(str(folder),), image_size=32, cache_dir=str(tmp_path / "cache"))
+        return config, pipeline.prepare(config)
+
+    boxes = [f"{{}}{i}.png,{'train' if i < 18 else 'test'},0,0,38,38,{i % 2}" for i in range(24)]
+    config, of_parts = prepared("parts", boxes)
+    given = source_runs.Learned.of("runs/A", config, of_parts.domain, of_parts.split)
+    whole, of_whole = prepared("whole", [f"{{}}{i}.png,{'test' if i < 6 else 'train'},,,,,{i % 2}" for i in range(24)])
+    with pytest.raises(UserError, match="Received: --source_run=runs/A, which was trained on 6 of 6"):
+        source_runs.expect_unseen(given, whole, of_whole.domain, of_whole.split)
+    both = [
+        *(f"{{}}{i}.png,train,0,0,38,38,{i % 2}" for i in range(24)),
+        *(f"{{}}{i}.png,test,1,1,39,39,{i % 2}" for i in range(6)),
+    ]
+    torn, of_torn = prepared("torn", both)
+    source_runs.expect_unseen(given, torn, of_torn.domain, of_torn.split)
+    known = source_runs.is_known(of_torn.domain, of_torn.split.test, given.seen, of_torn.split.train[:0])
+    assert known.all() and len(known) == 6
+
+
 def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_path):
     """Data without classes hold none out: the images themselves tell."""
     first, path = photographs(40), str(tmp_path / "A")
@@ -589,7 +645,7 @@ def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_pat
     assert len(given.trained) == len(given.seen)
     (note,) = source_runs.notes(given, prepared.domain, prepared.split)  # and none of a class without a name
     assert "was trained on classes or images that validation holds out here" in note
-    apart = source_runs.image_digests(prepared.domain, prepared.split.train)
+    apart = source_runs.learned_digests(prepared.domain, prepared.split.train)
     kept_apart = dataclasses.replace(given, trained=np.sort(apart))
     assert source_runs.notes(kept_apart, prepared.domain, prepared.split) == []
     # `image` stands for no class

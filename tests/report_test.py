@@ -842,7 +842,7 @@ def test_short_phases_are_told_together(copy):
     assert sum(share for _, _, share in phases) == pytest.approx(1)
     edit(copy / "result.json", search={"phase_seconds": {**seconds, "controller": 2.5}}, seconds_total=100.0)
     # one alone keeps its name
-    assert "choosing, and measuring how well" in [name for name, _, _ in single._phases(read_run(str(copy)))]
+    assert "choosing the networks" in [name for name, _, _ in single._phases(read_run(str(copy)))]
     edit(copy / "result.json", trunk=TRUNK)
     names = [name for name, _, _ in single._phases(read_run(str(copy)))]
     # as of a run that did not count them

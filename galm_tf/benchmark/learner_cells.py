@@ -109,7 +109,8 @@ class LearnerCells:
         """What learners see of a domain; features by the target's settings, but for a file of its own."""
         prepared = self._of_kind(kind, domain)
         features, name = self._features_of(kind, target, domain, prepared)
-        data: LearnerData = learner_data.training_data(prepared, features)
+        config = self._runs.subset((domain,), self._number)
+        data: LearnerData = learner_data.training_data(prepared, features, config)
         return learners_lib.Seen(features, f"{name} ({features.shape[1]})", data)
 
     def _of_kind(self, kind: str, domain: str) -> pipeline.Prepared:

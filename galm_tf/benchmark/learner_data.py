@@ -103,11 +103,11 @@ def _trunk_features(path: str, theirs: Config, config: Config, prepared: pipelin
 
 
 def training_data(
-    prepared: pipeline.Prepared, features: np.ndarray, source: Optional[LearnerData] = None
+    prepared: pipeline.Prepared, features: np.ndarray, config: Config, source: Optional[LearnerData] = None
 ) -> LearnerData:
-    """The images of training and validation, as GALM's fine-tuning sees them."""
+    """The images that GALM's last training sees by the settings: with those of validation where it is fine-tuned."""
     split, domain = prepared.split, prepared.domain
-    index = np.sort(split.trained)
+    index = np.sort(split.trained if config.finetunes_on_validation else split.train)
     inputs = Inputs(prepared.images[index], features[index])
     return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, domain.targets[index])
 
@@ -124,7 +124,7 @@ def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[Lea
         _expect_all_labels(theirs, path)
         _expect_other_domains(config, theirs, path)
         prepared = pipeline.prepare(theirs)
-        parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0]))
+        parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0], config))
         learned.append(source_runs.Learned.of(path, theirs, prepared.domain, prepared.split))
     return join(parts) if parts else None, learned
 

@@ -1,7 +1,7 @@
 """Suite `learners`: other attribute learners, on the same splits and test attributes as GALM.
 
 The learners see the images of training and validation, as GALM's fine-tuning
-does, or features of them, and choose their settings among these classes. Beside
+does (of training alone where there is none), or features of them, and choose their settings among these classes. Beside
 them stands ridge regression on the same features. Features of networks that were
 trained on ImageNet know many classes of these data sets: compare within one kind
 of features only. Learners that train networks have as many steps as all of
@@ -156,7 +156,9 @@ def features_of(
 ) -> Seen:
     """Features of every record by the settings, and the learners' training data with them."""
     features, kind = learner_data.make_features(settings, config, prepared)
-    return Seen(features, f"{kind} ({features.shape[1]})", learner_data.training_data(prepared, features, source))
+    return Seen(
+        features, f"{kind} ({features.shape[1]})", learner_data.training_data(prepared, features, config, source)
+    )
 
 
 def weighing(config: Config, weighed: Sequence[str]) -> list[str]:

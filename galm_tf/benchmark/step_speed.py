@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd

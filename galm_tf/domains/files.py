@@ -80,8 +80,8 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
 def list_images(
     folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS, leave: bool = False
 ) -> dict[str, str]:
-    """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over. A link that leads
-    nowhere is one of them, so that whoever reads it tells.
+    """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over. A
+    link that leads nowhere is one of them, so that whoever reads it tells.
 
     Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave`
     it.

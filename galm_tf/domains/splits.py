@@ -177,8 +177,8 @@ def with_few_positives(
     """The domain with the labels that a run by these settings knows: all, but for --train_positives.
 
     Of negatives it knows no more than that they are: a third of the votes for yes would tell much of what shall be
-    unknown. Which positives are known goes by --split_seed, as what is tested does: of a drawn split another --seed trains
-    on the same labels. By the data's own split another --seed holds out other classes, and others are known.
+    unknown. Which positives are known goes by --split_seed, as what is tested does: of a drawn split another --seed
+    trains on the same labels. By the data's own split another --seed holds out other classes, and others are known.
 
     counts: attribute -> what its own run had for --train_positives; the setting for all when left out.
     """

@@ -152,11 +152,16 @@ def _first_settings(config: Config) -> Config:
     """The settings of the run that a chain of additions began with, which had no policy to go by; the defaults where
     it is no more.
     """
+    passed: set[str] = set()
     while config.add_attribute:
+        path = os.path.realpath(config.source_run[0])
         try:
-            config = read_config(config.source_run[0])
+            config = read_config(path)
         except UserError:
             return Config()
+        if path in passed:  # an extended run lies where its source has lain
+            return Config()
+        passed.add(path)
     return config
 
 
@@ -488,7 +493,7 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
 
 def _reserve(row: dict[str, Any]) -> str:
     """What speaks against an added attribute's yes and no, in words."""
-    if row["judged_by"] == "none":
+    if row.get("judged_by") == "none":
         return ": not judged by any validation image, hence an architecture that is not of its own, no yes or no"
     return ": below chance on validation, so that its yes and no mean little" * evaluation.below_chance(row)
 

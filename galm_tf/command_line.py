@@ -34,6 +34,7 @@ from galm_tf.words import choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_GIVING = ("flagfile", "resume", "add_attribute", "budget")  # flags that give others their values
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # by absl's names
 
 
@@ -92,14 +93,14 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _expect_values(arguments: Sequence[str]) -> None:
-    """Raises UserError for --x= with nothing after it, as an unset variable of a shell leaves it, unless it takes back
-    what a flagfile gives.
+    """Raises UserError for --x= with nothing after it, as an unset variable of a shell leaves it, unless it may take back
+    what a file or another run gives.
     """
     typed = list(itertools.takewhile(lambda argument: argument != "--", arguments))
-    if any(re.match("--?flagfile(=|$)", argument) for argument in typed):
+    if any(re.match(f"--?({'|'.join(_GIVING)})(=|$)", argument) for argument in typed):
         return
     for name in (found[1] for argument in typed if (found := re.fullmatch(r"--?(\w+)=\s*", argument))):
-        if not flags.FLAGS[name].default:
+        if name in flags.FLAGS and not flags.FLAGS[name].default:
             raise UserError(
                 f"Expected a value of --{name}. Received: --{name}= and nothing; name one, or leave it out."
             )

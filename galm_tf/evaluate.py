@@ -145,10 +145,12 @@ def evaluate(
     index = _judged(domain, subset, seen, model)
     if seen is None:
         logging.warning(
-            "%s does not tell which images it has learned, so that figures flatter where these are among them: the folder of its run does.",
+            "%s does not tell which images it has learned, so that figures flatter where these are among them%s.",
             model,
+            "" if _run_of(model) else ": the folder of its run does",
         )
-    own = np.flatnonzero(domain.subsets == TRAIN)
+    given = subset == "test" and not any(note.startswith(NO_SPLIT) for note in domain.notes)
+    own = np.flatnonzero(given & (domain.subsets == TRAIN))
     if seen is not None and subset != "unseen" and (known := is_known(domain, index, seen, own).sum()):
         logging.warning(
             "%d of %d images trained the model or chose its networks, so that figures flatter; --subset=unseen leaves them out.",

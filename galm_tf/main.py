@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import dataclasses
 import os
 import shlex
 import sys
-from typing import Any
+from typing import Any, Optional
 
 from absl import flags
 
@@ -38,9 +39,7 @@ _SHOWN = 3
 def main(arguments: list[str]) -> None:
     command_line.expect_no_arguments(arguments)
     config = settings(flags.FLAGS)
-    path = config.run_dir or (
-        _path_to_resume(config) if config.resume else free_path(config.domain, config.method, config.seed)
-    )
+    path = config.run_dir or free_path(config.domain, config.method, config.seed)
     print(summary(run(config, path), path))
 
 
@@ -49,12 +48,12 @@ def settings(given: flags.FlagValues) -> Config:
     run.
     """
     base = None
-    if given.resume:
-        path = given.run_dir or _path_to_resume(config_lib.from_flags(given))
-        base = with_kept_tables(read_config(path, "run_dir"), path)
-    elif given.add_attribute:
+    if given.add_attribute and not (given.resume and given.run_dir):
         method = given.method if given["method"].present else None
         base = add_attribute.source_settings(given.source_run, given.add_attribute, given.transfer, method)
+    if given.resume:
+        path = given.run_dir or _path_to_resume(given, base)
+        base = dataclasses.replace(with_kept_tables(read_config(path, "run_dir"), path), run_dir=path)
     config = config_lib.from_flags(given, base)
     if base is None:  # else they are those of a run
         config = source_runs.with_pretrained_trunk(config)
@@ -77,11 +76,16 @@ def _reads_rewards(config: Config) -> bool:
     return config.method in METHODS and METHODS[config.method].rewarded
 
 
-def _path_to_resume(config: Config) -> str:
-    """The newest run that got its name from these settings; raises UserError where there is none, naming what could be
-    meant.
+def _path_to_resume(given: flags.FlagValues, base: Optional[Config]) -> str:
+    """The newest run that got its name from these flags, for others from `base`; raises UserError where there is none,
+    naming what could be meant.
     """
-    path = last_path(config.domain, config.method, config.seed)
+    method, seed, domain = (
+        getattr(given if given[name].present else base or Config(), name) for name in ("method", "seed", "domain")
+    )
+    if base is None and given.data_dir and not given["domain"].present:
+        domain = config_lib.folder_names(given.data_dir)
+    path = last_path(tuple(domain), method, seed)
     if not os.path.exists(os.path.join(path, "config.json")):
         found = [shlex.quote(f"--run_dir={run}") for run in unfinished_runs()[:_SHOWN]]
         repair = f"unfinished: {', '.join(found)}" if found else "name the folder of the run"

@@ -148,6 +148,9 @@ def find_matches(
             index = match_index(search.domain.labels, search.split.train, generator(config.seed, Stream.MATCHES))
         find = _predictor_matches(search, score(index), index)
     matches = find(every, np.arange(len(every)))
+    if config.match == "cosine" and config.freeze_trunk and trunk_source(matches):
+        find = _cosine_matches(search, sources, trunk_source(matches))  # on the trunk that is taken
+        matches = find(every, np.arange(len(every)))
     if len(sources) > 1 and {"trunk", "towers"} <= set(config.transfer):
         main = trunk_source(matches)
         matches = find(every, np.flatnonzero([s == main for s, _, _ in every]))
@@ -170,12 +173,14 @@ def _random_matches(search: Search, sources: Sequence[Source]) -> _Find:
     return lambda every, columns: [Match(*every[i]) for i in columns[rng.integers(0, len(columns), count)]]
 
 
-def _cosine_matches(search: Search, sources: Sequence[Source]) -> _Find:
-    """By embeddings that learn the target's rewards in a trial, on a source's trunk where that shall stay as it is."""
+def _cosine_matches(search: Search, sources: Sequence[Source], trunk: int = 0) -> _Find:
+    """By embeddings that learn the target's rewards in a trial, on the trunk of source `trunk` where it shall stay as
+    it is.
+    """
     config = search.config
     before = search.supernet.weights
-    if not config.trunk_learns:
-        copy_trunk(search, sources[0])
+    if config.freeze_trunk:
+        copy_trunk(search, sources[trunk])
     table = selection.less_size(search.trial_table(config.warmup_steps), config.size_penalty, map_side(config))
     for name, variable in search.supernet.variables.items():
         variable.assign(before[name])

@@ -445,8 +445,9 @@ def test(network: tf.Module, prepared: Prepared) -> np.ndarray:
 
 def build_result(search: Search | Readings, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
     """What result.json holds (DESIGN §4, "Run folder")."""
-    config, domain, state = search.config, prepared.domain, search.state
-    labels = domain.labels[prepared.split.test]
+    config, domain, split, state = search.config, prepared.domain, prepared.split, search.state
+    learned = split.trained if config.finetunes_on_validation else split.train
+    labels = domain.labels[split.test]
     rows = [
         _attribute_row(i, a, search, prepared, labels[:, i], probabilities[:, i])
         for i, a in enumerate(_architectures(search))
@@ -475,9 +476,8 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "num_images_tested": int(np.isfinite(labels).any(axis=1).sum()),
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
-        "classes_seen": sorted(
-            {*(state.transfer or {}).get("classes_seen", []), *prepared.domain.class_names(prepared.split.trained)}
-        ),
+        "classes_seen": _with_those_of_sources(state.transfer, "classes_seen", domain.class_names(split.trained)),
+        "classes_learned": _with_those_of_sources(state.transfer, "classes_learned", domain.class_names(learned)),
         "held_out_classes": list(prepared.split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),
@@ -500,6 +500,14 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
             "architectures_scored": state.architectures_scored,
         },
     }
+
+
+def _with_those_of_sources(transfer: Optional[dict[str, Any]], key: str, names: frozenset[str]) -> list[str]:
+    """Classes that a run has seen, or learned, and those that its sources have; a run that was begun by an earlier
+    version tells what they saw alone.
+    """
+    theirs = transfer or {}
+    return sorted({*theirs.get(key, theirs.get("classes_seen", [])), *names})
 
 
 def _of_new_classes(domain: Domain, split: Split) -> np.ndarray:

@@ -118,7 +118,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:
     """Greys of more than 8 bits: uint8 [H, W]."""
-    values = np.nan_to_num(np.asarray(image, np.float64))
+    values = np.nan_to_num(np.asarray(image, np.float64), posinf=np.inf, neginf=-np.inf)
     lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
     if image.mode.startswith("I;16") or image.format == "PNG":
         full = _FULL
@@ -127,7 +127,7 @@ def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:
         full = next((scale for scale in (*scales, _FULL) if highest <= (1 + _BEYOND) * scale), 0.0)
         if lowest < -_BEYOND * full or not full:
             raise _UnknownScaleError(
-                f"greys of 32 bits from {lowest:g} to {highest:g}: black is 0, and white 1, 255 or 65535"
+                f"greys of 32 bits from {lowest:.6g} to {highest:.6g}: black is 0, and white 1, 255 or 65535"
             )
     if full == _FULL and 0 < highest < _DARK and _told_of_dark.acquire(blocking=False):
         logging.warning(

@@ -255,6 +255,8 @@ def _learned_classes(result: dict[str, Any], tuned: bool) -> frozenset[str]:
     """The classes that a run was trained on, from its result.json; tuned: on those that its validation holds out
     too.
     """
+    if "classes_learned" in result and not result.get("added"):
+        return frozenset(result["classes_learned"])
     transfer = result.get("transfer") or {}
     before = transfer.get("classes_learned", transfer.get("classes_seen", ()))  # by its own sources
     held_out = frozenset() if tuned else frozenset(result.get("held_out_classes", ()))
@@ -358,7 +360,8 @@ def _same_split(source: Learned, config: Config) -> str:
     """How to keep apart what a source has seen and what is tested, in words."""
     if source.split == _split_settings(config):
         return "take another source, or test what that one tests, by a column split in the table or by --splits_file"
-    return "give both runs the same split: " + ", ".join(f"--{k}={v}" for k, v in source.split.items())
+    given = (f"no --{name}" if value == "" else f"--{name}={value}" for name, value in source.split.items())
+    return f"give both runs the same split: {', '.join(given)}"
 
 
 def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:

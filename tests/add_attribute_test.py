@@ -431,6 +431,24 @@ def test_steps_are_those_of_a_tower_of_the_source_unless_given(source, labels, e
     )
 
 
+def test_an_addition_without_a_folder_is_found_by_the_sources_name(source, labels, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"runs/{'+'.join(source[0].domain)}-{source[0].method}-s{source[0].seed}"
+    arguments = f"--add_attribute={labels}", f"--source_run={source[1]}"
+    with pytest.raises(UserError, match=re.escape(f"there is no run {name};")):
+        main_flags.settings(*arguments, "--resume")
+    begun = main_flags.settings(*arguments)
+    RunFolder.create(name, begun)
+    assert main_flags.settings(*arguments, "--resume") == dataclasses.replace(begun, resume=True, run_dir=name)
+
+
+def test_a_chain_that_leads_back_to_itself_has_the_defaults(tmp_path):
+    """An extended run was moved to where its source had lain."""
+    path = str(tmp_path / "A")
+    RunFolder.create(path, Config(add_attribute="x.csv", source_run=(path,), uniform_fraction=0.0))
+    assert add_attribute._first_settings(read_config(path)).uniform_fraction == Config().uniform_fraction
+
+
 def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise(source, labels, tmp_path):
     arguments = f"--add_attribute={labels}", f"--source_run={source[1]}"
     assert (main_flags.settings(*arguments).controller_learning_rate, source[0].controller_learning_rate) == (

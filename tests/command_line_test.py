@@ -216,6 +216,8 @@ def test_an_unset_variable_is_not_taken_for_a_flag_that_is_left_out(parse, tmp_p
             parse(f"--{flag}=")
     (tmp_path / "x.flags").write_text("--source_run=runs/A\n", encoding="utf-8")
     assert parse(f"--flagfile={tmp_path}/x.flags", "--source_run=").source_run == ()
+    assert parse("--resume", "--leave_out=").leave_out == ()  # in place of the run's
+    parse("--undefok=foo", "--foo=")
 
 
 def test_bounds_of_a_commands_own_flags_are_told():

@@ -108,7 +108,8 @@ def test_the_command_of_a_run_resumes_it_where_its_source_has_a_pretrained_trunk
     assert (begun.trunk_model, begun.trunk_steps) == ("m.keras", 2)
     RunFolder.create("runs/awa-galm-s0", dataclasses.replace(begun, rounds=1, image_size=32))
     again = main_flags.settings("--domain=awa", "--resume")  # by its own settings, not by the defaults
-    assert again == dataclasses.replace(begun, rounds=1, image_size=32, resume=True)
+    kept = dataclasses.replace(begun, rounds=1, image_size=32, resume=True, run_dir="runs/awa-galm-s0")
+    assert again == kept
     RunFolder.resume("runs/awa-galm-s0", again)
 
 

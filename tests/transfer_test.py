@@ -499,6 +499,9 @@ def test_a_run_has_learned_from_what_it_held_out_only_if_it_was_fine_tuned_on_it
     # which now says what it has learned of that
     before = {"classes_seen": ["sun/b", "sun/c"], "classes_learned": ["sun/c"]}
     assert source_runs._learned_classes({**result, "transfer": before}, False) == {"sun/a", "sun/c"}
+    assert source_runs._learned_classes({**result, "classes_learned": ["sun/a"]}, False) == {
+        "sun/a"
+    }  # as it is told now
 
 
 def test_a_predictors_scores_are_those_of_the_source_network(source):

@@ -124,13 +124,14 @@ def run_learners(
     """
     expect_all_labels(learners, config.train_positives)
     source, learned = learner_data.source_data(config, settings)
-    rows = []
-    for number in seeds:
-        cell = dataclasses.replace(config, **{vary: number})
-        prepared = pipeline.prepare(cell)
+    cells = [dataclasses.replace(config, **{vary: number}) for number in seeds]
+    data = [pipeline.prepare(cell) for cell in cells]
+    for cell, prepared in zip(cells, data):  # before anything is fitted
         expect_classes(prepared.domain)
         for theirs in learned:
             source_runs.expect_unseen(theirs, cell, prepared.domain, prepared.split)
+    rows = []
+    for number, cell, prepared in zip(seeds, cells, data):
         seen = features_of(prepared, cell, settings, source)
         for name in (RIDGE, *learners):
             rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})

@@ -80,11 +80,10 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
 def list_images(
     folder: str, root: str | None = None, endings: tuple[str, ...] = IMAGE_ENDINGS, leave: bool = False
 ) -> dict[str, str]:
-    """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over. A
-    link that leads nowhere is one of them, so that whoever reads it tells.
+    """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
     Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave`
-    it.
+    it; then one that leads nowhere is a picture too, so that whoever reads it tells.
     """
     root = root or folder
     if not leave:
@@ -102,7 +101,7 @@ def list_images(
                 real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
                 if real not in above:  # a link to a folder above would never end
                     pending.append((entry.path, f"{prefix}{entry.name}/", (*above, real)))
-            elif entry.name.lower().endswith(endings) and (entry.is_file() or entry.is_symlink()):
+            elif entry.name.lower().endswith(endings) and (entry.is_file() or leave and entry.is_symlink()):
                 found[prefix + entry.name] = entry.path
     return dict(sorted(found.items()))
 

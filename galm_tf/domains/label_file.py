@@ -35,7 +35,7 @@ def with_labels(domain: Domain, path: str, on_bad_image: str = "fail") -> Domain
             f"Expected a table with the columns image and one per attribute. Received: {path}, which is no file; check the path."
         )
     table = table_file.read_table(path, ("image",))
-    columns, values = table_file.read_labels(table, path)
+    columns, values = table_file.read_labels(table, path, classes=False)
     rows, records, notes = _records(domain, table, table_file.read_boxes(table, path), path, on_bad_image)
     shares = np.full((len(domain.paths), len(columns)), np.nan, np.float32)
     shares[records] = values[rows]

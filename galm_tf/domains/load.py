@@ -168,7 +168,7 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
             what = (
                 "a file; give the folder it lies in"
                 if os.path.isfile(folder)
-                else _parted(config.data_dir)
+                else _parted(config.data_dir, i)
                 or f"none; {f'nearest: {near}; ' if near else ''}check its path, and name the new one by --data_dir where the data have moved"
             )
             received = f"{given}, which is {what}"
@@ -178,11 +178,17 @@ def _find_folder(i: int, name: str, config: Config) -> tuple[str, str]:
     return layout, place
 
 
-def _parted(given: Sequence[str]) -> str:
-    """What is wrong where a folder's name was parted at its commas, in words; "" where it was not."""
-    whole = next(
-        (joined for comma in (",", ", ") if os.path.isdir(os.path.expanduser(joined := comma.join(given)))), ""
+def _parted(given: Sequence[str], i: int) -> str:
+    """What is wrong where a folder's name, of which number `i` is a part, was parted at its commas, in words; "" where
+    it was not.
+    """
+    joined = (
+        comma.join(given[start:end])
+        for start in range(i + 1)
+        for end in range(i + 1, len(given) + 1)
+        for comma in (",", ", ")
     )
+    whole = next((name for name in joined if os.path.isdir(os.path.expanduser(name))), "")
     return whole and f"a part of a name that has a comma; give {attribute_names.as_given('data_dir', whole)}"
 
 

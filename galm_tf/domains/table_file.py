@@ -255,9 +255,11 @@ def _numbers(column: pd.Series) -> np.ndarray:
     return pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
 
 
-def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
+def read_labels(table: pd.DataFrame, path: str, classes: bool = True) -> tuple[list[str], np.ndarray]:
     """Names of the attributes, which are the columns of no other meaning, and the shares that said yes, float32 [n,
     A].
+
+    classes: whether a column class of the table is read.
     """
     attributes = [c for c in table.columns if c not in RESERVED]
     if not attributes:
@@ -270,7 +272,7 @@ def read_labels(table: pd.DataFrame, path: str) -> tuple[list[str], np.ndarray]:
         more = f", the first of {len(rows)} such cells of {wide} column{'s' * (wide > 1)}" if len(rows) > 1 else ""
         raise UserError(
             f"Expected 0, 1, a share between them or an empty cell in {place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, table.columns)}."
+            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, table.columns, classes)}."
         )
     return attributes, shares
 
@@ -290,10 +292,11 @@ def _labels(column: pd.Series) -> np.ndarray:
     return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
 
 
-def _label_repair(column: pd.Series, row: int, names: pd.Index) -> str:
+def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool) -> str:
     """What to write in place of a cell that is no label, or what to do with a column that is no attribute.
 
     names: of all columns.
+    classes: whether one called class is read.
     """
     cell, numbers = str(column.iloc[row]).strip(), _numbers(column.astype(object))
     if "split" not in names and column[~blank(column)].astype(str).str.strip().str.lower().isin(_SUBSETS).all():
@@ -306,7 +309,7 @@ def _label_repair(column: pd.Series, row: int, names: pd.Index) -> str:
     return (
         plain
         if re.fullmatch(r"[-+\d.,%\s]+", cell)
-        else f"{plain}, or, if it is no attribute, remove the column{' or call it class where it names one' * ('class' not in names)}"
+        else f"{plain}, or, if it is no attribute, remove the column{' or call it class where it names one' * (classes and 'class' not in names)}"
     )
 
 

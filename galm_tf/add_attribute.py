@@ -155,13 +155,13 @@ def _first_settings(config: Config) -> Config:
     passed: set[str] = set()
     while config.add_attribute:
         path = os.path.realpath(config.source_run[0])
+        if path in passed:  # an extended run lies where its source has lain
+            return Config()
+        passed.add(path)
         try:
             config = read_config(path)
         except UserError:
             return Config()
-        if path in passed:  # an extended run lies where its source has lain
-            return Config()
-        passed.add(path)
     return config
 
 

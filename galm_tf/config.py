@@ -632,11 +632,19 @@ def from_flags(values: flags.FlagValues, base: Optional[Config] = None) -> Confi
     names = [f.name for f in dataclasses.fields(Config) if f.name in values]
     settings = {} if base is None else {f.name: getattr(base, f.name) for f in dataclasses.fields(Config)}
     settings.update({name: getattr(values, name) for name in names if base is None or values[name].present})
-    if base is None and values.data_dir and not values["domain"].present:
-        settings["domain"] = folder_names(values.data_dir)
+    settings["domain"] = asked_domains(values, base)
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     addons.expect_cell(config.controller_cell)  # here and not in Config: a run's settings can be read on any stack
     return config
+
+
+def asked_domains(values: flags.FlagValues, base: Optional[Config] = None) -> tuple[str, ...]:
+    """The domains by the parsed flags: named, or else those of `base`, or else called like the folders of data."""
+    if values["domain"].present:
+        return tuple(values.domain)
+    if base is not None:
+        return base.domain
+    return folder_names(values.data_dir) if values.data_dir else tuple(values.domain)
 
 
 # (what must be there, what that is, settings that are read beside it alone, why)

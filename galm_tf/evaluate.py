@@ -141,13 +141,14 @@ def evaluate(
     subset = subset or _subset_of(domain)
     pairs = _pairs(predictor.attributes, keep, domain.attributes)
     domain, pictures, bad = load_images(domain, config)
-    seen = _seen(model)
+    run = _run_of(model)
+    seen = read_seen(run).get("contents") if run else None
     index = _judged(domain, subset, seen, model)
     if seen is None:
         logging.warning(
             "%s does not tell which images it has learned, so that figures flatter where these are among them%s.",
             model,
-            "" if _run_of(model) else ": the folder of its run does",
+            "" if run else ": the folder of its run does",
         )
     given = subset == "test" and not any(note.startswith(NO_SPLIT) for note in domain.notes)
     own = np.flatnonzero(given & (domain.subsets == TRAIN))
@@ -164,7 +165,7 @@ def evaluate(
     columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
-    interval = pipeline.interval_over_classes(domain, index, labels, probability, _of_new_classes(domain, index, model))
+    interval = pipeline.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
         len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
@@ -215,24 +216,13 @@ def _run_of(model: str) -> Optional[str]:
     return next(folders, None)
 
 
-def _seen(model: str) -> Optional[np.ndarray]:
-    """Digests of the images that the run of a model has seen; None where the model lies in no run's folder, or that
-    does not tell.
+def _learned(domain: Domain, index: np.ndarray, run: Optional[str]) -> np.ndarray:
+    """Which of the records `index` are of classes that a run has seen, whatever their domain was called there: bool
+    [m]; none without a run.
     """
-    folder = _run_of(model)
-    return read_seen(folder).get("contents") if folder else None
-
-
-def _of_new_classes(domain: Domain, index: np.ndarray, model: str) -> np.ndarray:
-    """Of each of the records `index`, whether its domain has no class among them that the run of a model has learned,
-    whatever its domain was called there: bool [m]; true where the model lies in no run.
-    """
-    folder = _run_of(model)
-    learned = read_json(folder, "result.json", "model").get("classes_seen") if folder else None
-    known = set(map(attribute_names.plain, learned or ()))
-    learned = np.array([attribute_names.plain(name) in known for name in domain.classes])[domain.class_ids[index]]
-    domains = domain.image_domains[index]
-    return ~np.isin(domains, domains[learned])
+    seen = read_json(run, "result.json", "model").get("classes_seen") if run else None
+    known = set(map(attribute_names.plain, seen or ()))
+    return np.array([attribute_names.plain(name) in known for name in domain.classes])[domain.class_ids[index]]
 
 
 def _subset_of(domain: Domain) -> str:

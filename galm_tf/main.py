@@ -80,12 +80,8 @@ def _path_to_resume(given: flags.FlagValues, base: Optional[Config]) -> str:
     """The newest run that got its name from these flags, for others from `base`; raises UserError where there is none,
     naming what could be meant.
     """
-    method, seed, domain = (
-        getattr(given if given[name].present else base or Config(), name) for name in ("method", "seed", "domain")
-    )
-    if base is None and given.data_dir and not given["domain"].present:
-        domain = config_lib.folder_names(given.data_dir)
-    path = last_path(tuple(domain), method, seed)
+    method, seed = (getattr(given if given[name].present else base or Config(), name) for name in ("method", "seed"))
+    path = last_path(config_lib.asked_domains(given, base), method, seed)
     if not os.path.exists(os.path.join(path, "config.json")):
         found = [shlex.quote(f"--run_dir={run}") for run in unfinished_runs()[:_SHOWN]]
         repair = f"unfinished: {', '.join(found)}" if found else "name the folder of the run"

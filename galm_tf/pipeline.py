@@ -470,19 +470,21 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "num_attributes_excluded": len(prepared.excluded),
         "num_attributes_rewarded": state.search.get("num_attributes_rewarded", 0),
         "num_attributes_tested": sum(r["test_auc"] is not None for r in rows),
-        "num_images": {
-            k: len(getattr(prepared.split, k)) for k in ("train", "validation_classes", "validation_images", "test")
-        },
+        "num_images": {k: len(getattr(split, k)) for k in ("train", "validation_classes", "validation_images", "test")},
         "num_images_tested": int(np.isfinite(labels).any(axis=1).sum()),
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
         "classes_seen": _with_those_of_sources(state.transfer, "classes_seen", domain.class_names(split.trained)),
         "classes_learned": _with_those_of_sources(state.transfer, "classes_learned", domain.class_names(learned)),
-        "held_out_classes": list(prepared.split.held_out_classes),
+        "held_out_classes": list(split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),
         "test_mauc_interval": interval_over_classes(
-            domain, prepared.split.test, labels, probabilities, _of_new_classes(domain, prepared.split)
+            domain,
+            split.test,
+            labels,
+            probabilities,
+            np.isin(domain.class_ids[split.test], domain.class_ids[split.trained]),
         ),
         "temperature": state.temperature,
         "log_odds_shift": state.log_odds_shift,
@@ -493,12 +495,18 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
         "network": _size(search).to_json(),
         "trunk": search.trunk and search.trunk.about,
         "readout": _about_readout(search),
-        "search": {
-            **{k: v for k, v in state.search.items() if k != "num_attributes_rewarded"},
-            "seconds": sum(state.phase_seconds.values()),
-            "phase_seconds": {**search.before, **state.phase_seconds},
-            "architectures_scored": state.architectures_scored,
-        },
+        "search": _about_search(search),
+    }
+
+
+def _about_search(search: Search | Readings) -> dict[str, Any]:
+    """What a search reached on validation, and what it cost."""
+    state = search.state
+    return {
+        **{k: v for k, v in state.search.items() if k != "num_attributes_rewarded"},
+        "seconds": sum(state.phase_seconds.values()),
+        "phase_seconds": {**search.before, **state.phase_seconds},
+        "architectures_scored": state.architectures_scored,
     }
 
 
@@ -510,15 +518,14 @@ def _with_those_of_sources(transfer: Optional[dict[str, Any]], key: str, names: 
     return sorted({*theirs.get(key, theirs.get("classes_seen", [])), *names})
 
 
-def _of_new_classes(domain: Domain, split: Split) -> np.ndarray:
-    """Of each tested record, whether its domain is tested on no class that it trains: bool [t]."""
-    domains = domain.image_domains[split.test]
-    trained = np.isin(domain.class_ids[split.test], domain.class_ids[split.trained])
-    return ~np.isin(domains, domains[trained])
+def _of_new_classes(domain: Domain, index: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """Of records int64 [m], whether none of their domain is of a class that was learned: bool [m]."""
+    domains = domain.image_domains[index]
+    return ~np.isin(domains, domains[learned])
 
 
 def interval_over_classes(
-    domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, by_class: np.ndarray
+    domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, learned: np.ndarray
 ) -> Optional[dict[str, Any]]:
     """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, `over` what, and how
     many were tested, `count`.
@@ -528,12 +535,13 @@ def interval_over_classes(
       index: int [m], those that are judged.
       labels: [m, N] in {0, 1, NaN}.
       scores: [m, N].
-      by_class: bool [m], whether classes were drawn, of records of domains that have any; else photographs.
+      learned: bool [m], which are of classes that were learned. Of a domain without such, that has classes, these were
+        drawn; else photographs.
 
     Returns:
       None where too little was drawn to tell.
     """
-    classed = by_class & with_classes(domain)[index]
+    classed = with_classes(domain)[index] & _of_new_classes(domain, index, learned)
     units = np.where(classed, domain.class_ids[index], len(domain.classes) + domain.photographs[index])
     found = evaluation.mean_auc_interval(labels, scores, units)
     over = " and ".join(kind for kind, there in (("classes", classed.any()), ("images", not classed.all())) if there)

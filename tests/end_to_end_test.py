@@ -306,10 +306,15 @@ def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings)
     joint = dataclasses.replace(settings, domain=("sun", "awa"), leave_out=())
     prepared = pipeline.prepare(joint)
     test, trained = prepared.split.test, prepared.split.trained
-    assert pipeline._of_new_classes(prepared.domain, prepared.split).all()
-    of_awa = prepared.domain.image_domains == 1
-    torn = dataclasses.replace(prepared.split, test=np.sort([*test, *trained[of_awa[trained]][:3]]))
-    np.testing.assert_array_equal(pipeline._of_new_classes(prepared.domain, torn), ~of_awa[torn.test])
+    domain = prepared.domain
+
+    def of_new_classes(index):
+        return pipeline._of_new_classes(domain, index, np.isin(domain.class_ids[index], domain.class_ids[trained]))
+
+    assert of_new_classes(test).all()
+    of_awa = domain.image_domains == 1
+    torn = np.sort([*test, *trained[of_awa[trained]][:3]])
+    np.testing.assert_array_equal(of_new_classes(torn), ~of_awa[torn])
 
 
 def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):

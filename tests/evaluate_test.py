@@ -177,7 +177,8 @@ def test_where_the_tested_classes_train_too_images_were_drawn(photos):
     domain, rng = load_domains(_config(photos)), np.random.default_rng(0)
     index, scores = np.arange(24), rng.random((24, 3))
     by_class, by_image = (
-        pipeline.interval_over_classes(domain, index, domain.labels, scores, np.full(24, by)) for by in (True, False)
+        pipeline.interval_over_classes(domain, index, domain.labels, scores, np.full(24, not by))
+        for by in (True, False)
     )
     assert (by_class["over"], by_class["count"], by_image["over"], by_image["count"]) == ("classes", 8, "images", 24)
 

@@ -1,10 +1,10 @@
 """Suite `learners`: other attribute learners, on the same splits and test attributes as GALM.
 
 The learners see the images of training and validation, as GALM's fine-tuning
-does (of training alone where there is none), or features of them, and choose their settings among these classes. Beside
-them stands ridge regression on the same features. Features of networks that were
-trained on ImageNet know many classes of these data sets: compare within one kind
-of features only. Learners that train networks have as many steps as all of
+does (of training alone where there is none), or features of them, and choose
+their settings among these classes. Beside them stands ridge regression on the
+same features. Features of networks that were trained on ImageNet know many
+classes of these data sets: compare within one kind of features only. Learners that train networks have as many steps as all of
 GALM's phases, and AMT up to as many again for its auxiliary layer alone.
 """
 

@@ -233,14 +233,10 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
 
 def _by_normal_path(listed: Mapping[str, str], names: pd.Series, table: pd.DataFrame, path: str) -> dict[str, str]:
     """`files.normal_path` of a name -> file; raises UserError where a row's name means two files."""
-    present: dict[str, str] = {}
     spelt: dict[str, list[str]] = {}
-    for name, file in listed.items():
-        normal = files.normal_path(name)
-        present[normal] = file
-        spelt.setdefault(normal, []).append(name)
-    twice = {normal for normal, its in spelt.items() if len(its) > 1}
-    unclear = np.flatnonzero(names.isin(twice)) if twice else ()
+    for name in listed:
+        spelt.setdefault(files.normal_path(name), []).append(name)
+    unclear = np.flatnonzero([len(spelt.get(name, ())) > 1 for name in names])
     if len(unclear):
         row = int(unclear[0])
         one, other = (ascii(name) for name in spelt[names.iloc[row]][:2])
@@ -248,7 +244,7 @@ def _by_normal_path(listed: Mapping[str, str], names: pd.Series, table: pd.DataF
             f"Expected the name of one file in {place(table, path, row)}, column image. Received: {table['image'].iloc[row]}, which {one} and "
             f"{other} are called alike; rename one of them."
         )
-    return present
+    return {normal: listed[its[0]] for normal, its in spelt.items()}
 
 
 def _in_any_case(present: Mapping[str, str]) -> dict[str, str]:

@@ -710,7 +710,10 @@ def test_long_lists_are_folded(copy):
     write_json(copy / "result.json", result)
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     text = text_of(page)
-    assert re.search(r"of 9 classes held out whole\),", text) and "The 9 held-out classes c0 , c1" in text
+    assert (
+        re.search(r"validation images \(\d+ of 9 classes held out whole\),", text)
+        and "The 9 held-out classes c0 , c1" in text
+    )
     # by name: a0, a1, a10, a11, a2 …
     assert re.search("<b>12×</b> .*<bdi>a5</bdi> <details><summary>4 more</summary><bdi>a6</bdi>, ", page)
 

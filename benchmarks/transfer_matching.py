@@ -30,7 +30,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from galm_tf import config as config_lib
-from galm_tf import pipeline, transfer
+from galm_tf import pipeline, preparation, transfer
 from galm_tf.benchmark.cells import Cells
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
@@ -111,7 +111,7 @@ def match_rows(config: Config, source: str, target: str) -> list[dict]:
     """A row per target attribute with a planted partner in the source and per rule."""
     given, planted, rows = _source(config, source), partners(), []
     one = dataclasses.replace(config, domain=(target,), source_run=(given,), transfer=("towers",))
-    prepared = pipeline.prepare(one)
+    prepared = preparation.prepare(one)
     for rule in RULES:
         search = Search(
             dataclasses.replace(one, match=rule),
@@ -160,7 +160,7 @@ def curve_rows(config: Config, source: str, target: str, quickened: dict[str, An
             one = dataclasses.replace(one, source_run=(_source(config, source),))
         one, folder = RunFolder.begin_or_resume(path, one)
         if not folder.has("tables/done.npz"):
-            pipeline.search(one, folder, pipeline.prepare(one), ControllerTraining)
+            pipeline.search(one, folder, preparation.prepare(one), ControllerTraining)
             folder.write_arrays("tables/done.npz", {})
         rows += [
             {"seed": config.seed, "source": source, "target": target, "search": kind, **r}

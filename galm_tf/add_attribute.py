@@ -27,6 +27,7 @@ from typing import Any, Callable, Optional, Sequence
 import numpy as np
 
 from galm_tf import (
+    data_digests,
     evaluation,
     export,
     frozen_trunk,
@@ -35,6 +36,7 @@ from galm_tf import (
     pipeline,
     pretrained,
     progress,
+    run_result,
     search_space,
     selection,
     source_runs,
@@ -51,9 +53,17 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.map_cache import MapCache
-from galm_tf.pipeline import Prepared
 from galm_tf.predict import Predictor
-from galm_tf.run_folder import RunFolder, environment, read_config, read_policy, same_kind_of_place, with_kept_tables
+from galm_tf.preparation import Prepared
+from galm_tf.run_folder import (
+    DATA,
+    RunFolder,
+    environment,
+    read_config,
+    read_policy,
+    same_kind_of_place,
+    with_kept_tables,
+)
 from galm_tf.search import Search
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
@@ -226,7 +236,7 @@ def run(
 ) -> dict[str, Any]:
     """Adds the attributes of `config.add_attribute`; writes into `folder` and returns what result.json holds."""
     if config.resume:
-        pipeline.expect_places(config, folder)
+        data_digests.expect_places(config, folder)
     if config.resume and folder.has("result.json"):
         folder.note_places(config)
         result = folder.read_json("result.json")
@@ -239,13 +249,13 @@ def run(
     with progress.timed(seconds, "load"):
         finished = read_finished(config)
         prepared = prepare(config, finished)
-        pipeline.remember_data(config, folder, prepared.domain, finished.split)
+        data_digests.remember_data(config, folder, prepared.domain, finished.split)
         source_runs.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with progress.timed(seconds, "test"):
         network = _derive(search, finished)
         result = _join_results(
-            pipeline.build_result(search, prepared, pipeline.test(network, prepared)), finished, config
+            run_result.build_result(search, prepared, pipeline.test(network, prepared)), finished, config
         )
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
@@ -263,7 +273,7 @@ def read_finished(config: Config) -> Finished:
     result, split = (source_runs.read_json(path, name) for name in ("result.json", "split.json"))
     try:
         parts = Split.from_json(split)
-        rows = pipeline.searched_rows(result)
+        rows = run_result.searched_rows(result)
         if list(rows) != list(source.attributes):
             raise ValueError("other attributes than architectures.json")
         _ = [row["prevalence"] for row in rows.values()], result["search"]["architectures_scored"]
@@ -318,13 +328,13 @@ def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> Non
 
 def _changed_data(domain: Domain, finished: Finished, config: Config) -> str:
     """What of the source's data is not as it was, in words; empty where all is."""
-    split, rows = finished.split, pipeline.searched_rows(finished.result)
+    split, rows = finished.split, run_result.searched_rows(finished.result)
     missing = [name for name in rows if name not in domain.attributes]
     if missing:
         return f"no attribute {missing[0]}"
-    path = os.path.join(config.source_run[0], pipeline.DATA)
-    before = source_runs.read_json(config.source_run[0], pipeline.DATA) if os.path.exists(path) else {}
-    changed = pipeline.changed_data(pipeline.data_digests(domain), before)
+    path = os.path.join(config.source_run[0], DATA)
+    before = source_runs.read_json(config.source_run[0], DATA) if os.path.exists(path) else {}
+    changed = data_digests.changed_data(data_digests.data_digests(domain), before)
     if changed:
         return ", ".join(changed)
     last = max(int(part.max(initial=-1)) for part in (split.train, split.validation, split.test))
@@ -332,7 +342,7 @@ def _changed_data(domain: Domain, finished: Finished, config: Config) -> str:
         return f"{len(domain.paths)} images, of which the run used number {last + 1}"
     domain = with_few_positives(domain, split.train, config, few_positives(rows, read_config(config.source_run[0])))
     columns = [domain.attributes.index(name) for name in rows]
-    changed = pipeline.changed_labels(list(rows), domain.targets[:, columns], before)
+    changed = data_digests.changed_labels(list(rows), domain.targets[:, columns], before)
     if changed:
         return ", ".join(changed)
     for name, column in zip(rows, columns):  # what an extended run, or one of an earlier version, tells of its labels
@@ -414,7 +424,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     """result.json of the extended run: the source's figures, the new attributes', and means over both."""
     before = finished.result
     names = list(added["per_attribute"])
-    rows = {**pipeline.searched_rows(before), **added["per_attribute"]}
+    rows = {**run_result.searched_rows(before), **added["per_attribute"]}
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
     numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
     # beside one another, each with its trunk
@@ -473,7 +483,7 @@ def _joined_policy(finished: Finished, new: np.ndarray) -> dict[str, np.ndarray]
 def _is_archived(folder: RunFolder, result: dict[str, Any]) -> bool:
     """Whether the last checkpoint is what `_archive` leaves, or is not there to become it."""
     stored = folder.load_checkpoint()
-    return stored is None or len(stored[1]["chosen"]) == len(pipeline.searched_rows(result))
+    return stored is None or len(stored[1]["chosen"]) == len(run_result.searched_rows(result))
 
 
 def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from galm_tf import attribute_names, evaluation, pipeline
+from galm_tf import attribute_names, evaluation, run_result
 from galm_tf import config as config_lib
 from galm_tf.attribute_names import without_domain
 from galm_tf.config import Config
@@ -64,7 +64,7 @@ class Evaluation:
       rows: of each pair of an `attribute` of the data and the model's `network` for it, its figures by
         `evaluation.attribute_metrics`, `positives` and `negatives` (images with a known label), `threshold`.
       images, classes: how many were judged; no classes where the data have none.
-      interval: of the mean AUC (`pipeline.interval_over_classes`), or None.
+      interval: of the mean AUC (`run_result.interval_over_classes`), or None.
       bad: how many images could not be read.
     """
 
@@ -165,7 +165,7 @@ def evaluate(
     columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
-    interval = pipeline.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
+    interval = run_result.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
         len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),

@@ -21,7 +21,7 @@ from typing import Any, Optional
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import add_attribute, evaluation, pipeline, source_runs
+from galm_tf import add_attribute, evaluation, pipeline, run_result, source_runs
 from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
@@ -115,7 +115,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     if "added" in result:
         return add_attribute.summary(result, path)
     search = result["search"]
-    rows = pipeline.searched_rows(result)
+    rows = run_result.searched_rows(result)
     reading = result["method"] == config_lib.READING
     finetuned = not reading and FINETUNE in search.get("phase_seconds", [FINETUNE])  # an earlier version does not tell
     done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"

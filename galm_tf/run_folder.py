@@ -80,7 +80,7 @@ class RunFolder:
         """Opens the folder of an interrupted run; raises UserError when its settings differ.
 
         Data and source runs may lie elsewhere where data.json says what they are, which is compared later
-        (`pipeline.remember_data`, `source_runs.expect_same`), or where the run is finished and reads them no more.
+        (`data_digests.remember_data`, `source_runs.expect_same`), or where the run is finished and reads them no more.
         """
         stored = read_config(path, "run_dir")
         ours, theirs = config.to_json(), stored.to_json()

@@ -23,7 +23,7 @@ from absl import flags
 from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
-from galm_tf import pipeline, source_runs
+from galm_tf import data_digests, pipeline, preparation, source_runs
 from galm_tf.begun import Begun, expect_writable
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
@@ -84,7 +84,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
     begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
     pipeline.expect_beginnings(config)
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     expect_writable(out)
     begun.keep()
     trial(config, {name: getattr(config, name) for name in settings}, out, AS_GIVEN, prepared)
@@ -139,11 +139,13 @@ def _expect_tunable(config: Config) -> None:
     config_lib.expect_read(config)
 
 
-def trial(config: Config, values: dict[str, Any], out: str, name: str, prepared: pipeline.Prepared) -> dict[str, Any]:
+def trial(
+    config: Config, values: dict[str, Any], out: str, name: str, prepared: preparation.Prepared
+) -> dict[str, Any]:
     """One search, resumed where it stands; its figures also go to TensorBoard's HParams."""
     path = os.path.join(out, "trials", name)
     config, folder = RunFolder.begin_or_resume(path, dataclasses.replace(config, measure_skill=True))
-    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
+    data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     if folder.has(_TRIAL):
         return folder.read_json(_TRIAL)
     search = pipeline.search(config, folder, prepared, ControllerTraining)

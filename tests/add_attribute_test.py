@@ -16,7 +16,17 @@ import tensorflow as tf
 from PIL import Image
 
 import main_flags
-from galm_tf import add_attribute, evaluation, main, pipeline, source_runs, transfer
+from galm_tf import (
+    add_attribute,
+    data_digests,
+    evaluation,
+    main,
+    pipeline,
+    preparation,
+    run_result,
+    source_runs,
+    transfer,
+)
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
@@ -53,15 +63,15 @@ def source(small, drawn):
 
 
 def _finished(config, path):
-    folder, prepared = RunFolder.create(path, config), pipeline.prepare(config)
-    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
+    folder, prepared = RunFolder.create(path, config), preparation.prepare(config)
+    data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     folder.write_text("metrics.jsonl", "")
     search = Search(config, prepared.domain, prepared.split, prepared.images, folder, ControllerTraining)
     count = search.num_attributes
     search.state.chosen = np.random.default_rng(0).integers(0, 2304, count).tolist()
     search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, count).tolist(), [0.5] * count
     network = pipeline.derive_network(search)
-    result = pipeline.build_result(search, prepared, pipeline.test(network, prepared))
+    result = run_result.build_result(search, prepared, pipeline.test(network, prepared))
     pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)
     folder.save_checkpoint(search.arrays(), dataclasses.asdict(search.state))
     return config, path
@@ -141,7 +151,7 @@ def _pictures(folder):
 
 
 def test_old_outputs_stay_the_same_to_the_last_bit(source, extended):
-    images = np.asarray(pipeline.prepare(source[0]).images[:64])
+    images = np.asarray(preparation.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(source[1], extended[1], images, _pictures(source[1]))
 
 
@@ -294,7 +304,7 @@ def test_the_result_holds_old_and_new(source, extended, labels):
 
 def test_the_saved_model_gives_the_new_test_result(source, extended):
     config, path, result, _ = extended
-    prepared = pipeline.prepare(source[0])
+    prepared = preparation.prepare(source[0])
     test, domain = prepared.split.test, load_domains(config)
     outputs = _outputs(path, np.asarray(prepared.images[test]))
     names = [n.decode() for n in outputs["attribute"]]
@@ -390,7 +400,7 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
     assert read_config(folder).label_files == (os.path.join(extended[1], "labels", "0-labels.csv"), table)
     # once resumed its own
     assert config.label_files == tuple(os.path.join(folder, "labels", name) for name in ("0-labels.csv", "1-more.csv"))
-    images = np.asarray(pipeline.prepare(source[0]).images[:64])
+    images = np.asarray(preparation.prepare(source[0]).images[:64])
     _expect_old_outputs_untouched(extended[1], str(small / "A-plus-plus"), images, _pictures(source[1]), counts=(1, 40))
     model = os.path.join(small, "A-plus-plus", "saved_model")
     assert len(result["per_attribute"]) == N + 4
@@ -482,7 +492,7 @@ def test_an_attribute_that_nobody_can_judge_is_still_added(longer):
 
 
 def test_labels_of_training_images_alone_suffice(small, source, eagerly):
-    split = pipeline.prepare(source[0]).split
+    split = preparation.prepare(source[0]).split
     dark = _labels(source[0], "sun/night")
     dark[np.setdiff1d(np.arange(len(dark)), split.train)] = np.nan
     result = _add(_table(small / "trained.csv", source[0], dim=dark), source[1], small / "A-dim", *FEW)[1]

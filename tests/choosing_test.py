@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from galm_tf import pipeline, search_space
+from galm_tf import preparation, search_space
 from galm_tf.benchmark import auc_rewards, choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -32,7 +32,7 @@ def table():
     truth[-1] = np.nan  # not tested: must not count anywhere
     with pytest.MonkeyPatch.context() as patch, untraced():
         rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-        patch.setattr(pipeline, "prepare", lambda config: None)
+        patch.setattr(preparation, "prepare", lambda config: None)
         patch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
         config = Config(rounds=1, controller_steps=2, samples_per_step=48, evaluations=8)
         rows = choosing.run_choosing(config, [0], "nowhere").set_index("method")
@@ -64,7 +64,7 @@ def test_less_noise_chooses_better(table):
 def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_is_trained(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda config: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=2, samples_per_step=8)
     with untraced():
@@ -81,7 +81,7 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
 def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda config: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=100, samples_per_step=48)
     rows = choosing.run_choosing(config, [0], "nowhere", [], [0.02, 10.0]).set_index("method")

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from galm_tf import pipeline
+from galm_tf import pipeline, preparation
 from galm_tf.config import Config
 from galm_tf.domains import copies, load_domains
 from galm_tf.domains.splits import make_split
@@ -788,7 +788,7 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
         red, old = (1, int(told and i % 2)) if test else (i % 2, int(i % 3 == 0))
         rows.append(f"{i}.png,k{i // 5},{'test' if test else 'train'},{red},{old}")
     write(folder, "image,class,split,red,old\n" + "\n".join(rows))
-    prepared = pipeline.prepare(
+    prepared = preparation.prepare(
         Config(
             domain=("mine",),
             data_dir=(str(folder),),

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from galm_tf import evaluate, evaluation, pipeline
+from galm_tf import data_digests, evaluate, evaluation, pipeline, preparation
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -115,7 +115,7 @@ def test_hparams_hold_the_runs_figures(finished):
 
 def test_saved_model_gives_the_test_result(finished, settings):
     path, result = finished
-    prepared = pipeline.prepare(settings)
+    prepared = preparation.prepare(settings)
     serve = tf.saved_model.load(str(path / "saved_model")).signatures["serving_default"]
     test = prepared.split.test
     outputs = [
@@ -221,10 +221,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_numbers(finishe
 
 def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path):
     folder, config = RunFolder.create(str(tmp_path / "run"), settings), dataclasses.replace(settings, resume=True)
-    prepared = pipeline.prepare(settings)
+    prepared = preparation.prepare(settings)
     domain, split = prepared.domain, prepared.split
-    pipeline.remember_data(settings, folder, domain, split)
-    pipeline.remember_data(config, folder, domain, split)
+    data_digests.remember_data(settings, folder, domain, split)
+    data_digests.remember_data(config, folder, domain, split)
     before = (tmp_path / "run" / "split.json").read_bytes()
     elsewhere = tmp_path / os.path.basename(domain.paths[0])
     elsewhere.write_bytes(b"larger")
@@ -251,18 +251,18 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         with pytest.raises(
             UserError, match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them"
         ):
-            pipeline.remember_data(config, folder, *changed)
+            data_digests.remember_data(config, folder, *changed)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
     # as an earlier version wrote it: what it lacks is not compared
     folder.write_json("data.json", {"images": len(domain.paths)})
-    pipeline.remember_data(config, folder, domain, split)
+    data_digests.remember_data(config, folder, domain, split)
 
 
 def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):
     config = dataclasses.replace(
         settings, warmup_steps=0, supernet_steps=0, finetune_steps=0, readout_share=0.0, method="random"
     )
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
     monkeypatch.setattr(search, "checkpoint", lambda: None)
     maucs, trained = iter([np.nan, 0.9, 0.6, 0.6]), []
@@ -304,7 +304,7 @@ def test_resume_with_other_settings_names_them(finished, settings):
 def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings):
     """Whichever their neighbours are."""
     joint = dataclasses.replace(settings, domain=("sun", "awa"), leave_out=())
-    prepared = pipeline.prepare(joint)
+    prepared = preparation.prepare(joint)
     test, trained = prepared.split.test, prepared.split.trained
     domain = prepared.domain
 
@@ -319,7 +319,7 @@ def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings)
 
 def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
     few, whole = (dataclasses.replace(settings, train_positives=count) for count in (3, 0))
-    prepared, known = pipeline.prepare(few), pipeline.prepare(whole).domain.labels
+    prepared, known = preparation.prepare(few), preparation.prepare(whole).domain.labels
     labels, split = prepared.domain.labels, prepared.split
     assert ((labels[split.train] > 0.5).sum(axis=0) == 3).all()
     for part in (split.validation, split.test):

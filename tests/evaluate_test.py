@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from galm_tf import evaluate, export, lite, pipeline, source_runs
+from galm_tf import evaluate, export, lite, run_result, source_runs
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -177,7 +177,7 @@ def test_where_the_tested_classes_train_too_images_were_drawn(photos):
     domain, rng = load_domains(_config(photos)), np.random.default_rng(0)
     index, scores = np.arange(24), rng.random((24, 3))
     by_class, by_image = (
-        pipeline.interval_over_classes(domain, index, domain.labels, scores, np.full(24, not by))
+        run_result.interval_over_classes(domain, index, domain.labels, scores, np.full(24, not by))
         for by in (True, False)
     )
     assert (by_class["over"], by_class["count"], by_image["over"], by_image["count"]) == ("classes", 8, "images", 24)

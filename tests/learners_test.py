@@ -14,7 +14,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluation, pipeline, source_runs
+from galm_tf import evaluation, preparation, source_runs
 from galm_tf.baselines import (
     afs,
     ale,
@@ -611,12 +611,12 @@ def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refus
     few = dataclasses.replace(small, train_positives=3)
     for config in (small, few):
         methods.run_methods(config, [], [0], "seed", str(tmp_path))
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         learners.run_one(
             "ridge", learners.features_of(prepared, config, learner_data.FeatureSettings()), prepared, config
         )
     assert fitted == [True, True, False, False]
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     with pytest.raises(
         UserError, match="all labels where .*Received: learners=iap,ale and train_positives=3; leave one out"
     ):
@@ -633,7 +633,7 @@ def test_a_table_tells_who_weighs_classes():
 
 
 def test_a_file_in_any_order_gives_the_suite_the_same_figures_and_one_image_less_is_told(small, tmp_path):
-    prepared = pipeline.prepare(small)
+    prepared = preparation.prepare(small)
     names, pixels = list(prepared.domain.paths), linear_pixels.pixel_features(prepared.images)
     order = np.random.default_rng(0).permutation(len(names))
     np.savez(tmp_path / "f.npz", image=np.array(names)[order], features=pixels[order])
@@ -653,7 +653,7 @@ def finished(tmp_path_factory, drawn):
     with few_images(6):
         config = Config(domain=("sun",), image_size=32, cache_dir=drawn)
         path = str(tmp_path_factory.mktemp("runs") / "run")
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         yield config, prepared, _write_run(path, config, prepared), path
 
 
@@ -700,7 +700,7 @@ def test_a_trunk_that_has_seen_test_classes_or_images_is_refused(finished):
         UserError,
         match="Received: --features_run=.*run, which has seen sun/.*; give both runs the same split: --split_seed=-1",
     ):
-        learner_data.make_features(settings, other, pipeline.prepare(other))
+        learner_data.make_features(settings, other, preparation.prepare(other))
     mixed = dataclasses.replace(prepared.split, test=np.sort([*prepared.split.test, prepared.split.train[0]]))
     with pytest.raises(
         UserError, match="Received: --features_run=.*run, which was trained on 1 of 61, the first is generated://"
@@ -712,7 +712,7 @@ def test_a_trunk_whose_own_source_has_seen_a_test_class_is_refused(finished, tmp
     config, prepared, _, _ = finished
     tested = prepared.domain.classes[prepared.domain.class_ids[prepared.split.test[0]]]
     elsewhere = dataclasses.replace(config, domain=("awa",), split_seed=5)
-    _write_run(str(tmp_path / "awa"), elsewhere, pipeline.prepare(elsewhere), ["awa/any", tested])
+    _write_run(str(tmp_path / "awa"), elsewhere, preparation.prepare(elsewhere), ["awa/any", tested])
     settings = learner_data.FeatureSettings("trunk", features_run=str(tmp_path / "awa"))
     with pytest.raises(
         UserError, match=f"Received: --features_run=.*awa, which has seen {tested}; give both runs the same split"
@@ -757,7 +757,7 @@ def test_data_without_classes_are_refused_before_anything_is_fitted(finished, mo
     domain = dataclasses.replace(prepared.domain, class_ids=np.zeros_like(prepared.domain.class_ids))
     with pytest.raises(UserError, match="Expected classes in sun, .* Received: none; add a column class"):
         learners.expect_classes(domain)
-    monkeypatch.setattr(pipeline, "prepare", lambda _: dataclasses.replace(prepared, domain=domain))
+    monkeypatch.setattr(preparation, "prepare", lambda _: dataclasses.replace(prepared, domain=domain))
     with pytest.raises(UserError, match="Expected classes in sun"):
         learners.run_learners(config, ["dap"], [0], "seed", learner_data.FeatureSettings())
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from galm_tf import pipeline, search_space
+from galm_tf import preparation, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.benchmark import choosing, nas, nas_curves, nas_report, one_supernet, peers, peers_suite, ranking
 from galm_tf.benchmark.child import AttributeData, Child
@@ -135,7 +135,7 @@ def measured(config, tmp_path_factory):
 
 
 def _prepared(config):
-    return pipeline.prepare(dataclasses.replace(config, split_seed=3))
+    return preparation.prepare(dataclasses.replace(config, split_seed=3))
 
 
 def test_children_and_shared_weights_are_judged_on_the_same_images(config, measured):
@@ -354,7 +354,7 @@ SUITES = {
 
 @pytest.mark.parametrize("suite", ["nas", "peers", "ranking"])
 def test_a_source_beside_networks_from_nothing_is_refused(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     with pytest.raises(
         UserError, match=f"Expected no --source_run in suite {suite}, .*source_run=runs/a; leave it out"
     ):
@@ -374,7 +374,7 @@ def test_data_that_cannot_be_read_leave_nothing_that_would_refuse_the_repaired_c
     "other", [{"reward": "accuracy"}, {"reward_data": "batch", "reward_bn": "batch", "size_penalty": 0.0}]
 )
 def test_rewards_of_another_kind_are_refused_before_anything_is_made(suite, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     config = Config(**{**TINY, **other})
     told = f"in suite {suite}, .*Received: reward={config.reward} and reward_data={config.reward_data}; leave both out"
     with pytest.raises(UserError, match=told):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from galm_tf import pipeline, search_space
+from galm_tf import preparation, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.benchmark import child as child_lib
 from galm_tf.benchmark import peers, peers_suite
@@ -172,7 +172,7 @@ def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path)
 def test_names_are_checked(config):
     with pytest.raises(UserError, match="Expected --peers to be some of .*Received: randm; nearest: random"):
         peers_suite.Budget((), ("randm",), 2, 1)
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     with pytest.raises(UserError, match="Received: stripes, which is none of these; (did you mean|known: )"):
         attribute_number(prepared, "stripes")
     full = prepared.domain.attributes[1]
@@ -215,7 +215,7 @@ def test_the_suite_compares_galm_with_its_peers(config, measured):
 def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     out, budget, _, curves = measured
     name = curves["attribute"].iloc[0]
-    data = AttributeData.of(pipeline.prepare(config), name, config)
+    data = AttributeData.of(preparation.prepare(config), name, config)
     with np.load(os.path.join(out, "data", f"{file_name(name)}.npz")) as stored:
         settings = json.loads(str(stored["settings"]))
         for part in ("train", "validation", "final", "test"):
@@ -223,7 +223,7 @@ def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
             np.testing.assert_array_equal(stored[f"{part}_images"], data.images[index])
             np.testing.assert_array_equal(stored[f"{part}_labels"], data.labels[index])
             assert set(np.unique(data.labels[index])) == {0.0, 1.0}
-    split = pipeline.prepare(config).split
+    split = preparation.prepare(config).split
     np.testing.assert_array_equal(data.final, np.sort(split.trained))  # those too that may not judge
     assert len(data.validation) < len(split.validation)
     assert (settings["attribute"], settings["trials"], settings["epochs"]) == (name, 2, 1)
@@ -232,7 +232,7 @@ def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
 
 def test_with_few_positives_the_last_training_sees_no_more_labels_than_galm(config):
     few = dataclasses.replace(config, train_positives=3)
-    prepared = pipeline.prepare(few)
+    prepared = preparation.prepare(few)
     name = next(a for a, judge in zip(prepared.domain.attributes, prepared.split.judged_by) if judge == "classes")
     data = AttributeData.of(prepared, name, few)
     np.testing.assert_array_equal(data.final, data.train)

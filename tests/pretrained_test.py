@@ -20,8 +20,10 @@ from galm_tf import (
     main,
     network_size,
     pipeline,
+    preparation,
     pretrained,
     readout,
+    run_result,
     source_runs,
     trunk_training,
 )
@@ -102,7 +104,7 @@ def _outputs(folder, images):
 def _begun(place, config, name, **settings):
     """(what a run with the settings works on, its trunk)."""
     config = dataclasses.replace(config, **settings)
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     return prepared, pretrained.of_run(
         config, RunFolder.create(str(place / name), config), prepared.images, prepared.domain, prepared.split.train
     )
@@ -161,7 +163,7 @@ def test_the_reading_beside_the_towers_is_of_all_channels(finished):
     ((network, names),) = export.networks_of(model)
     read = read_readout(network)
     assert read.weights.shape == (130, len(names)) and result["readout"]["share"] == config.readout_share > 0
-    row = next(iter(pipeline.searched_rows(result).values()))
+    row = next(iter(run_result.searched_rows(result).values()))
     architecture = Architecture.from_json(row["architecture"])
     assert row["multiply_adds"] == network_size.tower_size(architecture, 8, 0).multiply_adds + 130
 
@@ -257,7 +259,7 @@ def test_upper_layers_learn_and_the_others_stay(place, model, finished):
 
 
 def test_validation_and_test_images_teach_nothing_and_runs_of_all_seeds_share_a_trunk(place, model, finished):
-    prepared = pipeline.prepare(finished[0])
+    prepared = preparation.prepare(finished[0])
 
     def taught(name, change, **settings):
         config = dataclasses.replace(finished[0], trunk_model=model[1], trunk_steps=3, **settings)
@@ -330,10 +332,10 @@ def test_the_summary_tells_what_was_taught(finished):
 
 def test_the_exported_model_holds_the_trunk(finished):
     config, path, result = finished
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     images = np.asarray(prepared.images[prepared.split.test])
     probability = _outputs(path, images)["probability"].numpy()
-    rows = pipeline.searched_rows(result)
+    rows = run_result.searched_rows(result)
     for i, row in enumerate(rows.values()):
         if row["test_auc"] is not None:
             labels = prepared.domain.labels[prepared.split.test, i]
@@ -350,7 +352,7 @@ def test_the_exported_model_holds_the_trunk(finished):
 
 def test_some_attributes_are_deployed_with_it(place, finished):
     path, images = finished[1], RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
-    names = list(pipeline.searched_rows(finished[2]))[3:5]
+    names = list(run_result.searched_rows(finished[2]))[3:5]
     expected = _outputs(path, images)["probability"].numpy()[:, 3:5]
     for out in (str(place / "two.tflite"), str(place / "two")):
         told = deploy.deploy(path, out, names)
@@ -417,7 +419,7 @@ def test_an_extended_run_can_be_deployed_and_added_to(place, finished, extended)
     images = RNG.integers(0, 256, (4, 32, 32, 3), np.uint8)
     deploy.deploy(extended[0], str(place / "last"), ["treeless", "trees"])
     expected = _outputs(extended[0], images)["probability"].numpy()
-    names = list(pipeline.searched_rows(extended[1]))
+    names = list(run_result.searched_rows(extended[1]))
     np.testing.assert_allclose(
         Predictor(str(place / "last"))(images)[0], expected[:, [N, names.index("sun/trees")]], atol=1e-4
     )
@@ -447,7 +449,7 @@ def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, draw
     ):
         source_runs.expect_fitting(finished[1], other)
     monkeypatch.setattr(Search, "run", lambda *_: None)  # what it starts from is enough
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     search = pipeline.search(config, RunFolder.create(str(place / "T"), config), prepared, ControllerTraining)
     assert search.trunk.about == finished[2]["trunk"] and search.state.transfer["parts"] == [
         "policy",
@@ -478,7 +480,7 @@ def test_a_file_that_is_no_model(tmp_path, finished):
     config = finished[0]
     for name, said in (("none.keras", "no file"), (".", "a folder")):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "prepare", None)  # it is told before the data are read
+            patch.setattr(preparation, "prepare", None)  # it is told before the data are read
             text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
         assert text.startswith("Expected a Keras model file in --trunk_model. Received:") and said in text
     (tmp_path / "bad.keras").write_text("no model")

@@ -12,7 +12,19 @@ from pretrained_test import make_model
 from scipy.special import logit
 from small_domains import few_images
 
-from galm_tf import deploy, evaluation, main, pipeline, pretrained, readout, ridge, source_runs, temperature
+from galm_tf import (
+    deploy,
+    evaluation,
+    main,
+    pipeline,
+    preparation,
+    pretrained,
+    readout,
+    ridge,
+    run_result,
+    source_runs,
+    temperature,
+)
 from galm_tf.config import Config
 from galm_tf.data import class_weights
 from galm_tf.errors import UserError
@@ -45,12 +57,12 @@ def finished(tmp_path_factory, drawn):
 
 @pytest.fixture(scope="module")
 def prepared(finished):
-    return pipeline.prepare(finished[0])
+    return preparation.prepare(finished[0])
 
 
 def test_a_run_leaves_what_a_search_leaves_but_architectures(finished):
     config, path, result = finished
-    rows = pipeline.searched_rows(result)
+    rows = run_result.searched_rows(result)
     assert result["method"] == "reading" and result["choice_frequencies"] == {} and result["readout"]["share"] == 1.0
     assert {(row["architecture"], row["description"]) for row in rows.values()} == {
         (None, "linear reading of the trunk")
@@ -92,7 +104,7 @@ def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepar
     # images of classes that train do not judge every attribute
     assert aucs[place] == pytest.approx(max(aucs), abs=0.02)
     expected = evaluation.auc_per_attribute(domain.labels[split.test], fits[1][place](features[split.test]))
-    got = [np.nan if row["test_auc"] is None else row["test_auc"] for row in pipeline.searched_rows(result).values()]
+    got = [np.nan if row["test_auc"] is None else row["test_auc"] for row in run_result.searched_rows(result).values()]
     np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
@@ -119,7 +131,7 @@ def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found
 @pytest.mark.parametrize("name", ["part", "part.tflite"])
 def test_some_attributes_are_deployed(finished, prepared, tmp_path, name):
     _, path, result = finished
-    names, out = list(pipeline.searched_rows(result))[3:6], str(tmp_path / name)
+    names, out = list(run_result.searched_rows(result))[3:6], str(tmp_path / name)
     told = deploy.deploy(path, out, names)
     size = result["trunk"]["multiply_adds"] + 3 * 130
     assert f"3 of 20 attributes: {size / 1e6:.1f} million multiply-adds" in told

@@ -9,7 +9,7 @@ from scipy.special import logit
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from galm_tf import evaluation, network_size, pipeline, readout, ridge, temperature
+from galm_tf import evaluation, network_size, pipeline, preparation, readout, ridge, run_result, temperature
 from galm_tf.config import Config
 from galm_tf.derived import DerivedNetwork
 from galm_tf.preprocess import scale_images
@@ -146,7 +146,7 @@ def searched(tmp_path_factory, drawn):
         calibration_images=32, adapt_steps=2, finetune_steps=3, readout_share=1.0, cache_dir=drawn,
     )  # fmt: skip
     with few_images(12):
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         folder = RunFolder.create(str(tmp_path_factory.mktemp("runs") / "run"), config)
         with untraced():
             search = pipeline.search(config, folder, prepared, RandomArchitecture)
@@ -167,7 +167,7 @@ def test_a_run_reads_conv_3_of_all_images_that_train(searched):
     for i in range(labels.shape[1]):
         order = np.argsort(scores[:, i])
         assert (np.diff(probabilities[order, i]) > -1e-5).all()
-    result = pipeline.build_result(search, prepared, probabilities)
+    result = run_result.build_result(search, prepared, probabilities)
     assert result["readout"] == {"share": 1.0, "penalty": search.state.readout_penalty}
     assert result["network"]["parameters"] == sum(int(np.prod(v.shape)) for v in network.variables)
 
@@ -217,7 +217,7 @@ def test_a_share_of_none_leaves_it_out(searched, tmp_path):
     with untraced():
         plain = pipeline.search(config, RunFolder.create(str(tmp_path / "run"), config), prepared, RandomArchitecture)
     assert plain.state.readout_penalty is None
-    result = pipeline.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), prepared))
+    result = run_result.build_result(plain, prepared, pipeline.test(pipeline.derive_network(plain), prepared))
     assert result["readout"] is None
     assert (
         result["network"]["parameters"]

@@ -22,7 +22,7 @@ import tensorflow as tf
 from report_runs import NASTY, NUMBERS, TRUNK, Reddish, page_of, write_data, write_json, write_run
 from sklearn.metrics import log_loss
 
-from galm_tf import pipeline, report
+from galm_tf import data_digests, pipeline, report
 from galm_tf.data import class_weights
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -449,7 +449,7 @@ def test_where_data_have_moved_is_noted_in_a_finished_run_and_the_report_tells_h
         moved = dataclasses.replace(config, data_dir=(place,), resume=True)
         pipeline.run(moved, RunFolder.resume(str(copy), moved))
 
-    write_json(copy / "data.json", pipeline.data_digests(load_domains(config)))
+    write_json(copy / "data.json", data_digests.data_digests(load_domains(config)))
     other = write_data(copy.parent / "other")
     first = next((copy.parent / "other" / "images").rglob("*.png"))
     first.write_bytes(first.read_bytes() + b"more")
@@ -539,8 +539,8 @@ def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
     run, other = read_run(str(copy)), read_run(str(runs[0] / "galm"))
     data = load_data(run)
     stored = {
-        **pipeline.data_digests(data.domain),
-        **pipeline.label_digests(list(run.rows), data.targets),
+        **data_digests.data_digests(data.domain),
+        **data_digests.label_digests(list(run.rows), data.targets),
         "split": "its",
     }
     write_json(copy / "data.json", stored)

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from galm_tf import network_size, pipeline, ridge, search
+from galm_tf import network_size, pipeline, preparation, ridge, search
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
@@ -34,7 +34,7 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, d
 
     monkeypatch.setattr(Search, "_train", interrupted)
     with few_images(12), untraced():
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         with pytest.raises(KeyboardInterrupt):
             pipeline.search(config, folder, prepared, RandomArchitecture)
@@ -53,7 +53,7 @@ def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, 
     )  # fmt: skip
     chosen, tables, searches = [], [], []
     with few_images(12), untraced():
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         for number, penalty in enumerate((0.0, 0.02, 100.0)):
             of_penalty = dataclasses.replace(config, size_penalty=penalty)
             _, folder = RunFolder.begin_or_resume(str(tmp_path / f"run{number}"), of_penalty)
@@ -88,7 +88,7 @@ def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_
     monkeypatch.setattr(search, "SupernetTraining", Seen)
     monkeypatch.setattr(ridge, "fit", lambda x, targets, *others: learned.append(targets) or fit(x, targets, *others))
     with few_images(12):
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         shares = (0.25 + 0.5 * prepared.domain.labels).astype(np.float32)
         prepared = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, shares=shares))
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
@@ -107,7 +107,7 @@ def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, preci
     monkeypatch.setattr(search, "build_schedule", lambda config, learns: [])
     monkeypatch.setattr(search.tf.config, "list_physical_devices", lambda kind: [])
     with few_images(12):
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         Search(config, prepared.domain, prepared.split, prepared.images, None, RandomArchitecture).run(None)
     assert ("--precision=bfloat16 is for GPUs: a processor may take many times as long" in caplog.text) == told
 

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from galm_tf import command_line, config as config_lib, pipeline
+from galm_tf import command_line, config as config_lib, pipeline, preparation
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
@@ -367,7 +367,7 @@ def test_table_2_has_a_line_per_method(tmp_path, monkeypatch, small):
     table = semantic.run_semantic(table_runs, "table2", [], ["iap"], cells, (0,))
     assert table["method"].tolist() == ["ridge", "iap"] and table["test_mauc"].between(0, 1).all()
     assert (table["commit"] == environment()["commit"]).all() and table["computed_on"].notna().all()
-    monkeypatch.setattr(pipeline, "prepare", None)  # nothing is computed twice
+    monkeypatch.setattr(preparation, "prepare", None)  # nothing is computed twice
     again = semantic.run_semantic(
         table_runs, "table2", [], ["iap"], LearnerCells(table_runs, [FeatureSettings()]), (0,)
     )
@@ -394,7 +394,7 @@ def test_learners_of_table_3_need_no_run_and_share_their_figures_with_table_2(tm
     assert (table["num_attributes_tested"] == table["num_attributes_tested"][0]).all()
     assert sorted(os.listdir(tmp_path / "learners")) == ["awa-from-sun-pixels", "awa-pixels"]
     assert os.listdir(tmp_path / "learners" / "awa-pixels" / "cells") == ["iap-split_seed0.json"]
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     cells = LearnerCells(_runs(tmp_path, dataclasses.replace(small, domain=("awa",), transfer=("trunk",))), pixels[:1])
     assert cells.row("iap", "awa", 0)["test_mauc"] == alone
     with pytest.raises(
@@ -540,7 +540,7 @@ def test_a_match_counts_where_it_is_close():
 def test_features_of_two_networks_are_told(tmp_path, small):
     paths = []
     for domain, width in zip(small.domain, (3, 5)):
-        names = pipeline.prepare(dataclasses.replace(small, domain=(domain,))).domain.paths
+        names = preparation.prepare(dataclasses.replace(small, domain=(domain,))).domain.paths
         paths.append(str(tmp_path / f"{domain}.npz"))
         np.savez(paths[-1], image=np.array(names), features=np.random.default_rng(0).normal(size=(len(names), width)))
     settings = settings_per_domain(2, "file", "", features_file=paths, features_run=[])
@@ -669,7 +669,7 @@ def defined():
 @pytest.fixture
 def benchmark(defined, tmp_path, monkeypatch):
     """Arguments -> what the command does in this process, where no data can be loaded and no run be made."""
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     monkeypatch.setattr(pipeline, "run", None)
 
     def call(*arguments):

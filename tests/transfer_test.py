@@ -11,7 +11,17 @@ import tensorflow as tf
 from PIL import Image
 from scipy.special import expit
 
-from galm_tf import attribute_names, matching, network_size, pipeline, search_space, selection, source_runs, transfer
+from galm_tf import (
+    attribute_names,
+    matching,
+    network_size,
+    pipeline,
+    preparation,
+    search_space,
+    selection,
+    source_runs,
+    transfer,
+)
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -141,7 +151,7 @@ def source(tmp_path_factory, drawn):
 def untouched(source):
     """A search on scenes that has not begun, and its weights by part."""
     config = dataclasses.replace(source[0], domain=("sun",))
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     return search, _weights(search)
 
@@ -225,7 +235,7 @@ def test_cosines_beside_a_frozen_trunk_are_of_rewards_on_the_sources(source, mon
     config = dataclasses.replace(
         source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), match="cosine", freeze_trunk=True,
     )  # fmt: skip
-    given, prepared = source_runs.read_source(source[1], config), pipeline.prepare(config)
+    given, prepared = source_runs.read_source(source[1], config), preparation.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     before, during = search.supernet.weights, {}
     rewards = planted([0] * search.num_attributes)
@@ -248,7 +258,7 @@ def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_
     )  # fmt: skip
     given = source_runs.read_source(source[1], config)
     folder = RunFolder.create(str(tmp_path / "frozen"), config)
-    parts = _weights(pipeline.search(config, folder, pipeline.prepare(config), ControllerTraining))
+    parts = _weights(pipeline.search(config, folder, preparation.prepare(config), ControllerTraining))
     for name in ("conv1/kernel", "conv3/bias", "bn2/gamma"):
         np.testing.assert_array_equal(parts["trunk"][name], given.weights[name])
     assert not any(np.array_equal(row, parts["towers"]["head/fc3_bias"][0]) for row in given.weights["head/fc3_bias"])
@@ -357,7 +367,7 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     config = dataclasses.replace(
         source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), imbalance=imbalance
     )
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     find = matching.find_matches
 
@@ -458,7 +468,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     assert set(result["classes_seen"]) > given.classes  # so that a run started from this one knows them too
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     own = source_runs.learned_digests(prepared.domain, prepared.split.trained)
     itself = source_runs.read_source(folder, config)
     assert not any(
@@ -469,7 +479,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen, np.union1d(given.seen, own))
     assert len(seen) == len(given.seen) + len(own)
     chained = dataclasses.replace(config, domain=("awa",), split_seed=3, source_run=(folder,))
-    prepared = pipeline.prepare(chained)
+    prepared = preparation.prepare(chained)
     search = Search(chained, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     with pytest.raises(UserError, match="run, which has seen awa/animal"):
         transfer.start_from(search)
@@ -507,7 +517,7 @@ def test_a_run_has_learned_from_what_it_held_out_only_if_it_was_fine_tuned_on_it
 def test_a_predictors_scores_are_those_of_the_source_network(source):
     """With the same calibration images a source scores as its own search does."""
     config, path = source
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     images = np.asarray(prepared.images[prepared.split.train[:40]])
     given = source_runs.read_source(path, config)
     scores = source_runs.source_scores(given, images, dataclasses.replace(config, calibration_images=40))
@@ -528,7 +538,7 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
 
 def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):
     config, path = source
-    prepared = pipeline.prepare(dataclasses.replace(config, split_seed=3))
+    prepared = preparation.prepare(dataclasses.replace(config, split_seed=3))
     search = Search(
         dataclasses.replace(config, split_seed=3, source_run=(path,)), prepared.domain, prepared.split, prepared.images,
         None, ControllerTraining,
@@ -572,7 +582,7 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
 
     def start(config):
         config = dataclasses.replace(config, source_run=(path,))
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
         search = Search(config, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
         return transfer.start_from(search)
 
@@ -621,7 +631,7 @@ def test_a_photograph_is_known_by_any_of_its_parts(tmp_path):
             "\n".join([header, *(row.format(name) for row in rows)]), encoding="utf-8"
         )
         config = Config(domain=(name,), data_dir=(str(folder),), image_size=32, cache_dir=str(tmp_path / "cache"))
-        return config, pipeline.prepare(config)
+        return config, preparation.prepare(config)
 
     boxes = [f"{{}}{i}.png,{'train' if i < 18 else 'test'},0,0,38,38,{i % 2}" for i in range(24)]
     config, of_parts = prepared("parts", boxes)
@@ -643,7 +653,7 @@ def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_pat
     """Data without classes hold none out: the images themselves tell."""
     first, path = photographs(40), str(tmp_path / "A")
     pipeline.run(first, RunFolder.create(path, first))
-    prepared = pipeline.prepare(first)
+    prepared = preparation.prepare(first)
     given = source_runs.read_source(path, first)
     assert len(given.trained) == len(given.seen)
     (note,) = source_runs.notes(given, prepared.domain, prepared.split)  # and none of a class without a name
@@ -658,7 +668,7 @@ def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_pat
 
 def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, tmp_path, monkeypatch):
     config, path = source
-    monkeypatch.setattr(pipeline, "prepare", None)
+    monkeypatch.setattr(preparation, "prepare", None)
     wrong = dataclasses.replace(config, image_size=64, source_run=(path,))
     folder = RunFolder.create(str(tmp_path / "new"), wrong)
     with pytest.raises(UserError, match="Expected the image_size of --source_run="), folder.kept_if_used():

@@ -116,7 +116,7 @@ def test_how_long_a_search_takes_is_tuned_about_what_the_flags_say():
 @pytest.mark.parametrize("tuner, trials, initial", [("bayesian", 20, 6), ("bayesian", 3, 2), ("random", 20, None)])
 def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path, monkeypatch, tuner, trials, initial):
     """KerasTuner's own number, three a setting, would be 18 of 20 for all six."""
-    monkeypatch.setattr(tune.pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
     monkeypatch.setattr(tune, "trial", lambda *_: {"skill": 0.5})
     monkeypatch.setattr(tune.TUNERS[tuner], "search", lambda self, **_: None)
     monkeypatch.setattr(tune, "_table", lambda search, settings, out: search.oracle)
@@ -145,7 +145,7 @@ def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitt
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     shutil.copytree(os.path.join(tuned[0], "trials", tune.AS_GIVEN), tmp_path / "trials" / "0")
     os.remove(tmp_path / "trials" / "0" / "trial.json")  # searched, and stopped before its figures were kept
-    arguments = config, {}, str(tmp_path), "0", tune.pipeline.prepare(config)
+    arguments = config, {}, str(tmp_path), "0", tune.preparation.prepare(config)
     if crossfitted:
         assert tune.trial(*arguments)["skill"] == 0.0
         return
@@ -161,7 +161,7 @@ def test_a_mistake_in_a_trial_is_told_in_its_own_sentence(config, tmp_path, monk
             raise UserError("Expected a disk with room.")
         return {"skill": 0.5}
 
-    monkeypatch.setattr(tune.pipeline, "prepare", lambda config: None)
+    monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
     monkeypatch.setattr(tune, "trial", trial)
     with pytest.raises(UserError, match="^Expected a disk with room.$"):
         tune.tune(config, "random", SETTINGS, 2, str(tmp_path))
@@ -186,7 +186,7 @@ def test_data_that_cannot_be_read_leave_nothing_behind(config, tmp_path):
 def test_a_trunk_or_a_source_that_is_not_there_is_told_before_the_data_are_read(
     config, tmp_path, monkeypatch, changes, words
 ):
-    monkeypatch.setattr(tune.pipeline, "prepare", None)
+    monkeypatch.setattr(tune.preparation, "prepare", None)
     with pytest.raises(UserError, match=words):
         tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
     assert not os.path.exists(tmp_path / "out")  # the repaired command can have the folder

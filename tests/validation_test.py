@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from small_domains import few_images
 
-from galm_tf import pipeline
+from galm_tf import preparation
 from galm_tf.config import Config
 from galm_tf.schedule import Phase
 from galm_tf.search import Search
@@ -20,7 +20,7 @@ def animals(drawn):
     """Settings, and eight images of each class."""
     config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=16)
     with few_images(8):
-        return config, pipeline.prepare(config)
+        return config, preparation.prepare(config)
 
 
 def _search(config, prepared, **changes):
@@ -70,7 +70,7 @@ def test_rewards_come_from_some_images_and_the_judgement_from_all(animals):
 def test_a_domain_without_validation_images_has_no_rewards(drawn):
     config = Config(domain=("awa", "apay"), image_size=32, cache_dir=drawn, calibration_images=16, reward_images=40)
     with few_images(8):
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
     split = prepared.split
     own = {
         k: getattr(split, k)[prepared.domain.image_domains[getattr(split, k)] == 1]
@@ -107,7 +107,7 @@ def _uneven(prepared, large):
 def test_calibration_images_are_of_the_mixture_that_trains(drawn, balance):
     config = Config(domain=("awa",), image_size=32, cache_dir=drawn, calibration_images=64, class_balance=balance)
     with few_images(40):
-        prepared = pipeline.prepare(config)
+        prepared = preparation.prepare(config)
     large = prepared.domain.class_ids[prepared.split.train][0]
     search = _search(config, prepared, split=_uneven(prepared, large))
     plan = search._batch_plan(Phase("warmup", 0, 100, 0))

@@ -20,7 +20,7 @@ from galm_tf.config import Config
 from galm_tf.data import BatchPlan, class_weights, training_batches
 from galm_tf.errors import UserError
 from galm_tf.metrics import both_labels
-from galm_tf.pipeline import Prepared
+from galm_tf.preparation import Prepared
 from galm_tf.preprocess import scale_images
 from galm_tf.scoring import image_batches
 from galm_tf.search_space import Architecture

@@ -17,7 +17,7 @@ from typing import Sequence
 import numpy as np
 import pandas as pd
 
-from galm_tf import pipeline, selection
+from galm_tf import preparation, selection
 from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
@@ -50,7 +50,9 @@ def run_choosing(
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
-        rewards = one_supernet.shared_rewards(of_split, os.path.join(out, f"split{split}"), pipeline.prepare(of_split))
+        rewards = one_supernet.shared_rewards(
+            of_split, os.path.join(out, f"split{split}"), preparation.prepare(of_split)
+        )
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
@@ -82,7 +84,7 @@ def run_derived(
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
         path = os.path.join(out, f"split{split}")
-        prepared = pipeline.prepare(of_split)
+        prepared = preparation.prepare(of_split)
         table = one_supernet.shared_rewards(of_split, path, prepared).validation
         choices = _choices(table, config, methods, size_penalties)
         choices["random"] = RandomArchitecture(len(table.full), of_split).choose(None)

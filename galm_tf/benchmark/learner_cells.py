@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import preparation
 from galm_tf.begun import CONTENT
 from galm_tf.baselines.learner import LearnerData, join
 from galm_tf.benchmark import learner_data
@@ -43,7 +43,7 @@ class LearnerCells:
     def __init__(self, runs: TableRuns, features: Sequence[FeatureSettings]) -> None:
         self._runs, self._features = runs, dict(zip(runs.config.domain, features))
         self._number: Optional[int] = None
-        self._prepared: dict[str, pipeline.Prepared] = {}
+        self._prepared: dict[str, preparation.Prepared] = {}
         self._made: dict[tuple[str, str, str], tuple[np.ndarray, str]] = {}
         self._digests: dict[str, str] = {}  # by path
 
@@ -113,7 +113,7 @@ class LearnerCells:
         data: LearnerData = learner_data.training_data(prepared, features, config)
         return learners_lib.Seen(features, f"{name} ({features.shape[1]})", data)
 
-    def _of_kind(self, kind: str, domain: str) -> pipeline.Prepared:
+    def _of_kind(self, kind: str, domain: str) -> preparation.Prepared:
         """The domain's data; without pictures where they are not looked at, since they would be copied."""
         if domain not in self._prepared:
             self._prepared[domain] = self._runs.prepare(self._runs.subset((domain,), self._number))
@@ -122,7 +122,9 @@ class LearnerCells:
             return prepared
         return dataclasses.replace(prepared, images=np.zeros((len(prepared.images), 0, 0, 3), np.uint8))
 
-    def _features_of(self, kind: str, target: str, domain: str, prepared: pipeline.Prepared) -> tuple[np.ndarray, str]:
+    def _features_of(
+        self, kind: str, target: str, domain: str, prepared: preparation.Prepared
+    ) -> tuple[np.ndarray, str]:
         if kind == IMAGES:
             return np.zeros((len(prepared.images), 0), np.float32), IMAGES
         key = (kind, domain, target if kind == learner_data.TRUNK else "")

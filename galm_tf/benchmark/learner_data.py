@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from galm_tf import pipeline, source_runs
+from galm_tf import preparation, source_runs
 from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
@@ -80,7 +80,7 @@ def settings_per_domain(
     return [FeatureSettings(features, **of_domain, vgg16_weights=vgg16_weights) for of_domain in per_domain]
 
 
-def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.Prepared) -> tuple[np.ndarray, str]:
+def make_features(settings: FeatureSettings, config: Config, prepared: preparation.Prepared) -> tuple[np.ndarray, str]:
     """Features of every record, [n, D], and their name."""
     if settings.features == FILE:
         path = os.path.expanduser(settings.features_file)
@@ -91,19 +91,19 @@ def make_features(settings: FeatureSettings, config: Config, prepared: pipeline.
         return _trunk_features(settings.features_run, theirs, config, prepared), name
     if settings.features == VGG16:
         large = dataclasses.replace(config, image_size=network_features.VGG16_SIZE)
-        images = prepared.images if config.image_size == large.image_size else pipeline.prepare(large).images
+        images = prepared.images if config.image_size == large.image_size else preparation.prepare(large).images
         return network_features.vgg16_features(os.path.expanduser(settings.vgg16_weights), images), "vgg16"
     return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
 
 
-def _trunk_features(path: str, theirs: Config, config: Config, prepared: pipeline.Prepared) -> np.ndarray:
+def _trunk_features(path: str, theirs: Config, config: Config, prepared: preparation.Prepared) -> np.ndarray:
     source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
     source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 
 
 def training_data(
-    prepared: pipeline.Prepared, features: np.ndarray, config: Config, source: Optional[LearnerData] = None
+    prepared: preparation.Prepared, features: np.ndarray, config: Config, source: Optional[LearnerData] = None
 ) -> LearnerData:
     """The images that GALM's last training sees by the settings: with those of validation where it is fine-tuned."""
     split, domain = prepared.split, prepared.domain
@@ -123,7 +123,7 @@ def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[Lea
         )
         _expect_all_labels(theirs, path)
         _expect_other_domains(config, theirs, path)
-        prepared = pipeline.prepare(theirs)
+        prepared = preparation.prepare(theirs)
         parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0], config))
         learned.append(source_runs.Learned.of(path, theirs, prepared.domain, prepared.split))
     return join(parts) if parts else None, learned

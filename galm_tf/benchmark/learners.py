@@ -18,7 +18,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import evaluation, pipeline, source_runs
+from galm_tf import evaluation, preparation, source_runs
 from galm_tf.baselines import linear_pixels
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
@@ -125,7 +125,7 @@ def run_learners(
     expect_all_labels(learners, config.train_positives)
     source, learned = learner_data.source_data(config, settings)
     cells = [dataclasses.replace(config, **{vary: number}) for number in seeds]
-    data = [pipeline.prepare(cell) for cell in cells]
+    data = [preparation.prepare(cell) for cell in cells]
     for cell, prepared in zip(cells, data):  # before anything is fitted
         expect_classes(prepared.domain)
         for theirs in learned:
@@ -150,7 +150,7 @@ class Seen:
 
 
 def features_of(
-    prepared: pipeline.Prepared,
+    prepared: preparation.Prepared,
     config: Config,
     settings: learner_data.FeatureSettings,
     source: Optional[LearnerData] = None,
@@ -171,7 +171,7 @@ def weighing(config: Config, weighed: Sequence[str]) -> list[str]:
     return [told] if config.class_balance else []
 
 
-def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> dict[str, Any]:
+def run_one(name: str, seen: Seen, prepared: preparation.Prepared, config: Config) -> dict[str, Any]:
     """The figures of one learner: fitted, then tested once."""
     started = time.monotonic()
     scores, chosen = _score(name, seen, prepared, config)
@@ -185,7 +185,7 @@ def run_one(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) 
     return {**row, "settings": chosen, "seconds": time.monotonic() - started}
 
 
-def _score(name: str, seen: Seen, prepared: pipeline.Prepared, config: Config) -> tuple[np.ndarray, str]:
+def _score(name: str, seen: Seen, prepared: preparation.Prepared, config: Config) -> tuple[np.ndarray, str]:
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
     test, domain = prepared.split.test, prepared.domain
     if name == RIDGE:

@@ -14,7 +14,7 @@ from typing import Any, Optional, Sequence
 import pandas as pd
 import tensorflow as tf
 
-from galm_tf import evaluation, pipeline
+from galm_tf import evaluation, pipeline, preparation
 from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import paired_difference
 from galm_tf.benchmark.results import write_files
@@ -39,7 +39,7 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
     rows = []
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
-        prepared = pipeline.prepare(cell)
+        prepared = preparation.prepare(cell)
         rows.append({"method": LINEAR, REPETITION[vary]: number, "test_mauc": _linear(prepared, cell)})
         for method in methods:
             path = os.path.join(out, f"{method}-{vary}{number}")
@@ -49,7 +49,7 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
     return pd.DataFrame(rows)
 
 
-def run_once(config: Config, prepared: Optional[pipeline.Prepared] = None) -> dict[str, Any]:
+def run_once(config: Config, prepared: Optional[preparation.Prepared] = None) -> dict[str, Any]:
     """The result of the run in `config.run_dir`: read, resumed or made; `prepared` where its data are at hand."""
     config, folder = RunFolder.begin_or_resume(config.run_dir, config)
     with folder.kept_if_used():
@@ -62,7 +62,7 @@ def free_networks() -> None:
     gc.collect()
 
 
-def _linear(prepared: pipeline.Prepared, config: Config) -> Optional[float]:
+def _linear(prepared: preparation.Prepared, config: Config) -> Optional[float]:
     domain, like_galm = prepared.domain, linear_pixels.like_galm(prepared.domain, config)
     return evaluation.mean_auc(
         linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm)

@@ -26,7 +26,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import pipeline
+from galm_tf import data_digests, preparation
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark import one_supernet, peers, peers_suite
@@ -112,9 +112,11 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       out: folder of the cells, which a repeated command goes on with.
     """
     config = beside_children(config, "nas")
-    cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: pipeline.content_digest(load_domains(config))})
+    cells = Cells(
+        out, {**config.to_json(), "vary": vary, DATA_CONTENT: data_digests.content_digest(load_domains(config))}
+    )
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
-    prepared = [pipeline.prepare(one) for one in each]
+    prepared = [preparation.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)
     curves, costs, environments = [], [], {}
     for number, one, data in zip(numbers, each, prepared):
@@ -154,7 +156,7 @@ class _Split:
     """
 
     def __init__(
-        self, config: Config, prepared: pipeline.Prepared, searches: Searches, names: Sequence[str], cells: Cells, name: str,
+        self, config: Config, prepared: preparation.Prepared, searches: Searches, names: Sequence[str], cells: Cells, name: str,
         environments: dict[str, list[Optional[Mapping[str, Any]]]],
     ) -> None:  # fmt: skip
         self._environments = environments

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Optional
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import data_digests, pipeline, preparation, run_result
 from galm_tf.benchmark.methods import free_networks
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
@@ -44,13 +44,13 @@ class SharedRewards:
     costs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def shared_rewards(config: Config, path: str, prepared: pipeline.Prepared) -> SharedRewards:
+def shared_rewards(config: Config, path: str, prepared: preparation.Prepared) -> SharedRewards:
     """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with
     other data.
     """
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
-    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
+    data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     stored = [folder.read_arrays(f"tables/{name}.npz") for name in ("validation", "test")]
     if None in stored:
         return _computed(config, folder, prepared)
@@ -58,7 +58,7 @@ def shared_rewards(config: Config, path: str, prepared: pipeline.Prepared) -> Sh
     return SharedRewards(*map(RewardTable.from_arrays, stored), costs)
 
 
-def _computed(config: Config, folder: RunFolder, prepared: pipeline.Prepared) -> SharedRewards:
+def _computed(config: Config, folder: RunFolder, prepared: preparation.Prepared) -> SharedRewards:
     search = pipeline.search(config, folder, prepared, RandomArchitecture)
     test = prepared.split.test
     started = time.monotonic()
@@ -78,7 +78,7 @@ def _computed(config: Config, folder: RunFolder, prepared: pipeline.Prepared) ->
 
 
 def finetuned(
-    config: Config, path: str, supernet: str, prepared: pipeline.Prepared, chosen: np.ndarray
+    config: Config, path: str, supernet: str, prepared: preparation.Prepared, chosen: np.ndarray
 ) -> dict[str, Any]:
     """The result of networks that are adapted and fine-tuned from a supernet's weights, and tested once.
 
@@ -91,7 +91,7 @@ def finetuned(
     """
     config = dataclasses.replace(config, method="random", warmup_steps=0, supernet_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
-    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
+    data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     if not folder.has("result.json"):
         weights, _ = RunFolder(supernet, lock=False).load_checkpoint()
         folder.write_json("result.json", _finetune(config, folder, prepared, weights, chosen))
@@ -100,7 +100,7 @@ def finetuned(
     return folder.read_json("result.json")
 
 
-def _finetune(config, folder: RunFolder, prepared: pipeline.Prepared, weights, chosen: np.ndarray) -> dict[str, Any]:
+def _finetune(config, folder: RunFolder, prepared: preparation.Prepared, weights, chosen: np.ndarray) -> dict[str, Any]:
     arguments = (config, prepared.domain, prepared.split, prepared.images, folder)
     searched = Search(*arguments, lambda n, settings: _Chosen(n, settings, chosen))
     for name, variable in searched.supernet.variables.items():
@@ -108,7 +108,7 @@ def _finetune(config, folder: RunFolder, prepared: pipeline.Prepared, weights, c
     with Telemetry(folder) as telemetry:
         searched.run(telemetry)
     network = pipeline.derive_network(searched)
-    return pipeline.build_result(searched, prepared, pipeline.test(network, prepared))
+    return run_result.build_result(searched, prepared, pipeline.test(network, prepared))
 
 
 class _Chosen(Strategy):

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from galm_tf import pipeline, search_space
+from galm_tf import preparation, run_result, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import Begun
 from galm_tf.benchmark.auc_rewards import beside_children
@@ -67,7 +67,7 @@ def measure(config: Config, budget: Budget, out: str) -> tuple[pd.DataFrame, pd.
     begun = Begun(
         os.path.join(out, "peers.json"), {**config.to_json(), "trials": budget.trials, "epochs": budget.epochs}, "suite"
     )
-    prepared = pipeline.prepare(config)
+    prepared = preparation.prepare(config)
     names = budget.attributes or evenly_split([prepared], budget.num_attributes)
     data = [AttributeData.of(prepared, name, config) for name in names]
     expect_once("attributes", [one.name for one in data])
@@ -94,7 +94,7 @@ def _export_all(data: Sequence[AttributeData], budget: Budget, config: Config, f
         export(one, settings, path)
 
 
-def evenly_split(splits: Iterable[pipeline.Prepared], count: int) -> list[str]:
+def evenly_split(splits: Iterable[preparation.Prepared], count: int) -> list[str]:
     """The attributes most evenly split among the training images, by the mean over splits of one domain, of those that
     validation and test can judge in each.
     """
@@ -123,7 +123,7 @@ def galm_curve(config: Config, result: dict[str, Any], names: Sequence[str]) -> 
     warmup = seconds.get(WARMUP, 0.0)
     rounds = sum(seconds.get(kind, 0.0) for kind in (SUPERNET, REWARDS, CONTROLLER))
     adapt = seconds.get(DERIVE, 0.0) + seconds.get(ADAPT, 0.0)
-    order, rows = list(pipeline.searched_rows(result)), []
+    order, rows = list(run_result.searched_rows(result)), []
     for round_ in range(1, config.rounds + 1):
         table = RewardTable.from_arrays(folder.read_arrays(f"tables/round{round_}.npz"))
         for name in names:

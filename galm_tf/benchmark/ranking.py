@@ -25,7 +25,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from scipy import stats
 
-from galm_tf import pipeline, search_space
+from galm_tf import data_digests, pipeline, preparation, search_space
 from galm_tf.begun import DATA_CONTENT
 from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
@@ -58,11 +58,11 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     asked = {
         **config.to_json(),
         "num_attributes": num_attributes,
-        DATA_CONTENT: pipeline.content_digest(load_domains(config)),
+        DATA_CONTENT: data_digests.content_digest(load_domains(config)),
     }
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
-    prepared = pipeline.prepare(shared_config)
+    prepared = preparation.prepare(shared_config)
     shared_config, folder = RunFolder.begin_or_resume(os.path.join(out, "supernet"), shared_config)
     table = _shared_rewards(shared_config, folder, prepared)
     attributes = best_judged(prepared, table, num_attributes)
@@ -82,15 +82,15 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     return pd.DataFrame(rows)
 
 
-def _shared_rewards(config: Config, folder: RunFolder, prepared: pipeline.Prepared) -> RewardTable:
+def _shared_rewards(config: Config, folder: RunFolder, prepared: preparation.Prepared) -> RewardTable:
     name = f"tables/round{config.rounds}.npz"
-    pipeline.remember_data(config, folder, prepared.domain, prepared.split)
+    data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     if not folder.has(name):
         pipeline.search(config, folder, prepared, Exhaustive)
     return RewardTable.from_arrays(folder.read_arrays(name))
 
 
-def best_judged(prepared: pipeline.Prepared, table: RewardTable, count: int) -> np.ndarray:
+def best_judged(prepared: preparation.Prepared, table: RewardTable, count: int) -> np.ndarray:
     """The rewarded attributes whose rarer label occurs most often among validation images: int64 [up to count],
     sorted.
     """
@@ -112,7 +112,7 @@ def _architectures(seed: int, count: int) -> np.ndarray:
 class _Alone:
     """Trains one architecture after another, each from new weights, for a few attributes."""
 
-    def __init__(self, config: Config, prepared: pipeline.Prepared, attributes: np.ndarray) -> None:
+    def __init__(self, config: Config, prepared: preparation.Prepared, attributes: np.ndarray) -> None:
         keep = np.isin(np.arange(len(prepared.domain.attributes)), attributes)
         self._config, self._images = config, prepared.images
         self._domain, self._split = prepared.domain.select_attributes(keep), prepared.split.select_attributes(keep)

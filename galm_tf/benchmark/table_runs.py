@@ -20,7 +20,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import data_digests, preparation
 from galm_tf.attribute_names import domain_of
 from galm_tf.begun import CONTENT
 from galm_tf.benchmark.methods import free_networks, run_once
@@ -98,7 +98,7 @@ class TableRuns:
     def content(self, domain: str) -> str:
         """A digest of a domain's images and labels, whatever their split."""
         if domain not in self._contents:
-            self._contents[domain] = pipeline.content_digest(load_domains(self.subset((domain,))))
+            self._contents[domain] = data_digests.content_digest(load_domains(self.subset((domain,))))
         return self._contents[domain]
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:
@@ -109,7 +109,7 @@ class TableRuns:
         varied["leave_out"] = tuple(name for name in self.config.leave_out if domain_of(name) in domains)
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
 
-    def prepare(self, config: Config) -> pipeline.Prepared:
+    def prepare(self, config: Config) -> preparation.Prepared:
         """The data of a run on some of the domains; photographs that others test are unused."""
         number = getattr(config, self.vary)
         if number not in self._subsets:
@@ -121,7 +121,7 @@ class TableRuns:
         subsets = np.concatenate([self._subsets[number][name] for name in config.domain])
         unused = int((subsets != domain.subsets).sum())
         note = f"{unused} training records show photographs that another domain of the table tests and are unused."
-        return pipeline.prepare(
+        return preparation.prepare(
             config, dataclasses.replace(domain, subsets=subsets, notes=(*domain.notes, *([note] if unused else [])))
         )
 

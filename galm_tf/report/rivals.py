@@ -12,7 +12,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import pipeline, source_runs
+from galm_tf import data_digests, source_runs
 from galm_tf.baselines import linear_pixels
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData, read_data
@@ -113,8 +113,8 @@ def same_test(run: FinishedRun, other: FinishedRun) -> bool:
     if ours.get("names of attributes") != theirs.get("names of attributes") or any(
         getattr(run.config, k) != getattr(other.config, k) for k in alike
     ):
-        ours = {name: value for name, value in ours.items() if name in pipeline.IMAGES}
-    return not pipeline.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
+        ours = {name: value for name, value in ours.items() if name in data_digests.IMAGES}
+    return not data_digests.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
 
 
 def may_share_images(run: FinishedRun, other: FinishedRun) -> bool:

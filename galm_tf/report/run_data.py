@@ -11,7 +11,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import pipeline
+from galm_tf import data_digests
 from galm_tf.config import as_flag
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
@@ -21,7 +21,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.run_folder import RunFolder, with_kept_tables
+from galm_tf.run_folder import DATA, RunFolder, with_kept_tables
 from galm_tf.words import listed
 
 _SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
@@ -185,7 +185,7 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
         before = read_data(run.path)
     except UserError:
         before = {}
-    if changed := pipeline.changed_data(pipeline.data_digests(domain), before) + pipeline.changed_labels(
+    if changed := data_digests.changed_data(data_digests.data_digests(domain), before) + data_digests.changed_labels(
         list(run.rows), targets, before
     ):
         raise Unavailable(
@@ -198,7 +198,7 @@ def read_data(path: str) -> dict[str, Any]:
     damaged.
     """
     folder = RunFolder(path, lock=False)
-    return folder.read_json(pipeline.DATA) if folder.has(pipeline.DATA) else {}
+    return folder.read_json(DATA) if folder.has(DATA) else {}
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:

@@ -1,0 +1,123 @@
+"""What a run's data were, as digests in its data.json: what must be found again where it goes on, is added to or shown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+from galm_tf import source_runs
+from galm_tf.config import Config
+from galm_tf.domains import expect_data, load_domains
+from galm_tf.domains.domain import Domain
+from galm_tf.domains.splits import Split
+from galm_tf.errors import UserError
+from galm_tf.paths import file_size
+from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
+from galm_tf.words import listed
+
+IMAGES = ("images", "names of images", "boxes", "sizes of image files")  # of data.json, whatever is learned of them
+_IN_FULL = {
+    "names of images": "names of images, or another order of them",
+    "split": "split (who trains, judges and is tested)",
+}
+
+
+def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Split) -> None:
+    """Writes split.json and what the data are; raises UserError where a resumed run finds others than it began with.
+
+    Else images that it has trained on could be tested: records are numbered in the order in which they are found.
+    """
+    now = data_digests(domain)
+    now.update({"attributes": len(domain.attributes), "split": _digest(split.to_json())})
+    now.update(label_digests(domain.attributes, domain.targets))
+    before = folder.read_json(DATA) if config.resume and folder.has(DATA) else now
+    changed = changed_data(now, before)
+    if changed:
+        raise UserError(
+            f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or begin a "
+            "new run in another --run_dir."
+        )
+    if before is now:  # what stands there is the same
+        folder.write_json("split.json", split.to_json())
+        folder.keep_tables(config.label_files)
+        folder.write_json(DATA, {**now, source_runs.DIGESTS: [run_digest(path) for path in config.source_run]})
+    else:
+        folder.note_places(config)
+
+
+def expect_places(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where a run that goes on finds no data, or other source runs, in a place that it has not noted;
+    a finished one, other data.
+    """
+    moved = folder.moved(config)
+    if {"data_dir", "splits_file"} & set(moved):
+        expect_data(config)
+    if "source_run" in moved:
+        source_runs.expect_same(config, folder)
+    if "data_dir" in moved and folder.has("result.json") and folder.has(DATA):
+        _expect_same_images(config, folder)
+
+
+def _expect_same_images(config: Config, folder: RunFolder) -> None:
+    """Raises UserError where the data that a finished run shall note are not those that it was made of, by their names
+    and sizes; none is decoded.
+    """
+    if folder.read_json("result.json").get("bad_images"):  # these it has not numbered
+        return
+    now, before = data_digests(load_domains(config, has_split=True)), folder.read_json(DATA)
+    changed = changed_data(now, before)
+    if changed:
+        raise UserError(
+            f"Expected the data that the run in {folder.path} was made of, which lay in {','.join(read_config(folder.path).data_dir)}. Received: "
+            f"data_dir={','.join(config.data_dir)} with {listed(changed, len(changed))}; name the folder where they lie now."
+        )
+
+
+def data_digests(domain: Domain) -> dict[str, Any]:
+    """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of
+    their files.
+
+    Not of folders and times: data may move.
+    """
+    return {
+        "images": len(domain.paths),
+        "names of images": _digest([os.path.basename(path) for path in domain.paths]),
+        "classes": _digest([domain.classes[c] for c in domain.class_ids]),
+        "boxes": hashlib.sha256(domain.boxes.tobytes()).hexdigest(),
+        "sizes of image files": _digest([file_size(path) for path in domain.paths]),
+    }
+
+
+def label_digests(attributes: Sequence[str], targets: np.ndarray) -> dict[str, str]:
+    """Digests of what is learned: targets [n, N] of the attributes."""
+    return {"names of attributes": _digest(list(attributes)), "labels": hashlib.sha256(targets.tobytes()).hexdigest()}
+
+
+def content_digest(domain: Domain) -> str:
+    """A digest of a domain's images and labels, whatever their split."""
+    return hashlib.sha256(json.dumps(data_digests(domain)).encode() + domain.targets.tobytes()).hexdigest()
+
+
+def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """What of the data is not as it was, in words; what an earlier version did not write down is not compared."""
+    pairs = [(name, now[name], before[name]) for name in now if name in before and now[name] != before[name]]
+    return [
+        f"{ours} {name}, {theirs} then" if isinstance(ours, int) else f"other {_IN_FULL.get(name, name)}"
+        for name, ours, theirs in pairs
+    ]
+
+
+def changed_labels(attributes: Sequence[str], targets: np.ndarray, before: Mapping[str, Any]) -> list[str]:
+    """As `changed_data` of what a finished run has learned, targets [n, N] of its attributes; nothing for an extended
+    run, which tells of its new ones alone.
+    """
+    now = label_digests(attributes, targets)
+    return changed_data(now, before) if now["names of attributes"] == before.get("names of attributes") else []
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from galm_tf import pipeline, preparation
+from galm_tf import preparation
 from galm_tf.config import Config
 from galm_tf.domains import copies, load_domains
 from galm_tf.domains.splits import make_split
@@ -813,7 +813,7 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
 def test_another_split_is_advised_where_there_can_be_one(folder, caplog, settings, advice):
     domain = load(folder_of(folder, "image,class,red\n" + "\n".join(f"{name},c{i},1" for i, name in enumerate(NAMES))))
     split = types.SimpleNamespace(testable=np.zeros(1, bool), test=np.arange(2))
-    pipeline._warn_of_untested(split, domain, Config(**settings))
+    preparation._warn_of_untested(split, domain, Config(**settings))
     assert advice in caplog.text
 
 

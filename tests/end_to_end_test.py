@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from galm_tf import data_digests, evaluate, evaluation, pipeline, preparation
+from galm_tf import data_digests, evaluate, evaluation, pipeline, preparation, run_result
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -309,7 +309,7 @@ def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings)
     domain = prepared.domain
 
     def of_new_classes(index):
-        return pipeline._of_new_classes(domain, index, np.isin(domain.class_ids[index], domain.class_ids[trained]))
+        return run_result._of_new_classes(domain, index, np.isin(domain.class_ids[index], domain.class_ids[trained]))
 
     assert of_new_classes(test).all()
     of_awa = domain.image_domains == 1

@@ -134,24 +134,29 @@ def _best_threshold(labels: np.ndarray, probabilities: np.ndarray, metric: str) 
     return middle if np.float32(middle) > below else above
 
 
-def attribute_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, Optional[float]]:
+def attribute_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, log_odds: Optional[np.ndarray] = None
+) -> dict[str, Optional[float]]:
     """AUC, average precision, log loss, F1 and balanced accuracy of one attribute by scikit-learn.
 
     Args:
       labels: [n] in {0, 1, NaN}.
       probabilities: [n].
       threshold: of the yes/no decision; where none was chosen (NaN) there is none, and no F1 nor balanced accuracy.
+      log_odds: [n], of the probabilities, where they are at hand: they order what is sure, whose probabilities are all
+        1.
     """
     known = np.isfinite(labels)
     truth, probability = labels[known].astype(int), probabilities[known]
+    order = probability if log_odds is None else log_odds[known]
     if not both_labels(truth):
         return dict.fromkeys(("auc", *BESIDE_AUC))
     decided, judged = probability >= threshold, np.isfinite(threshold)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
         return {
-            "auc": float(sk_metrics.roc_auc_score(truth, probability)),
-            "average_precision": float(sk_metrics.average_precision_score(truth, probability)),
+            "auc": float(sk_metrics.roc_auc_score(truth, order)),
+            "average_precision": float(sk_metrics.average_precision_score(truth, order)),
             "log_loss": float(sk_metrics.log_loss(truth, probability)),
             "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
             "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,

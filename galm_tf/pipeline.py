@@ -15,7 +15,6 @@ from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from scipy.special import expit
 
 from galm_tf import (
     data_digests,
@@ -254,13 +253,12 @@ def _attach_readout(
 
 
 def test(network: tf.Module, prepared: Prepared) -> np.ndarray:
-    """What a network of log-odds says of the test images: probabilities float64 [t, N]."""
+    """What a network says of the test images: log-odds float64 [t, N]."""
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
-    log_odds = scoring.in_batches(call, batches)
-    return expit(log_odds.astype(np.float64))  # float32 would hold all that is sure for equal
+    return scoring.in_batches(call, batches).astype(np.float64)
 
 
 def export_network(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
+from scipy.special import expit
 
 from galm_tf import evaluation, search_space, selection
 from galm_tf.domains.build import with_classes
@@ -17,13 +18,16 @@ from galm_tf.run_folder import environment
 from galm_tf.search import Search
 
 
-def build_result(search: Search | Readings, prepared: Prepared, probabilities: np.ndarray) -> dict[str, Any]:
-    """What result.json holds (DESIGN §4, "Run folder")."""
+def build_result(search: Search | Readings, prepared: Prepared, log_odds: np.ndarray) -> dict[str, Any]:
+    """What result.json holds (DESIGN §4, "Run folder").
+
+    log_odds: [t, N], what the networks say of the test images; probabilities would hold all that is sure for equal.
+    """
     config, domain, split, state = search.config, prepared.domain, prepared.split, search.state
     learned = split.trained if config.finetunes_on_validation else split.train
     labels = domain.labels[split.test]
     rows = [
-        _attribute_row(i, a, search, prepared, labels[:, i], probabilities[:, i])
+        _attribute_row(i, a, search, prepared, labels[:, i], log_odds[:, i])
         for i, a in enumerate(_architectures(search))
     ]
     names = domain.attributes
@@ -57,7 +61,7 @@ def build_result(search: Search | Readings, prepared: Prepared, probabilities: n
             domain,
             split.test,
             labels,
-            probabilities,
+            log_odds,
             np.isin(domain.class_ids[split.test], domain.class_ids[split.trained]),
         ),
         "temperature": state.temperature,
@@ -164,11 +168,11 @@ def _attribute_row(
     search: Search | Readings,
     prepared: Prepared,
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    log_odds: np.ndarray,
 ) -> dict[str, Any]:
     config, domain, state = search.config, prepared.domain, search.state
     threshold = state.thresholds[i]
-    tested = evaluation.attribute_metrics(labels, probabilities, np.nan if threshold is None else threshold)
+    tested = evaluation.attribute_metrics(labels, expit(log_odds), np.nan if threshold is None else threshold, log_odds)
     row = {
         "val_auc": state.val_auc[i],
         "judged_by": prepared.split.judged_by[i],

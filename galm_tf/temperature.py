@@ -4,6 +4,9 @@ Not in the paper. Networks learn the classes that they train on by heart, and ar
 2017, "On Calibration of Modern Neural Networks", log-odds are divided by the temperature at which images that have
 taught nothing are least surprising; here they shrink towards what an attribute's frequency says, since most attributes
 are rare, and not towards one half. The order of images, and so their AUC, stays.
+Where images are told apart without an error no temperature is cold enough; so
+every label is a little less than sure, as with Platt 1999: the less, the more
+there are.
 
 Where few positives are known (`--train_positives`), attributes look rarer than they are: there one shift for all is
 found beside the temperature (Platt 1999). With all labels it is not worth its own uncertainty (docs/EXPERIMENTS.md).
@@ -40,9 +43,11 @@ def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bo
     labels, log_odds, level = labels[:, judged], log_odds[:, judged].astype(np.float64), level[judged]
     known = np.isfinite(labels)
     signs = np.where(known, 2.0 * labels - 1.0, 0.0)
+    unsure = np.where(signs > 0, 1 / ((signs > 0).sum() + 2), 1 / ((signs < 0).sum() + 2))
 
     def loss(cold: float, shift: float = 0.0) -> float:
-        losses = np.logaddexp(0.0, -signs * scaled(log_odds, level, 1 / cold, shift))
+        right = signs * scaled(log_odds, level, 1 / cold, shift)
+        losses = np.logaddexp(0.0, -right) + unsure * right
         return float(((losses * known).sum(axis=0) / known.sum(axis=0)).mean())
 
     bounds = (1 / _HOTTEST, 1 / _COLDEST)

@@ -51,6 +51,14 @@ def test_attribute_metrics_are_none_for_one_label():
     assert unjudged == {**row, "f1": None, "balanced_accuracy": None}
 
 
+def test_what_is_sure_is_ordered_by_its_log_odds():
+    labels, log_odds = np.array([0.0, 1.0, 0.0, 1.0]), np.array([40.0, 50.0, -50.0, 45.0])
+    probabilities = 1 / (1 + np.exp(-log_odds))
+    assert evaluation.attribute_metrics(labels, probabilities, 0.5)["auc"] == 0.75  # three of them are 1.0
+    row = evaluation.attribute_metrics(labels, probabilities, 0.5, log_odds)
+    assert row["auc"] == row["average_precision"] == 1.0 and row["balanced_accuracy"] == 0.75
+
+
 def test_a_threshold_tells_neighbouring_numbers_apart():
     low = np.float32(0.5)
     probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)

@@ -48,6 +48,18 @@ def test_what_cannot_be_judged_does_not_count():
     assert temperature.fit(np.full_like(labels, np.nan), log_odds, level, shifted=True) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+def test_images_that_are_told_apart_without_an_error_make_networks_no_surer_than_they_are_many(shifted):
+    rng, sure = np.random.default_rng(0), []
+    for count in (36, 1000):
+        labels = (np.arange(count) % 2)[:, None].astype(np.float32)
+        log_odds = np.where(labels > 0, 1.0, -1.0) * rng.uniform(1, 5, (count, 1))
+        found, shift = temperature.fit(labels, log_odds, np.zeros(1), shifted)
+        assert 0.12 < found < 2 and abs(shift) < 2  # not where it may not go
+        sure.append(np.abs(temperature.scaled(log_odds, np.zeros(1), found, shift)).mean())
+    assert np.log(20) / 1.5 < sure[0] < np.log(20) * 1.5 and sure[0] < sure[1] < np.log(502) * 1.5
+
+
 def test_the_order_of_images_stays():
     _, log_odds, level = _drawn(50)
     for hot in (0.5, 1.0, 7.0):

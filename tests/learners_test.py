@@ -567,8 +567,21 @@ def test_scores_of_source_attributes_are_further_features():
 @pytest.mark.parametrize("name", learners.LEARNERS)
 def test_every_learner_uses_a_source_in_a_stated_way(name):
     ways = {"dap": sources.ScoresAsFeatures, "afs": afs.AFS, "ft": ft.FT}
-    assert type(learners.make(name, DEFAULT, with_source=True)) is ways.get(name, sources.Union)
-    assert type(learners.make(name, DEFAULT, with_source=False)) is type(learners.LEARNERS[name](DEFAULT))
+    data, alone = _with_source(), learners.training(DEFAULT)
+    assert type(learners.make(name, DEFAULT, data)) is ways.get(name, sources.Union)
+    data = dataclasses.replace(data, source=None)
+    assert type(learners.make(name, DEFAULT, data)) is type(learners.LEARNERS[name](alone))
+
+
+@pytest.mark.parametrize("name", ["afs", "amt", "fmt", "ft"])
+def test_networks_see_as_much_of_the_target_with_a_source_as_alone(name, monkeypatch):
+    """The source has three times the target's images; FT's network sees them one after the other."""
+    taken = []
+    monkeypatch.setitem(learners.LEARNERS, name, lambda training: taken.append(training.steps) or _Seen())
+    own, other = (_data(*_planted(3, images=images, attributes=2)) for images in (2, 6))
+    learners.make(name, DEFAULT, own).fit(own)
+    learners.make(name, DEFAULT, dataclasses.replace(own, source=other)).fit(dataclasses.replace(own, source=other))
+    assert taken[1] == (1 if name == "ft" else 4) * taken[0]
 
 
 def test_a_source_helps_dap_where_it_knows_the_causes():

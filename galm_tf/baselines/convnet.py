@@ -147,7 +147,7 @@ class ConvNet:
 
     def training_logits(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Logits of augmented uint8 images, with dropout and the batch's statistics."""
-        return self.model([scale_images(self._augment(images, seed)), seed], training=True)
+        return self.model([scale_images(self._augment(images, seed)), seed + 1], training=True)
 
     def calibrate(self, images: np.ndarray) -> None:
         """Fixes the batch norms to the statistics of some of these uint8 images."""

@@ -20,6 +20,13 @@ from galm_tf.baselines.learner import AttributeLearner, Inputs, LearnerData, joi
 Make = Callable[[], AttributeLearner]
 
 
+def longer(data: LearnerData) -> float:
+    """How many times the steps it takes to see as much of the target in batches of target and source together as in
+    those of the target alone.
+    """
+    return 1.0 if data.source is None else (len(data.inputs) + len(data.source.inputs)) / len(data.inputs)
+
+
 class Union(AttributeLearner):
     """One learner on target and source together, which chooses its settings on the attributes of both."""
 

@@ -4,8 +4,10 @@ The learners see the images of training and validation, as GALM's fine-tuning
 does (of training alone where there is none), or features of them, and choose
 their settings among these classes. Beside them stands ridge regression on the
 same features. Features of networks that were trained on ImageNet know many
-classes of these data sets: compare within one kind of features only. Learners that train networks have as many steps as all of
-GALM's phases, and AMT up to as many again for its auxiliary layer alone.
+classes of these data sets: compare within one kind of features only. Learners
+that train networks have as many steps as all of GALM's phases, and AMT up to as
+many again for its auxiliary layer alone; where their batches are of target and
+sources together, so many more that they see as much of the target.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import evaluation, preparation, source_runs
-from galm_tf.baselines import linear_pixels
+from galm_tf.baselines import linear_pixels, sources
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
 from galm_tf.baselines.amt import AMT
@@ -43,37 +45,39 @@ from galm_tf.errors import UserError
 from galm_tf.words import listed
 
 RIDGE = "ridge"
-LEARNERS: dict[str, Callable[[Config], AttributeLearner]] = {
-    "dap": lambda config: DAP(),
-    "iap": lambda config: IAP(),
-    "ale": lambda config: ALE(seed=config.seed),
-    "hap": lambda config: HAP(seed=config.seed),
-    "umf": lambda config: UMF(seed=config.seed),
-    "mdg": lambda config: MDG(seed=config.seed),
-    "afs": lambda config: AFS(training(config)),
-    "ft": lambda config: FT(training(config)),
-    "amt": lambda config: AMT(training(config)),
-    "fmt": lambda config: FMT(training(config)),
+LEARNERS: dict[str, Callable[[Training], AttributeLearner]] = {
+    "dap": lambda training: DAP(),
+    "iap": lambda training: IAP(),
+    "ale": lambda training: ALE(seed=training.seed),
+    "hap": lambda training: HAP(seed=training.seed),
+    "umf": lambda training: UMF(seed=training.seed),
+    "mdg": lambda training: MDG(seed=training.seed),
+    "afs": AFS,
+    "ft": FT,
+    "amt": AMT,
+    "fmt": FMT,
 }
 _WITHOUT_SOURCE = {
     "afs": "afs has no source here: in its place every attribute asks the others of its own domain",
     "ft": "ft has no source domain here: its source task is to recognise the training classes",
 }
 SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
+_BATCHES_OF_ALL = ("afs", "amt", "fmt")  # where there are sources; FT learns one after the other
 _SOURCE_USE = {"dap": ScoresAsFeatures, **dict.fromkeys(("iap", "ale", "hap", "umf", "mdg", "amt", "fmt"), Union)}
 
 
-def training(config: Config) -> Training:
-    """How networks are trained: by the settings of GALM's supernet, with as many steps as all of its phases."""
+def training(config: Config, longer: float = 1.0) -> Training:
+    """How networks are trained: by the settings of GALM's supernet, with so many times the steps of all its phases."""
     steps = config.warmup_steps + config.rounds * config.supernet_steps + config.adapt_steps + config.finetune_steps
     names = [f.name for f in dataclasses.fields(Training) if f.name != "steps"]
-    return Training(steps=max(1, steps), **{name: getattr(config, name) for name in names})
+    return Training(steps=max(1, round(longer * steps)), **{name: getattr(config, name) for name in names})
 
 
-def make(name: str, config: Config, with_source: bool) -> AttributeLearner:
-    """A learner; with a source one that uses it, in its own way or in that of `baselines.sources`."""
-    use = _SOURCE_USE.get(name)
-    return use(lambda: LEARNERS[name](config)) if with_source and use else LEARNERS[name](config)
+def make(name: str, config: Config, data: LearnerData) -> AttributeLearner:
+    """A learner of these data; with a source one that uses it, in its own way or in that of `baselines.sources`."""
+    how = training(config, sources.longer(data) if name in _BATCHES_OF_ALL else 1.0)
+    use = None if data.source is None else _SOURCE_USE.get(name)
+    return use(lambda: LEARNERS[name](how)) if use else LEARNERS[name](how)
 
 
 def check(learners: Sequence[str]) -> None:
@@ -193,6 +197,6 @@ def _score(name: str, seen: Seen, prepared: preparation.Prepared, config: Config
         return linear_pixels.fit_and_score(
             seen.features, domain.labels, domain.targets, prepared.split, **like_galm
         ), ""
-    learner = make(name, config, with_source=seen.data.source is not None).fit(seen.data)
+    learner = make(name, config, seen.data).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -124,8 +124,8 @@ def write(
         paper_table.BOLD,
         "a learner sees all training images of its target anyway: where the sources hold the target, its sources are the "
         "other domains",
-        "learners that train networks take as many steps with sources as alone, on batches of all domains: of the target "
-        "they see less then",
+        "afs, amt and fmt train on batches of all domains, in so many more steps that they see as much of the target as "
+        "alone",
         *notes,
     ]
     text = f"# {name}\n\n{markdown(summary, paper)}\n" + "".join(f"- {note}\n" for note in legend)

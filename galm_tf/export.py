@@ -82,7 +82,11 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     @untouched
     def serve_images(self, images):
-        log_odds = self._network(scale_images(self._resize(images)))
+        pictures = self._resize(images)
+        count, side = tf.shape(pictures)[0], self._image_size
+        # never of none at all, which TensorFlow's convolutions refuse
+        pictures = tf.concat([pictures, tf.zeros([tf.cast(count < 1, tf.int32), side, side, 3], tf.uint8)], 0)
+        log_odds = self._network(scale_images(pictures))[:count]
         probability = tf.sigmoid(tf.ensure_shape(log_odds, [None, len(self._attributes)]))
         outputs = {
             "probability": probability,

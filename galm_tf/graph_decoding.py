@@ -1,6 +1,6 @@
 """Decoding an encoded picture inside a TensorFlow graph, as `preprocess.decode_image` does outside.
 
-JPEG, PNG, GIF (first frame) and BMP of 24 or 32 bits; WebP where TensorFlow knows it.
+JPEG, PNG, GIF (first frame) and BMP of 24 or 32 bits; WebP without transparency where TensorFlow knows it.
 Equal to Pillow's pixels, with five exceptions: transparent parts of a GIF keep
 the colour stored there, greys of 16 bits are cut to 8 instead of rounded, one
 grey of 2, 4 or 16 bits that a PNG names as transparent is laid on white here

@@ -79,6 +79,15 @@ def direct(network, image):
     return expit(log_odds[0].astype(np.float64))
 
 
+def test_no_picture_gives_no_answer_and_no_error(signatures):
+    """As a server may ask whose filter leaves none."""
+    for out in (
+        signatures["serving_default"](images=tf.zeros([0, 20, 30, 3], tf.uint8)),
+        signatures["serving_jpeg"](image_bytes=tf.zeros([0], tf.string)),
+    ):
+        assert out["probability"].shape == out["decision"].shape == (0, len(NAMES)) and len(out["attribute"]) == 4
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (17, 300), (900, 1200), (1200, 900)])
 def test_images_of_any_size(network, signatures, shape):
     images = np.stack([smooth(*shape, seed) for seed in range(2)])

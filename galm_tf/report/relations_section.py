@@ -120,7 +120,8 @@ def _most_correlated(run: FinishedRun, shown: dict[str, str], matrix: np.ndarray
         rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
         groups.append((domain, rows))
     first = table[table["rank"] == 1]
-    words = first.groupby("attribute").apply(
-        lambda rows: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples())
-    )
-    return {"sources": sources, "groups": groups, "words": dict(words)}
+    words = {
+        name: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples())
+        for name, rows in first.groupby("attribute")
+    }
+    return {"sources": sources, "groups": groups, "words": words}

@@ -37,8 +37,6 @@ from galm_tf import (
     pretrained,
     progress,
     run_result,
-    search_space,
-    selection,
     source_runs,
     transfer,
 )
@@ -426,7 +424,6 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
     names = list(added["per_attribute"])
     rows = {**run_result.searched_rows(before), **added["per_attribute"]}
     left_out = {name: row for name, row in before["per_attribute"].items() if "excluded" in row}
-    numbers = [search_space.Architecture.from_json(row["architecture"]).number for row in rows.values()]
     # beside one another, each with its trunk
     sizes = [network_size.of_result(part, config.image_size) for part in (before, added)]
     stored_once = network_size.Size(0, added["trunk"]["parameters"] if added.get("trunk") else 0)
@@ -447,7 +444,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         **{f"test_{key}": evaluation.means(every, f"test_{key}") for key in evaluation.BESIDE_AUC},
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
-        "choice_frequencies": selection.choice_frequencies(np.array(numbers)),
+        "choice_frequencies": run_result.choice_frequencies(rows),
         "network": (sizes[0] + sizes[1] - stored_once).to_json(),
         "search": added["search"],
         "added": {
@@ -520,7 +517,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
         start = (
-            f"started from {'not ' if match['sign'] < 0 else ''}{match['attribute']}"
+            f"started from {match['attribute']}{' reversed' if match['sign'] < 0 else ''}"
             if match["close"]
             else "no attribute like it"
         )

@@ -118,9 +118,11 @@ def summary(result: dict[str, Any], path: str) -> str:
     rows = run_result.searched_rows(result)
     reading = result["method"] == config_lib.READING
     finetuned = not reading and FINETUNE in search.get("phase_seconds", [FINETUNE])  # an earlier version does not tell
+    judged = result.get("num_attributes_rewarded", 0)  # of a method that reads no rewards none is
+    of_them = f", {judged} of them" if 0 < judged < result["num_attributes"] else ""
     done = "read" if reading else f"searched, {search['architectures_scored']} architectures scored"
     lines = [
-        f"{'+'.join(result['domains'])}: {counted(result['num_attributes'], 'attribute')} {done} in {result['seconds_total'] / 60:.1f} min",
+        f"{'+'.join(result['domains'])}: {counted(result['num_attributes'], 'attribute')}{of_them} {done} in {result['seconds_total'] / 60:.1f} min",
         f"test mAUC {_figure(result['test_mauc'])}{evaluation.interval_in_words(result.get('test_mauc_interval'))} on {counted(result.get('num_images_tested', result['num_images']['test']), 'image')}"
         + (" of unseen classes" if result["class_disjoint"] else "")
         + f" ({counted(result['num_attributes_tested'], 'attribute')}{_of_told(rows)}); validation mAUC{', before fine-tuning,' * finetuned} {_figure(result['val_mauc'])}",
@@ -188,7 +190,9 @@ def _started(result: dict[str, Any]) -> list[str]:
     close = sorted(
         filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0)
     )
-    shown = [f"{name} ← {'not ' * (matches[name]['sign'] < 0)}{matches[name]['attribute']}" for name in close[:_SHOWN]]
+    shown = [
+        f"{name} ← {matches[name]['attribute']}{' reversed' * (matches[name]['sign'] < 0)}" for name in close[:_SHOWN]
+    ]
     if not close:
         towers = "; towers begin as the nearest ones there" * ("towers" in transfer["parts"])
         return [f"{line} ({', '.join(transfer['parts'])}): none of {len(matches)} attributes is like one there{towers}"]

@@ -69,7 +69,7 @@ def build_result(search: Search | Readings, prepared: Prepared, log_odds: np.nda
         **{f"test_{key}": evaluation.means(rows, f"test_{key}") for key in evaluation.BESIDE_AUC},
         "per_attribute": per_attribute,
         "transfer": state.transfer,
-        "choice_frequencies": {} if state.chosen is None else selection.choice_frequencies(state.chosen),
+        "choice_frequencies": choice_frequencies(per_attribute),
         "network": _size(search).to_json(),
         "trunk": search.trunk and search.trunk.about,
         "readout": _about_readout(search),
@@ -118,6 +118,16 @@ def _with_those_of_sources(transfer: Optional[dict[str, Any]], key: str, names: 
     """
     theirs = transfer or {}
     return sorted({*theirs.get(key, theirs.get("classes_seen", [])), *names})
+
+
+def choice_frequencies(per_attribute: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Table 4 of the architectures that were chosen for a reason, by rows of result.json; nothing of none."""
+    chosen = [
+        search_space.Architecture.from_json(row["architecture"]).number
+        for row in per_attribute.values()
+        if row.get("architecture") and row.get("judged_by") != "none"
+    ]
+    return selection.choice_frequencies(np.array(chosen)) if chosen else {}
 
 
 def _about_search(search: Search | Readings) -> dict[str, Any]:

@@ -121,9 +121,12 @@ class PolicyStrategy(Strategy):
         return selection.derive(self.log_probs(), table, self.config.derive_top)
 
     def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
-        """Entropy, and on the table that the policy saw, the regret of its most probable architectures."""
+        """Entropy, of attributes that have rewards where there are such, and on the table that the policy saw, the
+        regret of its most probable architectures.
+        """
         log_probs = self.log_probs()
-        figures = {"entropy": selection.entropy(log_probs)}
+        learned = log_probs[table.rewarded] if table is not None and table.rewarded.any() else log_probs
+        figures = {"entropy": selection.entropy(learned)}
         if table is not None:
             figures["regret"] = selection.regret(table, selection.derive(log_probs, None, 1))
         return figures

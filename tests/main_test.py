@@ -175,6 +175,13 @@ def test_figures_that_mean_little_are_told():
     assert " (1 attribute); validation" in told and "chance" not in told
 
 
+def test_attributes_that_nothing_judged_are_not_told_to_be_searched():
+    rows = {"sun/a": _row(0.7), "sun/b": _row(0.6), "sun/c": _row(0.5, judged_by="none")}
+    assert "sun: 3 attributes searched, " in main.summary(_result(rows), "runs/x")
+    result = {**_result(rows), "num_attributes_rewarded": 2}
+    assert "sun: 3 attributes, 2 of them searched, 1536 architectures scored in" in main.summary(result, "runs/x")
+
+
 def test_attributes_that_were_not_tested_are_named():
     rows = {f"sun/{i}": _row(None, reason=f"not judged: few; not tested: lacks {i}") for i in range(7)}
     told = main.summary(_result({"sun/a": _row(0.75), **rows}), "runs/x")
@@ -229,7 +236,7 @@ def test_a_run_from_a_source_tells_what_was_matched():
         "matches": matches,
     }
     assert main._started({"transfer": transfer}) == [
-        "started from runs/A (policy, trunk): 2 of 3 attributes matched by predictor (mine/b ← not sun/y, mine/a ← sun/x)"
+        "started from runs/A (policy, trunk): 2 of 3 attributes matched by predictor (mine/b ← sun/y reversed, mine/a ← sun/x)"
     ]
     none = {"mine/c": matches["mine/c"]}
     assert main._started({"transfer": {**transfer, "parts": ["trunk", "towers"], "matches": none}}) == [

@@ -161,6 +161,16 @@ def test_a_choice_that_nobody_had_has_no_share():
     assert [choice["shares"] for choice in row["choices"]] == [[None]] * len(row["choices"])
 
 
+def test_architectures_that_nothing_judged_are_not_counted():
+    run = planted()
+    name = next(iter(run.rows))
+    run.rows[name]["judged_by"] = "none"
+    table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])
+    assert table.loc[("a", "conv4_kernel", "5"), "attributes"] == 1
+    assert name not in set(analysis.policy_confidence(run)["attribute"]) and name in run.architectures
+    assert dict(single.choice_table(run)["domains"])["a"] == 1
+
+
 def test_tables_of_an_earlier_report_that_knew_more_go(tmp_path):
     run = planted()
     (tmp_path / "mine.csv").write_text("")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from galm_tf import search_space, selection
+from galm_tf import run_result, search_space, selection
 from galm_tf.reward import RewardTable
 
 
@@ -78,6 +78,15 @@ def test_choice_frequencies_leave_void_widths_out():
     assert shares["conv1_conv4"] == {"False": 0.5, "True": 0.5}
     assert shares["fc2_width"] == {"64": 0.0, "128": 0.0, "256": 1.0}
     assert shares["fc1_width"] == {"64": 0.5, "128": 0.5, "256": 0.0}
+
+
+def test_table_4_of_a_run_counts_what_was_chosen_for_a_reason():
+    rows = {"a": {"architecture": search_space.Architecture.from_number(5).to_json(), "judged_by": "classes"}}
+    shares = run_result.choice_frequencies(rows)
+    assert shares == selection.choice_frequencies(np.array([5]))
+    arbitrary = {"architecture": search_space.Architecture.from_number(2000).to_json(), "judged_by": "none"}
+    assert run_result.choice_frequencies({**rows, "b": arbitrary}) == shares
+    assert run_result.choice_frequencies({"b": arbitrary, "c": {"architecture": None}}) == {}
 
 
 def _structured(rng, attributes, common, own):

@@ -89,6 +89,18 @@ def test_halves_that_judge_little_or_nothing_are_no_warning(method, judged, eage
     strategy.figures(table)
 
 
+def test_entropy_is_of_attributes_that_have_rewards(monkeypatch):
+    """What nothing judges is never learned, and its policy stays as it began."""
+    full = np.full((N, 2304), np.nan, np.float32)
+    full[1:] = 0.5
+    strategy = METHODS["galm"](N, Config(**BUDGET))
+    sure, unsure = np.full(2304, -50.0), np.full(2304, -np.log(2304))
+    sure[7] = 0.0
+    monkeypatch.setattr(strategy, "log_probs", lambda: np.stack([unsure, *[sure] * (N - 1)]))
+    assert strategy.figures(RewardTable(full, (full, full)))["entropy"] == pytest.approx(0.0, abs=1e-6)
+    assert strategy.figures(None)["entropy"] == pytest.approx(np.log(2304) / N)
+
+
 @pytest.mark.parametrize("method", ["single_best", "enas"])
 def test_methods_without_attributes_give_one_architecture_to_all(method):
     table, _, chosen = _learned(method, common=True)

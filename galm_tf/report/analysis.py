@@ -28,7 +28,7 @@ from galm_tf.attribute_names import domain_of
 from galm_tf.errors import UserError
 from galm_tf.report.relations import Relations
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.search_space import DECISIONS
+from galm_tf.search_space import DECISIONS, Architecture
 from galm_tf.whole_file import whole_file
 
 NUM_CORRELATED = 3  # of Table 5
@@ -70,15 +70,20 @@ def domains_of(run: FinishedRun) -> list[str]:
 
 def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
     """Table 4: columns domain, attributes, decision, choice, share (NaN of no attribute); void Fc-2 widths are not
-    counted.
+    counted, nor architectures of attributes that nothing judged, which are arbitrary.
     """
-    rows, chosen = [], run.architectures
+    rows, chosen = [], reasoned(run)
     for domain in domains_of(run):
         architectures = [a for name, a in chosen.items() if domain_of(name) == domain]
         for decision, choices in selection.choice_frequencies([a.number for a in architectures]).items():
             count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in architectures)
             rows += [(domain, count, decision, choice, share if count else np.nan) for choice, share in choices.items()]
     return pd.DataFrame(rows, columns=["domain", "attributes", "decision", "choice", "share"])
+
+
+def reasoned(run: FinishedRun) -> dict[str, Architecture]:
+    """The architectures that were chosen for a reason."""
+    return {name: a for name, a in run.architectures.items() if run.rows[name].get("judged_by") != "none"}
 
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
@@ -127,13 +132,13 @@ def correlated_attributes(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:
 
 
 def policy_confidence(run: FinishedRun) -> pd.DataFrame:
-    """How sure the policy is of every decision, void Fc-2 widths left out.
+    """How sure the policy is of every decision, void Fc-2 widths and attributes that nothing judged left out.
 
     Returns:
       Columns attribute, domain, decision, taken, taken_probability (of the choice that was taken),
       highest_probability (of any choice), uniform.
     """
-    of, rows, chosen = run.attribute_domains, [], run.architectures
+    of, rows, chosen = run.attribute_domains, [], reasoned(run)
     for i, name in enumerate(run.rows):
         for decision in DECISIONS if name in chosen else ():
             taken = getattr(chosen[name], decision.name)

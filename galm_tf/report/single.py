@@ -365,7 +365,7 @@ def _drawing(run: FinishedRun, architecture: Optional[Architecture]) -> str:
 
 def choice_table(run: FinishedRun) -> dict[str, Any]:
     """Table 4: per decision and choice, the share of each domain's attributes that take it."""
-    domains, of = analysis.domains_of(run), [domain_of(name) for name in run.architectures]
+    domains, of = analysis.domains_of(run), [domain_of(name) for name in analysis.reasoned(run)]
     table = analysis.choice_frequencies(run).set_index(["domain", "decision", "choice"])["share"]
     rows = [
         {

@@ -21,7 +21,7 @@ from typing import Any, Optional
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import add_attribute, evaluation, pipeline, run_result, source_runs
+from galm_tf import add_attribute, evaluation, pipeline, run_result, source_runs, temperature
 from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
@@ -142,6 +142,10 @@ def summary(result: dict[str, Any], path: str) -> str:
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows), *_below_chance(rows)]
+    if result.get("temperature", 1.0) >= temperature.UNSURE:
+        lines.append(
+            f"Validation found the networks far too sure (temperature {result['temperature']:.0f}): all probabilities lie near an attribute's frequency"
+        )
     files = [
         ("result.json", "all figures"),
         ("architectures.json", "the networks"),

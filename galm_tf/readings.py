@@ -42,7 +42,7 @@ class Readings:
     def fit(self) -> None:
         """Chooses the penalty, and how sure to be, on validation images that have taught nothing."""
         started = time.monotonic()
-        self.state.keep_figures(self.validation.judge_readings(), self.validation.levels(), self.config)
+        self.state.keep_figures(self.validation.judge_readings(), self.validation, self.config)
         self.state.phase_seconds[self.config.method] = time.monotonic() - started
 
     def network(self) -> ReadingNetwork:

@@ -96,17 +96,20 @@ class State:
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
     transfer: Optional[dict[str, Any]] = None
 
-    def keep_figures(self, judged: Judged, level: np.ndarray, config: Config) -> None:
-        """Takes over what `Validation` judged, and what follows: how sure to be, and thresholds.
-
-        level: [N], log-odds of the attributes' frequencies where the networks were trained.
-        """
+    def keep_figures(self, judged: Judged, validation: Validation, config: Config) -> None:
+        """Takes over what `Validation` judged, and what follows: how sure to be, and thresholds of what is exported."""
+        level = validation.levels()
         if config.temperature_scaling:
             self.temperature, self.log_odds_shift = temperature.fit(
                 judged.labels, judged.log_odds, level, shifted=config.train_positives > 0
             )
         probabilities = expit(temperature.scaled(judged.log_odds, level, self.temperature, self.log_odds_shift))
-        thresholds = evaluation.choose_thresholds(judged.labels, probabilities, config.threshold_metric)
+        thresholds = temperature.moved(
+            evaluation.choose_thresholds(judged.labels, probabilities, config.threshold_metric),
+            level,
+            validation.levels(final=True),
+            self.temperature,
+        )
         mauc = evaluation.mean_auc(judged.aucs)
         self.best_mauc = mauc if mauc is not None else -1.0
         self.readout_penalty = judged.penalty
@@ -418,12 +421,12 @@ class Search:
         self._assign(self.supernet.variables, self.best)
         if self.config.readout_share:
             judged = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
-            self.state.keep_figures(judged, self.validation.levels(), self.config)
+            self.state.keep_figures(judged, self.validation, self.config)
 
     def _keep_best(self, step: int, judged: Judged) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
-        self.state.keep_figures(judged, self.validation.levels(), self.config)
+        self.state.keep_figures(judged, self.validation, self.config)
         self.best = self.supernet.weights
 
     # ---- Checkpoints -------------------------------------------------------------------------

@@ -16,16 +16,26 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, logit
 
 from galm_tf.metrics import both_labels
 
 _COLDEST, _HOTTEST = 0.1, 20.0  # readings alone begin with spreads of 1, whatever they know
 _FARTHEST = 10.0  # shift
+UNSURE = 5.0  # from here on probabilities tell little but how frequent an attribute is, which is said
 
 
 def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float, shift: float = 0.0) -> np.ndarray:
     """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature, and shifted."""
     return level + (log_odds - level) / temperature + shift
+
+
+def moved(thresholds: np.ndarray, level: np.ndarray, final_level: np.ndarray, temperature: float) -> np.ndarray:
+    """Thresholds [N] of probabilities `scaled` about levels [N], for those about the levels of the last training: its
+    images show attributes more or less frequently, and the hotter, the more only that is left of a probability.
+    """
+    shift = (1 - 1 / temperature) * (final_level - level)
+    return np.where(shift == 0, thresholds, expit(logit(thresholds) + shift))
 
 
 def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bool = False) -> tuple[float, float]:

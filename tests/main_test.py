@@ -182,6 +182,12 @@ def test_attributes_that_nothing_judged_are_not_told_to_be_searched():
     assert "sun: 3 attributes, 2 of them searched, 1536 architectures scored in" in main.summary(result, "runs/x")
 
 
+@pytest.mark.parametrize("temperature, told", [(None, False), (1.3, False), (19.99, True)])
+def test_probabilities_that_tell_nothing_are_told(temperature, told):
+    result = {**_result({"sun/a": _row(0.7)}), **({} if temperature is None else {"temperature": temperature})}
+    assert ("\nValidation found the networks far too sure (temperature 20): " in main.summary(result, "runs/x")) is told
+
+
 def test_attributes_that_were_not_tested_are_named():
     rows = {f"sun/{i}": _row(None, reason=f"not judged: few; not tested: lacks {i}") for i in range(7)}
     told = main.summary(_result({"sun/a": _row(0.75), **rows}), "runs/x")

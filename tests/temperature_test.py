@@ -60,6 +60,17 @@ def test_images_that_are_told_apart_without_an_error_make_networks_no_surer_than
     assert np.log(20) / 1.5 < sure[0] < np.log(20) * 1.5 and sure[0] < sure[1] < np.log(502) * 1.5
 
 
+def test_thresholds_part_the_same_images_about_other_levels():
+    labels, log_odds, level = _drawn(400)
+    final, thresholds = level + np.array([0.0, 1.0, -0.5, 2.0, 0.1]), np.array([0.2, np.nan, 0.3, 0.5, 0.6])
+    for hot in (0.5, 1.0, 20.0):
+        decided = expit(temperature.scaled(log_odds, level, hot)) >= thresholds
+        after = temperature.moved(thresholds, level, final, hot)
+        np.testing.assert_array_equal(expit(temperature.scaled(log_odds, final, hot)) >= after, decided)
+        assert np.isnan(after[1]) and after[0] == thresholds[0]
+    np.testing.assert_array_equal(temperature.moved(thresholds, level, final, 1.0), thresholds)
+
+
 def test_the_order_of_images_stays():
     _, log_odds, level = _drawn(50)
     for hot in (0.5, 1.0, 7.0):

@@ -107,6 +107,35 @@ class _Killed(Exception):
     pass
 
 
+def test_a_table_tells_of_the_splits_of_its_runs_alone(tmp_path, caplog):
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    lines = ["image,class,light"]
+    for i in range(24):
+        pixels = np.random.default_rng(i).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / "images" / f"{i}.png")
+        lines.append(f"{i}.png,k{i // 4},{i % 2}")
+    (tmp_path / "mine" / "attributes.csv").write_text("\n".join(lines))
+    config = Config(
+        domain=("mine",), data_dir=(str(tmp_path / "mine"),), cache_dir=str(tmp_path / "cache"), image_size=32
+    )
+    for vary, told in (("split_seed", False), ("seed", True)):
+        runs = TableRuns(config, vary, str(tmp_path / "out"))
+        runs.content("mine")
+        assert "No split is given" not in caplog.text
+        runs.prepare(runs.subset(("mine",), 0))
+        assert ("No split is given for mine" in caplog.text) is told
+    caplog.clear()
+    with pytest.raises(UserError, match="nothing"):  # once the data are known
+        nas.measure(
+            dataclasses.replace(config, split_seed=-1),
+            nas.Searches(("galm",), (), ("nothing",), 1, trials=1, epochs=1),
+            [0],
+            "split_seed",
+            str(tmp_path / "nas"),
+        )
+    assert "No split is given" not in caplog.text
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The settings of all runs in order; their test mAUC is 0.6, and 0.05 more with a source."""
@@ -283,7 +312,7 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
         _planted(), ALONE, "table3", str(tmp_path), lines="scenario", notes=["two splits"], paper={}, star=True
     )
     written = (tmp_path / "table3.md").read_text(encoding="utf-8")
-    assert written == capsys.readouterr().out and f"\n- `*`: above {ALONE}\n" in written
+    assert written == capsys.readouterr().out and f"\n- `*`: above {ALONE}\n- bold: the best of a line\n" in written
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
 
 
@@ -305,8 +334,9 @@ def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
     })  # fmt: skip
     assert paper_table.summarise(table, "galm")["best"].tolist() == [False, True, False, True]
     assert paper_table.summarise(table.drop(columns="other_networks"), "galm")["best"].tolist() == [False] * 3 + [True]
-    paper_table.write(table, "galm", "table2", str(tmp_path), lines="method", notes=[], paper={})
-    assert f"- {paper_table.BOLD}\n" in capsys.readouterr().out
+    for known, told in ((table, paper_table.BOLD), (table.drop(columns="other_networks"), "bold: the best of a column")):
+        paper_table.write(known, "galm", "table2", str(tmp_path), lines="method", notes=[], paper={})
+        assert f"- {told}\n" in capsys.readouterr().out
 
 
 def test_what_stands_on_a_pretrained_trunk_sees_a_network_of_other_images(runs, tmp_path):

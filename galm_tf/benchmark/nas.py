@@ -112,9 +112,9 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       out: folder of the cells, which a repeated command goes on with.
     """
     config = beside_children(config, "nas")
-    cells = Cells(
-        out, {**config.to_json(), "vary": vary, DATA_CONTENT: data_digests.content_digest(load_domains(config))}
-    )
+    # `prepare` tells of each split
+    content = data_digests.content_digest(load_domains(config, untold=lambda note: True))
+    cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: content})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [preparation.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)

@@ -165,7 +165,7 @@ def write(
     legend = [spread_text(vary)]
     legend += (
         [f"`*`: above {reference}"] * star
-        + [BOLD if "other_networks" in table else "bold: the best of a column"]
+        + [BOLD if "other_networks" in table else f"bold: the best of a {'line' if lines == 'scenario' else 'column'}"]
         + list(notes)
     )
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)

@@ -1,5 +1,10 @@
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from scipy import stats
 
 from galm_tf import evaluation
@@ -100,3 +105,21 @@ def test_comparison_counts_work_per_second():
     )
     assert list(table.columns) == list(timing.COLUMNS)
     assert table["ratio_median"][0] == 1.0 and table["ratio_min"][1] > 1e3
+
+
+@pytest.mark.parametrize("ratios, ticks", [((0.1, 80.0), {"0.1", "1", "50"}), ((0.9, 1.7), {"0.8", "1", "1.6"})])
+def test_bars_begin_at_as_fast_and_ticks_are_plain_numbers(ratios, ticks, monkeypatch, capsys):
+    written = {}
+    monkeypatch.setattr(timing, "write_files", lambda out, files: written.update(files))
+    rows = [("plain", "plain", 1.0, "x/s", 1.0, 1.0, 1.0)]
+    rows += [(f"x{ratio}", "plain", ratio, "x/s", ratio, 0.8 * ratio, 1.2 * ratio) for ratio in ratios]
+    timing.write(pd.DataFrame(rows, columns=timing.COLUMNS), "speed", "out")
+    figure = written["speed.png"]
+    FigureCanvasAgg(figure).draw()
+    axis = figure.axes[0]
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axis.patches]
+    assert ends == [(1, pytest.approx(ratio)) for ratio in ratios]
+    (whiskers,) = (c.lines[2][0].get_segments() for c in axis.containers if isinstance(c, ErrorbarContainer))
+    assert [line[:, 0].tolist() for line in whiskers] == [pytest.approx([0.8 * r, 1.2 * r]) for r in ratios]
+    shown = {label.get_text() for minor in (False, True) for label in axis.get_xticklabels(minor=minor)} - {""}
+    assert ticks <= shown and all(re.fullmatch(r"[\d.]+", text) for text in shown)

@@ -8,12 +8,14 @@ from typing import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from galm_tf.benchmark.results import write_files
 from galm_tf.progress import Progress
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
+_NEAR = 5  # greatest by least ratio, up to which even steps mark an axis well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +70,13 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     axis = figure.subplots()
     error = np.abs(shown[["ratio_min", "ratio_max"]].to_numpy().T - shown["ratio_median"].to_numpy())
     labels = [f"{c}\nagainst {r}" for c, r in zip(shown["case"], shown["reference"])]
-    axis.barh(labels, shown["ratio_median"], xerr=error, color="#4477aa")
+    axis.barh(labels, shown["ratio_median"] - 1, left=1, xerr=error, color="#4477aa")
     if (shown["ratio_median"] > 0).all():  # a tenth is as far from 1 as ten
         axis.set_xscale("log")
+        near = max(shown["ratio_max"].max(), 1) < _NEAR * min(shown["ratio_min"].min(), 1)
+        axis.xaxis.set_major_locator(ticker.AutoLocator() if near else ticker.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.axvline(1.0, color="black", linewidth=1)
     axis.invert_yaxis()
     axis.set_xlabel("times as fast (median; whiskers: least and most)")

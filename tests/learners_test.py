@@ -607,6 +607,8 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
     assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
     assert set(table["features"]) == {"pixels 16x16 (768)"}
     assert (table.groupby("split")["num_attributes_tested"].nunique() == 1).all()
+    told = capsys.readouterr().err
+    assert "fitted and tested:   0% 0/6 [" in told and "fitted and tested: 100% 6/6 [" in told
     methods.write(table, "iap", "learners", str(tmp_path))
     text = (tmp_path / "learners.txt").read_text()
     assert text.strip() == capsys.readouterr().out.strip() and text.count("pixels 16x16 (768)") == 3 and "low" in text

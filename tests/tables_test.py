@@ -41,6 +41,7 @@ from small_domains import few_images
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOMAINS = ("awa", "apay", "sun")
+OFFICIAL = "the official split, or the one drawn where the data bring none"
 PAPER_COLUMNS = (
     "awa-apay awa-sun apay-awa apay-sun sun-awa sun-apay awa+apay-sun awa+sun-apay apay+sun-awa "
     "awa+apay+sun-awa awa+apay+sun-apay awa+apay+sun-sun"
@@ -325,6 +326,15 @@ def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
     assert "| a-b | 0.600 ± 0.141 | **0.650 ± 0.071*** | 0.050 (-0.585 to 0.685) |" in tested
     assert "| a-b | **0.900 ± 0.000** | 0.500 ± 0.141 | -0.400 (-1.671 to 0.871) |" in validated
     assert "| b-a | 0.100 | **0.200*** | 0.100 |" in validated and tested.count("| b-a |") == 1
+
+
+def test_counts_stay_whole_beside_learners_that_have_none(runs, tmp_path):
+    rows = transfer_table.as_methods(_run(tmp_path, ["awa-sun"]), "galm", _runs(tmp_path).seen)
+    learned = {"scenario": "awa-sun", "target": "sun", "method": "dap", "split": 0, "source": ALONE, "test_mauc": 0.5}
+    learned = pd.DataFrame([{**learned, "features": "images", "other_networks": False}])
+    transfer_table.write(pd.concat([rows, learned], ignore_index=True), "table3", str(tmp_path), [], {})
+    counts = pd.read_csv(tmp_path / "table3.csv", dtype=str)[["positives", "divisor", "matched"]]
+    assert counts.fillna("").to_numpy().tolist() == [["0", "1", "0"], ["0", "1", "1"], ["", "", ""]]
 
 
 def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
@@ -958,8 +968,8 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
 @pytest.mark.parametrize(
     "vary, numbers, text",
     [
-        ("split_seed", [-1], "the official split"), ("split_seed", [-1, 0], "the official split and 1 class-disjoint split"),
-        ("split_seed", [0, -1, 4], "the official split and 2 class-disjoint splits"), ("split_seed", [0], "1 class-disjoint split"),
+        ("split_seed", [-1], OFFICIAL), ("split_seed", [-1, 0], f"{OFFICIAL}, and 1 class-disjoint split"),
+        ("split_seed", [0, -1, 4], f"{OFFICIAL}, and 2 class-disjoint splits"), ("split_seed", [0], "1 class-disjoint split"),
         ("split_seed", [0, 1], "2 class-disjoint splits"), ("seed", [0], "1 seed"), ("seed", [0, 1, 2], "3 seeds"),
     ],
 )  # fmt: skip

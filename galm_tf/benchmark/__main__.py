@@ -190,7 +190,7 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "splits",
         [],
-        "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split. 0 to repeats - 1 when left out.",
+        "The very numbers of the repetitions, splits or seeds, comma-separated; -1 is the official split, or the one drawn where the data bring none. 0 to repeats - 1 when left out.",
     )
     flags.DEFINE_enum(
         "vary",
@@ -594,8 +594,8 @@ def _notes(runs: TableRuns, numbers: Sequence[int]) -> list[str]:
 def _data_notes(config: Config, vary: str, numbers: Sequence[int]) -> list[str]:
     """How many repetitions of what kind, and that data are generated."""
     drawn, kind = sum(number != -1 for number in numbers), "class-disjoint split" if vary == _SPLIT else "seed"
-    kinds = ["the official split"] * (-1 in numbers) + [f"{drawn} {kind}{'s' * (drawn > 1)}"] * (drawn > 0)
-    return [" and ".join(kinds), *([] if config.data_dir else [f"data: {NOTICE}"])]
+    kinds = ["the official split, or the one drawn where the data bring none,"] * (-1 in numbers) + [f"{drawn} {kind}{'s' * (drawn > 1)}"] * (drawn > 0)
+    return [" and ".join(kinds).rstrip(","), *([] if config.data_dir else [f"data: {NOTICE}"])]
 
 
 _SUITES = {

@@ -42,6 +42,7 @@ from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
+from galm_tf.progress import Progress
 from galm_tf.words import listed
 
 RIDGE = "ridge"
@@ -134,11 +135,12 @@ def run_learners(
         expect_classes(prepared.domain)
         for theirs in learned:
             source_runs.expect_unseen(theirs, cell, prepared.domain, prepared.split)
-    rows = []
-    for number, cell, prepared in zip(seeds, cells, data):
-        seen = features_of(prepared, cell, settings, source)
-        for name in (RIDGE, *learners):
-            rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
+    rows, names = [], (RIDGE, *learners)
+    with Progress(len(seeds) * len(names), "fitted and tested", unit="learner") as progress:
+        for number, cell, prepared in zip(seeds, cells, data):
+            seen = features_of(prepared, cell, settings, source)
+            for name in progress.each(names):
+                rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
     return pd.DataFrame(rows)
 
 

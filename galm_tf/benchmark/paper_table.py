@@ -20,6 +20,7 @@ from galm_tf.benchmark.results import markdown_row, write_files
 OTHER_IMAGES = "paper (other images)"
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 _COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
+_COUNTS = ("positives", "divisor", "matched")
 REPETITIONS = {"split_seed": "splits", "seed": "seeds"}  # by what varies
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
@@ -187,5 +188,6 @@ def spread_text(vary: str) -> str:
 
 def print_and_write(table: pd.DataFrame, text: str, figure: Figure, name: str, out: str) -> None:
     """Writes NAME.csv, NAME.md and NAME.png into `out`, and prints the Markdown."""
-    write_files(out, {f"{name}.csv": table, f"{name}.md": text, f"{name}.png": figure})
+    whole = {count: "Int64" for count in _COUNTS if count in table}  # also beside learners, which have none
+    write_files(out, {f"{name}.csv": table.astype(whole), f"{name}.md": text, f"{name}.png": figure})
     print(text, end="")

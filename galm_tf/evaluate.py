@@ -277,7 +277,9 @@ def _row(name: str, predictor: Predictor, column: int, labels: np.ndarray, proba
 def _print_table(found: Evaluation) -> None:
     told = found.to_json()
     classes = f" of {counted(found.classes, 'class', 'classes')}" * bool(found.classes)
-    print(f"{counted(found.images, 'image')}{classes}, {counted(told['num_attributes'], 'attribute')} judged")
+    print(
+        f"{counted(found.images, 'image')}{classes}, {counted(told['num_attributes'], 'attribute')} with labels of both kinds"
+    )
     if told["mauc"] is not None:
         interval = evaluation.interval_in_words(found.interval)
         rest = (
@@ -285,7 +287,7 @@ def _print_table(found: Evaluation) -> None:
             for key in evaluation.BESIDE_AUC
             if told[key] is not None
         )
-        print(f"mAUC {told['mauc']:.3f}{interval}; in the mean {', '.join(rest)}")
+        print(f"mAUC {told['mauc']:.3f}{interval}; in the mean {', '.join(rest)}{_of_decided(found)}")
     table = (
         pd.DataFrame(found.rows)
         .astype(dict.fromkeys(_FIGURES, float))
@@ -298,6 +300,12 @@ def _print_table(found: Evaluation) -> None:
     table["attribute"] = pd.Series(names, table.index).str.ljust(max(map(len, names)))
     heads = {**_COLUMNS, "attribute": _COLUMNS["attribute"].ljust(max(map(len, names)))}
     print(table[list(_COLUMNS)].rename(columns=heads).to_string(index=False, float_format="%.3f", na_rep="-"))
+
+
+def _of_decided(found: Evaluation) -> str:
+    """Over how many F1 and balanced accuracy are means, where that is not all that have an AUC."""
+    told, decided = (sum(row[key] is not None for row in found.rows) for key in ("auc", "f1"))
+    return f" (F1 and balanced accuracy over the {decided} with a threshold)" if 0 < decided < told else ""
 
 
 def _print_csv(found: Evaluation) -> None:

@@ -22,6 +22,7 @@ _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains
 BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
 MIN_UNITS = 5  # classes; an interval over fewer says nothing
 _MOST_GROUPS = 30
+_ONE_OF = {"classes": "class", "images": "image"}
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
 
@@ -48,7 +49,9 @@ def mean_auc(aucs: np.ndarray) -> Optional[float]:
     return float(np.nanmean(aucs)) if np.isfinite(aucs).any() else None
 
 
-def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray) -> Optional[tuple[float, float, int]]:
+def mean_auc_interval(
+    labels: np.ndarray, scores: np.ndarray, units: np.ndarray
+) -> Optional[tuple[Optional[float], Optional[float], int]]:
     """95 % interval of the mean AUC over what was drawn to be tested: classes, each with all its images.
 
     By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A
@@ -62,8 +65,9 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
       units: int [n], the class of each image, or its photograph where there are no classes.
 
     Returns:
-      (low, high, how many units tell of an attribute that is judged); None where these are fewer than `MIN_UNITS`,
-      where no attribute can be judged, and where the mean is the same without any of them, which tells nothing.
+      (low, high, how many units tell of an attribute that is judged), low and high None where these are fewer than
+      `MIN_UNITS`; None where no attribute can be judged, and where the mean is the same without any of them, which
+      tells nothing.
     """
     whole = auc_per_attribute(labels, scores)
     judged = np.isfinite(whole)
@@ -71,7 +75,7 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
     tells = known.any(axis=1)
     shown, places = np.unique(units[tells], return_inverse=True)
     if len(shown) < MIN_UNITS:
-        return None
+        return (None, None, len(shown)) if len(shown) else None
     labels = labels[tells][:, judged]
     scores = scores[tells][:, judged]
     known = known[tells]
@@ -91,14 +95,24 @@ def mean_auc_interval(labels: np.ndarray, scores: np.ndarray, units: np.ndarray)
 
 
 def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
-    """` (95 %, over 6 classes: 0.739 to 0.946)`, of `test_mauc_interval` of result.json; nothing where there is
-    none.
+    """` (95 %, over 6 classes: 0.739 to 0.946)`, of `test_mauc_interval` of result.json, or over how few there is none;
+    nothing where it is None.
     """
-    return (
-        f" (95 %, over {interval['count']} {interval['over']}: {interval['low']:.3f} to {interval['high']:.3f})"
-        if interval
-        else ""
-    )
+    if not interval:
+        return ""
+    if interval["low"] is None:
+        return f" ({too_few_in_words(interval)})"
+    return f" (95 %, over {interval['count']} {interval['over']}: {interval['low']:.3f} to {interval['high']:.3f})"
+
+
+def too_few_in_words(interval: Optional[Mapping[str, Any]]) -> str:
+    """`2 classes: too few to say what others would give`, of `test_mauc_interval` of result.json; nothing where there
+    are enough, or it is None.
+    """
+    if not interval or interval["low"] is not None:
+        return ""
+    over = interval["over"] if interval["count"] > 1 else _ONE_OF.get(interval["over"], interval["over"])
+    return f"{interval['count']} {over}: too few to say what others would give"
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:

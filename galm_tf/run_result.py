@@ -85,8 +85,8 @@ def searched_rows(result: dict[str, Any]) -> dict[str, Any]:
 def interval_over_classes(
     domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, learned: np.ndarray
 ) -> Optional[dict[str, Any]]:
-    """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, `over` what, and how
-    many were tested, `count`.
+    """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, None where too few
+    were tested, `over` what, and how many were, `count`.
 
     Args:
       domain: of the images.
@@ -97,7 +97,7 @@ def interval_over_classes(
         drawn; else photographs.
 
     Returns:
-      None where too little was drawn to tell.
+      None where nothing is told.
     """
     classed = with_classes(domain)[index] & _of_new_classes(domain, index, learned)
     units = np.where(classed, domain.class_ids[index], len(domain.classes) + domain.photographs[index])

@@ -296,9 +296,10 @@ def test_the_command(model, photos):
     assert done.returncode == 1, done.stderr  # one is left out
     lines = done.stdout.splitlines()
     assert (
-        lines[0] == "17 images of 6 classes, 2 attributes judged"
+        lines[0] == "17 images of 6 classes, 2 attributes with labels of both kinds"
         and lines[1].startswith("mAUC 0.9")
         and "(95 %, over 6 classes: 0." in lines[1]
+        and lines[1].endswith(" (F1 and balanced accuracy over the 1 with a threshold)")
     )
     assert lines[2].split() == [
         "attribute",
@@ -348,5 +349,5 @@ def test_every_format_tells_the_same(model, tmp_path, capsys, printed):
 def test_an_interval_needs_classes_enough(model, photos, caplog):
     caplog.set_level(logging.ERROR)
     found = evaluate.evaluate(_config(photos), model, "train")
-    assert found.interval is None and found.classes == 2
+    assert found.interval == {"low": None, "high": None, "count": 2, "over": "classes"} and found.classes == 2
     assert dataclasses.replace(found, rows=[]).to_json()["mauc"] is None

@@ -117,13 +117,16 @@ def test_the_interval_holds_what_other_classes_would_give():
 def test_there_is_no_interval_over_few_classes_or_of_nothing():
     labels, scores, units = _classes(np.random.default_rng(1), 8)
     assert evaluation.mean_auc_interval(labels, scores, units) is not None
-    assert evaluation.mean_auc_interval(labels, scores, units % 4) is None
+    assert evaluation.mean_auc_interval(labels, scores, units % 4) == (None, None, 4)
     assert evaluation.mean_auc_interval(np.zeros_like(labels), scores, units) is None
     assert evaluation.interval_in_words(None) == ""
     assert (
         evaluation.interval_in_words({"low": 0.5, "high": 0.6104, "over": "classes", "count": 8})
         == " (95 %, over 8 classes: 0.500 to 0.610)"
     )
+    for over, count, told in (("classes", 2, "2 classes"), ("images", 1, "1 image")):
+        few = {"low": None, "high": None, "over": over, "count": count}
+        assert evaluation.interval_in_words(few) == f" ({told}: too few to say what others would give)"
 
 
 def test_an_attribute_of_one_class_does_not_move_the_interval_by_being_gone():
@@ -151,7 +154,7 @@ def test_classes_that_nothing_is_known_of_do_not_count():
     )
     assert evaluation.mean_auc_interval(labels, scores, units)[2] == 7
     labels[units >= 4] = np.nan
-    assert evaluation.mean_auc_interval(labels, scores, units) is None
+    assert evaluation.mean_auc_interval(labels, scores, units) == (None, None, 4)
 
 
 def test_where_no_class_moves_the_mean_nothing_is_told():

@@ -161,6 +161,9 @@ def test_the_end_of_a_run_says_where_to_look():
     interval = {"low": 0.6, "high": 0.8, "over": "classes", "count": 6}
     told = main.summary({**_result({"sun/a": _row(0.7)}), "test_mauc": 0.7, "test_mauc_interval": interval}, "runs/x")
     assert "test mAUC 0.700 (95 %, over 6 classes: 0.600 to 0.800) on 4 images of unseen classes (1 attribute)" in told
+    few = {"low": None, "high": None, "over": "classes", "count": 2}
+    told = main.summary({**_result({"sun/a": _row(0.7)}), "test_mauc": 0.7, "test_mauc_interval": few}, "runs/x")
+    assert "test mAUC 0.700 (2 classes: too few to say what others would give) on 4 images" in told
 
 
 def test_figures_that_mean_little_are_told():

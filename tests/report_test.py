@@ -120,6 +120,9 @@ def test_where_other_classes_would_put_the_mean_stands_beside_it(runs, galm_html
         "Over all classes like those that were tested the mean lies between 0.610 and 0.820 (95 %, by the jackknife over these 7)."
         in text
     )
+    few = {**result, "test_mauc_interval": {"low": None, "high": None, "over": "classes", "count": 2}}
+    text = text_of(render(page_of(dataclasses.replace(run, result=few))))
+    assert "The test tells of 2 classes: too few to say what others would give ." in text and "jackknife" not in text
 
 
 def test_table_has_every_attribute_with_its_figures(runs, galm_html):
@@ -599,7 +602,7 @@ def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
 
 def test_transfer_names_every_start(copy):
     rows, text = transferred(copy, MATCH, None, {**MATCH, "sign": 1, "auc": None}, None)
-    assert "not a/<b>hot</b> (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2]
+    assert "a/<b>hot</b> reversed (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2]
     assert (
         "It started from A (trunk): 2 of 4 attributes found a source attribute whose predictor separates their labels"
         in text
@@ -613,7 +616,7 @@ def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
         copy, {**MATCH, "close": True}, far, None, MATCH, parts=["policy", "trunk", "towers"], gate=None
     )
     assert (
-        "not a/<b>hot</b> (0.88)" in rows[0]
+        "a/<b>hot</b> reversed (0.88)" in rows[0]
         and "no match; tower of a/<b>hot</b> c4" in rows[1]
         and "nothing" in rows[2]
     )
@@ -624,6 +627,7 @@ def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
     )
     rows, text = transferred(copy, far, far, far, far, parts=["trunk"])
     assert all("nothing" in row for row in rows) and "0 of 4 attributes" in text and "No match:" not in text
+    assert "whose predictor separates their labels." in text and "names it" not in text
 
 
 @pytest.mark.parametrize(
@@ -671,10 +675,9 @@ def test_nothing_tested(copy):
 
 def test_who_predicts_better_is_told():
     rows = [{"name": "ridge", "mean": -0.0125}, {"name": "chance", "mean": 0.25}, {"name": "as good", "mean": -0.0001}]
-    assert (
-        notices.stronger(rows) == "On the same test images ridge (by 0.013) predicts better than this run's networks."
-    )
-    assert "ridge (by 0.013) and B (by 0.500) predict better" in notices.stronger([*rows, {"name": "B", "mean": -0.5}])
+    told = "On the same test images and attributes ridge (by 0.013) has a higher test mAUC than this run's networks."
+    assert notices.stronger(rows) == told
+    assert "ridge (by 0.013) and B (by 0.500) have a higher" in notices.stronger([*rows, {"name": "B", "mean": -0.5}])
 
 
 def test_an_auc_of_few_images_is_marked(copy):
@@ -862,18 +865,25 @@ def test_every_phase_has_a_plain_name_and_a_colour(copy):
     ]
     assert len(colours) == len(set(colours)) == 12
     names = re.findall(r'<li><i class="part\d+"></i>(.*?) <b>', page)
+    assert "adapting the chosen networks" in names
+    edit(copy / "config.json", adapt_steps=0)
+    names = [name for name, _, _ in single._phases(read_run(str(copy)))]
+    assert "judging the chosen networks" in names and "adapting the chosen networks" not in names
     assert len(set(names)) == 12 and not set(names) & set(kinds) - {"test"} and names[0] == "loading"
 
 
 def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
     added = {"attributes": ["mine/red", "mine/dark"], "source_run": "runs/first/", "source_seconds": 7200.0}
     edit(copy / "result.json", added=added)
+    rows = {name: row["test_auc"] for name, row in read_run(str(copy)).rows.items()}
     page = render(page_of(read_run(str(copy)), with_pictures=False))
     assert (
         "<h1>mine: red and dark added to first (galm, seed 0)</h1>" in page
         and "<title>mine: red and dark added to first" in page
     )
     text = text_of(page)
+    old, new = rows[f"mine/{NASTY}"], (rows["mine/red"] + rows["mine/dark"]) / 2
+    assert f"Test mAUC of the 1 old attribute, as before: {old:.3f} ; of the 2 added: {new:.3f} ." in text
     assert (
         "2.5 min the addition alone; first took 2.0 h" in text
         and "whole run" not in text
@@ -920,6 +930,7 @@ def test_a_comparison_is_named_by_its_runs(tmp_path):
 def test_compares_runs(runs, copy):
     edit_row(copy, "mine/red", test_auc=0.5)
     edit(copy / "config.json", warmup_steps=7)
+    edit(copy / "result.json", test_log_loss=0.5)
     first, second = read_run(str(runs[0] / "galm")), read_run(str(copy))
     page = compare_page([first, second])
     assert page.content["settings"] == [("warmup_steps", ["300", "7"])]
@@ -932,6 +943,11 @@ def test_compares_runs(runs, copy):
     )
     text = text_of(render(page))
     assert f"{difference:.3f}".replace("-", "−") in text and "1: galm" in text and "2: run" in text
+    assert (
+        "log loss How far probabilities are from the labels" in text
+        and "skill How well the search picks" in text
+        and "entropy How undecided the policy still is (nats): 7.74 knows nothing, 0 is sure. " in text
+    )
     assert (
         "attributes that all tested" not in text
         and page.content["warnings"] == []
@@ -1006,7 +1022,7 @@ def test_comparison_warns_when_tested_attributes_differ(runs, copy):
     first = read_run(str(runs[0] / "galm"))
     page = compare_page([first, read_run(str(copy))])
     assert page.content["warnings"] == [
-        "2: run has not the same tested attributes as 1: galm: of the test means, only that on attributes that all tested compares."
+        "2: run does not have the same tested attributes as 1: galm: of the test means, only that on attributes that all tested compares."
     ]
     mean = f"{np.mean([auc for name, auc in rivals.tested(first).items() if name != 'mine/red']):.3f}"
     assert dict(page.content["headline"])["test mAUC on attributes that all tested (2)"] == [mean, mean]

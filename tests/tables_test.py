@@ -344,7 +344,10 @@ def test_each_kind_of_features_has_a_best_of_its_own(tmp_path, capsys):
     })  # fmt: skip
     assert paper_table.summarise(table, "galm")["best"].tolist() == [False, True, False, True]
     assert paper_table.summarise(table.drop(columns="other_networks"), "galm")["best"].tolist() == [False] * 3 + [True]
-    for known, told in ((table, paper_table.BOLD), (table.drop(columns="other_networks"), "bold: the best of a column")):
+    for known, told in (
+        (table, paper_table.BOLD),
+        (table.drop(columns="other_networks"), "bold: the best of a column"),
+    ):
         paper_table.write(known, "galm", "table2", str(tmp_path), lines="method", notes=[], paper={})
         assert f"- {told}\n" in capsys.readouterr().out
 

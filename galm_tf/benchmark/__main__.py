@@ -594,7 +594,9 @@ def _notes(runs: TableRuns, numbers: Sequence[int]) -> list[str]:
 def _data_notes(config: Config, vary: str, numbers: Sequence[int]) -> list[str]:
     """How many repetitions of what kind, and that data are generated."""
     drawn, kind = sum(number != -1 for number in numbers), "class-disjoint split" if vary == _SPLIT else "seed"
-    kinds = ["the official split, or the one drawn where the data bring none,"] * (-1 in numbers) + [f"{drawn} {kind}{'s' * (drawn > 1)}"] * (drawn > 0)
+    kinds = ["the official split, or the one drawn where the data bring none,"] * (-1 in numbers) + [
+        f"{drawn} {kind}{'s' * (drawn > 1)}"
+    ] * (drawn > 0)
     return [" and ".join(kinds).rstrip(","), *([] if config.data_dir else [f"data: {NOTICE}"])]
 
 

@@ -14,10 +14,13 @@ from galm_tf.report import figures, rivals
 from galm_tf.report.names import without_directions
 from galm_tf.report.page import Page, duration, figure, millions
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.report.single import setting_text
+from galm_tf.report.single import MEANINGS, setting_text
 from galm_tf.run_folder import FREE_SETTINGS
 
 _MAUC = "test mAUC"
+_LOG_LOSS = (
+    "How far probabilities are from the labels, most of all where they are sure and wrong: the lower, the better."
+)
 _HEADLINE: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (
     ("method", lambda r: r.result["method"]),
     ("seed", lambda r: str(r.result["seed"])),
@@ -82,6 +85,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "runs": list(zip(labels, runs)),
         "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
         "headline": _headline(runs, aucs),
+        "meanings": _meanings(runs),
         "settings": _different_settings(runs),
         "warnings": _warnings(runs, labels),
         "paired": paired,
@@ -121,6 +125,13 @@ def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> 
     return rows
 
 
+def _meanings(runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
+    """(name, plain words) of figures of the headline that some run has."""
+    had = [name for name in MEANINGS if any(run.result["search"].get(name) is not None for run in runs)]
+    losses = any(run.result.get("test_log_loss") is not None for run in runs)
+    return [*([("log loss", _LOG_LOSS)] if losses else []), *((name, MEANINGS[name]) for name in had)]
+
+
 def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
     """An attribute's AUC in every run, and what each has more than the first."""
     values = [auc.get(name) for auc in aucs]
@@ -147,7 +158,7 @@ def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
             )  # fmt: skip
         elif rivals.tested(first).keys() != rivals.tested(run).keys():
             found.append(
-                f"{label} has not the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares."
+                f"{label} does not have the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares."
             )
     return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])
 

@@ -33,11 +33,12 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
 
 
 def stronger(rows: Sequence[dict[str, Any]]) -> str:
-    """A sentence about the rivals that predict better than the run's networks; "" where none does.
+    """A sentence about the rivals whose mean test AUC is above that of the run's networks; "" where none is.
 
     rows: of `rivals.table`.
     """
     names = [f"{row['name']} (by {figure(-row['mean'])})" for row in rows if round(row["mean"], 3) < 0]
     if not names:
         return ""
-    return f"On the same test images {listed(names, _TOLD)} {'predict' if len(names) > 1 else 'predicts'} better than this run's networks."
+    have = "have" if len(names) > 1 else "has"
+    return f"On the same test images and attributes {listed(names, _TOLD)} {have} a higher test mAUC than this run's networks."

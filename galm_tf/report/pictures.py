@@ -59,7 +59,7 @@ class Examples:
     Attributes:
       num_having, num_known: how many test images have it, of how many whose label is known.
       hits: images that have it, highest score first; all of them where they are few.
-      false_alarms: images that have it not, highest score first.
+      false_alarms: images that do not have it, highest score first.
       misses: images that have it, lowest score first; none where `hits` are all.
     """
 

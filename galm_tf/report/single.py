@@ -34,7 +34,15 @@ _SHOWN = 4  # best and worst attributes
 _NAMED = 4  # added attributes in the title
 _WITH_POLICY = ("galm", "enas")
 _OPEN_NETWORKS = 8  # drawings before the fold
-_FIGURES = ("skill", "specialisation", "regret", "entropy")
+MEANINGS = {  # of the search's own figures
+    "skill": "How well the search picks, judged on validation images it did not see: 1 picks as well as the best of all "
+    f"rewards would, 0 no better than chance. {SKILL_CAVEAT}",
+    "specialisation": "What a network of its own gains each attribute over the best single network for all, in reward, "
+    "judged on the other half of validation. Near 0: one network would do.",
+    "regret": "How far the policy's most probable networks, before re-ranking, are below the best in the rewards that it saw: 0 is the best, 1 an "
+    "average one. A check of the optimiser, no more.",
+    "entropy": f"How undecided the policy still is (nats): {math.log(2304):.2f} knows nothing, 0 is sure.",
+}
 _JUDGES = {"classes": "held-out classes", "images": "all validation images", "none": "nobody"}
 _JUDGES_SHORT = {"classes": "classes", "images": "all", "none": "nobody"}  # in a column
 _PHASES = {  # in the order of time
@@ -161,6 +169,7 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "notes": [n for n in result.get("notes", []) if not result.get("notice") or result["notice"] not in n],
         "test_mauc": result["test_mauc"],
         "interval": result.get("test_mauc_interval"),
+        "too_few": evaluation.too_few_in_words(result.get("test_mauc_interval")),
         "val_mauc": result["val_mauc"],
         "balanced_accuracy": evaluation.means(list(run.rows.values()), "test_balanced_accuracy"),
         "tested": result["num_attributes_tested"],
@@ -174,12 +183,22 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "scored": result["search"].get("architectures_scored"),
         "seconds": result["seconds_total"],
         "added_to": added and {"source": folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
+        "old_and_added": _old_and_added(run) if added else [],
         "image_size": run.config.image_size,
         "held_out": [shorten(run, name) for name in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
         "commit": result.get("commit"),
         "computed_on": result.get("computed_on"),
     }
+
+
+def _old_and_added(run: FinishedRun) -> list[tuple[int, Optional[float]]]:
+    """(how many were tested, their mean test AUC) of the attributes of an extended run's source, and of the added
+    ones.
+    """
+    aucs, new = rivals.tested(run), set(run.result["added"]["attributes"])
+    parts = [[auc for name, auc in aucs.items() if (name in new) is added] for added in (False, True)]
+    return [(len(part), sum(part) / len(part) if part else None) for part in parts]
 
 
 def _validated(run: FinishedRun) -> str:
@@ -194,21 +213,13 @@ def meanings(run: FinishedRun) -> list[tuple[str, float, str]]:
     search = run.result["search"]
     entropy = search.get("entropy")
     left = "" if entropy is None else f" Here as sure as an even choice among {math.exp(entropy):.0f} of 2304."
-    texts = {
-        "skill": "How well the search picks, judged on validation images it did not see: 1 picks as well as the best of all "
-        f"rewards would, 0 no better than chance. {SKILL_CAVEAT}",
-        "specialisation": "What a network of its own gains each attribute over the best single network for all, in reward, "
-        "judged on the other half of validation. Near 0: one network would do.",
-        "regret": "How far the policy's most probable networks, before re-ranking, are below the best in the rewards that it saw: 0 is the best, 1 an "
-        "average one. A check of the optimiser, no more.",
-        "entropy": f"How undecided the policy still is (nats): {math.log(2304):.2f} knows nothing, 0 is sure.{left}",
-    }
-    return [(name, search[name], texts[name]) for name in _FIGURES if search.get(name) is not None]
+    texts = {**MEANINGS, "entropy": MEANINGS["entropy"] + left}
+    return [(name, search[name], text) for name, text in texts.items() if search.get(name) is not None]
 
 
 def _without_figures(run: FinishedRun) -> str:
     """The sentences about what `meanings` cannot tell, one a reason; "" when nothing is missing."""
-    names = [name for name in _FIGURES if run.result["search"].get(name) is None]
+    names = [name for name in MEANINGS if run.result["search"].get(name) is None]
     reasons: dict[str, list[str]] = {}
     for name in names:
         reasons.setdefault(_why_without(name, names, run), []).append(name)
@@ -237,7 +248,8 @@ def _phases(run: FinishedRun) -> list[tuple[str, float, float]]:
     """
     counted, order = run.result["search"].get("phase_seconds", {}), list(_PHASES)
     phases = sorted(counted, key=lambda phase: order.index(phase) if phase in order else len(order))
-    seconds = {_PHASES.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
+    names = _PHASES if run.config.adapt_steps else {**_PHASES, "adapt": "judging the chosen networks"}
+    seconds = {names.get(phase, phase.replace("_", " ")): counted[phase] for phase in phases}
     rest = run.result["seconds_total"] - sum(seconds.values())
     if rest > 0:  # an addition counts the test by itself
         earlier = _EARLIER_REST_WITH_TRUNK if run.result.get("trunk") else _EARLIER_REST
@@ -346,7 +358,7 @@ def _log_loss(row: dict[str, Any]) -> str:
 
 
 def _told_by(row: dict[str, Any]) -> str:
-    """How many test images have an attribute and have it not; "" of a run of an earlier version, which does not say."""
+    """How many test images have an attribute and do not have it; "" of a run of an earlier version, which does not say."""
     return f"{row['test_positives']} / {row['test_negatives']}" if "test_positives" in row else ""
 
 

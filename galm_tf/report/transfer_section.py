@@ -27,7 +27,7 @@ def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
     if not is_close(match):
         return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
     auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
-    return ("not " if match["sign"] < 0 else "") + match["attribute"] + auc
+    return match["attribute"] + " reversed" * (match["sign"] < 0) + auc
 
 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:

@@ -108,6 +108,8 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     assert "warm-up of the shared weights 1.5 min" in text and "loading 12 s" in text and "test and export 18 s" in text
     size = network_size(map(Architecture.from_number, NUMBERS), 4, 0, trunk_size(32))
     assert f"{size.multiply_adds / 1e6:.2f} M multiply-adds an image, {size.parameters / 1e6:.2f} M parameters" in text
+    assert "above every image that does not have it, 0.5 is chance." in text and "Do not have it, scored" in text
+    assert "Network: c4 and c5 are the kernels of Conv-4 and Conv-5, digits after + the earlier convolutions" in text
     assert "18,432 rewards" in text and "galm_tf 0.1.0" in text and "0123456789ab." in text
 
 

@@ -55,6 +55,11 @@ def test_reads_classes_images_labels_and_split(folder):
     assert (domain.boxes == -1).all()
 
 
+def test_classes_may_stand_in_any_order(folder):
+    (folder / "classes.txt").write_text("".join(f"{i + 1} {CLASSES[i]}\n" for i in (2, 0, 3, 1)))
+    assert load(folder).classes == tuple(f"zoo/{c}" for c in CLASSES)
+
+
 def test_classes_without_images_and_with_one_are_noted(folder):
     notes = " ".join(load(folder).notes)
     assert "1 of 4 classes have no images" in notes
@@ -119,6 +124,21 @@ def test_copies_of_tested_images_that_train_are_noted_and_no_drawn_split_parts_t
             "predicates.txt",
             "1 black\n2 furry\n3 furry\n",
             r"attributes of zoo with different names.*furry as number 2 and 3",
+        ),
+        (
+            "classes.txt",
+            "1 antelope\n2 grizzly+bear\n2 beaver\n4 killer+whale\n",
+            r"every number once in .*classes\.txt, line 3\. Received: 2, as in line 2; correct one\.$",
+        ),
+        (
+            "predicates.txt",
+            "1 black\n22 white\n3 furry\n",
+            r"numbers from 1 to 3, one per line, in .*predicates\.txt, line 2\. Received: 22; correct it",
+        ),
+        (
+            "classes.txt",
+            "0 antelope\n1 grizzly+bear\n2 killer+whale\n3 beaver\n",
+            r"from 1 to 4, .*line 1\. Received: 0",
         ),
         ("trainclasses.txt", "antelope\n", r"in one of the class lists.*killer\+whale in neither"),
         ("trainclasses.txt", "antelope\nkiller+whale\nbeaver\n", r"disjoint class lists.*beaver in both"),

@@ -96,13 +96,24 @@ def shares(strengths: np.ndarray) -> np.ndarray:
 
 
 def _numbered(path: str) -> list[str]:
-    """Lines `number name`, in the order of their numbers."""
-    pairs = []
+    """Lines `number name`, in the order of their numbers, which are those of the matrix's lines or columns."""
+    names: dict[int, tuple[int, str]] = {}  # number -> its line, and the name
     for number, line in files.read_numbered_lines(path):
         parts = line.split(None, 1)
         if len(parts) != 2 or not parts[0].isdecimal():
             raise UserError(
                 f"Expected a number and a name in {path}, line {number}. Received: {line!r}; correct the line."
             )
-        pairs.append((int(parts[0]), parts[1].strip()))
-    return [name for _, name in sorted(pairs)]
+        if int(parts[0]) in names:
+            raise UserError(
+                f"Expected every number once in {path}, line {number}. Received: {parts[0]}, as in line {names[int(parts[0])][0]}; "
+                "correct one."
+            )
+        names[int(parts[0])] = number, parts[1].strip()
+    outside = [(line, number) for number, (line, _) in names.items() if not 1 <= number <= len(names)]
+    if outside:
+        line, number = outside[0]
+        raise UserError(
+            f"Expected numbers from 1 to {len(names)}, one per line, in {path}, line {line}. Received: {number}; correct it, or complete the file."
+        )
+    return [name for _, (_, name) in sorted(names.items())]

@@ -819,10 +819,19 @@ def test_another_split_is_advised_where_there_can_be_one(folder, caplog, setting
 
 def test_copies_are_told_by_all_of_their_bytes(tmp_path):
     end = bytes(range(256)) * 40
-    contents = {"a": b"1" + end, "b": b"2" + end, "c": b"1" + end, "d": end, "e": b"", "f": b"1" + end, "g": b"2" + end}
+    contents = {
+        "a": b"1" + end,
+        "b": b"2" + end,
+        "c": b"1" + end,
+        "d": end,
+        "e": b"",
+        "h": b"",
+        "f": b"1" + end,
+        "g": b"2" + end,
+    }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    paths = [str(tmp_path / name) for name in (*contents, "absent")]
+    paths = [str(tmp_path / name) for name in (*contents, "absent")]  # of which two are empty
     found = copies.originals([*paths, paths[0]])
     assert {os.path.basename(c): os.path.basename(o) for c, o in found.items()} == {"c": "a", "f": "a", "g": "b"}
 

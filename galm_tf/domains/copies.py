@@ -14,10 +14,11 @@ _END = 4096  # bytes by which files of one size are told apart first: pictures w
 def originals(paths: Sequence[str]) -> dict[str, str]:
     """Path -> the first path whose file holds the same bytes, of files that come later.
 
-    Only of files of one size the ends are read, and whole only those that end alike. What cannot be read has no copies.
+    Only of files of one size the ends are read, and whole only those that end alike. What cannot be read has no copies,
+    and what is empty shows no photograph.
     """
     groups: list[list[str]] = [list(dict.fromkeys(paths))]
-    for told in (os.path.getsize, _end, _digest):
+    for told in (_size, _end, _digest):
         groups = [alike for group in groups for alike in _alike(group, told)]
     return {path: first for first, *others in groups for path in others}
 
@@ -39,6 +40,10 @@ def _alike(paths: Iterable[str], told: Callable[[str], Hashable]) -> list[list[s
         except OSError:  # decoding will say so
             continue
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: str) -> Hashable:
+    return os.path.getsize(path) or path  # empty ones are no copies of each other: each is told by itself
 
 
 def _end(path: str) -> bytes:

@@ -74,6 +74,11 @@ def test_apascal_halves(folder):
     assert domain.subsets.tolist() == ["train", "train", "test", "unused"] and not domain.class_disjoint
 
 
+def test_tested_classes_that_apascal_trains_are_not_called_unseen(folder):
+    write_lines(folder, "ayahoo_test.txt", ["y1.jpg dog 2 3 10 12 1 1"])
+    assert not load(folder).class_disjoint
+
+
 def test_without_yahoo_the_halves_are_used(folder):
     (folder / "attribute_data" / "ayahoo_test.txt").unlink()
     domain = load(folder)

@@ -166,6 +166,11 @@ def has_classes(class_ids: np.ndarray) -> bool:
     return len(np.unique(class_ids)) > 1
 
 
+def tests_new_classes(class_ids: np.ndarray, subsets: np.ndarray) -> bool:
+    """Whether of the classes int [n] that a split tests, `train`, `test` or `unused` per record, none trains."""
+    return not len(np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST]))
+
+
 def with_classes(domain: Domain) -> np.ndarray:
     """Whether each record is of a domain that has classes, of which some can be held out: bool [n]."""
     return np.array(

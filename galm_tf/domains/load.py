@@ -236,8 +236,8 @@ def _resplit(domain: Domain, config: Config) -> Domain:
         notes += tuple(more)
     else:
         return domain
-    shared = np.intersect1d(domain.class_ids[subsets == TRAIN], domain.class_ids[subsets == TEST])
-    domain = dataclasses.replace(domain, subsets=subsets, class_disjoint=not len(shared), notes=notes)
+    unseen = build.tests_new_classes(domain.class_ids, subsets)
+    domain = dataclasses.replace(domain, subsets=subsets, class_disjoint=unseen, notes=notes)
     return _told_of_torn_copies(domain, config.splits_file) if config.splits_file else domain
 
 

@@ -68,7 +68,6 @@ def load(name: str, folder: str, config: Config) -> Domain:
     photographs = photograph_numbers(paths, first_files)
     classes, class_ids = np.unique(table["class"].to_numpy()[there].astype(str), return_inverse=True)
     subsets, drawn = _subsets(name, table[there], path, class_ids, photographs, labels[there], config)
-    shared = np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST])
     return build.build_domain(
         name,
         "table",
@@ -81,7 +80,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
         subsets=subsets,
         boxes=boxes[there],
         source="own",
-        class_disjoint=not len(shared),
+        class_disjoint=build.tests_new_classes(class_ids, subsets),
         originals=first_files,
         notes=[
             *unread,

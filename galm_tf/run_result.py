@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from galm_tf import evaluation, search_space, selection
-from galm_tf.domains.build import with_classes
+from galm_tf.domains.build import named_classes, with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.generated import NOTICE
 from galm_tf.network_size import Size, network_size, numbers_read, tower_size, trunk_size
@@ -52,8 +52,8 @@ def build_result(search: Search | Readings, prepared: Prepared, log_odds: np.nda
         "num_images_tested": int(np.isfinite(labels).any(axis=1).sum()),
         "bad_images": [list(pair) for pair in prepared.bad_images],
         "class_disjoint": domain.class_disjoint,
-        "classes_seen": _with_those_of_sources(state.transfer, "classes_seen", domain.class_names(split.trained)),
-        "classes_learned": _with_those_of_sources(state.transfer, "classes_learned", domain.class_names(learned)),
+        "classes_seen": _with_those_of_sources(state.transfer, "classes_seen", named_classes(domain, split.trained)),
+        "classes_learned": _with_those_of_sources(state.transfer, "classes_learned", named_classes(domain, learned)),
         "held_out_classes": list(split.held_out_classes),
         "val_mauc": state.best_mauc if state.best_mauc >= 0 else None,
         "test_mauc": evaluation.means(rows, "test_auc"),

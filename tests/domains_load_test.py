@@ -15,8 +15,10 @@ import scipy.io
 from PIL import Image
 
 from galm_tf.config import Config
-from galm_tf.domains import files, load_domains
+from galm_tf.domains import build, files, load_domains
 from galm_tf.domains import load as load_module
+from galm_tf.domains.describe import describe, to_json, to_text
+from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -172,6 +174,23 @@ def test_the_three_official_sets_as_one():
     own = joined.image_domains[:, None] == joined.attribute_domains[None]
     assert np.isfinite(joined.labels[own]).all() and np.isnan(joined.labels[~own]).all()
     assert joined.crop_paddings[0] == joined.crop_paddings[2] == 0 < joined.crop_paddings[1]
+
+
+def test_a_domain_without_classes_beside_one_with_some_is_told_by_name(tmp_path):
+    for i in range(30):
+        picture(tmp_path / "y" / "images" / f"{i}.png")
+    (tmp_path / "y" / "attributes.csv").write_text("image,furry\n" + "\n".join(f"{i}.png,{i % 2}" for i in range(30)))
+    joined = load(("x", make_awa(tmp_path / "x")), ("y", tmp_path / "y"))
+    (note,) = (note for note in joined.notes if build.tells_of_a_drawn_split(note) and "classes to hold out" in note)
+    assert note == "There are no classes to hold out in y, so that the test tells nothing of unseen ones."
+    every = np.arange(len(joined.paths))
+    assert build.named_classes(joined, every) == {f"x/{c}" for c in CLASSES} < joined.class_names(every)
+    description = describe(joined, make_split(joined, Config(domain=("x", "y"))))
+    text, value = to_text(description), to_json(description)
+    assert "66 images, 12 classes, " in text and "Test classes: x/k09, x/k10, x/k11\n" in text
+    assert "y/image" not in text and "also trained" not in text
+    assert value["num_classes"] == 12 and set(value["classes"]) == {f"x/{c}" for c in CLASSES}
+    assert value["parts"]["test"]["classes"] == 3
 
 
 # Other splits.

@@ -14,8 +14,9 @@ from galm_tf.errors import UserError
 from galm_tf.words import listed
 
 NO_SPLIT = "No split is given"  # begins the note on it
-NO_CLASSES = "There are no classes to hold out, so that the test tells nothing of unseen ones."
-_APART = "show photographs that are tested too and are unused."  # ends another
+NO_CLASSES = "There are no classes to hold out"  # begins another
+_APART = "show photographs that are tested too and are unused."  # ends a third
+NO_CLASS = "image"  # the class of every image where a table names none
 _DRAWN_SPLIT = 0  # seed of the split of data that bring none
 # classes; a fifth of more tells of every attribute, whichever they are, and to choose would take seconds
 _MOST_CHOSEN = 300
@@ -178,9 +179,15 @@ def with_classes(domain: Domain) -> np.ndarray:
     )[domain.image_domains]
 
 
+def named_classes(domain: Domain, index: np.ndarray) -> frozenset[str]:
+    """`Domain.class_names` of records int64 [m], without what stands for a class where a table names none."""
+    invented = {f"{name}/{NO_CLASS}" for name in domain.domain_names}
+    return domain.class_names(index) - (invented & domain.class_names(np.flatnonzero(~with_classes(domain))))
+
+
 def tells_of_a_drawn_split(note: str) -> bool:
     """Whether a note of a domain is about the split that was drawn where the data bring none, or what it cannot tell."""
-    return note.startswith(NO_SPLIT) or note.endswith(_APART) or note == NO_CLASSES
+    return note.startswith(NO_SPLIT) or note.endswith(_APART) or note.startswith(NO_CLASSES)
 
 
 def drawn_subsets(

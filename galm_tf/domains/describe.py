@@ -91,13 +91,18 @@ def part_records(domain: Domain, split: Split) -> dict[str, np.ndarray]:
     return {**parts, "unused": np.setdiff1d(np.arange(len(domain.paths)), np.concatenate(list(parts.values())))}
 
 
+def _of_classes(domain: Domain, index: np.ndarray) -> np.ndarray:
+    """Ids of the classes of some records, of domains that have classes: int32, in the order of the records."""
+    return np.array([*dict.fromkeys(domain.class_ids[index[build.with_classes(domain)[index]]].tolist())], np.int32)
+
+
 def _part_table(domain: Domain, split: Split) -> pd.DataFrame:
     paths = np.array(domain.paths, object)
     rows = {
         name: {
             "records": len(index),
             "files": len(set(paths[index])),
-            "classes": len(np.unique(domain.class_ids[index])),
+            "classes": len(_of_classes(domain, index)),
         }
         for name, index in part_records(domain, split).items()
     }
@@ -122,7 +127,7 @@ def headline(domain: Domain) -> str:
     )
     files = len(set(domain.paths))
     of_files = "" if files == len(domain.paths) else f" in {files} files"
-    classes = f"{len(np.unique(domain.class_ids))} classes" if build.has_classes(domain.class_ids) else "no classes"
+    classes = f"{len(_of_classes(domain, np.arange(len(domain.paths)))) or 'no'} classes"
     return f"{len(domain.paths)} images{of_files}, {classes}, {len(domain.attributes)} attributes ({kinds})"
 
 
@@ -138,7 +143,7 @@ def to_json(description: Description) -> dict[str, Any]:
         "notes": list(domain.notes),
         "num_records": len(domain.paths),
         "num_files": len(set(domain.paths)),
-        "num_classes": len(np.unique(domain.class_ids)),
+        "num_classes": len(_of_classes(domain, np.arange(len(domain.paths)))),
         "num_attributes": len(domain.attributes),
         "class_disjoint": domain.class_disjoint,
         "parts": {k: {c: int(v) for c, v in row.items()} for k, row in description.parts.to_dict("index").items()},
@@ -168,10 +173,11 @@ def _tested_on_few(description: Description) -> list[str]:
 
 
 def _class_counts(domain: Domain, split: Split) -> dict[str, dict[str, int]]:
-    """Class name -> records in each part where it has any."""
+    """Class name -> records in each part where it has any; of domains that have classes."""
     counts: dict[str, dict[str, int]] = {}
+    classed = build.with_classes(domain)
     for part, index in part_records(domain, split).items():
-        for c, n in zip(*np.unique(domain.class_ids[index], return_counts=True)):
+        for c, n in zip(*np.unique(domain.class_ids[index[classed[index]]], return_counts=True)):
             counts.setdefault(domain.classes[c], {})[part] = int(n)
     return counts
 
@@ -188,14 +194,10 @@ def to_text(description: Description) -> str:
     parts = description.parts[description.parts["records"] > 0]
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
     blocks.append(_wrapped("Held-out classes: ", _class_names(domain, split.held_out_classes)))
-    if build.has_classes(domain.class_ids):
-        blocks.append(
-            _wrapped(
-                "Test classes: ",
-                _class_names(domain, [domain.classes[c] for c in dict.fromkeys(domain.class_ids[split.test])]),
-            )
-        )
-        if not domain.class_disjoint:
+    if build.with_classes(domain).any():
+        tested = _of_classes(domain, split.test)
+        blocks.append(_wrapped("Test classes: ", _class_names(domain, [domain.classes[c] for c in tested])))
+        if np.isin(tested, domain.class_ids[split.trained]).any():
             blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
     blocks += [
         "",

@@ -39,7 +39,7 @@ def load_domains(config: Config, has_split: bool = False, untold: Callable[[str]
     domains = []
     for i, name in enumerate(config.domain):
         domain = _load_folder(i, name, config) if config.data_dir else _load_generated(name)
-        domains.append(_told_of_one_class(_resplit(domain, config)))
+        domains.append(_told_of_one_class(_resplit(domain, config), len(config.domain) > 1))
     if config.test_split == "apascal" and not any("apay" in d.layouts for d in domains):
         raise UserError(
             "Expected a domain in the apay layout with --test_split=apascal. Received: "
@@ -241,11 +241,12 @@ def _resplit(domain: Domain, config: Config) -> Domain:
     return _told_of_torn_copies(domain, config.splits_file) if config.splits_file else domain
 
 
-def _told_of_one_class(domain: Domain) -> Domain:
-    """The domain with a note where its test, whoever drew it, holds no class out."""
+def _told_of_one_class(domain: Domain, named: bool) -> Domain:
+    """The domain with a note where its test, whoever drew it, holds no class out; named: whether that says of which."""
     if build.has_classes(domain.class_ids):
         return domain
-    return dataclasses.replace(domain, notes=(*domain.notes, build.NO_CLASSES))
+    note = f"{build.NO_CLASSES}{f' in {domain.name}' * named}, so that the test tells nothing of unseen ones."
+    return dataclasses.replace(domain, notes=(*domain.notes, note))
 
 
 def _seeded_subsets(domain: Domain, seed: int) -> np.ndarray:

@@ -38,7 +38,6 @@ from galm_tf.errors import UserError
 _TABLES = ("attributes.csv", "attributes.parquet")
 _CLASS_TABLES = ("class_attributes.csv", "class_attributes.parquet")
 _TEST_FRACTION = 0.2
-_NO_CLASS = "image"  # of every image where the table names none
 
 
 def recognises(folder: str) -> bool:
@@ -53,7 +52,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     if "split" in table and blank(table["split"]).all():
         table = table.drop(columns="split")
     attributes, shares, of_classes = _labels_of_both(table, path, folder)
-    table = table if "class" in table else table.assign(**{"class": _NO_CLASS})
+    table = table if "class" in table else table.assign(**{"class": build.NO_CLASS})
     unread = [note for names in (_TABLES, _CLASS_TABLES) for note in _unread(folder, names)]
     labels = labels_from_shares(shares)
     graded = [a for a, column in zip(attributes, shares.T) if ((column > 0) & (column < 1)).any()]

@@ -10,7 +10,7 @@ import numpy as np
 
 from galm_tf.config import READING, Config
 from galm_tf.domains import load_domains
-from galm_tf.domains.build import has_classes
+from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import MORE_JUDGED, Split, make_split, unlearnable_attributes, with_few_positives
 from galm_tf.errors import UserError
@@ -72,7 +72,7 @@ def _warn_of_untested(split: Split, domain: Domain, config: Config) -> None:
     """Tells before anything is trained that the test says little of the networks, or nothing."""
     own = not config.splits_file and config.test_split == Config().test_split
     other = (
-        f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if has_classes(domain.class_ids) else 'images'}; "
+        f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if with_classes(domain).any() else 'images'}, drawn blindly; "
         if own
         else ""
     )

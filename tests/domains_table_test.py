@@ -139,8 +139,8 @@ def test_classes_without_a_split_column_are_chosen_the_same_whatever_the_seed(fo
     tested = [set(d.class_ids[d.subsets == "test"]) for d in splits]
     assert tested[0] == tested[1] != tested[2] and len(tested[0]) == len(tested[2]) == 2
     assert (
-        "2 of 10 classes, chosen so that most attributes can be tested, are tested; --split_seed=1 draws others."
-        in " ".join(splits[0].notes)
+        "2 of 10 classes, chosen so that most attributes can be tested, are tested; --split_seed=1 draws others blindly, by which fewer "
+        "attributes may be tested." in " ".join(splits[0].notes)
     )
 
 
@@ -805,7 +805,7 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"split_seed": 1}, "--split_seed=2 tests other classes; python -m"),
+        ({"split_seed": 1}, "--split_seed=2 tests other classes, drawn blindly; python -m"),
         ({"splits_file": "x.mat"}, "is of one kind. python -m galm_tf.domains"),
         ({"test_split": "apascal"}, "is of one kind. python -m galm_tf.domains"),
     ],

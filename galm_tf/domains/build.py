@@ -222,7 +222,8 @@ def drawn_subsets(
     if not has_classes(class_ids):
         tested, total, kind = (subsets == TEST).sum(), len(subsets), "images"
     how = "chosen so that most attributes can be tested" if chosen else "drawn at random"
-    note = f"{NO_SPLIT} for {name}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 draws others."
+    others = "draws others blindly, by which fewer attributes may be tested" if chosen else "draws others"
+    note = f"{NO_SPLIT} for {name}: {tested} of {total} {kind}, {how}, are tested; --split_seed=1 {others}."
     subsets, more = photographs_apart(photographs, subsets)
     return subsets, [note, *more]
 

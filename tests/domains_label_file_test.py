@@ -71,6 +71,18 @@ def test_names_that_many_folders_have_are_found_by_as_much_of_the_path_as_is_giv
     assert len(find("1.jpg")) == 3 and not find("z/1.jpg") and not find("y/3.jpg") and not find("d/e/y/1.jpg")
 
 
+def test_names_in_other_letters_are_found_where_one_image_is_alike(add):
+    paths = ("/d/c00/i0000.png", "/d/c10/i0100.png", "/d/c10/x.png", "/d/c10/X.png", "/d/c11/i0100.png")
+    domain = add("image,shiny\nI0000.PNG,1\nC11/i0100.PNG,0\nc10/i0100.png,1\n", _domain(paths=paths))
+    np.testing.assert_array_equal(domain.labels[:, 1], [1, 1, np.nan, np.nan, 0])
+    assert domain.notes[-1].startswith("2 of 3 rows of ")
+    assert domain.notes[-1].endswith(" name files that differ in case, the first is I0000.PNG for c00/i0000.png.")
+    with pytest.raises(UserError, match=r"the first in line 2: c10/x\.PNG, nearest known one c10/[xX]\.png;"):
+        add("image,shiny\nc10/x.PNG,1\n", _domain(paths=paths))
+    with pytest.raises(UserError, match=r"c00/I0100\.png, nearest known one c00/i0000\.png;"):
+        add("image,shiny\nc00/I0100.png,1\n", _domain(paths=paths))
+
+
 def test_a_spreadsheets_table_is_read(add):
     domain = add('sep=;\n\nimage;shiny;"warm, sunny"\n1.jpg;0,75;Y\na/2.jpg;?;n\n')
     assert domain.attributes == ("mine/old", "mine/shiny", "mine/warm, sunny")

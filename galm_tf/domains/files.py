@@ -146,6 +146,22 @@ def missing_images(
     return f"{len(missing)} of {listed} images listed in {where} are absent and left out, the first is {missing[0]}; a run stops at them without --on_bad_image=skip."
 
 
+def nearest_name(name: str, present: Iterable[str]) -> str:
+    """The path of `present` that is most like an absent one, whatever its case; in its folder, where that has any. ""
+    where there is none.
+    """
+    folder = posixpath.dirname(normal_path(name)).casefold()
+    folded = {other.casefold(): other for other in present}
+    folded = {key: other for key, other in folded.items() if posixpath.dirname(key) == folder} or folded
+    near = difflib.get_close_matches(name.casefold(), folded, 1, 0.0)
+    return folded[near[0]] if near else ""
+
+
+def differ_in_case(count: int, rows: int, path: str, first: str, found: str) -> str:
+    """A note about rows of a table that name files which are found only in other letters."""
+    return f"{count} of {rows} rows of {path} name files that differ in case, the first is {first} for {found}."
+
+
 def check_names(names: Iterable[str], known: Sequence[str], where: str, meaning: str) -> None:
     """Raises UserError when a name in a file is not known."""
     for name in names:

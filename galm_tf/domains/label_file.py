@@ -2,16 +2,16 @@
 
 Columns: `image`, then one per attribute: 0, 1, a share between or empty for
 unknown, as in `table_file`; images without a row are unknown. An image is named by the end of its
-path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`. Where records are
-parts of an image, the columns of a box name one of them; without a box a row
-holds for all. `class` and `split` are passed over: these are the domain's.
+path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`; `1.JPG` too, where none
+is called so and no other is alike. Where records are parts of an image, the columns
+of a box name one of them; without a box a row holds for all. `class` and `split` are passed over: these are the domain's.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
+import posixpath
 from collections import defaultdict
 
 import numpy as np
@@ -74,7 +74,8 @@ def _records(
                     f"{table_file.line(table, owner[record])}; remove one."
                 )
             owner[record] = row
-    return np.array([*owner.values()]), np.array([*owner]), _passed_over(table, unknown, path)
+    notes = [*_passed_over(table, unknown, path), *_in_other_letters(places, table, named, path)]
+    return np.array([*owner.values()]), np.array([*owner]), notes
 
 
 def _labelled(domain: Domain, places: _Places, name: str, paths: list[str], box: np.ndarray, where: str) -> list[int]:
@@ -107,6 +108,18 @@ def _passed_over(table: pd.DataFrame, unknown: list[int], path: str) -> list[str
     ]
 
 
+def _in_other_letters(places: _Places, table: pd.DataFrame, named: list[list[str]], path: str) -> list[str]:
+    """A note about rows whose images are found only whatever their case; none without any."""
+    names = list(table["image"])
+    renamed = [
+        row for row, found in enumerate(named) if found and not _ends_in(found[0], files.normal_path(names[row]))
+    ]
+    if not renamed:
+        return []
+    first, found = names[renamed[0]], places.short(named[renamed[0]][0])
+    return [files.differ_in_case(len(renamed), len(table), path, first, found)]
+
+
 class _Places:
     """Where a domain's images lie, found by the end of their paths.
 
@@ -118,29 +131,38 @@ class _Places:
         self.records: dict[str, list[int]] = defaultdict(list)
         for record, path in enumerate(domain.paths):
             self.records[files.normal_path(path)].append(record)
-        self._named, self._within = defaultdict(list), defaultdict(list)  # by the name, and by that of the folder too
+        # by the name, and by that of the folder too, in small letters
+        self._named, self._within = defaultdict(list), defaultdict(list)
         for path in self.records:
-            self._named[path.rsplit("/", 1)[-1]].append(path)
-            self._within[_last_two(path)].append(path)
+            self._named[posixpath.basename(path).casefold()].append(path)
+            self._within[_last_two(path).casefold()].append(path)
         folders = {path.rsplit("/", 1)[0] + "/" for path in self.records}
         self._common = len(os.path.commonprefix(list(folders)).rsplit("/", 1)[0]) + 1
 
     def find(self, name: str) -> list[str]:
-        """Paths that end in a name."""
+        """Paths that end in a name; without any the one that does so in other letters, where there is one."""
         name = files.normal_path(name)
-        near = self._within.get(_last_two(name), ()) if "/" in name else self._named.get(name, ())
-        return [p for p in near if p == name or p.endswith("/" + name)]
+        folded = name.casefold()
+        near = self._within.get(_last_two(folded), ()) if "/" in folded else self._named.get(folded, ())
+        alike = [p for p in near if _ends_in(p.casefold(), folded)]
+        return [p for p in alike if _ends_in(p, name)] or alike * (len(alike) == 1)
 
     def short(self, path: str) -> str:
         """A path without the folder that all have in common."""
         return path[self._common :]
 
     def nearest(self, name: str) -> str:
-        """The known name most like one."""
+        """The known name most like one: of its folder, where that is known, else called so, where one is."""
         name = files.normal_path(name)
-        alike = self._named.get(name.rsplit("/", 1)[-1]) or self.records
-        known = [self.short(path) for path in alike]
-        return difflib.get_close_matches(name, known, 1, 0.0)[0]
+        folder, last = posixpath.split(name.casefold())
+        beside = [p for p in self.records if folder and _ends_in(posixpath.dirname(p).casefold(), folder)]
+        alike = beside or self._named.get(last) or self.records
+        return files.nearest_name(name, map(self.short, alike))
+
+
+def _ends_in(path: str, name: str) -> bool:
+    """Whether a name is the end of a path, from one of its folders on."""
+    return path == name or path.endswith("/" + name)
 
 
 def _last_two(path: str) -> str:

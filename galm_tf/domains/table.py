@@ -11,9 +11,7 @@ one per attribute. Where an image has a label of its own, that counts.
 
 from __future__ import annotations
 
-import difflib
 import os
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -204,9 +202,7 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
     renamed = np.flatnonzero(exact.isna() & pictures.notna())
     if len(renamed):
         first, found = table["image"].iloc[renamed[0]], os.path.relpath(pictures.iloc[renamed[0]], within)
-        notes.append(
-            f"{len(renamed)} of {len(table)} rows of {path} name files that differ in case, the first is {first} for {found}."
-        )
+        notes.append(files.differ_in_case(len(renamed), len(table), path, first, found))
     if not len(absent):
         return pictures, notes
     missing = table["image"].iloc[absent].tolist()
@@ -254,12 +250,9 @@ def _in_any_case(present: Mapping[str, str]) -> dict[str, str]:
 
 
 def _nearest(name: str, present: Iterable[str]) -> str:
-    """What lies there that is named most like an absent file, in words; in its folder, where that has any."""
-    folder = posixpath.dirname(files.normal_path(name)).casefold()
-    folded = {other.casefold(): other for other in present}
-    folded = {key: other for key, other in folded.items() if posixpath.dirname(key) == folder} or folded
-    near = difflib.get_close_matches(name.casefold(), folded, 1, 0.0)
-    return f", where there is {folded[near[0]]}" if near else ""
+    """What lies there that is named most like an absent file, in words."""
+    near = files.nearest_name(name, present)
+    return f", where there is {near}" if near else ""
 
 
 def _graded_note(attributes: Sequence[str], folder: str) -> list[str]:

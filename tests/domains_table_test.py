@@ -570,12 +570,27 @@ def test_who_has_a_split_is_not_told_to_draw_another(folder, caplog):
     ]
 
 
+@pytest.mark.parametrize("names", ["polar bear|polar_bear|Polar  bear", "Straße|STRASSE|strasse", "1|01|1.0"])
+def test_spellings_of_one_class_are_noted(folder, names):
+    rows = [f"{image},{name},{i % 2}" for i, (image, name) in enumerate(zip(NAMES, names.split("|")))]
+    notes = load(folder_of(folder, "image,class,red\n" + "\n".join(rows))).notes
+    (note,) = (note for note in notes if "apart" in note)
+    assert "apart (and 1 more such pair), whose names are nearly the same: write them alike if they are one." in note
+
+
+@pytest.mark.parametrize("names", ["in/lib|out/lib|lib", "1|-1|1.5", "+|-|*"])
+def test_other_classes_are_not_taken_for_spellings(folder, names):
+    rows = [f"{image},{name},{i % 2}" for i, (image, name) in enumerate(zip(NAMES, names.split("|")))]
+    notes = load(folder_of(folder, "image,class,red\n" + "\n".join(rows))).notes
+    assert not any("apart" in note for note in notes)
+
+
 def test_names_that_differ_in_case_alone_and_pictures_without_a_row_are_noted(folder):
     domain = load(folder_of(folder, "image,class,red,Red\na b.jpg,Bus,1,0\nx+y.JPG,bus,0,1\nsub/d.jfif,tram,1,1\n"))
     path, notes = folder / "attributes.csv", domain.notes
     assert f"1 of the 4 files in {folder / 'images'} are pictures without a row in {path} and are left out." in notes
     assert (
-        f"{path} tells Bus and bus apart, whose names differ in case alone: write them alike if they are one." in notes
+        f"{path} tells Bus and bus apart, whose names are nearly the same: write them alike if they are one." in notes
     )
     assert any(note.startswith(f"{path} tells red and Red apart, whose") for note in notes)
     more = load(folder_of(folder, "image,red,Red,old,OLD,new,New\na b.jpg,1,0,1,0,1,0\nx+y.JPG,0,1,0,1,0,1\n")).notes

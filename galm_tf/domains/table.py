@@ -11,12 +11,15 @@ one per attribute. Where an image has a label of its own, that counts.
 
 from __future__ import annotations
 
+import decimal
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains import build, copies, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
@@ -86,8 +89,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
             *_copies_note(first_files, folder),
             *drawn,
             *_graded_note(graded, folder),
-            *_alike(classes, path),
-            *_alike(attributes, path),
+            *_alike(classes, path, _meant),
+            *_alike(attributes, path, str.casefold),
             *_unnamed(classes, class_ids, path),
         ],  # fmt: skip
     )
@@ -266,15 +269,22 @@ def _graded_note(attributes: Sequence[str], folder: str) -> list[str]:
     return [f"{which} shares between 0 and 1: from one half on they count as yes."]
 
 
-def _alike(names: Sequence[str], path: str) -> list[str]:
-    """A note where names differ in case alone."""
-    spelt: dict[str, str] = {}
-    pairs = [(other, name) for name in map(str, names) if (other := spelt.setdefault(name.casefold(), name)) != name]
+def _meant(name: str) -> Hashable:
+    """What is the same of a class's names that are spelt a little otherwise: `polar bear` and `Polar_bear`, 1 and 01."""
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?", name.strip()):
+        return decimal.Decimal(name.strip())
+    return attribute_names.plain(f"/{name.casefold()}") or name  # which has no domain before it
+
+
+def _alike(names: Sequence[str], path: str, key: Callable[[str], Hashable]) -> list[str]:
+    """A note where names are nearly the same: their keys are."""
+    spelt: dict[Hashable, str] = {}
+    pairs = [(other, name) for name in map(str, names) if (other := spelt.setdefault(key(name), name)) != name]
     if not pairs:
         return []
     more = f" (and {len(pairs) - 1} more such pair{'s' * (len(pairs) > 2)})" if len(pairs) > 1 else ""
     return [
-        f"{path} tells {pairs[0][0]} and {pairs[0][1]} apart{more}, whose names differ in case alone: write them alike if they are one."
+        f"{path} tells {pairs[0][0]} and {pairs[0][1]} apart{more}, whose names are nearly the same: write them alike if they are one."
     ]
 
 

@@ -538,6 +538,13 @@ def test_lines_that_end_early_are_told(folder, caplog):
     )
 
 
+def test_commas_at_the_end_of_the_header_alone_are_no_columns(folder, caplog):
+    check_standard(load(folder_of(folder, TABLE.replace("wheels\n", "wheels,,\n"))))
+    assert "end early" not in caplog.text
+    check_standard(load(folder_of(folder, TABLE.replace("wheels\n", "wheels,\n").replace("bus,,1,\n", "bus,,1\n"))))
+    assert "1 of 4 lines" in caplog.text and "line 5 with 4 of 5 cells" in caplog.text
+
+
 def test_an_attribute_may_be_called_like_the_side_of_a_box(folder):
     assert load(folder_of(folder, TABLE.replace("has wheels", "Top"))).attributes == ("mine/striped", "mine/Top")
 
@@ -656,6 +663,13 @@ def test_another_encoding(folder, end):
     )
     path.write_bytes(TABLE.strip().replace("\n", end).encode("utf-16")[:-1])
     with pytest.raises(UserError, match=r"Received: bytes in line 5 that are not UTF-16; save it as UTF-8 CSV\."):
+        load(folder)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+def test_an_encoding_that_cannot_be_told_is_refused(folder, encoding):
+    (folder / "attributes.csv").write_bytes(TABLE.encode(encoding))
+    with pytest.raises(UserError, match=r"bytes of zero, as in UTF-32, or UTF-16 without a mark; save it as UTF-8 CSV"):
         load(folder)
 
 

@@ -110,6 +110,10 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
     header = rows.pop(above + 1, None)
     if not header:
         raise ValueError("no line with text")
+    if len(header) == 1 and lines[0].lstrip().startswith('"') and _delimiter(header, wanted) in header[0]:
+        raise ValueError("a header that is one cell in quotes; leave out the quotes around whole lines")
+    while len(header) > 1 and not cleaned(header[-1]) and all(len(row) < len(header) for row in rows.values()):
+        header.pop()  # what follows a comma at its end alone
     _check_lengths(rows, len(header), path, _MARKS.get(mark, "marks"))
     cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
     if mark != ",":
@@ -128,6 +132,8 @@ def _text(path: str) -> str:
     with open(path, "rb") as file:
         data = file.read()
     encoding = "UTF-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or (encoding == "UTF-8" and b"\0" in data):
+        raise ValueError("bytes of zero, as in UTF-32, or UTF-16 without a mark; save it as UTF-8 CSV")
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:

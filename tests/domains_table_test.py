@@ -297,7 +297,21 @@ MISTAKES = {
     ),
     "values in several columns": (
         "image,red,big,wet\na b.jpg,1,maybe,2\nx+y.JPG,0,1,3\nsub/d.jfif,1,0,0\n",
-        r"line 2, column big\. Received: 'maybe', the first of 3 such cells of 2 columns; write 1 or yes",
+        r"line 2, column big\. Received: 'maybe', the first of 3 such cells of 2 columns \(big and wet\); write 1 or yes, .*, or, where these are no attributes, "
+        r"remove the columns or call that class which names one\.$",
+    ),
+    "columns that are no attributes": (
+        "image,class,sku,colour,price,furry\na b.jpg,k,1001,red,12.5,1\nx+y.JPG,k,1002,blue,7,0\n",
+        r"line 2, column sku\. Received: '1001', the first of 6 such cells of 3 columns \(sku, colour and price\); .*, or, where these "
+        r"are no attributes, remove the columns\.$",
+    ),
+    "every line in quotes": (
+        "\n".join(f'"{line}"' for line in TABLE.splitlines()),
+        r"Expected a table in .*Received: a header that is one cell in quotes; leave out the quotes around whole lines\.$",
+    ),
+    "every line of semicolons in quotes": (
+        "\n".join(f'"{line}"' for line in TABLE.replace(",", ";").splitlines()),
+        r"a header that is one cell in quotes; leave out",
     ),
     "set": (
         "image,red,set\na b.jpg,1,Train\nx+y.JPG,0,\nsub/d.jfif,1, TEST\n",

@@ -21,6 +21,7 @@ import pandas as pd
 
 from galm_tf.domains.domain import WHOLE_IMAGE
 from galm_tf.errors import UserError
+from galm_tf.words import listed
 
 _BOX = ["left", "top", "right", "bottom"]
 _RENAMED = f"call them {', '.join(_BOX)}"
@@ -34,6 +35,7 @@ _CORNERS = {  # what others have in place of these four -> how to come by them
 _NAMED = ("image", "class", "split")
 RESERVED = (*_NAMED, *_BOX)
 _ROUNDED = 0.01
+_SHOWN = 5  # columns in a message
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that stand between cells
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 _WORDS = {
@@ -274,11 +276,12 @@ def read_labels(table: pd.DataFrame, path: str, classes: bool = True) -> tuple[l
     columns, rows = np.nonzero(np.isinf(shares.T))
     if len(rows):
         column, row = table[attributes[columns[0]]], int(rows[0])
-        wide = len(set(columns))
-        more = f", the first of {len(rows)} such cells of {wide} column{'s' * (wide > 1)}" if len(rows) > 1 else ""
+        wide = [attributes[i] for i in np.unique(columns)]
+        which = f"{len(wide)} columns ({listed(wide, _SHOWN)})" if len(wide) > 1 else "1 column"
+        more = f", the first of {len(rows)} such cells of {which}" if len(rows) > 1 else ""
         raise UserError(
             f"Expected 0, 1, a share between them or an empty cell in {place(column, path, row)}, column {column.name}. "
-            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, table.columns, classes)}."
+            f"Received: {column.iloc[row]!r}{more}; {_label_repair(column, row, table.columns, classes, len(wide) > 1)}."
         )
     return attributes, shares
 
@@ -298,11 +301,12 @@ def _labels(column: pd.Series) -> np.ndarray:
     return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
 
 
-def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool) -> str:
+def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool, several: bool) -> str:
     """What to write in place of a cell that is no label, or what to do with a column that is no attribute.
 
     names: of all columns.
     classes: whether one called class is read.
+    several: whether other columns hold such cells too.
     """
     cell, numbers = str(column.iloc[row]).strip(), _numbers(column.astype(object))
     if "split" not in names and column[~blank(column)].astype(str).str.strip().str.lower().isin(_SUBSETS).all():
@@ -312,11 +316,13 @@ def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool) -
     plain = "write 1 or yes, 0 or no, nothing for unknown, and decimal points, as in 0.5"
     if cell.endswith("%") or 1.0 < numbers[row] <= np.nanmax(numbers) <= 100.0:
         return f"{plain}, and divide percentages by 100"
-    return (
-        plain
-        if re.fullmatch(r"[-+\d.,%\s]+", cell)
-        else f"{plain}, or, if it is no attribute, remove the column{' or call it class where it names one' * (classes and 'class' not in names)}"
+    if re.fullmatch(r"[-+\d.,%\s]+", cell) and not several:
+        return plain
+    which = (
+        "where these are no attributes, remove the columns" if several else "if it is no attribute, remove the column"
     )
+    called = f" or call {'that' if several else 'it'} class {'which' if several else 'where it'} names one"
+    return f"{plain}, or, {which}{called * (classes and 'class' not in names)}"
 
 
 def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:

@@ -99,7 +99,7 @@ def test_headline_figures_are_those_of_result_json(runs, galm_html):
     assert '<b id="val-mauc">0.812</b>' in galm_html
     assert (
         '<b id="balanced-accuracy">0.625</b>' in galm_html
-        and "3 attributes tested of 4 searched" in text
+        and "3 attributes tested of 4 " in text
         and "2.5 min whole run" in text
     )
     for name, value in (("skill", "0.88"), ("specialisation", "−0.062"), ("regret", "0.031"), ("entropy", "1.50")):
@@ -186,7 +186,7 @@ def test_examples_are_the_scored_test_images(runs):
 def test_choice_table_is_table_4_of_result_json(runs):
     run = read_run(str(runs[0] / "galm"))
     table = single.choice_table(run)
-    assert table["domains"] == [("mine", 4)]
+    assert table["domains"] == [("mine", 3)]
     shares = [[c["shares"][0] for c in row["choices"]] for row in table["rows"]]
     assert shares == [list(v.values()) for v in run.result["choice_frequencies"].values()]
 
@@ -370,8 +370,8 @@ def test_a_network_without_an_architecture_among_others(copy):
     content = page_of(run, with_pictures=False).content
     assert [row["network"] for row in content["attributes"]] == [None, 0, 1, 0] and content["frequencies"][
         "domains"
-    ] == [("mine", 3)]
-    assert set(analysis.policy_confidence(run)["attribute"]) == {f"mine/{NASTY}", "mine/dark", "mine/unseen"}
+    ] == [("mine", 2)]
+    assert set(analysis.policy_confidence(run)["attribute"]) == {f"mine/{NASTY}", "mine/dark"}
 
 
 def test_sections_without_material_are_left_out_in_a_sentence(runs):
@@ -825,6 +825,20 @@ def test_many_untested_attributes_are_folded(copy):
         in text_of("<body>" + shown)
     )
     assert "no positive among the test images: " + ", ".join(f"<bdi>a{i}</bdi>" for i in range(7)) in folded
+
+
+def test_a_network_that_nothing_judged_is_called_arbitrary_among_others(copy):
+    before = [name for card in single._networks(read_run(str(copy)), _Same()) for name in card["names"]]
+    edit_row(copy, "mine/red", val_auc=None, judged_by="none")
+    after = [name for card in single._networks(read_run(str(copy)), _Same()) for name in card["names"]]
+    assert set(after) - set(before) == {"mine/red (arbitrary, since not judged)"}
+
+
+class _Same(dict):
+    """Names as they are."""
+
+    def __missing__(self, name):
+        return name
 
 
 def test_networks_that_nothing_judged_are_called_arbitrary(copy):

@@ -82,8 +82,9 @@ def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
 
 
 def reasoned(run: FinishedRun) -> dict[str, Architecture]:
-    """The architectures that were chosen for a reason."""
-    return {name: a for name, a in run.architectures.items() if run.rows[name].get("judged_by") != "none"}
+    """The architectures that were chosen for a reason; all where none was, which the page says."""
+    chosen = {name: a for name, a in run.architectures.items() if run.rows[name].get("judged_by") != "none"}
+    return chosen or run.architectures
 
 
 def domain_correlation(run: FinishedRun, matrix: np.ndarray) -> pd.DataFrame:

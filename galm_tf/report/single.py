@@ -363,10 +363,11 @@ def _told_by(row: dict[str, Any]) -> str:
 
 
 def _networks(run: FinishedRun, shown: dict[str, str]) -> list[dict[str, Any]]:
-    """The distinct networks with who uses them, most used first."""
+    """The distinct networks with who uses them, most used first; whose are arbitrary is said."""
     users: dict[Architecture, list[str]] = collections.defaultdict(list)
+    chosen = analysis.reasoned(run)
     for name, architecture in run.architectures.items():
-        users[architecture].append(shown[name])
+        users[architecture].append(shown[name] + " (arbitrary, since not judged)" * (name not in chosen))
     ordered = sorted(users.items(), key=lambda item: (-len(item[1]), item[0].describe()))
     return [{"text": a.describe(), "svg": _drawing(run, a), "names": sorted(names)} for a, names in ordered]
 

@@ -6,6 +6,7 @@ SIGTERM, with which schedulers end what they run.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import difflib
@@ -16,6 +17,8 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 from typing import Any, Callable, Iterator, Optional, Sequence, TextIO
 
 # Before TensorFlow, which reads them as it starts.
@@ -34,6 +37,7 @@ from galm_tf.words import choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_AGAIN_SECONDS = 0.05  # after which an interrupt that was lost comes again
 _GIVING = ("flagfile", "resume", "add_attribute", "budget")  # flags that give others their values
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # by absl's names
 
@@ -52,6 +56,7 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
     if _command():
         _begin_collecting()
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
     with (
         contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")),
         contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")),
@@ -301,6 +306,25 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Any) ->
         return
     print("\nInterrupted.", file=sys.stderr)
     raise SystemExit(INTERRUPTED)  # the interpreter ends with it
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """What becomes of an exception where none can be raised, as in what the collector of garbage calls: an interrupt
+    comes again, once that is over.
+    """
+    if unraisable.exc_type is None or not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    with contextlib.suppress(RuntimeError):  # at the end of the process
+        _thread.start_new_thread(_interrupt, ())  # `threading` has locks, which may be taken here
+
+
+def _interrupt() -> None:
+    time.sleep(_AGAIN_SECONDS)
+    if hasattr(signal, "pthread_kill"):  # it also ends a wait of the main thread
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+    else:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _command() -> str:

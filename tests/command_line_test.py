@@ -283,6 +283,33 @@ def test_a_schedulers_signal_ends_a_command_as_an_interrupt():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
 
 
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(number):
+    """Python raises what it means there, and passes over it."""
+    lost = f"""
+                    import os, signal, time, weakref
+                    import galm_tf.command_line as c
+                    def stopped(_):
+                        found = weakref.WeakSet()
+                        watched = weakref.ref(found, lambda _: os.kill(os.getpid(), signal.{number}))
+                        del found
+                        time.sleep(20)
+                    c.parse_flags = stopped
+    """
+    done = _ended("galm_tf.report", before=lost)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
+def test_another_error_that_cannot_be_raised_is_told():
+    failing = """
+                    import galm_tf.command_line as c
+                    class Failing:
+                        def __del__(self): raise ValueError("bug")
+                    c.parse_flags = lambda _: [Failing()].clear() or exit()
+    """
+    assert "ValueError: bug" in _ended("galm_tf.report", before=failing).stderr
+
+
 def test_warnings_have_one_form():
     done = _ended(
         "galm_tf.report",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import tempfile
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from galm_tf.errors import UserError
-from galm_tf.run_folder import other_settings
+from galm_tf.run_folder import AGAIN, clear_errors, other_settings, read_object, unwritable
 from galm_tf.whole_file import whole_file
 
 
@@ -37,16 +39,14 @@ class Begun:
     def keep(self) -> None:
         """Writes the file, unless there is one, by now perhaps another command's."""
         if not os.path.exists(self._path):
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            with whole_file(self._path, replace=False) as partial, open(partial, "w", encoding="utf-8") as file:
+            with result_file(self._path, replace=False) as partial, open(partial, "w", encoding="utf-8") as file:
                 json.dump(self._settings, file, indent=1, ensure_ascii=False, allow_nan=False)
         self._compare()
 
     def _compare(self) -> None:
         if not os.path.exists(self._path):
             return
-        with open(self._path, encoding="utf-8") as file:
-            theirs = json.load(file)
+        theirs = read_result(self._path)
         others = [k for k in self._settings if k.startswith(CONTENT) and k in theirs and theirs[k] != self._settings[k]]
         if others:
             raise UserError(
@@ -61,6 +61,25 @@ class Begun:
                 f"Expected the settings of the {self._what} in {os.path.dirname(self._path)}. Received: {pairs}; give the "
                 "same flags, or name another folder by --out."
             )
+
+
+@contextlib.contextmanager
+def result_file(path: str, replace: bool = True) -> Iterator[str]:
+    """As `whole_file`, in a folder that is made if need be; raises UserError where it cannot be written."""
+    with clear_errors(path, functools.partial(unwritable, way=AGAIN)):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with whole_file(path, replace) as partial:
+            yield partial
+
+
+def read_result(path: str) -> dict[str, Any]:
+    """The object in a JSON file among results; raises UserError when it is damaged."""
+    try:
+        return read_object(path)
+    except ValueError as error:
+        raise UserError(
+            f"Expected JSON that an earlier command wrote in {path}. Received: {error}; restore it from a copy or remove it."
+        ) from error
 
 
 def expect_writable(out: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import functools
 import glob
 import hashlib
 import itertools
@@ -41,6 +40,7 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
     fcntl = None
 
 FORMAT = 1
+RESUME, AGAIN = " and go on with --resume", "; the same command goes on"  # once a place can be written again
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
@@ -61,11 +61,12 @@ class RunFolder:
         self.path = os.path.abspath(path)
         self._lock = _lock(self.path) if lock else None  # without one it is for reading
         self._new = False
+        self._way = RESUME
 
     @classmethod
     def create(cls, path: str, config: Config) -> "RunFolder":
         """Makes a new folder; raises UserError where one exists or none can be made."""
-        with _clear_errors(path):
+        with clear_errors(path):
             _expect_new(path)
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
@@ -102,7 +103,9 @@ class RunFolder:
     def begin_or_resume(cls, path: str, config: Config) -> tuple[Config, "RunFolder"]:
         """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
-        return config, (cls.resume if config.resume else cls.create)(path, config)
+        folder = (cls.resume if config.resume else cls.create)(path, config)
+        folder._way = AGAIN
+        return config, folder
 
     def moved(self, config: Config) -> dict[str, Any]:
         """The settings that name other places than the run has noted, but for tables of labels, of which it has
@@ -160,7 +163,7 @@ class RunFolder:
         with contextlib.suppress(OSError):
             if self._new and self._is_unused():  # it will go
                 return _unwritable(path, reason, code)
-        return _unwritable(path, reason, code, begun=True)
+        return unwritable(path, reason, code, self._way)
 
     @contextlib.contextmanager
     def kept_if_used(self) -> Iterator[None]:
@@ -189,7 +192,7 @@ class RunFolder:
     def append_line(self, name: str, line: str) -> None:
         """Adds one line to a text file that a resumed run cuts back by `keep_lines`."""
         path = os.path.join(self.path, name)
-        with _clear_errors(path, self.unwritable), open(path, "a", encoding="utf-8") as file:
+        with clear_errors(path, self.unwritable), open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def keep_lines(self, name: str, count: int) -> list[str]:
@@ -199,16 +202,16 @@ class RunFolder:
             return []
         with open(path, encoding="utf-8", errors="replace") as file:  # the last line may be torn
             lines = file.readlines()
-        if len(lines) > count:
-            self.write_text(name, "".join(lines[:count]))
-        return [line.rstrip("\n") for line in lines[:count]]
+        kept = [line.rstrip("\n") for line in lines[:count]]
+        if len(lines) > count or lines and not lines[-1].endswith("\n"):  # else the next line would be part of it
+            self.write_text(name, "".join(line + "\n" for line in kept))
+        return kept
 
     def read_json(self, name: str) -> Any:
-        """What a file that the run wrote holds; raises UserError when it is damaged."""
+        """The object in a file that the run wrote; raises UserError when it is damaged."""
         path = os.path.join(self.path, name)
         try:
-            with open(path, encoding="utf-8") as file:
-                return json.load(file)
+            return read_object(path)
         except ValueError as error:
             raise UserError(
                 f"Expected JSON that the run wrote in {path}. Received: {error}; restore it from a copy."
@@ -268,7 +271,7 @@ class RunFolder:
     def _whole(self, name: str) -> Iterator[Any]:
         """A binary file that appears under its name only when it is complete."""
         path = os.path.join(self.path, name)
-        with _clear_errors(path, self.unwritable):
+        with clear_errors(path, self.unwritable):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with whole_file(path) as partial, open(partial, "wb") as file:
                 yield file
@@ -449,7 +452,7 @@ def _lock(path: str):
     if fcntl is None:
         return None
     begun = os.path.exists(os.path.join(path, "config.json"))
-    with _clear_errors(path, functools.partial(_unwritable, begun=begun)):
+    with clear_errors(path, unwritable if begun else _unwritable):
         file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
     try:
         try:
@@ -480,30 +483,56 @@ def in_use(path: str) -> bool:
         return False
 
 
-def _unwritable(path: str, reason: str, code: Optional[int], begun: bool = False) -> UserError:
-    """As `RunFolder.unwritable`; begun: whether the run has something to go on from, so that another folder is no
-    way.
-    """
+def _unwritable(path: str, reason: str, code: Optional[int]) -> UserError:
+    """As `RunFolder.unwritable`, of a run that has nothing to go on from: another folder is a way too."""
+    way = " or ".join([*_repairs(code), "name another folder by --run_dir"])
+    return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
+
+
+def unwritable(path: str, reason: str, code: Optional[int], way: str = RESUME) -> UserError:
+    """The sentence about a place that cannot be written, of what goes on there; code: of `errno`."""
+    repair = (_repairs(code) or ["repair that"])[0]
+    return UserError(f"Expected to be able to write {path}. Received: {reason}; {repair}{way}.")
+
+
+def _repairs(code: Optional[int]) -> list[str]:
+    """What helps against a refusal, in words; nothing where that is not known."""
     repairs = {
         "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
         "make it writable": (errno.EACCES, errno.EPERM, errno.EROFS),
     }
-    helps = [repair for repair, codes in repairs.items() if code in codes]
-    way = (
-        " and ".join([*(helps or ["repair that"]), "go on with --resume"])
-        if begun
-        else " or ".join([*helps, "name another folder by --run_dir"])
-    )
-    return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
+    return [repair for repair, codes in repairs.items() if code in codes]
 
 
 @contextlib.contextmanager
-def _clear_errors(path: str, sentence: Callable[[str, str, Optional[int]], UserError] = _unwritable) -> Iterator[None]:
-    """Turns an operating system's refusal into a sentence."""
+def clear_errors(
+    path: str,
+    sentence: Callable[[str, str, Optional[int]], UserError] = _unwritable,
+    kinds: tuple[type[Exception], ...] = (OSError,),
+) -> Iterator[None]:
+    """Turns a refusal to write into a sentence; kinds: of errors, OSError or those of TensorFlow's writers."""
     try:
         yield
-    except OSError as error:
-        raise sentence(path, str(error.strerror or error), error.errno) from error
+    except kinds as error:
+        raise sentence(path, *_refusal(error)) from error
+
+
+def _refusal(error: Exception) -> tuple[str, Optional[int]]:
+    """What the operating system said, and its number in `errno`; None where TensorFlow's words do not tell it."""
+    if isinstance(error, OSError):
+        return str(error.strerror or error), error.errno
+    # "JARGON FILE; REASON\n\tWHAT TENSORFLOW DID [Op:NAME]"
+    reason = str(error.message).partition("\n")[0].partition(" [Op:")[0].rpartition("; ")[2]
+    return reason, next((code for code in errno.errorcode if os.strerror(code) == reason), None)
+
+
+def read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file; raises ValueError for anything else."""
+    with open(path, encoding="utf-8") as file:
+        value = json.load(file)
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__} instead of an object")
+    return value
 
 
 def _escape(name: str) -> str:

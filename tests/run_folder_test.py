@@ -355,6 +355,13 @@ def test_a_damaged_json_file_is_one_sentence(folder, path):
         folder.read_json("result.json")
 
 
+@pytest.mark.parametrize("content, what", [("[]", "list"), ("null", "NoneType")])
+def test_other_json_than_a_run_writes_is_one_sentence(folder, path, content, what):
+    (pathlib.Path(path) / "result.json").write_text(content)
+    with pytest.raises(UserError, match=f"result.json. Received: {what} instead of an object; restore it from a copy"):
+        folder.read_json("result.json")
+
+
 def test_a_setting_of_another_version_is_told_with_its_file(folder, path):
     stored = json.loads((pathlib.Path(path) / "config.json").read_text())
     (pathlib.Path(path) / "config.json").write_text(json.dumps({**stored, "later": 3}))
@@ -408,7 +415,13 @@ def test_of_a_run_that_has_begun_another_folder_is_no_way_around_a_full_disk(fol
     )
     folder._lock.close()
     os.remove(os.path.join(path, "metrics.jsonl"))
-    assert told(RunFolder.resume(path, CONFIG), errno.EROFS) == "make it writable and go on with --resume."
+    folder = RunFolder.resume(path, CONFIG)
+    assert told(folder, errno.EROFS) == "make it writable and go on with --resume."
+    folder._lock.close()
+    _, folder = RunFolder.begin_or_resume(path, CONFIG)  # of a command that knows no --resume
+    assert str(folder.unwritable("a", "Full", errno.ENOSPC)).endswith(
+        "Full; free some space; the same command goes on."
+    )
 
 
 def test_a_begun_run_whose_lock_may_not_be_written_is_gone_on_with(folder, path, monkeypatch):
@@ -488,6 +501,15 @@ def test_a_folder_is_begun_with_what_it_first_keeps(tmp_path):
     with pytest.raises(UserError, match="seed=3 now, 2 in the table"):
         second.keep()
     assert json.loads(path.read_text()) == {"seed": 2} and os.listdir(path.parent) == ["settings.json"]
+
+
+@pytest.mark.parametrize("content", ["", '{"seed', "[]"])
+def test_damaged_settings_of_a_folder_are_one_sentence(tmp_path, content):
+    (tmp_path / "tune.json").write_text(content)
+    with pytest.raises(
+        UserError, match="^Expected JSON that .*tune.json. Received: .*; restore it from a copy or remove"
+    ):
+        begun.Begun(str(tmp_path / "tune.json"), {"seed": 1}, "tuning")
 
 
 @pytest.mark.parametrize("links", [True, False])

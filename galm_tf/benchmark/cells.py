@@ -7,8 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from galm_tf.begun import Begun
-from galm_tf.whole_file import whole_file
+from galm_tf.begun import Begun, read_result, result_file
 
 
 class Cells:
@@ -32,8 +31,6 @@ class Cells:
         if not os.path.exists(place):
             value = compute()
             self._begun.keep()
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with whole_file(place) as partial, open(partial, "w", encoding="utf-8") as file:
+            with result_file(place) as partial, open(partial, "w", encoding="utf-8") as file:
                 json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
-        with open(place, encoding="utf-8") as file:
-            return json.load(file)
+        return read_result(place)

@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from galm_tf.begun import result_file
 from galm_tf.plots import without_font_warnings
-from galm_tf.whole_file import whole_file
 
 
 def markdown_row(cells: Iterable[str]) -> str:
@@ -23,9 +23,8 @@ def write_files(out: str, files: Mapping[str, Union[pd.DataFrame, str, Figure]])
     """Writes tables as CSV, texts as UTF-8 and figures as PNG: file name -> content, into the folder `out`, made if
     need be.
     """
-    os.makedirs(out, exist_ok=True)
     for name, content in files.items():
-        with whole_file(os.path.join(out, name)) as partial, open(partial, "wb") as file:
+        with result_file(os.path.join(out, name)) as partial, open(partial, "wb") as file:
             if isinstance(content, pd.DataFrame):
                 content.to_csv(file, index=False)
             elif isinstance(content, str):

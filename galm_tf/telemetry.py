@@ -12,12 +12,14 @@ settings for one of their metrics.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import glob
+import itertools
 import json
+import logging
 import os
 import shutil
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import matplotlib.figure
 import numpy as np
@@ -28,7 +30,7 @@ from tensorboard.plugins.hparams import api as hparams
 from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.plots import without_font_warnings
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, clear_errors
 from galm_tf.words import abridged
 
 TAGS = {
@@ -114,15 +116,12 @@ class Telemetry:
         root = os.path.join(folder.path, "tensorboard")
         for stale in glob.glob(os.path.join(glob.escape(root), "events.out.tfevents.*")):
             os.remove(stale)
-        try:
+        with _clear_errors(folder):
             self._scalars = tf.summary.create_file_writer(root)
             self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
-        except tf.errors.OpError as error:
-            raise folder.unwritable(root, str(error.message).split(" [Op:")[0], errno.ENOSPC) from error
-        kept = folder.keep_lines(_METRICS, first_record)
+        kept = _kept_records(folder, first_record)
         self.num_records = len(kept)
-        for line in kept:
-            record = json.loads(line)
+        for record in kept:
             del record["phase"]
             self._write_events(record.pop("step"), record)
 
@@ -137,7 +136,7 @@ class Telemetry:
         self.num_records += 1
 
     def _write_events(self, step: int, values: Mapping[str, float]) -> None:
-        with self._scalars.as_default():
+        with _clear_errors(self._folder), self._scalars.as_default():
             for tag, value in values.items():
                 tf.summary.scalar(tag, value, step)
 
@@ -152,7 +151,7 @@ class Telemetry:
 
     def correlation_image(self, step: int, matrix: np.ndarray, names: Sequence[str]) -> None:
         """Cosine of attributes [N, N] as a heat map, ordered by clustering."""
-        with self._pictures.as_default():
+        with _clear_errors(self._folder), self._pictures.as_default():
             tf.summary.image("correlation", _heat_map(matrix, names)[None], step)
 
     def embeddings(self, vectors: np.ndarray, names: Sequence[str], domains: Sequence[str]) -> None:
@@ -174,8 +173,48 @@ class Telemetry:
         return self
 
     def __exit__(self, *_) -> None:
-        self._scalars.close()
-        self._pictures.close()
+        with _clear_errors(self._folder):
+            self._scalars.close()
+            self._pictures.close()
+
+
+def _clear_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Turns a refusal to write events of a run into a sentence."""
+    place = os.path.join(folder.path, "tensorboard")
+    return clear_errors(place, folder.unwritable, (tf.errors.OpError,))
+
+
+@contextlib.contextmanager
+def _written_into(folder: RunFolder, name: str) -> Iterator[None]:
+    """Events of the block go into a folder beside the scalars."""
+    with _clear_errors(folder):
+        writer = tf.summary.create_file_writer(os.path.join(folder.path, "tensorboard", name))
+        with writer.as_default():
+            yield
+        writer.close()
+
+
+def _kept_records(folder: RunFolder, count: int) -> list[dict[str, Any]]:
+    """Cuts metrics.jsonl back to its first `count` lines, or to those before a damaged one, and returns what they
+    hold.
+    """
+    records = list(itertools.takewhile(bool, map(_record, folder.keep_lines(_METRICS, count))))
+    if len(records) < count:  # the next lines follow whole ones
+        folder.keep_lines(_METRICS, len(records))
+        path = os.path.join(folder.path, _METRICS)
+        logging.warning(
+            "%s is damaged: %d of %d lines are whole; its curves lack the others", path, len(records), count
+        )
+    return records
+
+
+def _record(line: str) -> dict[str, Any]:
+    """What a line of metrics.jsonl holds; nothing when it is damaged."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and {"phase", "step"} <= set(record) else {}
 
 
 def write_architecture_table(folder: RunFolder, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -185,10 +224,8 @@ def write_architecture_table(folder: RunFolder, rows: Mapping[str, Mapping[str, 
     for name, row in rows.items():
         lines.append([name.replace("|", r"\|"), row["description"], *(_show(row[figure]) for figure in _FIGURES)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    writer = tf.summary.create_file_writer(os.path.join(folder.path, "tensorboard", _PICTURES))
-    with writer.as_default():
+    with _written_into(folder, _PICTURES):
         tf.summary.text("architectures", text, 0)
-    writer.close()
 
 
 def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any]) -> None:
@@ -198,15 +235,13 @@ def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any])
     settings = {
         name: value if not isinstance(value, list) else ",".join(value) for name, value in config.to_json().items()
     }
-    writer = tf.summary.create_file_writer(root)
-    with writer.as_default():
+    with _written_into(folder, _HPARAMS_FOLDER):
         # Runs of the same settings stay rows of their own.
         hparams.hparams({name: settings[name] for name in _HPARAMS}, trial_id=os.path.basename(folder.path))
         for tag in METRICS:
             value = figures.get(tag.split("/")[1])
             if value is not None:
                 tf.summary.scalar(tag, value, 0)
-    writer.close()
 
 
 def _show(value: Any) -> str:

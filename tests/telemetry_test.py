@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import resource
 
 import numpy as np
 import pandas as pd
@@ -88,18 +90,80 @@ def test_a_resumed_run_repeats_no_step(folder, tmp_path):
     assert _series(folder, "supernet/loss") == _series(whole, "supernet/loss") == [(s, s / 4) for s in range(10)]
 
 
-def test_a_full_disk_is_one_sentence(folder, monkeypatch):
+@pytest.mark.parametrize("write", [
+    Telemetry,
+    lambda folder: write_architecture_table(folder, {}),
+    lambda folder: write_hparams(folder, Config(), {"test_mauc": 0.5}),
+], ids=["curves", "table of architectures", "settings"])  # fmt: skip
+def test_a_full_disk_is_one_sentence(folder, monkeypatch, write):
+    """A limit on the size of files stands in for a disk without space; what TensorFlow says of one is copied here."""
+    folder.write_text("metrics.jsonl", "")
+    sentence = f"^Expected to be able to write {re.escape(folder.path)}/tensorboard. Received: %s; free some space and go on with --resume[.]$"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))
+    try:
+        with pytest.raises(UserError, match=sentence % "File too large"):
+            write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
     def full(path):
         raise tf.errors.ResourceExhaustedError(
-            None, None, f"{path}; No space left on device [Op:CreateSummaryFileWriter]"
-        )
+            None, None, f"{{{{function_node __wrapped__CreateSummaryFileWriter_device_/job:localhost}}}} {path}/events.v2; No space "
+            f"left on device\n\tFailed to flush 1 events to {path}/events.v2\n\tFlushing first event. [Op:CreateSummaryFileWriter] name: "
+        )  # fmt: skip
 
     monkeypatch.setattr(tf.summary, "create_file_writer", full)
-    with pytest.raises(
-        UserError,
-        match=r"Expected to be able to write .*tensorboard. Received: .*No space left on device; free some space or name",
+    with pytest.raises(UserError, match=sentence % "No space left on device"):
+        write(folder)
+
+
+def test_a_disk_that_fills_up_on_the_way_is_one_sentence(folder, monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "a.v2; No space left on device\n\tFailed [Op:WriteSummary]")
+
+    folder.write_text("metrics.jsonl", "")
+    monkeypatch.setattr(tf.summary, "scalar", full)
+    with (
+        Telemetry(folder) as shown,
+        pytest.raises(UserError, match="tensorboard. Received: No space left on device; free"),
     ):
-        telemetry.Telemetry(folder)
+        shown.scalars("warmup", 0, {"supernet/loss": 0.5})
+
+
+def test_a_refusal_that_space_does_not_mend_is_told_without_it(folder, monkeypatch):
+    def refuse(path):
+        raise tf.errors.UnknownError(None, None, f"{path}; Input/output error [Op:CreateSummaryFileWriter]")
+
+    folder.write_text("metrics.jsonl", "")
+    monkeypatch.setattr(tf.summary, "create_file_writer", refuse)
+    with pytest.raises(UserError, match="Received: Input/output error; repair that and go on with --resume[.]$"):
+        Telemetry(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"phase": "wa', b"\0" * 40, b'{"phase": "warmup"}\n', None], ids=str)
+def test_of_a_damaged_file_the_whole_lines_before_are_kept(folder, caplog, damage):
+    path = os.path.join(folder.path, "metrics.jsonl")
+    _run(folder, 0, range(6))
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    with open(path, "wb") as file:  # cut, or with later lines behind the damage
+        file.write(b"".join(lines[:3]) + (damage + b"".join(lines[4:]) if damage else b""))
+    if damage is None:
+        os.remove(path)
+    kept = 0 if damage is None else 3
+    assert _run(folder, 6, range(6, 8)) == kept + 2
+    steps = [*range(kept), 6, 7]
+    assert [line["step"] for line in _lines(folder)] == steps == [s for s, _ in _series(folder, "supernet/loss")]
+    assert caplog.messages == [f"{path} is damaged: {kept} of 6 lines are whole; its curves lack the others"]
+
+
+def test_a_line_that_lacks_its_end_alone_is_whole(folder, caplog):
+    path = os.path.join(folder.path, "metrics.jsonl")
+    _run(folder, 0, range(3))
+    os.truncate(path, os.path.getsize(path) - 1)
+    assert _run(folder, 3, range(3, 5)) == 5
+    assert [line["step"] for line in _lines(folder)] == [0, 1, 2, 3, 4] and not caplog.messages
 
 
 def test_a_run_without_a_checkpoint_starts_over(folder):

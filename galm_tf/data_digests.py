@@ -45,8 +45,18 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
         folder.write_json("split.json", split.to_json())
         folder.keep_tables(config.label_files)
         folder.write_json(DATA, {**now, source_runs.DIGESTS: [run_digest(path) for path in config.source_run]})
-    else:
-        folder.note_places(config)
+        return
+    if "split" in before and not _is_whole(folder, now["split"]):
+        folder.write_json("split.json", split.to_json())
+    folder.note_places(config)
+
+
+def _is_whole(folder: RunFolder, digest: str) -> bool:
+    """Whether split.json holds the split of a digest."""
+    try:
+        return _digest(folder.read_json("split.json")) == digest
+    except (OSError, UserError):
+        return False
 
 
 def expect_places(config: Config, folder: RunFolder) -> None:

@@ -253,9 +253,15 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         ):
             data_digests.remember_data(config, folder, *changed)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
+    for damage in (b"", before[:-9], b"{}"):
+        (tmp_path / "run" / "split.json").write_bytes(damage)
+        data_digests.remember_data(config, folder, domain, split)
+        assert (tmp_path / "run" / "split.json").read_bytes() == before
     # as an earlier version wrote it: what it lacks is not compared
     folder.write_json("data.json", {"images": len(domain.paths)})
+    (tmp_path / "run" / "split.json").write_bytes(b"{}")
     data_digests.remember_data(config, folder, domain, split)
+    assert (tmp_path / "run" / "split.json").read_bytes() == b"{}"  # perhaps another split than this
 
 
 def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):

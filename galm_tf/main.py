@@ -100,6 +100,7 @@ def run(config: Config, path: str) -> dict[str, Any]:
     try:
         with folder.kept_if_used():
             if finished:
+                _expect_result(folder)
                 noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
                 print(
                     f"This run was finished before: nothing is done{noted}, and no picture is looked at.",
@@ -108,6 +109,14 @@ def run(config: Config, path: str) -> dict[str, Any]:
             return task(config, folder, make_strategy=METHODS.get(config.method))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None
+
+
+def _expect_result(folder: RunFolder) -> None:
+    """Raises UserError where result.json is damaged, or other JSON."""
+    if "per_attribute" not in folder.read_json("result.json"):
+        raise UserError(
+            f"Expected the figures of a run in {os.path.join(folder.path, 'result.json')}. Received: other JSON; restore it from a copy."
+        )
 
 
 def summary(result: dict[str, Any], path: str) -> str:

@@ -133,6 +133,14 @@ def test_the_run_folder_is_told_when_a_run_begins(tmp_path, monkeypatch, capsys)
     )
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", ""])
+def test_a_finished_run_whose_result_is_damaged_is_one_sentence(tmp_path, content):
+    config = Config(run_dir=str(tmp_path / "run"))
+    RunFolder.create(config.run_dir, config).write_text("result.json", content)
+    with pytest.raises(UserError, match="result.json. Received: .*; restore it from a copy[.]$"):
+        main.run(dataclasses.replace(config, resume=True), config.run_dir)
+
+
 def _row(auc, **more):
     return {"test_auc": auc, "architecture": {"conv4_kernel": 3}, "description": "conv", "judged_by": "classes", **more}
 

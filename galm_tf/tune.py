@@ -12,30 +12,33 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
+import contextlib
 import dataclasses
+import functools
 import logging
 import os
-from typing import Any, Optional, Sequence
+import shutil
+from typing import Any, Callable, Optional, Sequence
 
 import keras_tuner
 import pandas as pd
+import tensorflow as tf
 from absl import flags
-from keras_tuner.errors import FatalError
 
 from galm_tf import config as config_lib
 from galm_tf import data_digests, pipeline, preparation, source_runs
-from galm_tf.begun import Begun, expect_writable
+from galm_tf.begun import Begun, expect_writable, result_file
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import AGAIN, RunFolder, clear_errors, read_config, unwritable
 from galm_tf.selection import SKILL_CAVEAT
 from galm_tf.telemetry import write_hparams
-from galm_tf.whole_file import whole_file
 
 FLAGS = flags.FLAGS
 TUNERS = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.RandomSearch}
 OBJECTIVE, _TRIAL = "skill", "trial.json"
+_TUNER = "tuner"  # folder of KerasTuner's state
 _DOUBTFUL_SKILL = 1.5  # from here on a skill is noise more than anything
 AS_GIVEN = "flags"  # the trial of the settings as they are
 # What may be tuned, and between which bounds; of how long a search takes, as shares of what the flags say.
@@ -95,30 +98,82 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         def run_trial(self, proposed, *_, **__):
             asked = dataclasses.replace(config, **{name: proposed.hyperparameters.get(name) for name in settings})
             values = {name: getattr(asked, name) for name in settings}
-            try:
-                figures = trial(asked, values, out, proposed.trial_id, prepared)
-            except UserError as error:  # KerasTuner would make another error of any but its own
-                raise FatalError(str(error)) from error
-            return {OBJECTIVE: figures[OBJECTIVE]}
+            return {OBJECTIVE: trial(asked, values, out, proposed.trial_id, prepared)[OBJECTIVE]}
 
     # KerasTuner proposes three times the settings at random first, 18 of 20 trials.
     begin = {"num_initial_points": max(2, trials // 3)} if tuner == "bayesian" else {}
-    search = Trials(
-        objective=keras_tuner.Objective(OBJECTIVE, "max"),
-        max_trials=trials,
-        seed=1 + config.seed,  # 0 it takes for none
-        hyperparameters=space(settings, config),
-        tune_new_entries=False,
-        directory=out,
-        project_name="tuner",
-        max_consecutive_failed_trials=1,
-        **begin,
-    )
-    try:
-        search.search(verbose=0)
-    except FatalError as error:
-        raise UserError(str(error)) from error
+
+    def begin_or_reload() -> keras_tuner.Tuner:
+        return Trials(
+            objective=keras_tuner.Objective(OBJECTIVE, "max"),
+            max_trials=trials,
+            seed=1 + config.seed,  # 0 it takes for none
+            hyperparameters=space(settings, config),
+            tune_new_entries=False,
+            directory=out,
+            project_name=_TUNER,
+            **begin,
+        )
+
+    with _clear_errors(out):
+        search = _reloaded(begin_or_reload, os.path.join(out, _TUNER))
+    _go_on_with_begun(search.oracle, settings, out)
+    _search(search, out)
     return _table(search, settings, out)
+
+
+def _clear_errors(out: str) -> contextlib.AbstractContextManager[None]:
+    """Turns a refusal to write KerasTuner's state into a sentence."""
+    sentence = functools.partial(unwritable, way=AGAIN)
+    return clear_errors(os.path.join(out, _TUNER), sentence, (OSError, tf.errors.OpError))
+
+
+def _reloaded(begin_or_reload: Callable[[], keras_tuner.Tuner], path: str) -> keras_tuner.Tuner:
+    """KerasTuner's search, from its state in the folder `path` where there is one; a damaged one is set aside."""
+    try:
+        return begin_or_reload()
+    except Exception as error:  # it raises many kinds for a damaged state
+        if not os.path.isdir(path):
+            raise
+        aside = f"{path}-damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+        logging.warning(
+            "%s is damaged (%s): it is kept as %s, and made anew from the trials beside it",
+            path, str(error).partition("\n")[0], aside,
+        )  # fmt: skip
+        return begin_or_reload()
+
+
+def _go_on_with_begun(oracle: keras_tuner.Oracle, settings: Sequence[str], out: str) -> None:
+    """Lets KerasTuner propose for a trial that has a run folder what that was begun with: its state was made anew, and
+    then it may propose others than under another --trials.
+    """
+    propose = oracle.populate_space
+
+    def populate_space(name: str) -> dict[str, Any]:
+        proposed, path = propose(name), os.path.join(out, "trials", name)
+        if "values" in proposed and os.path.exists(os.path.join(path, "config.json")):
+            begun = read_config(path)
+            proposed["values"] = {setting: getattr(begun, setting) for setting in settings}
+        return proposed
+
+    oracle.populate_space = populate_space
+
+
+def _search(search: keras_tuner.Tuner, out: str) -> None:
+    """Runs what is left of the trials. KerasTuner's own `search` would take any error for a trial that failed."""
+    search.oracle.verbose = 0
+    while True:
+        with _clear_errors(out):
+            proposed = search.oracle.create_trial(search.tuner_id)
+        if proposed.status == "STOPPED":
+            return
+        figures = search.run_trial(proposed)
+        with _clear_errors(out):
+            search.oracle.update_trial(proposed.trial_id, figures)
+            proposed.status = "COMPLETED"
+            search.on_trial_end(proposed)
 
 
 def _expect_tunable(config: Config) -> None:
@@ -179,15 +234,36 @@ def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.D
 
 def shown(table: pd.DataFrame) -> str:
     """The table for a person, with a caveat where a skill wants one."""
-    text = table.to_string(index=False, float_format="%.4g")
-    return f"{text}\n{OBJECTIVE}: {SKILL_CAVEAT}" if (table[OBJECTIVE] > _DOUBTFUL_SKILL).any() else text
+    lines = [table.to_string(index=False, float_format="%.4g")]
+    if (table[OBJECTIVE] > _DOUBTFUL_SKILL).any():
+        lines.append(f"{OBJECTIVE}: {SKILL_CAVEAT}")
+    if (table[OBJECTIVE] == 0).any():
+        lines.append(
+            f"{OBJECTIVE} 0: nothing to tell; what is best on one half of validation gains nothing on the other."
+        )
+    return "\n".join(lines)
+
+
+def best(table: pd.DataFrame, settings: Sequence[str]) -> str:
+    """The best trial of a table and its flags, in words; that there is none where the first ones say nothing."""
+    first = table.iloc[0]
+    ties = int((table[OBJECTIVE] == first[OBJECTIVE]).sum())
+    if first[OBJECTIVE] == 0 and ties > 1:
+        return (
+            f"Best by {OBJECTIVE}: none of the {ties} trials at 0, of which there is nothing to tell; more images would"
+        )
+    given = (
+        as_flag(name, float(f"{first[name]:.4g}") if SPACE[name]["kind"] == "Float" else first[name])
+        for name in settings
+    )
+    return f"Best by {OBJECTIVE}: trial {first['trial']}, {' '.join(given)}"
 
 
 def define_flags() -> None:
     config_lib.define_flags()
     flags.DEFINE_enum("tuner", "bayesian", list(TUNERS), "KerasTuner's way of proposing settings.")
     flags.DEFINE_integer("trials", 20, "How many settings are tried in all.", lower_bound=1)
-    flags.DEFINE_multi_enum("settings", list(SPACE), list(SPACE), "What is tuned; repeat the flag for several.")
+    flags.DEFINE_multi_enum("settings", list(SPACE), list(SPACE), "What is tuned")  # absl adds how to give several
     flags.DEFINE_string("out", os.path.join("runs", "tune"), "Folder of the tuning.")
 
 
@@ -201,14 +277,10 @@ def main(arguments: list[str]) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("The same command goes on.") from None
     path = os.path.join(FLAGS.out, "trials.csv")
-    with whole_file(path) as partial:
+    with result_file(path) as partial:
         table.to_csv(partial, index=False)
     print(shown(table))
-    best = table.iloc[0]
-    flags_of_best = (
-        as_flag(name, float(f"{best[name]:.4g}") if SPACE[name]["kind"] == "Float" else best[name]) for name in settings
-    )
-    print(f"Best by {OBJECTIVE}: trial {best['trial']}, {' '.join(flags_of_best)}")
+    print(best(table, settings))
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import keras_tuner
 import pandas as pd
 import pytest
 import tensorflow as tf
@@ -14,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from galm_tf import tune
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.run_folder import RunFolder
 from galm_tf.tracing import untraced
 from small_domains import LEFT_OUT, few_images
 
@@ -118,10 +120,88 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     """KerasTuner's own number, three a setting, would be 18 of 20 for all six."""
     monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
     monkeypatch.setattr(tune, "trial", lambda *_: {"skill": 0.5})
-    monkeypatch.setattr(tune.TUNERS[tuner], "search", lambda self, **_: None)
+    monkeypatch.setattr(tune, "_search", lambda search, out: None)
     monkeypatch.setattr(tune, "_table", lambda search, settings, out: search.oracle)
     oracle = tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
+
+
+@pytest.mark.parametrize("skills, told", [
+    ([0.0, 0.0, -0.1], "Best by skill: none of the 2 trials at 0, of which there is nothing to tell"),
+    ([0.0, -0.1, -0.2], "Best by skill: trial 0, --entropy_weight=0.25"),
+    ([0.5, 0.5, 0.0], "Best by skill: trial 0, --entropy_weight=0.25"),
+])  # fmt: skip
+def test_a_skill_of_0_is_told_as_none_and_ties_there_are_no_best(skills, told):
+    table = pd.DataFrame({"trial": ["0", "1", "2"], "skill": skills, "entropy_weight": [0.25, 0.5, 0.75]})
+    assert tune.best(table, ["entropy_weight"]).startswith(told)
+    assert tune.shown(table).count("\nskill 0: nothing to tell") == 1 and "skill 0" not in tune.shown(table[:0])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Trials that are no search: a run folder each, and a figure of its settings."""
+
+    def trial(config, values, out, name, prepared):
+        _, folder = RunFolder.begin_or_resume(os.path.join(out, "trials", name), config)
+        figures = {"skill": values["entropy_weight"], "val_mauc": 0.5, "entropy": 1.0, "seconds": 1.0}
+        folder.write_json("trial.json", {**values, **figures})
+        return figures
+
+    monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(tune, "trial", trial)
+
+
+@pytest.mark.parametrize("name, content", [("oracle.json", ""), ("trial_1/trial.json", "[]"), ("tuner0.json", '{"a')])
+def test_a_damaged_state_of_kerastuner_is_made_anew_from_the_trials(config, quick, tmp_path, caplog, name, content):
+    before = tune.tune(config, "random", SETTINGS, 3, str(tmp_path))
+    (tmp_path / "tuner" / name).write_text(content)
+    more = tune.tune(config, "random", SETTINGS, 5, str(tmp_path))
+    kept = more[more["trial"].isin(before["trial"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert len(more) == 6 and more["entropy_weight"].nunique() == 6
+    assert (tmp_path / "tuner-damaged" / name).read_text() == content
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}/tuner is damaged (") and "made anew from the trials" in told
+
+
+def test_a_state_made_anew_goes_on_with_trials_that_were_begun_under_another_number_of_them(
+    config, quick, tmp_path, monkeypatch
+):
+    """Of nine the Bayesian process begins to propose after three, of three after two."""
+    tune.tune(config, "bayesian", SETTINGS[:1], 3, str(tmp_path))
+    (tmp_path / "tuner" / "oracle.json").write_text("")
+    begun, trial = [], tune.trial
+
+    def three(config, values, out, name, prepared):
+        if name == "3":
+            raise KeyboardInterrupt
+        begun.append(name)
+        return trial(config, values, out, name, prepared)  # which refuses others than it was begun with
+
+    monkeypatch.setattr(tune, "trial", three)
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(config, "bayesian", SETTINGS[:1], 9, str(tmp_path))
+    assert begun == ["flags", "0", "1", "2"]
+
+
+@pytest.mark.parametrize("place", ["create_trial", "update_trial", "end_trial"])
+def test_a_full_disk_under_kerastuner_is_one_sentence_and_the_same_command_goes_on(
+    config, quick, tmp_path, monkeypatch, place
+):
+    def full(oracle, *_, **__):
+        (tmp_path / "tuner" / "oracle.json").write_text("")  # as it is left then
+        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}/tuner/oracle.json; No space left on device")
+
+    before = tune.tune(config, "random", SETTINGS, 2, str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(keras_tuner.Oracle, place, full)
+        with pytest.raises(
+            UserError,
+            match="write .*tuner. Received: No space left on device; free some space; the same command goes on[.]$",
+        ):
+            tune.tune(config, "random", SETTINGS, 3, str(tmp_path))
+    table = tune.tune(config, "random", SETTINGS, 3, str(tmp_path))
+    assert sorted(table["trial"]) == ["0", "1", "2", "flags"] and set(before["trial"]) < set(table["trial"])
 
 
 @pytest.mark.parametrize(

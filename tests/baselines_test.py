@@ -88,6 +88,18 @@ def test_summary_pairs_by_seed():
     assert summary.loc["random", "low"] == pytest.approx(0.1) == summary.loc["random", "high"]
 
 
+def test_the_text_says_what_its_columns_are(tmp_path, capsys):
+    rows = [dict(method=m, split=s, test_mauc=v + s) for m, v in (("galm", 0.2), ("random", 0.1)) for s in range(3)]
+    methods.write(methods.pd.DataFrame(rows), "galm", "methods", str(tmp_path))
+    told = (tmp_path / "methods.txt").read_text()
+    assert told == capsys.readouterr().out and "reference_minus " in told
+    assert told.endswith(
+        "\nreference_minus: test mAUC of galm less that of the method, mean over the same splits; low, high: its 95 % interval.\n"
+    )
+    methods.write(methods.pd.DataFrame(rows[:3]), "galm", "methods", str(tmp_path))
+    assert "reference_minus" not in capsys.readouterr().out
+
+
 def test_a_split_without_a_figure_leaves_the_others_paired():
     rows = [
         {"method": m, "seed": s, "test_mauc": v}

@@ -94,6 +94,13 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, reference: str, suite: str, out: str) -> None:
     """Prints the summary; writes SUITE.csv (every run) and SUITE.txt (the summary) into `out`."""
-    text = summarise(table, reference).to_string(index=False, float_format="%.4f", na_rep="")
+    summary = summarise(table, reference)
+    text = summary.to_string(index=False, float_format="%.4f", na_rep="")
+    if "reference_minus" in summary:
+        over = next(name for name in REPETITION.values() if name in table)
+        text += (
+            f"\nreference_minus: test mAUC of {reference} less that of the method, mean over the same {over}s; "
+            "low, high: its 95 % interval."
+        )
     write_files(out, {f"{suite}.csv": table, f"{suite}.txt": text + "\n"})
     print(text)

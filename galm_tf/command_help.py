@@ -69,7 +69,7 @@ def _flag(flag: flags.Flag) -> str:
     )
     head = f"  --{kind}{flag.name}" + (f" (default: {default})" if default not in ("", None) else "")
     body = textwrap.fill(
-        flag.help,
+        " ".join(flag.help.split()),  # absl's own words have gaps
         _WIDTH,
         initial_indent=" " * 6,
         subsequent_indent=" " * 6,

@@ -438,6 +438,11 @@ def test_help_lists_every_setting():
     assert titles == list(config_lib.GROUPS) == list(config_lib.grouped())
 
 
+def test_help_says_once_how_to_give_several():
+    told = _python("import runpy, sys; sys.argv[1:] = ['--help']; runpy._run_module_as_main('galm_tf.tune')").stdout
+    assert "What is tuned; repeat this option to specify a list of values\n" in told
+
+
 def test_help_shows_a_commands_own_flags_first_and_none_of_libraries():
     told = _python(
         "from galm_tf import command_line, predict; import tensorflow; predict.define_flags(); command_line.run(print)",

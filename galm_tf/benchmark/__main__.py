@@ -205,7 +205,7 @@ def define_flags() -> None:
         "settings",
         ["default", "paper"],
         list(policy.SETTINGS),
-        "Suite policy: settings of the controller; may be repeated.",
+        "Suite policy: settings of the controller",
     )
     flags.DEFINE_integer(
         "num_architectures",

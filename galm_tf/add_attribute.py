@@ -253,7 +253,7 @@ def run(
     with progress.timed(seconds, "test"):
         network = _derive(search, finished)
         result = _join_results(
-            run_result.build_result(search, prepared, pipeline.test(network, prepared)), finished, config
+            run_result.build_result(search, prepared, pipeline.test(network, prepared, search)), finished, config
         )
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started

@@ -197,7 +197,10 @@ class DerivedNetwork(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
-        outputs = self.trunk(images)
+        return self.of_outputs(self.trunk(images))
+
+    def of_outputs(self, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The trunk's outputs of B images -> margins float32 [B, N]."""
         margins = self.margins(outputs)
         if self._readout is None:
             return margins
@@ -271,8 +274,12 @@ class ReadingNetwork(tf.Module):
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Scaled images float32 [B, S, S, 3] -> margins float32 [B, N]."""
+        return self.of_outputs(self.trunk(images))
+
+    def of_outputs(self, outputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The trunk's outputs of B images -> margins float32 [B, N]."""
         weights, biases = self._readout
-        return readout.product(readout.features(self.trunk(images)), weights) + biases
+        return readout.product(readout.features(outputs), weights) + biases
 
     def rescale(self, factor: float, shift: np.ndarray) -> None:
         """As `DerivedNetwork.rescale`."""

@@ -10,6 +10,7 @@ trunk's place differs.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, Callable, Iterator, Optional, Sequence
 
@@ -117,6 +118,21 @@ class FirstViews:
                 *tf.split(tf.constant(self[part][:, 0]), TRUNK_CHANNELS, axis=-1),
                 tf.constant(self.readout_features(part)),
             ]
+
+
+def first_views(
+    trunk: Callable, images: np.ndarray, index: np.ndarray, config: Config, cache: MapCache
+) -> Optional[FirstViews]:
+    """Pictures as they are, of records int64 [m]; None where they are too many to be held at once.
+
+    trunk, images, config, cache: as of `fill_views`.
+    """
+    plain = dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+    views = Views(len(images), len(index), plain)
+    if len(index) * int(np.prod(views.shape[1:])) * views.dtype.itemsize > _CACHE_BYTES:
+        return None
+    fill_views(views, trunk, images, np.sort(index), index[:0], plain, cache)
+    return FirstViews(views)
 
 
 def fill_views(

@@ -81,7 +81,7 @@ def run(
         network = derive_network(searched)
         searched.checkpoint()  # with the batch norms that are exported
     searched.before = {**seconds, **searched.before}
-    result = run_result.build_result(searched, prepared, test(network, prepared))
+    result = run_result.build_result(searched, prepared, test(network, prepared, searched))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
     archive(folder)
@@ -252,8 +252,19 @@ def _attach_readout(
     network.attach(readout.blend(fitted, search.config.readout_share, margins, seen, own))
 
 
-def test(network: tf.Module, prepared: Prepared) -> np.ndarray:
-    """What a network says of the test images: log-odds float64 [t, N]."""
+def test(network: tf.Module, prepared: Prepared, searched: Optional[Search | Readings] = None) -> np.ndarray:
+    """What a network says of the test images: log-odds float64 [t, N].
+
+    searched: what the network is of; where its trunk is a pretrained one, this one's maps are looked for in the cache
+      folder, and kept there, for an addition or another method tests the same images.
+    """
+    if searched is not None and searched.trunk is not None:
+        cache = MapCache(searched.config, prepared.domain, searched.trunk.digest)
+        test_index = prepared.split.test
+        views = frozen_trunk.first_views(network.trunk, prepared.images, test_index, searched.config, cache)
+        if views is not None:
+            said = [network.of_outputs(outputs).numpy() for outputs in views.outputs(test_index)]
+            return np.concatenate(said).astype(np.float64)
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import types
 
 import main_flags
 import numpy as np
@@ -15,6 +16,7 @@ from small_domains import few_images
 from galm_tf import (
     deploy,
     evaluation,
+    frozen_trunk,
     main,
     pipeline,
     preparation,
@@ -27,6 +29,7 @@ from galm_tf import (
 )
 from galm_tf.config import Config
 from galm_tf.data import class_weights
+from galm_tf.derived import ReadingNetwork
 from galm_tf.errors import UserError
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
@@ -106,6 +109,21 @@ def test_a_reading_is_ridge_regression_on_all_images_that_train(finished, prepar
     expected = evaluation.auc_per_attribute(domain.labels[split.test], fits[1][place](features[split.test]))
     got = [np.nan if row["test_auc"] is None else row["test_auc"] for row in run_result.searched_rows(result).values()]
     np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+def test_the_test_is_the_same_by_maps_that_are_kept_and_by_pictures(finished, prepared, monkeypatch):
+    config, path, _ = finished
+    trunk, rng = pretrained.read(path), np.random.default_rng(0)
+    read = readout.Readout(np.zeros(3), rng.normal(0, 0.1, (130, 3)).astype(np.float32), np.zeros(3, np.float32))
+    network = ReadingNetwork(read, trunk.maps)
+    searched = types.SimpleNamespace(config=config, trunk=trunk)
+    expected = pipeline.test(network, prepared)
+    computed = []
+    monkeypatch.setattr(frozen_trunk, "_batches", lambda images, index: computed.extend(index) or [])
+    np.testing.assert_allclose(pipeline.test(network, prepared, searched), expected, rtol=1e-3, atol=1e-4)
+    assert not computed  # the run has tested them
+    monkeypatch.setattr(frozen_trunk, "_CACHE_BYTES", 1000)  # too many to be held
+    np.testing.assert_array_equal(pipeline.test(network, prepared, searched), expected)
 
 
 def test_it_tells_which_images_it_has_seen(finished, prepared):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import glob
 import hashlib
 import itertools
@@ -64,12 +65,16 @@ class RunFolder:
         self._way = RESUME
 
     @classmethod
-    def create(cls, path: str, config: Config) -> "RunFolder":
-        """Makes a new folder; raises UserError where one exists or none can be made."""
-        with clear_errors(path):
+    def create(cls, path: str, config: Config, way: str = RESUME) -> "RunFolder":
+        """Makes a new folder; raises UserError where one exists or none can be made.
+
+        way: how to go on once it can be written again.
+        """
+        with clear_errors(path, _unwritable if way == RESUME else functools.partial(unwritable, way=way)):
             _expect_new(path)
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
+            folder._way = way
             _expect_new(path)  # again, under the lock: two runs may start at once
             folder._remove_partial()
             folder._new = True
@@ -103,7 +108,7 @@ class RunFolder:
     def begin_or_resume(cls, path: str, config: Config) -> tuple[Config, "RunFolder"]:
         """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
-        folder = (cls.resume if config.resume else cls.create)(path, config)
+        folder = cls.resume(path, config) if config.resume else cls.create(path, config, AGAIN)
         folder._way = AGAIN
         return config, folder
 
@@ -161,7 +166,7 @@ class RunFolder:
     def unwritable(self, path: str, reason: str, code: Optional[int]) -> UserError:
         """The sentence about a place in the folder that cannot be written; code: of `errno`."""
         with contextlib.suppress(OSError):
-            if self._new and self._is_unused():  # it will go
+            if self._way == RESUME and self._new and self._is_unused():  # it will go
                 return _unwritable(path, reason, code)
         return unwritable(path, reason, code, self._way)
 

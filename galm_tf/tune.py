@@ -98,7 +98,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         def run_trial(self, proposed, *_, **__):
             asked = dataclasses.replace(config, **{name: proposed.hyperparameters.get(name) for name in settings})
             values = {name: getattr(asked, name) for name in settings}
-            return {OBJECTIVE: trial(asked, values, out, proposed.trial_id, prepared)[OBJECTIVE]}
+            return {OBJECTIVE: trial(asked, values, out, _name(out, proposed.trial_id), prepared)[OBJECTIVE]}
 
     # KerasTuner proposes three times the settings at random first, 18 of 20 trials.
     begin = {"num_initial_points": max(2, trials // 3)} if tuner == "bayesian" else {}
@@ -119,7 +119,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
         search = _reloaded(begin_or_reload, os.path.join(out, _TUNER))
     _go_on_with_begun(search.oracle, settings, out)
     _search(search, out)
-    return _table(search, settings, out)
+    return _table(settings, out)
 
 
 def _clear_errors(out: str) -> contextlib.AbstractContextManager[None]:
@@ -152,13 +152,24 @@ def _go_on_with_begun(oracle: keras_tuner.Oracle, settings: Sequence[str], out: 
     propose = oracle.populate_space
 
     def populate_space(name: str) -> dict[str, Any]:
-        proposed, path = propose(name), os.path.join(out, "trials", name)
+        proposed, path = propose(name), os.path.join(out, "trials", _name(out, name))
         if "values" in proposed and os.path.exists(os.path.join(path, "config.json")):
             begun = read_config(path)
             proposed["values"] = {setting: getattr(begun, setting) for setting in settings}
         return proposed
 
     oracle.populate_space = populate_space
+
+
+def _names(out: str) -> list[str]:
+    """Folders of KerasTuner's trials, by their numbers."""
+    path = os.path.join(out, "trials")
+    return sorted(filter(str.isdecimal, os.listdir(path) if os.path.isdir(path) else ()), key=int)
+
+
+def _name(out: str, trial_id: str) -> str:
+    """The folder of a trial: another --trials may give its number more zeros, where KerasTuner's state is made anew."""
+    return next((name for name in _names(out) if int(name) == int(trial_id)), trial_id)
 
 
 def _search(search: keras_tuner.Tuner, out: str) -> None:
@@ -222,9 +233,9 @@ def trial(
     return figures
 
 
-def _table(search: keras_tuner.Tuner, settings: Sequence[str], out: str) -> pd.DataFrame:
+def _table(settings: Sequence[str], out: str) -> pd.DataFrame:
     rows = []
-    for name in (AS_GIVEN, *search.oracle.trials):
+    for name in (AS_GIVEN, *_names(out)):
         folder = RunFolder(os.path.join(out, "trials", name), lock=False)
         if folder.has(_TRIAL):
             rows.append({"trial": name, **folder.read_json(_TRIAL)})

@@ -83,6 +83,19 @@ def test_names_in_other_letters_are_found_where_one_image_is_alike(add):
         add("image,shiny\nc00/I0100.png,1\n", _domain(paths=paths))
 
 
+def test_a_name_in_other_letters_is_no_other_picture(add, tmp_path):
+    """Where a file of that very name lies beside it, or another row names the image as it is."""
+    for name in ("1.jpg", "1.JPG", "2.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    paths = tuple(str(tmp_path / name) for name in ("1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"))
+    with pytest.raises(UserError, match="Received: 1 of 2 that are not among"):
+        add("image,shiny\n1.JPG,1\n2.jpg,1\n", _domain(paths=paths))
+    with pytest.raises(UserError, match="Received: 1 of 2 that are not among"):
+        add("image,shiny\n2.JPG,1\n2.jpg,0\n", _domain(paths=paths))
+    domain = add("image,shiny\n2.JPG,1\n", _domain(paths=paths))
+    np.testing.assert_array_equal(domain.labels[:, 1], [np.nan, 1, np.nan, np.nan, np.nan])
+
+
 def test_a_spreadsheets_table_is_read(add):
     domain = add('sep=;\n\nimage;shiny;"warm, sunny"\n1.jpg;0,75;Y\na/2.jpg;?;n\n')
     assert domain.attributes == ("mine/old", "mine/shiny", "mine/warm, sunny")

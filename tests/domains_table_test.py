@@ -309,6 +309,10 @@ MISTAKES = {
         "\n".join(f'"{line}"' for line in TABLE.splitlines()),
         r"Expected a table in .*Received: a header that is one cell in quotes; leave out the quotes around whole lines\.$",
     ),
+    "every line in quotes, and a comma after it": (
+        "\n".join(f'"{line}",' for line in TABLE.splitlines()),
+        r"a header that is one cell in quotes; leave out",
+    ),
     "every line of semicolons in quotes": (
         "\n".join(f'"{line}"' for line in TABLE.replace(",", ";").splitlines()),
         r"a header that is one cell in quotes; leave out",
@@ -599,7 +603,7 @@ def test_spellings_of_one_class_are_noted(folder, names):
     assert "apart (and 1 more such pair), whose names are nearly the same: write them alike if they are one." in note
 
 
-@pytest.mark.parametrize("names", ["in/lib|out/lib|lib", "1|-1|1.5", "+|-|*"])
+@pytest.mark.parametrize("names", ["in/lib|out/lib|lib", "1|-1|1.5", "+|-|*", "A|A+|A-", "c|c#|c++", "<5|>5|5"])
 def test_other_classes_are_not_taken_for_spellings(folder, names):
     rows = [f"{image},{name},{i % 2}" for i, (image, name) in enumerate(zip(NAMES, names.split("|")))]
     notes = load(folder_of(folder, "image,class,red\n" + "\n".join(rows))).notes

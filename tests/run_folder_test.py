@@ -418,10 +418,19 @@ def test_of_a_run_that_has_begun_another_folder_is_no_way_around_a_full_disk(fol
     folder = RunFolder.resume(path, CONFIG)
     assert told(folder, errno.EROFS) == "make it writable and go on with --resume."
     folder._lock.close()
-    _, folder = RunFolder.begin_or_resume(path, CONFIG)  # of a command that knows no --resume
-    assert str(folder.unwritable("a", "Full", errno.ENOSPC)).endswith(
-        "Full; free some space; the same command goes on."
-    )
+    for place in (path, path + "-new"):  # of a command that knows no --resume, nor --run_dir
+        _, folder = RunFolder.begin_or_resume(place, CONFIG)
+        assert str(folder.unwritable("a", "Full", errno.ENOSPC)).endswith(
+            "Full; free some space; the same command goes on."
+        )
+
+
+def test_a_folder_that_a_command_names_itself_is_not_to_be_named_otherwise(path, monkeypatch):
+    monkeypatch.setattr(os, "makedirs", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "Full")))
+    with pytest.raises(UserError, match="Received: Full; free some space; the same command goes on[.]$"):
+        RunFolder.begin_or_resume(path + "-new", CONFIG)
+    with pytest.raises(UserError, match="Received: Full; free some space or name another folder by --run_dir[.]$"):
+        RunFolder.create(path + "-new", CONFIG)
 
 
 def test_a_begun_run_whose_lock_may_not_be_written_is_gone_on_with(folder, path, monkeypatch):

@@ -120,9 +120,10 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     """KerasTuner's own number, three a setting, would be 18 of 20 for all six."""
     monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
     monkeypatch.setattr(tune, "trial", lambda *_: {"skill": 0.5})
-    monkeypatch.setattr(tune, "_search", lambda search, out: None)
-    monkeypatch.setattr(tune, "_table", lambda search, settings, out: search.oracle)
-    oracle = tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
+    searches = []
+    monkeypatch.setattr(tune, "_search", lambda search, out: searches.append(search))
+    tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
+    oracle = searches[0].oracle
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
 
 
@@ -182,6 +183,17 @@ def test_a_state_made_anew_goes_on_with_trials_that_were_begun_under_another_num
     with pytest.raises(KeyboardInterrupt):
         tune.tune(config, "bayesian", SETTINGS[:1], 9, str(tmp_path))
     assert begun == ["flags", "0", "1", "2"]
+
+
+def test_a_state_made_anew_finds_trials_whatever_the_zeros_before_their_numbers(config, quick, tmp_path):
+    before = tune.tune(config, "random", SETTINGS, 3, str(tmp_path))
+    (tmp_path / "tuner" / "oracle.json").write_text("")
+    more = tune.tune(config, "random", SETTINGS, 10, str(tmp_path))  # whose numbers have two digits
+    kept = more[more["trial"].isin(before["trial"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert len(more) == 11
+    (tmp_path / "tuner" / "oracle.json").write_text("")
+    assert len(tune.tune(config, "random", SETTINGS, 4, str(tmp_path))) == 11
 
 
 @pytest.mark.parametrize("place", ["create_trial", "update_trial", "end_trial"])

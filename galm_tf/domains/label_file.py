@@ -2,17 +2,20 @@
 
 Columns: `image`, then one per attribute: 0, 1, a share between or empty for
 unknown, as in `table_file`; images without a row are unknown. An image is named by the end of its
-path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`; `1.JPG` too, where none
-is called so and no other is alike. Where records are parts of an image, the columns
+path, as far as that is unique: `a/abbey/1.jpg`, or `1.jpg`; `1.JPG` too, where no
+file is called so, no row names it as it is, and no other is alike. Where records are parts of an image, the columns
 of a box name one of them; without a box a row holds for all. `class` and `split` are passed over: these are the domain's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import posixpath
 from collections import defaultdict
+from typing import Optional
 
 import numpy as np
 import pandas as pd
@@ -61,6 +64,9 @@ def _records(
     places = _Places(domain)
     names = list(table["image"])
     named = [places.find(name) for name in names]
+    renamed = _in_other_letters(places, names, named)
+    for row, found in renamed.items():
+        named[row] = [found]
     unknown = [row for row, found in enumerate(named) if not found]
     if unknown and (on_bad_image == "fail" or len(unknown) == len(table)):
         _refuse_unknown(places, table, unknown, path)
@@ -74,7 +80,9 @@ def _records(
                     f"{table_file.line(table, owner[record])}; remove one."
                 )
             owner[record] = row
-    notes = [*_passed_over(table, unknown, path), *_in_other_letters(places, table, named, path)]
+    notes = _passed_over(table, unknown, path)
+    for row, found in [*renamed.items()][:1]:
+        notes.append(files.differ_in_case(len(renamed), len(table), path, names[row], places.short(found)))
     return np.array([*owner.values()]), np.array([*owner]), notes
 
 
@@ -108,16 +116,13 @@ def _passed_over(table: pd.DataFrame, unknown: list[int], path: str) -> list[str
     ]
 
 
-def _in_other_letters(places: _Places, table: pd.DataFrame, named: list[list[str]], path: str) -> list[str]:
-    """A note about rows whose images are found only whatever their case; none without any."""
-    names = list(table["image"])
-    renamed = [
-        row for row, found in enumerate(named) if found and not _ends_in(found[0], files.normal_path(names[row]))
-    ]
-    if not renamed:
-        return []
-    first, found = names[renamed[0]], places.short(named[renamed[0]][0])
-    return [files.differ_in_case(len(renamed), len(table), path, first, found)]
+def _in_other_letters(places: _Places, names: list[str], named: list[list[str]]) -> dict[int, str]:
+    """Row -> the image that it names but for the case of letters, of rows that name none: one that no row names as it
+    is written.
+    """
+    taken = {path for found in named for path in found}
+    alike = {row: places.find_in_any_case(names[row]) for row, found in enumerate(named) if not found}
+    return {row: found for row, found in alike.items() if found and found not in taken}
 
 
 class _Places:
@@ -131,21 +136,51 @@ class _Places:
         self.records: dict[str, list[int]] = defaultdict(list)
         for record, path in enumerate(domain.paths):
             self.records[files.normal_path(path)].append(record)
-        # by the name, and by that of the folder too, in small letters
+        # by the name, and by that of the folder too
         self._named, self._within = defaultdict(list), defaultdict(list)
         for path in self.records:
-            self._named[posixpath.basename(path).casefold()].append(path)
-            self._within[_last_two(path).casefold()].append(path)
+            self._named[posixpath.basename(path)].append(path)
+            self._within[_last_two(path)].append(path)
+        self._listed: dict[str, frozenset[str]] = {}  # what lies in folders
         folders = {path.rsplit("/", 1)[0] + "/" for path in self.records}
         self._common = len(os.path.commonprefix(list(folders)).rsplit("/", 1)[0]) + 1
 
     def find(self, name: str) -> list[str]:
-        """Paths that end in a name; without any the one that does so in other letters, where there is one."""
+        """Paths that end in a name."""
         name = files.normal_path(name)
-        folded = name.casefold()
-        near = self._within.get(_last_two(folded), ()) if "/" in folded else self._named.get(folded, ())
-        alike = [p for p in near if _ends_in(p.casefold(), folded)]
-        return [p for p in alike if _ends_in(p, name)] or alike * (len(alike) == 1)
+        near = self._within.get(_last_two(name), ()) if "/" in name else self._named.get(name, ())
+        return [p for p in near if _ends_in(p, name)]
+
+    def find_in_any_case(self, name: str) -> Optional[str]:
+        """The path that ends in a name but for the case of letters; None of several, and where a file of that very
+        name lies there, which is another picture.
+        """
+        name = files.normal_path(name)
+        alike = [
+            p for p in self._folded[posixpath.basename(name).casefold()] if _ends_in(p.casefold(), name.casefold())
+        ]
+        return None if len(alike) != 1 or self._has_such_a_file(alike[0], name) else alike[0]
+
+    def _has_such_a_file(self, path: str, name: str) -> bool:
+        """Whether a file of exactly this name lies where the path does, also on disks that do not tell letters' case."""
+        parts = name.split("/")
+        folder = "/".join(path.split("/")[: -len(parts)]) or "/"
+        for part in parts:
+            if folder not in self._listed:
+                with contextlib.suppress(OSError):  # of a generated domain there is none
+                    self._listed[folder] = frozenset(map(files.normal_path, os.listdir(folder)))
+            if part not in self._listed.get(folder, ()):
+                return False
+            folder = posixpath.join(folder, part)
+        return True
+
+    @functools.cached_property
+    def _folded(self) -> dict[str, list[str]]:
+        """Paths by the name in small letters."""
+        folded: dict[str, list[str]] = defaultdict(list)
+        for path in self.records:
+            folded[posixpath.basename(path).casefold()].append(path)
+        return folded
 
     def short(self, path: str) -> str:
         """A path without the folder that all have in common."""
@@ -156,7 +191,7 @@ class _Places:
         name = files.normal_path(name)
         folder, last = posixpath.split(name.casefold())
         beside = [p for p in self.records if folder and _ends_in(posixpath.dirname(p).casefold(), folder)]
-        alike = beside or self._named.get(last) or self.records
+        alike = beside or self._folded.get(last) or self.records
         return files.nearest_name(name, map(self.short, alike))
 
 

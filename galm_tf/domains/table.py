@@ -19,7 +19,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains import build, copies, files
 from galm_tf.domains.domain import TEST, TRAIN, UNUSED, Domain, photograph_numbers
@@ -273,7 +272,8 @@ def _meant(name: str) -> Hashable:
     """What is the same of a class's names that are spelt a little otherwise: `polar bear` and `Polar_bear`, 1 and 01."""
     if re.fullmatch(r"[-+]?\d+(\.\d*)?", name.strip()):
         return decimal.Decimal(name.strip())
-    return attribute_names.plain(f"/{name.casefold()}") or name  # which has no domain before it
+    # marks within and after words tell them apart: C, C# and C++
+    return re.sub(r"(?<=\w)[\s_+-]+(?=\w)", " ", name.casefold().strip())
 
 
 def _alike(names: Sequence[str], path: str, key: Callable[[str], Hashable]) -> list[str]:

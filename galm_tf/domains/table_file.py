@@ -112,7 +112,8 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
     header = rows.pop(above + 1, None)
     if not header:
         raise ValueError("no line with text")
-    if len(header) == 1 and lines[0].lstrip().startswith('"') and _delimiter(header, wanted) in header[0]:
+    filled = list(filter(cleaned, header))
+    if len(filled) == 1 and lines[0].lstrip().startswith('"') and _delimiter(filled, wanted) in filled[0]:
         raise ValueError("a header that is one cell in quotes; leave out the quotes around whole lines")
     while len(header) > 1 and not cleaned(header[-1]) and all(len(row) < len(header) for row in rows.values()):
         header.pop()  # what follows a comma at its end alone

@@ -38,6 +38,7 @@ from galm_tf import (
     progress,
     run_result,
     source_runs,
+    temperature,
     transfer,
 )
 from galm_tf.attribute_names import domain_of
@@ -522,6 +523,7 @@ def summary(result: dict[str, Any], path: str) -> str:
             else "no attribute like it"
         )
         lines.append(f"{name}: {tested} ({row['description']}; {start}){_reserve(row)}")
+    lines += filter(None, [temperature.told(added.get("temperature"))])
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
     lines.append(
         f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE..."

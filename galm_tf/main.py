@@ -151,10 +151,7 @@ def summary(result: dict[str, Any], path: str) -> str:
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")
     lines += [*_started(result), *_ranked(rows), *_untested(rows), *_unjudged(result, rows), *_below_chance(rows)]
-    if result.get("temperature", 1.0) >= temperature.UNSURE:
-        lines.append(
-            f"Validation found the networks far too sure (temperature {result['temperature']:.0f}): all probabilities lie near an attribute's frequency"
-        )
+    lines += filter(None, [temperature.told(result.get("temperature"))])
     files = [
         ("result.json", "all figures"),
         ("architectures.json", "the networks"),

@@ -26,7 +26,7 @@ import tensorflow as tf
 from scipy.special import expit
 
 from galm_tf import controller_training, evaluation, frozen_trunk, search_space, selection, temperature
-from galm_tf.config import Config
+from galm_tf.config import READING, Config
 from galm_tf.data import BatchPlan, loss_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
@@ -104,11 +104,13 @@ class State:
                 judged.labels, judged.log_odds, level, shifted=config.train_positives > 0
             )
         probabilities = expit(temperature.scaled(judged.log_odds, level, self.temperature, self.log_odds_shift))
+        # readings lie about the level; of a network's log-odds what the temperature leaves of that is all that is sure
+        share = 1.0 if config.method == READING else max(0.0, 1 - 1 / self.temperature)
         thresholds = temperature.moved(
             evaluation.choose_thresholds(judged.labels, probabilities, config.threshold_metric),
             level,
             validation.levels(final=True),
-            self.temperature,
+            share,
         )
         mauc = evaluation.mean_auc(judged.aucs)
         self.best_mauc = mauc if mauc is not None else -1.0

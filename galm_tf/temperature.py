@@ -14,6 +14,8 @@ found beside the temperature (Platt 1999). With all labels it is not worth its o
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
@@ -22,7 +24,7 @@ from galm_tf.metrics import both_labels
 
 _COLDEST, _HOTTEST = 0.1, 20.0  # readings alone begin with spreads of 1, whatever they know
 _FARTHEST = 10.0  # shift
-UNSURE = 5.0  # from here on probabilities tell little but how frequent an attribute is, which is said
+_UNSURE = 5.0  # from here on probabilities tell little but how frequent an attribute is, which is said
 
 
 def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float, shift: float = 0.0) -> np.ndarray:
@@ -30,12 +32,21 @@ def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float, shift: f
     return level + (log_odds - level) / temperature + shift
 
 
-def moved(thresholds: np.ndarray, level: np.ndarray, final_level: np.ndarray, temperature: float) -> np.ndarray:
-    """Thresholds [N] of probabilities `scaled` about levels [N], for those about the levels of the last training: its
-    images show attributes more or less frequently, and the hotter, the more only that is left of a probability.
+def moved(thresholds: np.ndarray, level: np.ndarray, final_level: np.ndarray, share: float) -> np.ndarray:
+    """Thresholds [N] of log-odds about the frequencies' levels [N], for those about the levels of the last training,
+    whose images show attributes more or less frequently.
+
+    share: of the difference by which log-odds move.
     """
-    shift = (1 - 1 / temperature) * (final_level - level)
+    shift = share * (final_level - level)
     return np.where(shift == 0, thresholds, expit(logit(thresholds) + shift))
+
+
+def told(temperature: Optional[float]) -> str:
+    """A sentence where probabilities tell little; "" else, and of a run of an earlier version, which does not tell."""
+    if temperature is None or temperature < _UNSURE:
+        return ""
+    return f"Validation found the networks far too sure (temperature {temperature:.0f}): all probabilities lie near an attribute's frequency"
 
 
 def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bool = False) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from galm_tf.data import class_weights
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.network_size import network_size, trunk_size
-from galm_tf.report import analysis, figures, notices, rivals, single
+from galm_tf.report import analysis, figures, notices, rivals, run_data, single
 from galm_tf.report.__main__ import comparison_file, expect_page
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
@@ -825,6 +825,24 @@ def test_many_untested_attributes_are_folded(copy):
         in text_of("<body>" + shown)
     )
     assert "no positive among the test images: " + ", ".join(f"<bdi>a{i}</bdi>" for i in range(7)) in folded
+
+
+def test_probabilities_that_tell_little_are_told(copy):
+    assert notices.unsure(read_run(str(copy))) == ""
+    edit(copy / "result.json", temperature=19.6)
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert "far too sure (temperature 20): all probabilities lie near" in text
+    added = {"attributes": ["mine/red"], "source_run": "A", "source_seconds": 1.0, "flattered": [], "temperature": 7.0}
+    edit(copy / "result.json", temperature=1.0, added=added)
+    assert "(temperature 7)" in notices.unsure(read_run(str(copy)))
+
+
+def test_what_is_sure_is_no_other_data_for_its_ties(copy):
+    run = read_run(str(copy))
+    labels, probability = np.tile([[0.0], [1.0]], (5, len(run.rows))), np.full((10, len(run.rows)), 0.5)
+    with pytest.raises(Unavailable, match="have changed since the run"):
+        run_data._check_scores(run, labels, probability)
+    run_data._check_scores(run, labels, probability + 0.5)
 
 
 def test_a_network_that_nothing_judged_is_called_arbitrary_among_others(copy):

@@ -1051,3 +1051,9 @@ def test_quick_is_small_but_for_flags_that_are_given(searched):
     assert (budget.trials, budget.epochs, budget.num_attributes) == (12, 2, 1)
     config, budget, _ = searched("--suite=peers")
     assert config == Config() and (budget.trials, budget.epochs, budget.num_attributes) == (12, 8, 2)
+
+
+def test_steps_with_sources_are_told_of_learners_that_have_such():
+    told = transfer_table._steps_with_sources(["galm", "fmt", "iap", "afs"])
+    assert told[0].startswith("afs and fmt train on batches of all domains, in so many more steps") and len(told) == 1
+    assert transfer_table._steps_with_sources(["galm", "ft"]) == []

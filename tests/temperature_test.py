@@ -65,10 +65,10 @@ def test_thresholds_part_the_same_images_about_other_levels():
     final, thresholds = level + np.array([0.0, 1.0, -0.5, 2.0, 0.1]), np.array([0.2, np.nan, 0.3, 0.5, 0.6])
     for hot in (0.5, 1.0, 20.0):
         decided = expit(temperature.scaled(log_odds, level, hot)) >= thresholds
-        after = temperature.moved(thresholds, level, final, hot)
+        after = temperature.moved(thresholds, level, final, 1 - 1 / hot)
         np.testing.assert_array_equal(expit(temperature.scaled(log_odds, final, hot)) >= after, decided)
         assert np.isnan(after[1]) and after[0] == thresholds[0]
-    np.testing.assert_array_equal(temperature.moved(thresholds, level, final, 1.0), thresholds)
+    np.testing.assert_array_equal(temperature.moved(thresholds, level, final, 0.0), thresholds)
 
 
 def test_the_order_of_images_stays():

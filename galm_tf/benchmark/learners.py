@@ -63,7 +63,7 @@ _WITHOUT_SOURCE = {
     "ft": "ft has no source domain here: its source task is to recognise the training classes",
 }
 SEE_IMAGES = ("ft", "amt", "fmt")  # the features are none of theirs
-_BATCHES_OF_ALL = ("afs", "amt", "fmt")  # where there are sources; FT learns one after the other
+BATCHES_OF_ALL = ("afs", "amt", "fmt")  # where there are sources; FT learns one after the other
 _SOURCE_USE = {"dap": ScoresAsFeatures, **dict.fromkeys(("iap", "ale", "hap", "umf", "mdg", "amt", "fmt"), Union)}
 
 
@@ -76,7 +76,7 @@ def training(config: Config, longer: float = 1.0) -> Training:
 
 def make(name: str, config: Config, data: LearnerData) -> AttributeLearner:
     """A learner of these data; with a source one that uses it, in its own way or in that of `baselines.sources`."""
-    how = training(config, sources.longer(data) if name in _BATCHES_OF_ALL else 1.0)
+    how = training(config, sources.longer(data) if name in BATCHES_OF_ALL else 1.0)
     use = None if data.source is None else _SOURCE_USE.get(name)
     return use(lambda: LEARNERS[name](how)) if use else LEARNERS[name](how)
 

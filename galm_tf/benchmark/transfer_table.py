@@ -9,16 +9,17 @@ in the paper, what is above the same method without a source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from galm_tf.benchmark import paper_table
+from galm_tf.benchmark import learners, paper_table
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.results import markdown_row
+from galm_tf.words import listed
 
 _PAPER = Mapping[tuple[str, str], float]
 
@@ -113,6 +114,19 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def _steps_with_sources(methods: Iterable[str]) -> list[str]:
+    """What a reader must know of learners that train on batches of all domains; nothing without such."""
+    shown = [name for name in learners.BATCHES_OF_ALL if name in set(methods)]
+    verbs = "trains" if len(shown) == 1 else "train"
+    return (
+        [
+            f"{listed(shown, len(shown))} {verbs} on batches of all domains, in so many more steps that as much of the target is seen as alone"
+        ]
+        if shown
+        else []
+    )
+
+
 def write(
     table: pd.DataFrame, name: str, out: str, notes: Sequence[str], paper: _PAPER, vary: str = "split_seed"
 ) -> None:
@@ -124,8 +138,7 @@ def write(
         paper_table.BOLD,
         "a learner sees all training images of its target anyway: where the sources hold the target, its sources are the "
         "other domains",
-        "afs, amt and fmt train on batches of all domains, in so many more steps that they see as much of the target as "
-        "alone",
+        *_steps_with_sources(table["method"]),
         *notes,
     ]
     text = f"# {name}\n\n{markdown(summary, paper)}\n" + "".join(f"- {note}\n" for note in legend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Sequence
 
-from galm_tf import evaluation
+from galm_tf import evaluation, temperature
 from galm_tf.report.page import figure
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.words import listed
@@ -30,6 +30,12 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
         "words": words[0].upper() + words[1:],
         "folded": ordered if len(ordered) > _TOLD or len(ordered[0][1]) > _TOLD else [],
     }
+
+
+def unsure(run: FinishedRun) -> str:
+    """That probabilities tell little, of the run's networks or of those added to it; "" where they tell more."""
+    found = [run.result.get("temperature"), (run.result.get("added") or {}).get("temperature")]
+    return next(filter(None, map(temperature.told, found)), "")
 
 
 def stronger(rows: Sequence[dict[str, Any]]) -> str:

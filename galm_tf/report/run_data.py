@@ -115,7 +115,9 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
     """Makes sure that these are the images and the model that were tested: labels, probability [t, N]."""
     for i, (name, row) in enumerate(run.rows.items()):
         known = np.isfinite(labels[:, i])
-        if row["test_auc"] is None or not both_labels(labels[known, i]):
+        # of what is sure the order is in the log-odds alone, which result.json's AUC is of
+        sure = ((probability[known, i] == 0.0) | (probability[known, i] == 1.0)).sum() > 1
+        if row["test_auc"] is None or sure or not both_labels(labels[known, i]):
             continue
         auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
         if abs(auc - row["test_auc"]) > _SAME_AUC:

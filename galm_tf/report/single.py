@@ -110,6 +110,7 @@ def single_page(
         "headline": headline(run),
         "nothing_judged": evaluation.nothing_judged(run.rows),
         "untested": notices.untested(run, shown),
+        "unsure": notices.unsure(run),
         "validated": _validated(run),
         "meanings": meanings(run),
         "without_figures": _without_figures(run),

@@ -17,8 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 search: $(VENV)/.installed
 	$(BIN)/python -m galm_tf.main --domain=sun $(ARGS)
 
+# Tests run side by side: threads of one's matrix products would only wait for those of another's.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check galm_tf tests benchmarks

@@ -501,7 +501,7 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
 
 def _reserve(row: dict[str, Any]) -> str:
     """What speaks against an added attribute's yes and no, in words."""
-    if row.get("judged_by") == "none":
+    if evaluation.unjudged(row):
         return ": not judged by any validation image, hence an architecture that is not of its own, no yes or no"
     return ": below chance on validation, so that its yes and no mean little" * evaluation.below_chance(row)
 

@@ -233,10 +233,16 @@ def _about_the_test(reason: str) -> str:
     return "; ".join(filter(None, told)) or "no reason is known"
 
 
+def unjudged(row: Mapping[str, Any]) -> bool:
+    """Whether validation could not judge an attribute, so that its network is arbitrary and has no yes or no; a run of
+    an earlier version does not say.
+    """
+    return row.get("judged_by") == "none"
+
+
 def nothing_judged(per_attribute: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether validation could judge no attribute, so that no network was chosen for a reason."""
-    # one of an earlier version does not say
-    return all(row.get("judged_by") == "none" for row in per_attribute.values())
+    return all(map(unjudged, per_attribute.values()))
 
 
 def means(per_attribute: Sequence[dict[str, Any]], key: str) -> Optional[float]:

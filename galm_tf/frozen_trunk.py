@@ -120,6 +120,11 @@ class FirstViews:
             ]
 
 
+def unchanged(config: Config) -> Config:
+    """The settings, by which no image is changed."""
+    return dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+
+
 def first_views(
     trunk: Callable, images: np.ndarray, index: np.ndarray, config: Config, cache: MapCache
 ) -> Optional[FirstViews]:
@@ -127,7 +132,7 @@ def first_views(
 
     trunk, images, config, cache: as of `fill_views`.
     """
-    plain = dataclasses.replace(config, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+    plain = unchanged(config)
     views = Views(len(images), len(index), plain)
     if len(index) * int(np.prod(views.shape[1:])) * views.dtype.itemsize > _CACHE_BYTES:
         return None

@@ -249,7 +249,7 @@ def _unjudged(result: dict[str, Any], rows: dict[str, Any]) -> list[str]:
     judge none.
     """
     if not evaluation.nothing_judged(rows):
-        names = [name for name, row in rows.items() if row.get("judged_by") == "none"]
+        names = [name for name, row in rows.items() if evaluation.unjudged(row)]
         what = (
             "no yes or no"
             if result["method"] == config_lib.READING

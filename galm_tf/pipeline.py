@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import shutil
@@ -120,7 +119,7 @@ def search(
     before: dict[str, float] = {}
     if config.resume and config.trunk_model and not folder.has("trunk"):
         source_runs.expect_same(config, folder)  # from which it would come
-    trunk, views = _frozen(config, folder, prepared, before)
+    trunk, views = _frozen(config, folder, prepared, before, config)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
     searched.before = before
     restored = config.resume and searched.restore()
@@ -140,7 +139,7 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     """Readings of the trunk, fitted and judged, in the place of a search."""
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     before: dict[str, float] = {}
-    trunk, views = _frozen(config, folder, prepared, before, augment_flip=False, augment_crop=0.0, augment_color=0.0)
+    trunk, views = _frozen(config, folder, prepared, before, frozen_trunk.unchanged(config))
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
     readings.before = before
     readings.fit()
@@ -149,19 +148,19 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
 
 
 def _frozen(
-    config: Config, folder: RunFolder, prepared: Prepared, before: dict[str, float], **changes: float
+    config: Config, folder: RunFolder, prepared: Prepared, before: dict[str, float], changed: Config
 ) -> tuple[Optional[pretrained.PretrainedTrunk], Optional[frozen_trunk.Views]]:
     """A run's pretrained trunk, and what it makes of all images but the tested ones, of those that train with changes
     too; (None, None) without one.
 
     before: where the seconds of that are put.
-    changes: settings of the changes of images in place of the run's.
+    changed: the settings by which those images are changed.
     """
     split, started = prepared.split, time.monotonic()
     trunk = pretrained.of_run(config, folder, prepared.images, prepared.domain, split.train)
     if trunk is None:
         return None, None
-    changed, index = dataclasses.replace(config, **changes), np.union1d(split.trained, split.validation)
+    index = np.union1d(split.trained, split.validation)
     views = frozen_trunk.Views(len(prepared.images), len(index), changed)
     cache = MapCache(changed, prepared.domain, trunk.digest)
     frozen_trunk.fill_views(views, trunk.maps, prepared.images, index, split.trained, changed, cache)

@@ -82,8 +82,8 @@ class RunFolder:
             return folder
 
     @classmethod
-    def resume(cls, path: str, config: Config) -> "RunFolder":
-        """Opens the folder of an interrupted run; raises UserError when its settings differ.
+    def resume(cls, path: str, config: Config, way: str = RESUME) -> "RunFolder":
+        """Opens the folder of an interrupted run; raises UserError when its settings differ; way: as of `create`.
 
         Data and source runs may lie elsewhere where data.json says what they are, which is compared later
         (`data_digests.remember_data`, `source_runs.expect_same`), or where the run is finished and reads them no more.
@@ -101,6 +101,7 @@ class RunFolder:
                 f"them there, or give {same}."
             )
         folder = cls(path)
+        folder._way = way
         folder._remove_partial()
         return folder
 
@@ -108,9 +109,7 @@ class RunFolder:
     def begin_or_resume(cls, path: str, config: Config) -> tuple[Config, "RunFolder"]:
         """The folder, made or gone on with as it stands, and the settings with `resume` set accordingly."""
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
-        folder = cls.resume(path, config) if config.resume else cls.create(path, config, AGAIN)
-        folder._way = AGAIN
-        return config, folder
+        return config, (cls.resume if config.resume else cls.create)(path, config, AGAIN)
 
     def moved(self, config: Config) -> dict[str, Any]:
         """The settings that name other places than the run has noted, but for tables of labels, of which it has

@@ -125,7 +125,7 @@ def choice_frequencies(per_attribute: dict[str, Any]) -> dict[str, dict[str, flo
     chosen = [
         search_space.Architecture.from_json(row["architecture"]).number
         for row in per_attribute.values()
-        if row.get("architecture") and row.get("judged_by") != "none"
+        if row.get("architecture") and not evaluation.unjudged(row)
     ]
     return selection.choice_frequencies(np.array(chosen)) if chosen else {}
 

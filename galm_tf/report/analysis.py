@@ -23,7 +23,7 @@ from scipy.spatial.distance import squareform
 from sklearn.decomposition import KernelPCA
 from sklearn.metrics import silhouette_score
 
-from galm_tf import selection
+from galm_tf import evaluation, selection
 from galm_tf.attribute_names import domain_of
 from galm_tf.errors import UserError
 from galm_tf.report.relations import Relations
@@ -83,7 +83,7 @@ def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
 
 def reasoned(run: FinishedRun) -> dict[str, Architecture]:
     """The architectures that were chosen for a reason; all where none was, which the page says."""
-    chosen = {name: a for name, a in run.architectures.items() if run.rows[name].get("judged_by") != "none"}
+    chosen = {name: a for name, a in run.architectures.items() if not evaluation.unjudged(run.rows[name])}
     return chosen or run.architectures
 
 

@@ -175,7 +175,7 @@ class Config:
     )
     class_balance: float = _setting(
         -1.0,
-        "How far classes of few images count as much in training as those of many: records are drawn, and weigh in the linear reading, by the size of their class to the power of -class_balance. 0: every image alike (paper); 1: every class alike; -1: 1 where the tested classes are unseen, else 0.",
+        "How far classes of few images count as much in training as those of many: records are drawn, and weigh in the linear reading, by the size of their class to the power of -class_balance. 0: every image alike (paper); 1: every class alike, but that no record counts more than ten times the mean; -1: 1 where the tested classes are unseen, else 0.",
         low=-1.0,
         high=1.0,
         before=0.0,

@@ -160,7 +160,7 @@ def test_every_joined_domain_goes_by_its_own_test():
     classes, groups = np.repeat([0, 1, 2, 3], [36, 4, 50, 10]), np.repeat([0, 1], [40, 60])
     domain = _domain(np.zeros((100, 1), np.float32), classes, groups)
     subsets = np.where(np.isin(np.arange(100), [40, 41]), TEST, TRAIN)  # of class 2
-    domain = dataclasses.replace(domain, subsets=subsets, class_disjoint=False)
+    domain = dataclasses.replace(domain, subsets=subsets)
     weights = class_weights(np.flatnonzero(subsets == TRAIN), domain, Config())
     np.testing.assert_allclose(weights[[0, 36]], [40 / 2 / 36, 40 / 2 / 4])
     np.testing.assert_allclose(weights[40:], 1.0)

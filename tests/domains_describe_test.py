@@ -50,9 +50,7 @@ def _domain(name="zoo", images=40, unknown=0.2):
 
 def test_data_without_classes_are_said_to_have_none_and_what_cannot_be_judged_is_explained():
     domain = _domain(images=2)
-    plain = dataclasses.replace(
-        domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",), class_disjoint=False
-    )
+    plain = dataclasses.replace(domain, class_ids=np.zeros(len(domain.paths), np.int32), classes=("image",))
     text = to_text(describe(plain, make_split(plain, Config(domain=("zoo",)))))
     assert "12 images, no classes, 5 attributes" in text and "est classes" not in text
     value = to_json(describe(plain, make_split(plain, Config(domain=("zoo",)))))
@@ -192,7 +190,7 @@ def test_seen_test_classes_are_told():
     domain = _domain()
     assert seen not in to_text(_described(domain))
     subsets = np.where(np.arange(len(domain.paths)) % 40 < 8, "test", "train")
-    assert seen in to_text(_described(dataclasses.replace(domain, subsets=subsets, class_disjoint=False))).splitlines()
+    assert seen in to_text(_described(dataclasses.replace(domain, subsets=subsets))).splitlines()
 
 
 def test_a_long_name_is_shortened_in_the_table_alone():

@@ -285,7 +285,7 @@ def test_of_few_positives_the_votes_are_known_and_of_no_negative():
 def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():
     halves = _random_domain(name="halves")
     subsets = np.where(np.arange(len(halves.paths)) % 2, "test", "train")
-    halves = dataclasses.replace(halves, subsets=subsets, class_disjoint=False)
+    halves = dataclasses.replace(halves, subsets=subsets)
     joined = join_domains([_planted("zoo", (1, 4), ((0, 2), (5, 7))), halves])
     split = make_split(joined, _config(validation_class_fraction=0.2))
     assert split.held_out_classes == ("zoo/c1", "zoo/c4")
@@ -357,7 +357,7 @@ def test_of_few_images_those_validate_that_judge_most(images, classes, least):
         trained = _domain(labels.astype(np.float32), class_ids, test=(classes - 1,) if classes > 1 else ())
         if classes == 1:
             trained = dataclasses.replace(
-                trained, subsets=np.where(rng.permutation(images) < images / 5, "test", "train"), class_disjoint=False
+                trained, subsets=np.where(rng.permutation(images) < images / 5, "test", "train")
             )
         counts.append(_judged(trained, seed=seed))
     assert np.mean(counts) >= least

@@ -49,6 +49,16 @@ def load(folder: pathlib.Path, **settings):
     return load_domains(Config(domain=("sun",), data_dir=(str(folder),), **settings))
 
 
+def test_photographs_of_one_class_are_tested_on_a_class_that_is_trained(folder):
+    for part in ("train", "test"):
+        (folder / f"{part}classes.txt").unlink()
+    for image in IMAGES[2:]:
+        (folder / "images" / image).unlink()
+    domain = load(folder, on_bad_image="skip")
+    assert domain.classes == ("sun/abbey",) and sorted(domain.subsets) == ["test", "train"]
+    assert not domain.class_disjoint
+
+
 def test_reads_names_classes_votes_and_split(folder):
     domain = load(folder)
     assert domain.attributes == ("sun/sailing-boating", "sun/natural", "sun/man-made")

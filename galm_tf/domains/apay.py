@@ -77,7 +77,6 @@ def load(name: str, folder: str, config: Config) -> Domain:
         labels=labels,
         subsets=subsets,
         boxes=boxes,
-        class_disjoint=build.tests_new_classes(class_ids, subsets),
         crop_padding=CROP_PADDING,
         notes=notes,
     )

@@ -35,7 +35,6 @@ def build_domain(
     subsets: np.ndarray,
     boxes: np.ndarray | None = None,
     source: str = "official",
-    class_disjoint: bool = True,
     crop_padding: float = 0.0,
     notes: Sequence[str] = (),
     draw=None,
@@ -66,7 +65,6 @@ def build_domain(
         domain_names=(name,),
         data_sources=(source,),
         layouts=(layout,),
-        class_disjoint=class_disjoint,
         crop_paddings=(crop_padding,),
         draw=draw,
         notes=tuple(notes),
@@ -165,11 +163,6 @@ def _units(class_ids: np.ndarray, photographs: np.ndarray) -> np.ndarray:
 def has_classes(class_ids: np.ndarray) -> bool:
     """Whether records are of different classes, of which some can be held out."""
     return len(np.unique(class_ids)) > 1
-
-
-def tests_new_classes(class_ids: np.ndarray, subsets: np.ndarray) -> bool:
-    """Whether of the classes int [n] that a split tests, `train`, `test` or `unused` per record, none trains."""
-    return not len(np.intersect1d(class_ids[subsets == TRAIN], class_ids[subsets == TEST]))
 
 
 def with_classes(domain: Domain) -> np.ndarray:

@@ -36,7 +36,6 @@ class Domain:
       domain_names: names of the joined domains, one for a single domain.
       data_sources: per domain, `official`, `own` or `generated`.
       layouts: per domain, the layout it was read with.
-      class_disjoint: whether test classes never occur in training.
       crop_paddings: per domain, the share of a box's longer side kept around it.
       draw: for generated domains, `draw(index, size)` -> uint8 [size, size, 3].
       notes: sentences a user should see (oddities of the data, stand-ins).
@@ -60,7 +59,6 @@ class Domain:
     domain_names: tuple[str, ...]
     data_sources: tuple[str, ...]
     layouts: tuple[str, ...]
-    class_disjoint: bool = True
     crop_paddings: tuple[float, ...] = (0.0,)
     draw: Callable[[int, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
@@ -80,6 +78,11 @@ class Domain:
     @property
     def generated(self) -> bool:
         return "generated" in self.data_sources
+
+    @property
+    def class_disjoint(self) -> bool:
+        """Whether no class is both trained and tested."""
+        return not len(np.intersect1d(*(self.class_ids[self.subsets == part] for part in (TRAIN, TEST))))
 
     @property
     def targets(self) -> np.ndarray:

@@ -46,7 +46,6 @@ def join_domains(domains: Sequence[Domain]) -> Domain:
         domain_names=sum((d.domain_names for d in domains), ()),
         data_sources=sum((d.data_sources for d in domains), ()),
         layouts=sum((d.layouts for d in domains), ()),
-        class_disjoint=all(d.class_disjoint for d in domains),
         crop_paddings=sum((d.crop_paddings for d in domains), ()),
         draw=draw if any(d.draw for d in domains) else None,
         notes=sum((d.notes for d in domains), ()),

@@ -236,7 +236,7 @@ def _both_labels(labels: np.ndarray, minimum: int | np.ndarray) -> np.ndarray:
 def _why_none_held_out(domain: Domain, training: np.ndarray) -> str:
     """In words, where tested images are of training classes."""
     both = np.intersect1d(domain.class_ids[training], domain.class_ids[domain.subsets == TEST])
-    return "" if domain.class_disjoint or not len(both) else f", of which {len(both)} are tested too"
+    return f", of which {len(both)} are tested too" if len(both) else ""
 
 
 def _held_out_classes(domain: Domain, training: np.ndarray, config: Config, seed: int) -> np.ndarray:
@@ -280,7 +280,7 @@ def tests_unseen_classes(domain: Domain, classes: np.ndarray, group: int) -> boo
     not be.
     """
     tested = domain.class_ids[(domain.subsets == TEST) & (domain.image_domains == group)]
-    return domain.class_disjoint or not np.isin(tested, classes).any()
+    return not np.isin(tested, classes).any()
 
 
 def _most_judgeable(

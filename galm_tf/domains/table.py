@@ -79,7 +79,6 @@ def load(name: str, folder: str, config: Config) -> Domain:
         subsets=subsets,
         boxes=boxes[there],
         source="own",
-        class_disjoint=build.tests_new_classes(class_ids, subsets),
         originals=first_files,
         notes=[
             *unread,

@@ -98,8 +98,7 @@ class FirstViews:
     """The first views alone, [n, 1, h, h, C]: the pictures as they are."""
 
     def __init__(self, views: Views) -> None:
-        self._views, self.dtype = views, views.dtype
-        self.shape = (views.shape[0], 1, *views.shape[2:])
+        self._views = views
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         return self._views.values[self._views.rows(index), :1]

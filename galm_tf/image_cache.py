@@ -23,6 +23,7 @@ import numpy as np
 from galm_tf import preprocess
 from galm_tf.cache_folder import cache_path, partial_file, publish
 from galm_tf.config import Config
+from galm_tf.domains import animals, drawing, generated, objects, pictures, scenes
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 from galm_tf.image_decoding import decode_images
@@ -127,8 +128,6 @@ def _content_digest(path: str) -> bytes:
 
 def _drawing_source() -> bytes:
     """The code that draws the generated domains: its change makes their cache stale."""
-    from galm_tf.domains import animals, drawing, generated, objects, pictures, scenes
-
     modules = (drawing, animals, objects, scenes, pictures, generated)
     return "".join(inspect.getsource(module) for module in modules).encode()
 

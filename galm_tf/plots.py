@@ -19,8 +19,8 @@ from galm_tf.run_folder import RunFolder
 _UNIFORM_ENTROPY = math.log(search_space.NUM_ARCHITECTURES)
 
 
-def write_learning_curves(folder: RunFolder) -> str:
-    """Draws `curves.png` into the run folder and returns its path."""
+def write_learning_curves(folder: RunFolder) -> None:
+    """Draws `curves.png` into the run folder."""
     with open(os.path.join(folder.path, "metrics.jsonl"), encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     figure = Figure((11, 6.5), dpi=110, layout="constrained")
@@ -40,7 +40,6 @@ def write_learning_curves(folder: RunFolder) -> str:
     with without_font_warnings():
         canvas.print_png(buffer)
     folder.write_bytes("curves.png", buffer.getvalue())
-    return os.path.join(folder.path, "curves.png")
 
 
 @contextlib.contextmanager

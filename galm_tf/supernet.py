@@ -99,7 +99,6 @@ class Supernet:
     towers: tf.keras.Model
     supernet: tf.keras.Model
     num_attributes: int
-    image_size: int
     scale: Callable[[tf.Tensor], tf.Tensor] = scale_images
 
     @property
@@ -122,10 +121,10 @@ class Supernet:
     def trainable(self) -> dict[str, tf.Variable]:
         return {name: v for name, v in self.variables.items() if v.trainable}
 
-    def tower_logits(self, maps, attribute_ids, gates, statistics_images, dropout_seed=None) -> tf.Tensor:
-        """Logits [B, S, 2] of S attributes, one architecture each, from trunk features."""
-        seed = tf.constant(NO_DROPOUT, tf.int32) if dropout_seed is None else dropout_seed
-        return self.towers([list(maps), attribute_ids, gates, tf.reshape(statistics_images, [1]), seed])
+    def tower_logits(self, maps, attribute_ids, gates, statistics_images) -> tf.Tensor:
+        """Logits [B, S, 2] of S attributes, one architecture each, from trunk features, without dropout."""
+        without = tf.constant(NO_DROPOUT, tf.int32)
+        return self.towers([list(maps), attribute_ids, gates, tf.reshape(statistics_images, [1]), without])
 
 
 @untouched
@@ -145,7 +144,7 @@ def build_supernet(
     controls = list(_control_inputs().values())
     logits = towers([trunk(image), *controls])
     supernet = tf.keras.Model([image, *controls], logits, name="supernet")
-    return Supernet(trunk, towers, supernet, num_attributes, image_size, scale)
+    return Supernet(trunk, towers, supernet, num_attributes, scale)
 
 
 def margins(logits: tf.Tensor) -> tf.Tensor:

@@ -21,9 +21,10 @@ import os
 import shutil
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
-import matplotlib.figure
 import numpy as np
 import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from tensorboard.plugins.hparams import api as hparams
 
@@ -257,11 +258,9 @@ def clustered_order(matrix: np.ndarray) -> np.ndarray:
 
 def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """uint8 [H, W, 4] picture of a symmetric matrix, similar attributes side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     order = clustered_order(matrix)
     inches = float(np.clip(2.5 + 0.14 * len(matrix), 5, 30))
-    figure = matplotlib.figure.Figure((inches + 1.5, inches), dpi=80, layout="constrained")
+    figure = Figure((inches + 1.5, inches), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     drawn = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)

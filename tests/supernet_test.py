@@ -151,7 +151,7 @@ def test_dropout_is_a_function_of_its_seed(supernet, images):
     ids, gates = tf.constant([0]), gates_from_indices(search_space.all_indices()[[100]])
 
     def call(seed):
-        return supernet.tower_logits(maps, ids, gates, tf.constant(BATCH), tf.constant(seed)).numpy()
+        return supernet.towers([list(maps), ids, gates, tf.constant([BATCH]), tf.constant(seed)]).numpy()
 
     np.testing.assert_array_equal(call([3, 4]), call([3, 4]))
     assert np.abs(call([3, 4]) - call([3, 5])).max() > 1e-4

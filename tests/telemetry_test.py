@@ -267,7 +267,8 @@ def test_curves_show_a_series_of_one_value_too(folder, count):
             shown.scalars("warmup", step, {"supernet/loss": 0.7 - step / 10})
             shown.scalars("controller", step, {"controller/reward": 0.5 + step / 10, "controller/entropy": 6 - step})
             shown.scalars("adapt", step, {"derived/validation_mauc": 0.6 + step / 10})
-    picture = np.asarray(Image.open(plots.write_learning_curves(folder)).convert("RGB"))
+    plots.write_learning_curves(folder)
+    picture = np.asarray(Image.open(f"{folder.path}/curves.png").convert("RGB"))
     # the series, and its mark in the legend; one judgement alone is no adaptation
     shown_while_adapting = 2 * (count > 1)
     assert [_drawn(picture, row, column) for row in (0, 1) for column in (0, 1)] == [2, 2, 2, shown_while_adapting]

@@ -33,7 +33,7 @@ from galm_tf.command_help import HelpFlag
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home, nearest
 from galm_tf.quiet_start import import_tensorflow
-from galm_tf.words import choice_repair
+from galm_tf.words import bounded, choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -253,10 +253,8 @@ def _wrong_value(error: Exception, argv: Sequence[str]) -> str:
 
 def _bounds(flag: flags.Flag) -> str:
     """The range of a flag's numbers, in words; "" without one. A setting's flag says its own, which `Config` checks."""
-    low, high = (getattr(flag.parser, bound, None) for bound in ("lower_bound", "upper_bound"))
-    if low is None:
-        return getattr(flag, "bounds", "")
-    return f"at least {low}" if high is None else f"between {low} and {high}"
+    own = (getattr(flag.parser, bound, None) for bound in ("lower_bound", "upper_bound"))
+    return bounded(*own) or getattr(flag, "bounds", "")
 
 
 def _place_in_flagfile(name: str, argv: Sequence[str], value: str = "") -> str:

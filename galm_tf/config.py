@@ -18,6 +18,7 @@ from absl import flags
 
 from galm_tf import addons
 from galm_tf.errors import UserError
+from galm_tf.words import bounded
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
 _REWARD_IMAGES = 10000  # of data that have more: rewards take time by their number
@@ -570,11 +571,7 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
 
 
 def _bounds(field: dataclasses.Field) -> str:
-    """The range of a number, in words; "" without one."""
-    low, high = field.metadata["low"], field.metadata["high"]
-    if low is None:
-        return ""
-    return f"at least {low}" if high is None else f"between {low} and {high}"
+    return bounded(field.metadata["low"], field.metadata["high"])
 
 
 flags.disclaim_key_flags()  # they are the entry module's: its --help lists them

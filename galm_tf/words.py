@@ -1,9 +1,9 @@
-"""Lists and choices in sentences, names in tables."""
+"""Lists, choices and ranges in sentences, names in tables."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Collection, Sequence
+from typing import Any, Collection, Sequence
 
 _ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
 
@@ -26,6 +26,13 @@ def abridged(name: str, most: int = 60) -> str:
         return name
     end = (most - 1) // 2
     return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
+
+
+def bounded(low: Any, high: Any) -> str:
+    """The range of a number, both ends in it; "" without one."""
+    if low is None:
+        return ""
+    return f"at least {low}" if high is None else f"between {low} and {high}"
 
 
 def choice_repair(value: str, known: Collection[str]) -> str:

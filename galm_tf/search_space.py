@@ -30,16 +30,18 @@ class Decision:
     choices: tuple[Any, ...]
 
 
+FC_WIDTHS = (64, 128, 256)
+KERNELS = (3, 5)
 DECISIONS: tuple[Decision, ...] = (
     Decision("conv1_conv4", (False, True)),
     Decision("conv2_conv4", (False, True)),
-    Decision("conv4_kernel", (3, 5)),
+    Decision("conv4_kernel", KERNELS),
     Decision("conv1_conv5", (False, True)),
     Decision("conv2_conv5", (False, True)),
     Decision("conv3_conv5", (False, True)),
-    Decision("conv5_kernel", (3, 5)),
-    Decision("fc1_width", (64, 128, 256)),
-    Decision("fc2_width", (64, 128, 256)),
+    Decision("conv5_kernel", KERNELS),
+    Decision("fc1_width", FC_WIDTHS),
+    Decision("fc2_width", FC_WIDTHS),
     Decision("fc3_input", ("fc1", "fc2")),
 )
 NUM_CHOICES: tuple[int, ...] = tuple(len(d.choices) for d in DECISIONS)
@@ -51,8 +53,6 @@ TRUNK_SHRINKS = 8  # side of an image by that of Conv-3's pooled map
 PRETRAINED_SIDE = 8  # of the maps that a pretrained trunk gives, whatever the image's: as at 64 pixels
 CONV4_CHANNELS, CONV5_CHANNELS = 32, 16
 READOUT_SIDE = 4  # positions of Conv-3's map that a linear reading keeps, each way; not part of the space
-FC_WIDTHS = (64, 128, 256)
-KERNELS = (3, 5)
 
 
 def map_side(config: Config) -> int:

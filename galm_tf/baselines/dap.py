@@ -40,8 +40,6 @@ class DAP(AttributeLearner):
         return self
 
     def _choose_penalty(self, x: np.ndarray, labels: np.ndarray, class_ids: np.ndarray) -> float:
-        if len(self._penalties) == 1:
-            return self._penalties[0]
         some = choosing_attributes(labels)
 
         def scores_of(train: np.ndarray, held: np.ndarray):

@@ -37,7 +37,7 @@ from galm_tf.baselines.sources import ScoresAsFeatures, Union
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark.given import expect_names
-from galm_tf.benchmark.methods import REPETITION
+from galm_tf.benchmark.paired import REPETITION
 from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain

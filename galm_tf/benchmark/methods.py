@@ -16,14 +16,13 @@ import tensorflow as tf
 
 from galm_tf import evaluation, pipeline, preparation
 from galm_tf.baselines import linear_pixels
-from galm_tf.benchmark.paired import paired_difference
+from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder
 from galm_tf.strategies import METHODS
 
 LINEAR = "linear 16x16"
-REPETITION = {"seed": "seed", "split_seed": "split"}  # what varies -> the column of its numbers
 
 
 def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], vary: str, out: str) -> pd.DataFrame:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+REPETITION = {"seed": "seed", "split_seed": "split"}  # what varies -> the column of its numbers
+
 
 def paired_interval(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
     """Mean of a - b and its 95 % Student-t interval: (mean, low, high).

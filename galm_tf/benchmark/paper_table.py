@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from galm_tf.benchmark.paired import paired_difference
+from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import markdown_row, write_files
 
 OTHER_IMAGES = "paper (other images)"
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 _COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
 _COUNTS = ("positives", "divisor", "matched")
-REPETITIONS = {"split_seed": "splits", "seed": "seeds"}  # by what varies
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
     "networks trained on other images"
@@ -131,7 +130,7 @@ def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_s
             )
     axes[0].set_yticks(range(len(scenarios)), scenarios)
     axes[0].invert_yaxis()
-    axes[0].set_xlabel(f"test mAUC, mean ± standard deviation of {REPETITIONS[vary]}")
+    axes[0].set_xlabel(f"test mAUC, mean ± standard deviation of {REPETITION[vary]}s")
     axes[1].axvline(0.0, color="black", linewidth=1)
     axes[1].set_xlabel(f"minus {reference}, paired, 95 % interval")
     figure.legend(loc="outside upper right", ncols=min(6, len(methods)))
@@ -181,7 +180,7 @@ def spread_text(vary: str) -> str:
         else "seeds of one split: nothing of other classes"
     )
     return (
-        f"test mAUC, mean ± standard deviation over {REPETITIONS[vary]}; in brackets the 95 % interval of paired differences (Student's t; "
+        f"test mAUC, mean ± standard deviation over {REPETITION[vary]}s; in brackets the 95 % interval of paired differences (Student's t; "
         f"{narrow})"
     )
 

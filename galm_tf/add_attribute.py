@@ -74,7 +74,6 @@ _FIXED = (
     "validation_split", "validation_fraction", "validation_class_fraction", "conditioning", "controller_cell", "leave_out", "soft_labels",
     *PRETRAINED_SETTINGS,
 )  # fmt: skip
-_EMBEDDING, _EMBEDDING_WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _MATCH_BATCH = 64
 _CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
 _DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
@@ -384,10 +383,9 @@ def _search(
     with Telemetry(folder, search.state.records) as telemetry:
         search.run(telemetry)
         if shares_policy:
-            policy = _joined_policy(finished, search.strategy.variables[_EMBEDDING].numpy())
+            policy = _joined_policy(finished, search.strategy.variables[matching.EMBEDDING].numpy())
             names = (*finished.source.attributes, *domain.attributes)
-            vectors = policy[_EMBEDDING] @ policy[_EMBEDDING_WEIGHT].T
-            telemetry.embeddings(vectors, names, [domain_of(name) for name in names])
+            telemetry.embeddings(matching.policy_vectors(policy), names, [domain_of(name) for name in names])
     return search
 
 
@@ -475,7 +473,7 @@ def _flatter_note(names: list[str]) -> str:
 def _joined_policy(finished: Finished, new: np.ndarray) -> dict[str, np.ndarray]:
     """The source's policy with the new embeddings after its own."""
     policy = finished.source.policy
-    return {**policy, _EMBEDDING: np.concatenate([policy[_EMBEDDING], new])}
+    return {**policy, matching.EMBEDDING: np.concatenate([policy[matching.EMBEDDING], new])}
 
 
 def _is_archived(folder: RunFolder, result: dict[str, Any]) -> bool:
@@ -494,7 +492,7 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
     for name in (name for name in arrays if name in stored):
         arrays[name] = np.concatenate([arrays[name], stored[name]])
     if config.hands_over_policy:
-        policy = _joined_policy(finished, stored[f"controller/{_EMBEDDING}"])
+        policy = _joined_policy(finished, stored[f"controller/{matching.EMBEDDING}"])
         arrays.update({f"controller/{name}": value for name, value in policy.items()})
     folder.save_checkpoint(arrays, {**state, "chosen": [*map(int, finished.source.chosen), *state["chosen"]]}, keep=1)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from galm_tf.source_runs import Source
 from galm_tf.supernet import TRUNK_WEIGHTS
 
 MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
-EMBEDDING = "policy/arm_embedding"
+EMBEDDING, _WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 _IMAGES = 2000  # of the target's training images, at most
 _OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 
@@ -257,9 +257,14 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     learner = Reinforce(controller, config, config.controller_steps, seed, trained=("arm_embedding",))
     if table.rewarded.any():
         learner.train_on_table(table.full, table.rewarded, 0, config.controller_steps)
-    vectors = controller.arm.vectors().numpy(), policy[EMBEDDING] @ policy["policy/arm_weight"].T
+    vectors = controller.arm.vectors().numpy(), policy_vectors(policy)
     new, known = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
     return new @ known.T
+
+
+def policy_vectors(policy: Mapping[str, np.ndarray]) -> np.ndarray:
+    """ê of every attribute, [K, D], by the weights of a policy (`Source.policy`)."""
+    return policy[EMBEDDING] @ policy[_WEIGHT].T
 
 
 def trunk_source(matches: Sequence[Match]) -> int:

@@ -14,7 +14,8 @@ from galm_tf.errors import UserError
 from galm_tf.benchmark import learners
 from planted_pictures import ATTRIBUTES, SIDE, planted_pictures
 
-QUICK = convnet.Training(steps=60, batch_size=32, dropout=0.0, augment_crop=0.0, calibration_images=64)
+DEFAULT = learners.training(Config())
+QUICK = dataclasses.replace(DEFAULT, steps=60, batch_size=32, dropout=0.0, augment_crop=0.0, calibration_images=64)
 SHUFFLED = 8  # further attributes, of which nothing can be learned
 
 
@@ -55,7 +56,7 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
     def trained(seed, **settings):
         layer = convnet.Dense("fc", 6, 2, generator(0, Stream.BASELINE), relu=False)
         start = layer.kernel.numpy().copy()
-        training = convnet.Training(seed=seed, batch_size=8)
+        training = dataclasses.replace(DEFAULT, seed=seed, batch_size=8)
         steps = list(
             convnet.train(
                 lambda x, _: layer(x), layer.parameters, x, labels, convnet.attribute_loss, training, (2, 5), **settings
@@ -78,7 +79,7 @@ def test_training_that_diverges_is_told():
         x,
         np.ones((20, 2)),
         convnet.attribute_loss,
-        convnet.Training(),
+        DEFAULT,
         (1, 9),
         1e30,
     )

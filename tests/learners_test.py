@@ -18,7 +18,6 @@ from galm_tf import evaluation, preparation, source_runs
 from galm_tf.baselines import (
     afs,
     ale,
-    convnet,
     dap,
     ft,
     hap,
@@ -417,7 +416,7 @@ def test_afs_listens_to_the_source_attribute_that_is_the_same():
     data = dataclasses.replace(
         _data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5])
     )
-    made = afs.AFS(convnet.Training(steps=150), source_weights=(1.0,)).fit(data)
+    made = afs.AFS(dataclasses.replace(learners.training(Config()), steps=150), source_weights=(1.0,)).fit(data)
     assert made.attention().shape == (1, 5) and made.attention()[0].argmax() == 4
     assert made.attention().sum() == pytest.approx(1, abs=1e-5)
 

@@ -36,16 +36,16 @@ class Training:
     `steps` is the whole budget of one training, which a learner shares out among its stages.
     """
 
-    seed: int = 0
-    steps: int = 510
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    dropout: float = 0.3
-    augment_flip: bool = True
-    augment_crop: float = 0.15
-    augment_color: float = 0.2
-    calibration_images: int = 512
+    seed: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    augment_flip: bool
+    augment_crop: float
+    augment_color: float
+    calibration_images: int
 
     def share(self, fraction: float) -> int:
         """That part of the steps, at least one."""

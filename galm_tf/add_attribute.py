@@ -44,7 +44,6 @@ from galm_tf import (
 from galm_tf.attribute_names import domain_of
 from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
-from galm_tf.derived import DerivedNetwork
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, unlearnable_attributes, with_few_positives, with_judges
@@ -251,7 +250,7 @@ def run(
         source_runs.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with progress.timed(seconds, "test"):
-        network = _derive(search, finished)
+        network = pipeline.derive_network(search, finished.source.weights)
         result = _join_results(
             run_result.build_result(search, prepared, pipeline.test(network, prepared, search)), finished, config
         )
@@ -409,12 +408,6 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
     matches = matching.find_matches(search, [finished.source], score, index)
     transfer.hand_over(search, [finished.source], matches)
     search.strategy.remember_initial()
-
-
-def _derive(search: Search, finished: Finished) -> DerivedNetwork:
-    """The new attributes' chosen architectures on the source's trunk."""
-    index = search.validation.calibration_index(final=True)
-    return pipeline.assemble(search, {**finished.source.weights, **search.supernet.weights}, index)
 
 
 def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> dict[str, Any]:

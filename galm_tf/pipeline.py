@@ -190,23 +190,19 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
             folder.write_bytes(f"examples/{name}-{index}.png", buffer.getvalue())
 
 
-def derive_network(search: Search) -> DerivedNetwork:
-    """The chosen architectures with fixed, recalibrated batch norms."""
-    index = search.validation.calibration_index(final=True)
-    if search.views is None:
-        search.validation.scoring.calibrate_trunk(np.asarray(search.pictures[index]))
-    return assemble(search, search.supernet.weights, index)
-
-
-def assemble(search: Search, weights: Mapping[str, np.ndarray], index: np.ndarray) -> DerivedNetwork:
-    """The architectures that a search chose, with weights, the reading of the trunk, and as sure as validation found
-    them right.
+def derive_network(search: Search, beside: Optional[Mapping[str, np.ndarray]] = None) -> DerivedNetwork:
+    """The architectures that a search chose, with fixed, recalibrated batch norms, the reading of the trunk, and as
+    sure as validation found them right.
 
     Args:
       search: finished.
-      weights: by the names of `Supernet.variables`; of the trunk none where it is a pretrained one.
-      index: int64 [m], the records that fix the batch norms; of a trunk that no longer learns those with views.
+      beside: weights by the names of `Supernet.variables` of what the search's own supernet has none of: a trunk that
+        no longer learns.
     """
+    index = search.validation.calibration_index(final=True)
+    if search.views is None:
+        search.validation.scoring.calibrate_trunk(np.asarray(search.pictures[index]))
+    weights = {**(beside or {}), **search.supernet.weights}
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     network = DerivedNetwork(
         architectures, weights, search_space.map_side(search.config), trunk=search.trunk and search.trunk.maps

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 import warnings
 import zipfile
@@ -61,6 +62,9 @@ def convert(network: tf.Module, image_size: int, weights: str = "float32") -> by
         (`DerivedNetwork` with tiles=False).
       image_size: S.
       weights: one of WEIGHTS.
+
+    Raises:
+      UserError: it has others, as a pretrained trunk may.
     """
     served = _Served(network, image_size)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.serve.get_concrete_function()], served)
@@ -69,7 +73,17 @@ def convert(network: tf.Module, image_size: int, weights: str = "float32") -> by
     if weights == "float16":
         converter.target_spec.supported_types = [tf.float16]
     with held_back():
-        return converter.convert()
+        try:
+            return converter.convert()
+        except Exception as error:  # a ConverterError, which TensorFlow does not export
+            lacking = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
+            if not lacking:
+                raise
+            cause = error
+    raise UserError(
+        f"Expected a network of operations that TensorFlow Lite has. Received: one with {', '.join(lacking)}, of its pretrained "
+        "trunk; write a SavedModel, by --out=FOLDER."
+    ) from cause
 
 
 def write(content: bytes, metadata: dict[str, Any], weights: str, path: str) -> None:

@@ -190,7 +190,7 @@ def expect_file(config: Config, folder: Optional[RunFolder] = None) -> None:
 def _load_model(path: str, image_size: int) -> tf.keras.Model:
     """The model of a file; raises UserError where it is none, or not one of such pictures."""
     try:
-        model = tf.keras.models.load_model(path, compile=False)
+        model = _in_float32(tf.keras.models.load_model(path, compile=False))
     except Exception as error:  # Keras raises many kinds for a file that it cannot read
         reason = " ".join(str(error).split())
         if "Lambda" in reason:
@@ -216,6 +216,31 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
             "with an input of any size."
         )
     return model
+
+
+def _in_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """The model without the mixed precision that it was stored under, which serves its training alone: a processor is
+    slow by it, and TensorFlow Lite lacks operations of it. As it is where its layers will not have that.
+    """
+    config = model.get_config()
+    plain = _replaced(config, ("mixed_float16", "mixed_bfloat16"), "float32")
+    if plain == config:
+        return model
+    try:
+        rebuilt = type(model).from_config(plain)
+        rebuilt.set_weights(model.get_weights())
+        return rebuilt
+    except Exception:  # Keras raises many kinds
+        return model
+
+
+def _replaced(value: Any, old: Sequence[str], new: str) -> Any:
+    """A layer's configuration with one string for others, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: _replaced(v, old, new) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(v, old, new) for v in value)
+    return new if isinstance(value, str) and value in old else value
 
 
 def choose_layers(model: tf.keras.Model, image_size: int, path: str) -> tuple[str, str, str]:

@@ -291,6 +291,14 @@ def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkey
     deploy.deploy(run, str(tmp_path / "two.tflite"), ["warm, sunny", "metal"], "int8")
 
 
+def test_a_trunk_of_operations_that_lite_lacks_is_told_in_one_sentence(capfd):
+    with pytest.raises(
+        UserError, match=r"that TensorFlow Lite has. Received: one with tf\.MatrixDeterminant, .* --out=FOLDER"
+    ):
+        lite.convert(lambda images: tf.linalg.det(images[:, :3, :3])[:, None], 16)
+    assert "MatrixDeterminant" not in capfd.readouterr().err
+
+
 class _Pixels(tf.Module):
     """In place of a pretrained trunk: no maps, its pixels to be read."""
 

@@ -17,6 +17,7 @@ from galm_tf import (
     deploy,
     export,
     frozen_trunk,
+    lite,
     main,
     network_size,
     pipeline,
@@ -153,8 +154,15 @@ def test_a_model_of_mixed_precision_is_a_trunk_too(place, finished, precision):
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
     prepared, trunk = _begun(place, config, precision, trunk_model=path)
-    maps = trunk.maps(scale_images(tf.constant(prepared.images[:3])))
+    images = scale_images(tf.constant(prepared.images[:3]))
+    maps = trunk.maps(images)
     assert all(m.dtype == tf.float32 and np.isfinite(m).all() for m in maps) and np.std(maps[2]) > 0.1
+    # it reckons in float32, with the same weights, which Lite has operations for
+    taken = pretrained._load_model(path, 32)
+    assert {layer.compute_dtype for layer in taken.layers} == {"float32"}
+    for got, saved in zip(taken.get_weights(), tf.keras.models.load_model(path, compile=False).get_weights()):
+        np.testing.assert_array_equal(got, saved)
+    assert len(lite.convert(taken, 32)) > 1000
 
 
 def test_the_reading_beside_the_towers_is_of_all_channels(finished):

@@ -35,7 +35,7 @@ _BATCH_IMAGES, _BATCH_PIXELS = 256, 256 * 64**2  # whose maps are computed at on
 _CHANNELS = sum(TRUNK_CHANNELS)
 
 
-class FirstView(tf.keras.layers.Layer):
+class FirstView(layers.FloatLayer):
     """Cached views [B, V, h, h, C] -> the three maps of the first view, [B, h, h, C_i] each."""
 
     def call(self, views):
@@ -45,7 +45,7 @@ class FirstView(tf.keras.layers.Layer):
 def build_supernet(num_attributes: int, config: Config) -> supernet_lib.Supernet:
     """A supernet whose stored records are cached views; its trunk has no weights."""
     side = map_side(config)
-    views = tf.keras.Input((None, side, side, _CHANNELS), name="views")
+    views = layers.float_input((None, side, side, _CHANNELS), "views")
     trunk = tf.keras.Model(views, FirstView(name="first_view")(views), name="trunk")
     return supernet_lib.build_supernet(
         num_attributes, config.image_size, config.dropout, config.seed, trunk, scale=tf.identity

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -62,11 +62,23 @@ def plain_variable(variable) -> tf.Variable:
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
-class SeededLayer(tf.keras.layers.Layer):
+def float_input(shape: Sequence[Optional[int]], name: str):
+    """A Keras input of float32 [batch, *shape], whatever Keras's global `floatx` is."""
+    return tf.keras.Input(tuple(shape), dtype="float32", name=name)
+
+
+class FloatLayer(tf.keras.layers.Layer):
+    """A layer of float32, whatever Keras's global policy is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, dtype="float32")
+
+
+class SeededLayer(FloatLayer):
     """A layer whose weights are created in `__init__` from arrays, under stable names."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name)
         self.parameters: dict[str, tf.Variable] = {}
 
     def add(self, name: str, value: np.ndarray, trainable: bool = True) -> tf.Variable:
@@ -137,21 +149,21 @@ def average_pool_to(x: tf.Tensor, side: int) -> tf.Tensor:
     return tf.nn.avg_pool2d(x, factor, factor, "VALID") if factor > 1 else x
 
 
-class SkipSources(tf.keras.layers.Layer):
+class SkipSources(FloatLayer):
     """Average-pools feature maps to a side and concatenates them: what a tower's skips read.
 
     [B, H_i, W_i, C_i] … -> [B, side, side, sum of C_i].
     """
 
     def __init__(self, name: str, side: int) -> None:
-        super().__init__(name=name)
+        super().__init__(name)
         self.side = side
 
     def call(self, maps):
         return tf.concat([average_pool_to(m, self.side) for m in maps], -1)
 
 
-class GroupByKernel(tf.keras.layers.Layer):
+class GroupByKernel(FloatLayer):
     """Orders S towers so that those whose Conv-4 is 3×3 come first.
 
     Call: ids int32 [S], gates [S, NUM_GATES]. Returns both reordered, and the
@@ -163,7 +175,7 @@ class GroupByKernel(tf.keras.layers.Layer):
         return tf.gather(ids, order), tf.gather(gates, order), order
 
 
-class Ungroup(tf.keras.layers.Layer):
+class Ungroup(FloatLayer):
     """[S, B, 2] logits in the order of `GroupByKernel` -> [B, S, 2] in the caller's order."""
 
     def call(self, logits, order):
@@ -378,11 +390,11 @@ def _offset_tensor(side: int, size: int) -> np.ndarray:
     return (taps == np.arange(size * size)).astype(np.float32)
 
 
-class TowerDropout(tf.keras.layers.Layer):
+class TowerDropout(FloatLayer):
     """Inverted dropout by a stateless draw: x, seed int32 [2]. A negative first seed switches it off."""
 
     def __init__(self, name: str, rate: float) -> None:
-        super().__init__(name=name)
+        super().__init__(name)
         self.rate = rate
 
     def call(self, x, seed):

@@ -39,7 +39,7 @@ def build_trunk(image_size: int, rng: np.random.Generator) -> tf.keras.Model:
 
     The first two are averaged to the side of the third, which is all that skips read of them.
     """
-    x = image = tf.keras.Input((image_size, image_size, 3), name="image")
+    x = image = layers.float_input((image_size, image_size, 3), "image")
     maps, channels = [], 3
     for i, (filters, kernel) in enumerate(zip(search_space.TRUNK_CHANNELS, search_space.TRUNK_KERNELS), 1):
         x = layers.ConvPool(f"conv{i}", channels, filters, kernel, rng)(x)
@@ -58,7 +58,7 @@ def build_towers(
     side, half, quarter = (map_shapes[2][0] // f for f in (1, 2, 4))
     n, trunk = num_attributes, search_space.TRUNK_CHANNELS
     filters4, filters5 = search_space.CONV4_CHANNELS, search_space.CONV5_CHANNELS
-    maps = [tf.keras.Input(shape, name=f"map{i}") for i, shape in enumerate(map_shapes, 1)]
+    maps = [layers.float_input(shape, f"map{i}") for i, shape in enumerate(map_shapes, 1)]
     inputs = _control_inputs()
     ids, gates, order = layers.GroupByKernel(name="group")(inputs["attribute_ids"], inputs["gates"])
     skips4 = layers.SkipSources("skips4", side)(maps[:2])
@@ -76,7 +76,7 @@ def _control_inputs() -> dict[str, tf.Tensor]:
     """Keras inputs besides the images, in the order in which the models take them."""
     return {
         "attribute_ids": tf.keras.Input((), dtype="int32", name="attribute_ids"),
-        "gates": tf.keras.Input((NUM_GATES,), name="gates"),
+        "gates": layers.float_input((NUM_GATES,), "gates"),
         "statistics_images": tf.keras.Input((), dtype="int32", name="statistics_images"),
         "dropout_seed": tf.keras.Input((), dtype="int32", name="dropout_seed"),
     }
@@ -140,7 +140,7 @@ def build_supernet(
     rng = np.random.Generator(np.random.Philox(key=[seed, 0x5EED]))
     trunk = build_trunk(image_size, rng) if trunk is None else trunk
     towers = build_towers(num_attributes, [tuple(m.shape[1:]) for m in trunk.outputs], dropout, rng)
-    image = tf.keras.Input(tuple(trunk.inputs[0].shape[1:]), name="image")
+    image = layers.float_input(trunk.inputs[0].shape[1:], "image")
     controls = list(_control_inputs().values())
     logits = towers([trunk(image), *controls])
     supernet = tf.keras.Model([image, *controls], logits, name="supernet")

@@ -186,6 +186,22 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert np.abs(first["conv4/kernel3"] - other["conv4/kernel3"]).max() > 0
 
 
+@pytest.mark.parametrize("policy, floatx", [("mixed_bfloat16", "float32"), ("float64", "float64")])
+def test_keras_usual_precision_does_not_matter(policy, floatx):
+    before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
+    images = tf.constant(np.random.default_rng(1).normal(size=(BATCH, 32, 32, 3)), tf.float32)
+    expected = _supernet_margins(build_supernet(N, 32, 0.5, seed=1), images, np.arange(N), np.arange(N), training=True)
+    tf.keras.backend.set_floatx(floatx)
+    tf.keras.mixed_precision.set_global_policy(policy)
+    try:
+        net = build_supernet(N, 32, 0.5, seed=1)
+        margin = _supernet_margins(net, images, np.arange(N), np.arange(N), training=True)
+    finally:
+        tf.keras.backend.set_floatx(before[1])
+        tf.keras.mixed_precision.set_global_policy(before[0])
+    np.testing.assert_array_equal(margin, expected)
+
+
 def test_gates_are_the_choices():
     gates = gates_from_indices(np.array([[1, 0, 1, 0, 1, 1, 0, 1, 2, 1]], np.int32)).numpy()[0]
     assert gates.tolist() == [1, 0, 0, 1, 0, 1, 1, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1]

@@ -301,6 +301,13 @@ def _expect_new(path: str) -> None:
     """Raises UserError when a folder holds more than a lock and what a run left that was killed before its settings
     were whole.
     """
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"Expected a run folder whose path is UTF-8, since TensorFlow writes no other. Received: run_dir={path!a}; "
+            "name another folder by --run_dir, or set the locale to UTF-8."
+        ) from None
     names = set(os.listdir(path)) if os.path.isdir(path) else set()
     if not all(name == _LOCK or is_partial(name) for name in names):
         what = "a run; continue it with --resume, or" if "config.json" in names else "other files;"

@@ -52,6 +52,13 @@ def test_a_folder_of_other_files_is_left_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
+def test_a_folder_that_tensorflow_could_not_write_to_is_refused(tmp_path):
+    path = str(tmp_path / "b\udce9")
+    with pytest.raises(UserError, match=r"whose path is UTF-8, .*b\\udce9'; name another folder by --run_dir"):
+        RunFolder.create(path, CONFIG)
+    assert not os.path.exists(path)
+
+
 def test_an_empty_folder_is_taken(tmp_path):
     assert RunFolder.create(str(tmp_path), CONFIG).has("config.json")
 

@@ -11,6 +11,8 @@ from galm_tf.data import (
     BatchPlan,
     balanced_record_weights,
     class_weights,
+    drawing_weights,
+    log_odds,
     margin_offsets,
     positive_weights,
     sample,
@@ -76,6 +78,11 @@ def test_a_sample_holds_records_as_often_as_their_weights_say_and_without_weight
     assert len(set(alike)) == 30 and set(alike) <= set(index)
 
 
+def test_any_two_records_may_be_drawn_together():
+    drawn = [set(sample(np.arange(8), 4, np.ones(8), np.random.default_rng(i))) for i in range(60)]
+    assert {(a, b) for pair in drawn for a in pair for b in pair} == {(a, b) for a in range(8) for b in range(8)}
+
+
 def test_positive_weights_balance_known_labels():
     labels = np.array([[1, 0], [0, np.nan], [0, 0], [0, 1]], np.float32)
     np.testing.assert_allclose(positive_weights(labels, 10.0), [3.0, 2.0])
@@ -87,6 +94,26 @@ def test_rare_labels_weigh_more():
     labels[0] = 1
     weights = balanced_record_weights(labels)
     assert weights[0] / weights[1] == 9.0 and abs(weights.mean() - 1) < 1e-9
+
+
+def test_of_a_record_the_mean_of_its_known_labels_counts():
+    labels = np.array([[1, 1], [0, 0], [1, np.nan], [0, np.nan], [np.nan, np.nan]], np.float32)
+    np.testing.assert_allclose(balanced_record_weights(labels), np.array([2, 2, 2, 2, 1]) / 1.8)
+
+
+def test_records_are_drawn_by_their_class_and_by_their_labels():
+    labels = np.array([[1], [0], [0], [0], [1], [0]], np.float32)
+    domain, every = _domain(labels, np.array([0, 0, 0, 0, 1, 1])), np.arange(6)
+    by_class = class_weights(every, domain, Config(class_balance=1.0))
+    np.testing.assert_allclose(by_class, np.repeat([0.75, 1.5], [4, 2]))
+    both = drawing_weights(every, domain, Config(class_balance=1.0, imbalance="balanced"))
+    np.testing.assert_allclose(both, by_class * balanced_record_weights(labels))
+
+
+def test_log_odds_count_half_a_record_of_either_label():
+    targets = np.array([[1, 1], [1, 0.5], [0, np.nan]])
+    np.testing.assert_allclose(log_odds(targets), logit([2.5 / 4, 2 / 3]))
+    np.testing.assert_allclose(log_odds(targets, np.array([2.0, 0.5, 0.5])), logit([3 / 4, 2.75 / 3.5]))
 
 
 def test_margin_offsets_are_what_a_network_that_sees_nothing_learns_beyond_the_frequency():

@@ -119,6 +119,10 @@ def test_absent_photographs_are_left_out_on_request(folder):
     domain = load(folder, on_bad_image="skip")
     assert pathlib.Path(domain.paths[-1]).name == "y2.jpg" and len(domain.paths) == 4
     assert "1 of 2 images listed in ayahoo_test.txt are absent" in " ".join(domain.notes)
+    write_lines(folder, "apascal_train.txt", ["p9.jpg cat 1 1 9 9 0 1", "p1.jpg dog 3 4 40 30 1 0"])
+    domain = load(folder, on_bad_image="skip")  # the line after an absent one keeps what is its own
+    assert pathlib.Path(domain.paths[0]).name == "p1.jpg" and domain.class_ids.tolist() == [0, 0, 2]
+    assert domain.boxes[0].tolist() == [2, 3, 40, 30] and domain.labels[0].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("file", ["apascal_train.txt", "attribute_names.txt", "class_names.txt"])

@@ -77,6 +77,10 @@ def test_continuous_matrix_is_cut_at_its_mean(folder):
     domain = load(folder)
     np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
     assert "predicate-matrix-continuous.txt is cut at its mean" in " ".join(domain.notes)
+    values = np.where(np.array(MATRIX) == 1, 80.0, 1.0)
+    values[3], values[0, 1] = 1.0, 30.0  # below the mean of 36, above the median
+    np.savetxt(folder / "predicate-matrix-continuous.txt", values)
+    np.testing.assert_array_equal(load(folder).labels, domain.labels)
 
 
 def test_strengths_are_learned_one_half_at_the_cut_and_an_unknown_one_is_its_label(folder):

@@ -105,6 +105,14 @@ def test_the_class_of_half_the_images_is_not_held_out():
         images = np.array([40, *[4] * 7])
         assert _most_judgeable(counts, images, 1, np.random.default_rng(seed)).tolist() == [1]
         assert _most_judgeable(counts, np.full(8, 4), 1, np.random.default_rng(seed)).tolist() == [0]
+        for large, expected in ((20, 1), (12, 0)):  # 42 % of the images, 30 %
+            images[0] = large
+            assert _most_judgeable(counts, images, 1, np.random.default_rng(seed)).tolist() == [expected]
+
+
+def test_two_classes_train_however_many_are_to_be_held_out():
+    split = make_split(_random_domain(classes=6), _config(validation_class_fraction=0.5))
+    assert len(split.held_out_classes) == 1  # of three
 
 
 def test_choosing_among_many_classes_takes_little_memory():
@@ -203,6 +211,13 @@ def test_no_photograph_both_trains_and_judges(mode):
         make_split(one, _config(validation_split=mode))
 
 
+def test_no_photograph_of_two_joined_domains_trains_in_one_and_judges_in_the_other():
+    zoo, farm = _random_domain(), _random_domain(seed=1, name="farm")
+    joined = join_domains([zoo, dataclasses.replace(farm, paths=zoo.paths)])
+    split = make_split(joined, _config(validation_split="images"))
+    assert len(split.train) and not {joined.paths[i] for i in split.train} & {joined.paths[i] for i in split.validation}
+
+
 def test_a_split_is_a_function_of_its_seed():
     domain = _random_domain()
     one, again, other = (make_split(domain, _config(seed=s)) for s in (3, 3, 4))
@@ -210,6 +225,8 @@ def test_a_split_is_a_function_of_its_seed():
     assert one.validation_images.tolist() != other.validation_images.tolist()
     by_split_seed = make_split(domain, _config(seed=4, split_seed=3))
     assert by_split_seed.to_json() == one.to_json()
+    by_none = make_split(domain, _config(seed=4, split_seed=0))  # 0 is one, too
+    assert by_none.to_json() == make_split(domain, _config(seed=0)).to_json() != other.to_json()
 
 
 def test_json_round_trip():
@@ -229,6 +246,25 @@ def test_select_attributes_keeps_the_images():
     assert np.array_equal(part.train, split.train)
     assert part.judged_by == split.judged_by[::2]
     assert np.array_equal(part.testable, split.testable[::2])
+
+
+def test_a_selection_keeps_what_is_of_its_images_and_attributes():
+    domain = _random_domain()
+    rng, n = np.random.default_rng(4), len(domain.paths)
+    domain = dataclasses.replace(
+        domain,
+        boxes=rng.integers(0, 99, (n, 4)),
+        shares=rng.random(domain.labels.shape).astype(np.float32),
+        contents=rng.integers(0, 99, n).astype(np.uint64),
+        attribute_domains=np.arange(9) % 2,
+    )
+    images, attributes = np.array([250, 3, 77]), np.array([1, 5, 8])
+    few = domain.select_images(images).select_attributes(np.isin(np.arange(9), attributes))
+    for field in ("boxes", "class_ids", "subsets", "contents"):
+        np.testing.assert_array_equal(getattr(few, field), getattr(domain, field)[images], err_msg=field)
+    for field in ("labels", "shares"):
+        np.testing.assert_array_equal(getattr(few, field), getattr(domain, field)[np.ix_(images, attributes)])
+    assert few.paths == tuple(domain.paths[i] for i in images) and few.attribute_domains.tolist() == [1, 1, 0]
 
 
 def test_every_joined_domain_holds_out_its_own_classes():
@@ -280,6 +316,25 @@ def test_of_few_positives_the_votes_are_known_and_of_no_negative():
     np.testing.assert_array_equal((known > 0.5).sum(0), np.minimum(3, (domain.labels[split.train] > 0.5).sum(0)))
     np.testing.assert_allclose(np.unique(known[np.isfinite(known)]), [0, 2 / 3], rtol=1e-6)
     assert with_few_positives(domain, split.train, _config()) is domain
+
+
+def test_of_draws_that_judge_as_many_the_first_is_taken():
+    domain = _random_domain()
+    draws = [np.flatnonzero(domain.class_ids == c)[:3] for c in (1, 2)]
+    none = np.zeros(0, np.int64)
+    assert len({splits._judges(domain, none, drawn)[0].count("none") for drawn in draws}) == 1
+    np.testing.assert_array_equal(splits._most_judging(domain, none, draws), draws[0])
+
+
+def test_which_positives_are_known_goes_by_the_split_and_not_by_the_seed():
+    domain = _random_domain(images=30)
+    train = make_split(domain, _config()).train
+    first, same, other = (
+        with_few_positives(domain, train, _config(train_positives=3, **seeds)).labels
+        for seeds in ({"seed": 1}, {"seed": 2}, {"seed": 1, "split_seed": 5})
+    )
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other, equal_nan=True)
 
 
 def test_a_neighbour_with_trained_test_classes_does_not_stop_the_others():

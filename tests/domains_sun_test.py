@@ -120,6 +120,7 @@ def test_an_absent_image_fails_or_is_left_out(folder):
     domain = load(folder, on_bad_image="skip")
     assert len(domain.paths) == 3 and "1 of 4 images listed in images.mat are absent" in " ".join(domain.notes)
     np.testing.assert_array_equal(domain.labels, [[0, 0, 1], [0, 0, 1], [1, 1, 0]])
+    np.testing.assert_allclose(domain.targets, np.array(VOTES)[[0, 2, 3]], rtol=1e-6)
 
 
 def test_wrong_shape_of_the_votes(folder):

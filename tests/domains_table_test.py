@@ -704,6 +704,18 @@ def test_absent_images_are_left_out_on_request(folder):
     assert "1 of 5 images listed" in " ".join(domain.notes)
 
 
+def test_rows_after_an_absent_image_keep_what_is_theirs(folder):
+    rows = ["no.jpg,bus,test,9,9,19,19,0.9", "a b.jpg,tram,train,1,2,3,4,0.25", "x+y.JPG,bus,test,5,6,7,8,0.75"]
+    write(folder, "\n".join(["image,class,split,left,top,right,bottom,striped", *rows]))
+    domain = load(folder, on_bad_image="skip")
+    assert [pathlib.Path(path).name for path in domain.paths] == ["a b.jpg", "x+y.JPG"]
+    np.testing.assert_array_equal(domain.boxes, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    np.testing.assert_array_equal(domain.targets, [[0.25], [0.75]])
+    np.testing.assert_array_equal(domain.labels, [[0], [1]])
+    assert [domain.classes[c] for c in domain.class_ids] == ["mine/tram", "mine/bus"]
+    assert domain.subsets.tolist() == ["train", "test"]
+
+
 def test_all_images_absent(folder):
     write(folder, "image,class,red\nn.jpg,a,1\nm.jpg,b,0\n")
     with pytest.raises(UserError, match="none of 2"):
@@ -894,6 +906,8 @@ def test_labels_of_whole_classes(folder):
     np.testing.assert_array_equal(domain.labels, [[1, 0, 1], [0, 1, np.nan], [0, 1, 1], [1, np.nan, 1]])
     np.testing.assert_array_equal(domain.targets[:, 2], np.float32([0.5, np.nan, 1, 1]))
     (note,) = (note for note in domain.notes if "has no image in" in note)
+    (folder / "class_attributes.csv").write_text(CLASS_TABLE.replace("tram;1", "tram;0"), encoding="utf-8")
+    assert load(folder).labels[0, 0] == 1  # what an image says of itself
     assert (
         note.startswith("1 class of ")
         and note.endswith("the first is ship.")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from galm_tf import evaluation
@@ -66,6 +67,16 @@ def test_a_threshold_tells_neighbouring_numbers_apart():
     assert (probabilities[:, 0] >= np.float32(threshold)).tolist() == [False, True]
 
 
+def test_what_reaches_its_threshold_is_a_yes():
+    row = evaluation.attribute_metrics(np.array([0.0, 1.0]), np.array([0.25, 0.75]), 0.75)
+    assert row["f1"] == row["balanced_accuracy"] == 1.0
+
+
+def test_where_all_are_best_called_yes_the_threshold_is_halfway_to_zero():
+    (threshold,) = evaluation.choose_thresholds(np.array([[0.0], [1.0]]), np.array([[0.75], [0.5]]), "f1")
+    assert threshold == 0.25
+
+
 def test_what_the_model_holds_for_equal_shares_a_decision():
     """It compares in float32, where these two are 1."""
     labels, probabilities = np.array([[1.0], [0.0], [0.0]]), np.array([[1 - 1e-9], [1 - 2e-9], [0.5]])
@@ -112,6 +123,28 @@ def test_the_interval_holds_what_other_classes_would_give():
     assert 0.88 <= np.mean(inside) <= 0.99
     many = [np.ptp(evaluation.mean_auc_interval(*_classes(rng, 120))[:2]) for _ in range(10)]  # in groups of four
     assert np.mean(many) == pytest.approx(np.mean(wide) / np.sqrt(10), rel=0.35)
+
+
+@pytest.mark.parametrize("count", [evaluation.MIN_UNITS, 12, 70])
+def test_the_interval_is_the_jackknifes_and_students(count):
+    rng, units = np.random.default_rng(5), np.arange(10 * count) % count
+    labels = (rng.random((len(units), 2)) < 0.4).astype(np.float32)
+    scores = labels + 2 * rng.normal(size=labels.shape)
+    parts = min(count, 30)  # 70 classes in groups of two and three
+
+    def mean(rows):
+        return np.mean([roc_auc_score(labels[rows, i], scores[rows, i]) for i in (0, 1)])
+
+    left = np.array([mean(units % parts != part) for part in range(parts)])
+    error = np.sqrt((parts - 1) / parts * np.square(left - left.mean()).sum())
+    whole, reach = mean(units >= 0), stats.t.ppf(0.975, parts - 1) * error
+    assert evaluation.mean_auc_interval(labels, scores, units) == pytest.approx((whole - reach, whole + reach, count))
+
+
+def test_an_interval_ends_where_an_auc_does():
+    labels, scores, units = _classes(np.random.default_rng(1), 6)
+    assert evaluation.mean_auc_interval(labels, scores + 3 * labels, units)[1] == 1.0
+    assert evaluation.mean_auc_interval(labels, -scores - 3 * labels, units)[0] == 0.0
 
 
 def test_there_is_no_interval_over_few_classes_or_of_nothing():

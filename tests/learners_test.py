@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import expit
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -175,6 +176,18 @@ def test_settings_are_chosen_on_held_out_classes_without_test_classes():
         learner.choose("abcd", scores_of, labels, class_ids)
 
 
+def test_a_setting_is_chosen_by_all_folds_and_not_by_the_first():
+    _, labels, class_ids = _planted(9)
+    folds = []
+
+    def scores_of(train, held):
+        folds.append(held)
+        return [labels[held] if len(folds) == 1 else -labels[held], 0 * labels[held]]  # AUCs 1, 0, 0 and 0.5 each
+
+    assert learner.choose(["by luck", "never wrong"], scores_of, labels, class_ids) == "never wrong"
+    assert len(folds) == learner.FOLDS
+
+
 def test_class_attributes_are_shares_of_known_labels():
     labels = np.array([[1, 0], [0, np.nan], [np.nan, np.nan], [1, np.nan]])
     classes, matrix = learner.class_attributes(labels, np.array([4, 4, 4, 2]))
@@ -207,6 +220,13 @@ def test_a_sigmoid_never_turns_the_svm_around():
     assert 0 < slope < 0.1 and offset == pytest.approx(np.log(3 / 4))
     assert dap.platt(margins, 1 - labels)[0] > 0.5
     assert dap.platt(margins, np.ones(5)) == (1.0, 0.0)
+
+
+def test_a_sigmoid_of_what_is_told_apart_is_platts():
+    labels = np.array([1.0] * 2 + [0.0] * 8)
+    slope, offset = dap.platt(2 * labels - 1, labels)
+    # N + 1 of N + 2 positives, 1 of N + 2 negatives
+    assert (expit(slope + offset), expit(offset - slope)) == (pytest.approx(3 / 4), pytest.approx(1 / 10))
 
 
 def test_iap_is_the_class_posterior_times_the_class_matrix():

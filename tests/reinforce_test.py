@@ -113,6 +113,8 @@ def test_the_advantage_uses_previous_rewards_and_the_baseline_moves_after(eagerl
     third = _give(trainer, [0, 0], [0.7, 0.5], [5, 6])
     assert third["controller/baseline"] == pytest.approx(expected[0])
     assert trainer.baseline.numpy()[0] == pytest.approx(0.95 * expected[0] + 0.05 * 0.6)
+    late = _give(trainer, [2], [0.4], [5])  # others have been seen before it
+    assert late["controller/baseline"] == pytest.approx(0.4) and late["controller/advantage"] == 0.0
 
 
 def test_a_global_baseline_is_shared(eagerly):
@@ -140,6 +142,15 @@ def test_normalised_advantages_equal_numpy():
         assert loss == pytest.approx(-scaled * log_prob, rel=2e-3, abs=2e-3)
         baseline, largest = 0.95 * baseline + 0.05 * reward, max(largest, abs(scaled))
     assert 0.5 < largest < np.sqrt(20.0)  # no single reward is worth more than sqrt(1 / 0.05)
+
+
+def test_the_first_rewards_of_an_attribute_are_scaled_by_their_own_spread(eagerly):
+    config = dataclasses.replace(PLAIN, normalize_advantage=True, controller_learning_rate=0.0)
+    controller, trainer = _build(config)
+    actions = tf.constant(INDICES[[50, 1000]])
+    log_prob = controller.log_prob(tf.constant([1, 1]), actions)[0].numpy().sum(axis=1)
+    loss = _give(trainer, [1, 1], [0.6, 0.64], [50, 1000])["controller/loss"]
+    assert loss == pytest.approx(-(log_prob * [-1, 1]).mean(), rel=1e-3)
 
 
 def test_entropy_weight_falls_linearly_to_a_tenth(eagerly):
@@ -187,6 +198,13 @@ def test_attributes_are_drawn_equally_often(samples, count):
         totals += drawn
     mean = 200 * samples / count
     np.testing.assert_allclose(totals, mean, atol=4 * np.sqrt(mean))
+
+
+def test_which_attributes_are_drawn_is_not_told_by_what_draws_their_architectures():
+    seeds = [tf.constant([1, step]) for step in range(20)]
+    noise = [np.argsort(tf.random.stateless_uniform([7], seed)) for seed in seeds]
+    drawn = [reinforce._draw_rows(seed, 7, tf.constant(7)).numpy() for seed in seeds]
+    assert np.mean([(a == b).mean() for a, b in zip(noise, drawn)]) < 0.3  # a seventh by chance
 
 
 def test_place_values_give_the_row_of_the_table():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from galm_tf import run_result, search_space, selection
+from galm_tf import network_size, run_result, search_space, selection
 from galm_tf.reward import RewardTable
 
 
@@ -71,6 +71,31 @@ def test_regret_counts_from_best_to_mean():
     assert selection.regret(table, table.full.argmin(axis=1)) > 1.0
 
 
+def test_regret_is_a_share_of_what_all_attributes_together_could_gain():
+    full = np.zeros((3, 2304), np.float32)
+    full[0, :1152], full[1, :576], full[2] = 1.0, 4.0, np.nan  # best and mean 1 and 0.5, 4 and 1
+    table = RewardTable(full, (full, full))
+    assert selection.regret(table, np.array([2000, 0, 0])) == pytest.approx((1 + 0) / (0.5 + 3))
+
+
+def test_where_the_best_of_one_half_loses_on_the_other_there_is_no_skill():
+    half = np.random.default_rng(10).normal(size=(2, 2304))
+    assert selection.crossfitted_skill(RewardTable(half, (half, -half)), (half.argmax(axis=1),) * 2) is None
+
+
+def test_size_costs_both_halves_what_it_costs_the_whole():
+    table = _table(np.random.default_rng(9), 2)
+    cost, less = 0.02 * network_size.relative_sizes(8), selection.less_size(table, 0.02, 8)
+    for before, after in zip((table.full, *table.halves), (less.full, *less.halves)):
+        np.testing.assert_allclose(before - after, np.tile(cost, (2, 1)), atol=1e-6)
+
+
+def test_entropy_is_the_mean_of_the_policies():
+    certain = np.where(np.arange(2304) == 7, 0.0, -800.0)
+    uniform = np.full(2304, -np.log(2304))
+    assert selection.entropy(np.stack([certain, uniform])) == pytest.approx(np.log(2304) / 2)
+
+
 def test_choice_frequencies_leave_void_widths_out():
     number = search_space.Architecture(True, False, 3, False, False, True, 5, 64, 256, "fc1").number
     other = search_space.Architecture(False, False, 3, False, False, True, 5, 128, 256, "fc2").number
@@ -115,6 +140,14 @@ def test_shrunken_rewards_choose_better_than_the_noisy_table(own):
 def test_shrunken_rewards_keep_a_table_without_noise():
     truth = _structured(np.random.default_rng(7), 6, 0.01, 0.01)
     np.testing.assert_allclose(selection.shrunken_rewards(RewardTable(truth, (truth, truth))), truth, atol=1e-9)
+
+
+def test_an_effect_is_shrunken_by_what_the_halves_disagree_on():
+    sign = np.where(search_space.all_indices()[:, 0] == 1, 1.0, -1.0)
+    full = 0.7 + np.stack([0.02 * sign, -0.02 * sign])
+    shrunken = selection.shrunken_rewards(RewardTable(full, (full + 0.01 * sign, full - 0.01 * sign)))
+    # variance of the mean of the halves 0.01², spread of two attributes 2 · 0.02²
+    np.testing.assert_allclose(shrunken - 0.7, (1 - 1 / 8) * (full - 0.7), atol=1e-9)
 
 
 def test_attributes_without_a_reward_get_the_mean_of_the_others():

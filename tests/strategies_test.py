@@ -253,6 +253,18 @@ def test_sequential_searches_read_distinct_networks_within_the_budget_whatever_t
     assert searched([10], controller_steps=10, samples_per_step=N).shape == (N, 10)  # the policy's own share is less
 
 
+def test_a_sequential_search_spreads_its_budget_over_the_steps():
+    table = _table(_additive(np.random.default_rng(9), N))
+    strategy = METHODS["random_search"](
+        N, Config(method="random_search", rounds=1, evaluations=20, controller_steps=60, samples_per_step=32)
+    )
+    told = []
+    for first in (0, 15, 30, 45):  # between rounds of them weights move, and rewards with them
+        strategy.train_on_table(table, first, 15)
+        told.append(strategy.figures(table)["evaluations_per_attribute"])
+    assert told == [5, 10, 15, 20]
+
+
 def test_progressive_grows_layer_by_layer_from_the_simplest_network():
     strategy = METHODS["progressive"](N, Config(method="progressive", evaluations=32, **BUDGET))
     strategy.train_on_table(_table(_additive(np.random.default_rng(10), N)), 0, BUDGET["controller_steps"])

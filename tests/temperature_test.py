@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from galm_tf import temperature
 
@@ -58,6 +58,23 @@ def test_images_that_are_told_apart_without_an_error_make_networks_no_surer_than
         assert 0.12 < found < 2 and abs(shift) < 2  # not where it may not go
         sure.append(np.abs(temperature.scaled(log_odds, np.zeros(1), found, shift)).mean())
     assert np.log(20) / 1.5 < sure[0] < np.log(20) * 1.5 and sure[0] < sure[1] < np.log(502) * 1.5
+
+
+def test_a_label_is_less_sure_by_how_many_there_are_of_its_kind():
+    labels = (np.arange(100) < 2)[:, None].astype(np.float32)
+    found, _ = temperature.fit(labels, np.where(labels > 0, 3.0, -3.0), np.zeros(1))
+    unsure = (2 / (2 + 2) + 98 / (98 + 2)) / 100  # Platt 1999: 1 of N + 2, of either kind
+    assert found == pytest.approx(3.0 / logit(1 - unsure), rel=1e-3)
+
+
+def test_attributes_count_alike_however_many_of_their_labels_are_known():
+    right, labels = np.tile([1.0, 0.0], 500), np.full((1000, 2), np.nan, np.float32)
+    labels[:40, 0], labels[:, 1] = right[:40], right
+    log_odds = np.where(right > 0, 2.0, -2.0)[:, None] * np.ones((1, 2))
+    log_odds[:20, 0] *= -1  # half of them wrong
+    log_odds[:100, 1] *= -1  # a tenth
+    found, _ = temperature.fit(labels, log_odds, np.zeros(2))
+    assert found == pytest.approx(2.0 / logit((0.5 + 0.9) / 2), rel=0.05)
 
 
 def test_thresholds_part_the_same_images_about_other_levels():

@@ -26,6 +26,7 @@ from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
 from galm_tf.gates import gates_from_indices
+from galm_tf.metrics import auc
 from galm_tf.preprocess import scale_images
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
@@ -83,6 +84,20 @@ def test_strength_falls_with_the_number_of_classes_not_of_images():
     scores, labels, class_ids = _planted(np.random.default_rng(1))
     twice = _matches(*(np.concatenate([v, v]) for v in (scores, labels, class_ids)))
     np.testing.assert_allclose([t[2] for t in twice], [o[2] for o in _matches(scores, labels, class_ids)])
+
+
+def test_the_error_of_an_auc_is_mann_and_whitneys():
+    rng = np.random.default_rng(0)
+    drawn = [auc(np.arange(12) < 3, rng.normal(size=12)) for _ in range(4000)]
+    assert matching._auc_error(3, 9) == pytest.approx(np.std(drawn), rel=0.05)
+
+
+def test_what_a_match_is_worth_is_less_by_the_error_of_its_classes():
+    class_ids = np.repeat(np.arange(12), 5)
+    labels = (class_ids % 4 == 0).astype(np.float32)
+    ((_, separates, strength),) = _matches(labels[:, None], labels[:, None], class_ids)
+    error = np.sqrt(13 / (12 * 3 * 9))  # of three with it, nine without
+    assert separates == 1.0 and strength == pytest.approx(0.5 - error)
 
 
 def test_the_best_of_many_predictors_by_chance_is_no_match():

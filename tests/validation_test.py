@@ -12,7 +12,7 @@ from galm_tf.config import Config
 from galm_tf.schedule import Phase
 from galm_tf.search import Search
 from galm_tf.strategies import METHODS
-from galm_tf.validation import Validation, some_images
+from galm_tf.validation import Validation, some_images, validation_labels
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,30 @@ def test_the_judge_sees_networks_as_they_are_exported_whatever_the_statistics_of
     assert [v.scoring_images().num_calibration for v in validations] == [0, 16]
     judged = [v.judge([5] * 20) for v in validations]
     np.testing.assert_allclose(judged[0].log_odds, judged[1].log_odds, atol=1e-6)
+
+
+def test_an_attribute_is_judged_by_what_may_judge_it(animals):
+    config, prepared = animals
+    split = dataclasses.replace(prepared.split, judged_by=("classes", "images", "none") + ("none",) * 17)
+    assert len(split.validation_classes) and len(split.validation_images)
+    labels = validation_labels(prepared.domain, split, split.validation)
+    whole = prepared.domain.labels[split.validation]
+    held_out = np.isin(split.validation, split.validation_classes)
+    np.testing.assert_array_equal(labels[:, 0], np.where(held_out, whole[:, 0], np.nan))
+    np.testing.assert_array_equal(labels[:, 1], whole[:, 1])
+    assert np.isnan(labels[:, 2:]).all() and np.isfinite(whole).all()
+
+
+def test_the_adaptation_sees_no_image_of_validation_and_the_fine_tuning_all(animals):
+    config, prepared = animals
+    search, split = _search(config, prepared), prepared.split
+    seen = {}
+    for kind in ("warmup", "adapt", "finetune"):
+        plan = search._batch_plan(Phase(kind, 0, 100, 0))
+        seen[kind] = set(np.concatenate([plan.at(step) for step in range(40)]).tolist())
+    validated = set(split.validation.tolist())
+    assert not validated & (seen["warmup"] | seen["adapt"]) and len(validated & seen["finetune"]) > len(validated) / 2
+    assert not set(split.test.tolist()) & set.union(*seen.values())
 
 
 def test_more_images_than_there_are_change_nothing(animals):

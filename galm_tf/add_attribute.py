@@ -37,6 +37,7 @@ from galm_tf import (
     pretrained,
     progress,
     run_result,
+    leakage,
     source_runs,
     temperature,
     transfer,
@@ -247,7 +248,7 @@ def run(
         finished = read_finished(config)
         prepared = prepare(config, finished)
         data_digests.remember_data(config, folder, prepared.domain, finished.split)
-        source_runs.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
+        leakage.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
     with progress.timed(seconds, "test"):
         network = pipeline.derive_network(search, finished.source.weights)

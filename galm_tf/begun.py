@@ -10,7 +10,8 @@ import tempfile
 from typing import Any, Iterator, Mapping
 
 from galm_tf.errors import UserError
-from galm_tf.run_folder import AGAIN, clear_errors, other_settings, read_object, unwritable
+from galm_tf.refusals import AGAIN, clear_errors, unwritable
+from galm_tf.run_folder import other_settings, read_object
 from galm_tf.whole_file import whole_file
 
 

@@ -37,7 +37,8 @@ from galm_tf.image_cache import load_images
 from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
-from galm_tf.source_runs import SEEN, is_known, read_json, read_seen
+from galm_tf.leakage import SEEN, is_known, read_seen
+from galm_tf.source_runs import read_json
 from galm_tf.words import abridged, counted, listed
 
 FLAGS = flags.FLAGS

@@ -27,6 +27,7 @@ from galm_tf import (
     run_result,
     scoring,
     search_space,
+    leakage,
     source_runs,
     temperature,
     transfer,
@@ -129,7 +130,7 @@ def search(
             source_runs.expect_same(config, folder)  # a run that goes on was stopped before it took anything
             with progress.timed(searched.before, "match"):
                 sources = transfer.start_from(searched)
-        source_runs.write_seen(folder, config, prepared.domain, prepared.split, sources)
+        leakage.write_seen(folder, config, prepared.domain, prepared.split, sources)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
@@ -143,7 +144,7 @@ def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
     readings.before = before
     readings.fit()
-    source_runs.write_seen(folder, config, prepared.domain, prepared.split, [])
+    leakage.write_seen(folder, config, prepared.domain, prepared.split, [])
     return readings
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import glob
 import hashlib
@@ -23,7 +22,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from galm_tf.config import Config, as_flag, unstated
 from galm_tf.errors import UserError
 from galm_tf.hardware import computed_on
 from galm_tf.paths import from_home
+from galm_tf.refusals import AGAIN, RESUME, clear_errors, unwritable, unwritable_new
 from galm_tf.search_space import DECISIONS
 from galm_tf.whole_file import is_partial, whole_file
 
@@ -41,7 +41,6 @@ except ImportError:  # Windows: no lock, the folder's name alone protects
     fcntl = None
 
 FORMAT = 1
-RESUME, AGAIN = " and go on with --resume", "; the same command goes on"  # once a place can be written again
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
@@ -70,7 +69,7 @@ class RunFolder:
 
         way: how to go on once it can be written again.
         """
-        with clear_errors(path, _unwritable if way == RESUME else functools.partial(unwritable, way=way)):
+        with clear_errors(path, unwritable_new if way == RESUME else functools.partial(unwritable, way=way)):
             _expect_new(path)
             os.makedirs(path, exist_ok=True)
             folder = cls(path)
@@ -166,7 +165,7 @@ class RunFolder:
         """The sentence about a place in the folder that cannot be written; code: of `errno`."""
         with contextlib.suppress(OSError):
             if self._way == RESUME and self._new and self._is_unused():  # it will go
-                return _unwritable(path, reason, code)
+                return unwritable_new(path, reason, code)
         return unwritable(path, reason, code, self._way)
 
     @contextlib.contextmanager
@@ -463,7 +462,7 @@ def _lock(path: str):
     if fcntl is None:
         return None
     begun = os.path.exists(os.path.join(path, "config.json"))
-    with clear_errors(path, unwritable if begun else _unwritable):
+    with clear_errors(path, unwritable if begun else unwritable_new):
         file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
     try:
         try:
@@ -492,49 +491,6 @@ def in_use(path: str) -> bool:
         return True
     except (OSError, AttributeError):  # no lock, a file system that knows none, or Windows
         return False
-
-
-def _unwritable(path: str, reason: str, code: Optional[int]) -> UserError:
-    """As `RunFolder.unwritable`, of a run that has nothing to go on from: another folder is a way too."""
-    way = " or ".join([*_repairs(code), "name another folder by --run_dir"])
-    return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
-
-
-def unwritable(path: str, reason: str, code: Optional[int], way: str = RESUME) -> UserError:
-    """The sentence about a place that cannot be written, of what goes on there; code: of `errno`."""
-    repair = (_repairs(code) or ["repair that"])[0]
-    return UserError(f"Expected to be able to write {path}. Received: {reason}; {repair}{way}.")
-
-
-def _repairs(code: Optional[int]) -> list[str]:
-    """What helps against a refusal, in words; nothing where that is not known."""
-    repairs = {
-        "free some space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
-        "make it writable": (errno.EACCES, errno.EPERM, errno.EROFS),
-    }
-    return [repair for repair, codes in repairs.items() if code in codes]
-
-
-@contextlib.contextmanager
-def clear_errors(
-    path: str,
-    sentence: Callable[[str, str, Optional[int]], UserError] = _unwritable,
-    kinds: tuple[type[Exception], ...] = (OSError,),
-) -> Iterator[None]:
-    """Turns a refusal to write into a sentence; kinds: of errors, OSError or those of TensorFlow's writers."""
-    try:
-        yield
-    except kinds as error:
-        raise sentence(path, *_refusal(error)) from error
-
-
-def _refusal(error: Exception) -> tuple[str, Optional[int]]:
-    """What the operating system said, and its number in `errno`; None where TensorFlow's words do not tell it."""
-    if isinstance(error, OSError):
-        return str(error.strerror or error), error.errno
-    # "JARGON FILE; REASON\n\tWHAT TENSORFLOW DID [Op:NAME]"
-    reason = str(error.message).partition("\n")[0].partition(" [Op:")[0].rpartition("; ")[2]
-    return reason, next((code for code in errno.errorcode if os.strerror(code) == reason), None)
 
 
 def read_object(path: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shlex
@@ -19,14 +18,13 @@ from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
-from galm_tf.paths import from_home
 from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.scoring import Scoring, image_batches
+from galm_tf.leakage import Learned, is_known, read_seen, split_settings
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
-from galm_tf.words import listed
 
 _VALIDATION_NOTE = (
     "The source run {path} was trained on classes or images that validation holds out here, so validation figures "
@@ -35,33 +33,6 @@ _VALIDATION_NOTE = (
 _NAMESAKE_NOTE = "The source run {path} has seen classes of another domain that are called like tested ones ({names}): these are not new to it."
 _POLICY = "controller/policy/"
 DIGESTS = "source runs"  # of data.json: what tells them from others, by `run_digest`
-# of a run: `image_digests` of the images that it and its sources were trained or validated on ("contents"), and of
-# those of them that trained ("trained")
-SEEN = "seen.npz"
-
-
-@dataclasses.dataclass(frozen=True)
-class Learned:
-    """What a run, or what is fitted on its data, has seen.
-
-    Attributes:
-      path: its folder.
-      classes: names of those whose images it was trained or validated on; None where an earlier version did not say.
-      seen: `learned_digests` of those images, its own sources' too, uint64, sorted; None where an earlier version did not
-        say.
-      split: its settings of who is tested.
-    """
-
-    path: str
-    classes: Optional[frozenset[str]]
-    seen: Optional[np.ndarray]
-    split: dict[str, Any]
-
-    @classmethod
-    def of(cls, path: str, config: Config, domain: Domain, split: Split) -> Learned:
-        """Of all that a run trains or validates on."""
-        seen = learned_digests(domain, split.trained)
-        return cls(path, domain.class_names(split.trained), seen, _split_settings(config))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +46,6 @@ class Source(Learned):
       pretrained: its trunk where that is a pretrained one, of which there are no weights then.
       policy: the controller's weights by the names of `ControllerTraining.variables`; empty without one.
       learned: those of `classes` that it was trained on.
-      trained: those of `seen` that it was trained on; None as there.
       finetuned_on_validation: whether its validation images trained it too, or the run that it has been added to.
     """
 
@@ -85,7 +55,6 @@ class Source(Learned):
     pretrained: Optional[PretrainedTrunk]
     policy: dict[str, np.ndarray]
     learned: frozenset[str]
-    trained: Optional[np.ndarray]
     finetuned_on_validation: bool
 
     @property
@@ -135,58 +104,9 @@ def read_source(path: str, config: Config, flag: str = "source_run") -> Source:
     classes = None if result.get("classes_seen") is None else frozenset(result["classes_seen"])
     digests = read_seen(path)
     return Source(
-        path, classes, digests.get("contents"), _split_settings(theirs), attributes, chosen, weights, trunk, policy,
-        _learned_classes(result, tuned), digests.get("trained"), tuned,
+        path, classes, digests.get("contents"), digests.get("trained"), split_settings(theirs), attributes, chosen, weights, trunk,
+        policy, _learned_classes(result, tuned), tuned,
     )  # fmt: skip
-
-
-def read_seen(path: str) -> dict[str, np.ndarray]:
-    """What a run's folder holds of the images that it has seen (`SEEN`); nothing where it does not say."""
-    return RunFolder(path, lock=False).read_arrays(SEEN) or {}
-
-
-def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
-    """What tells the images of records int64 [m] from others, by the bytes of their files and by their boxes, whatever
-    files, classes and domains are called: uint64 [m].
-    """
-
-    def digest(i: int) -> int:
-        told = domain.contents[i].tobytes() + domain.boxes[i].tobytes()
-        return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
-
-    return np.array([digest(int(i)) for i in index], np.uint64)
-
-
-def learned_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
-    """What tells whether images show what records int64 [m] do (`is_known`): uint64, sorted; of the images, and of the
-    photographs that they are parts of.
-    """
-    return np.unique(np.concatenate([image_digests(domain, index), domain.contents[index].astype(np.uint64)]))
-
-
-def is_known(domain: Domain, index: np.ndarray, digests: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Which of some records, int64 [m], show what was learned by `learned_digests`: bool [m].
-
-    That is the same photograph, whatever its box; but of one that records `own` show too, whose parts the data set
-    itself has on both sides, the same box. An earlier version noted boxes alone.
-    """
-    photographs, images = domain.contents[index].astype(np.uint64), image_digests(domain, index)
-    elsewhere = ~np.isin(photographs, domain.contents[own].astype(np.uint64))
-    return np.isin(images, digests) | (elsewhere & np.isin(photographs, digests))
-
-
-def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, sources: Sequence[Source]) -> None:
-    """Leaves in a run's folder what it and the sources that it has taken from have seen; nothing where one of these
-    does not say.
-    """
-    if any(source.seen is None for source in sources):
-        return
-    trained = split.trained if config.finetunes_on_validation else split.train
-    digests = {
-        "contents": [learned_digests(domain, split.trained), *(source.seen for source in sources)],
-        "trained": [learned_digests(domain, trained), *(source.trained for source in sources)],
-    }
-    folder.write_arrays(SEEN, {name: np.unique(np.concatenate(parts)) for name, parts in digests.items()})
 
 
 def _expect_whole(weights: dict[str, np.ndarray], names: Sequence[str], count: int, path: str, flag: str) -> None:
@@ -304,64 +224,6 @@ def read_json(path: str, name: str, flag: str = "source_run") -> Any:
             f"Expected a finished run in --{flag}={path}. Received: {file}, which cannot be read ({error}); restore "
             "the folder from a copy."
         ) from error
-
-
-def _split_settings(config: Config) -> dict[str, Any]:
-    return {name: from_home(getattr(config, name)) for name in ("split_seed", "splits_file", "test_split")}
-
-
-def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:
-    """Raises UserError where a source has seen classes, or of classes on both sides images, on which a target is
-    tested.
-
-    Args:
-      source: what something is taken from.
-      config: the target's settings.
-      domain, split: who is tested.
-      flag: which names the source.
-    """
-    if source.classes is None:
-        raise UserError(
-            "Expected a run whose result.json says which classes it has seen. Received: "
-            f"--{flag}={source.path}, whose does not, as in earlier versions; make it anew, or restore the file from a copy."
-        )
-    tested = domain.class_names(split.test)
-    shown = domain.class_names(split.trained)
-    seen = sorted((tested - shown) & source.classes)
-    if seen:
-        raise UserError(
-            f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "
-            f"has seen {listed(seen, 1)}; {_same_split(source, config)}."
-        )
-    _expect_unseen_images(source, config, domain, split, flag)
-
-
-def _expect_unseen_images(source: Learned, config: Config, domain: Domain, split: Split, flag: str) -> None:
-    """Raises UserError where a source was trained on images that are tested: of classes on both sides, or of the same
-    data by another name.
-    """
-    test = split.test
-    if source.seen is None:
-        if with_classes(domain)[test].all() and not domain.class_names(test) & source.classes:
-            return
-        raise UserError(
-            f"Expected a run that says which images it has seen, since classes do not tell them from the tested ones. Received: --{flag}={source.path}, "
-            "which does not, as in earlier versions; make it anew."
-        )
-    seen = test[is_known(domain, test, source.seen, split.trained)]
-    if len(seen):
-        raise UserError(
-            f"Expected a source that has not seen the images that are tested. Received: --{flag}={source.path}, which was trained on "
-            f"{len(seen)} of {len(test)}, the first is {domain.paths[seen[0]]}; {_same_split(source, config)}."
-        )
-
-
-def _same_split(source: Learned, config: Config) -> str:
-    """How to keep apart what a source has seen and what is tested, in words."""
-    if source.split == _split_settings(config):
-        return "take another source, or test what that one tests, by a column split in the table or by --splits_file"
-    given = (f"no --{name}" if value == "" else f"--{name}={value}" for name, value in source.split.items())
-    return f"give both runs the same split: {', '.join(given)}"
 
 
 def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:

@@ -31,7 +31,8 @@ from tensorboard.plugins.hparams import api as hparams
 from galm_tf import search_space
 from galm_tf.config import Config
 from galm_tf.plots import without_font_warnings
-from galm_tf.run_folder import RunFolder, clear_errors
+from galm_tf.refusals import clear_errors
+from galm_tf.run_folder import RunFolder
 from galm_tf.words import abridged
 
 TAGS = {

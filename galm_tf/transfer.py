@@ -31,7 +31,8 @@ from galm_tf.draws import Stream, generator
 from galm_tf.matching import EMBEDDING, Match, copy_trunk, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
-from galm_tf.source_runs import Source, expect_unseen, notes, read_source, source_scores
+from galm_tf.leakage import expect_unseen
+from galm_tf.source_runs import Source, notes, read_source, source_scores
 from galm_tf.supernet import TOWER_WEIGHTS
 
 _GATE_NOTE = (

@@ -31,7 +31,8 @@ from galm_tf.begun import Begun, expect_writable, result_file
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
-from galm_tf.run_folder import AGAIN, RunFolder, clear_errors, read_config, unwritable
+from galm_tf.refusals import AGAIN, clear_errors, unwritable
+from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.selection import SKILL_CAVEAT
 from galm_tf.telemetry import write_hparams
 

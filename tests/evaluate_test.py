@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from galm_tf import evaluate, export, lite, run_result, source_runs
+from galm_tf import evaluate, export, leakage, lite, run_result
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -201,7 +201,7 @@ def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp
         evaluate.evaluate(_config(photos), model, "unseen")
     (run / "result.json").write_text("{}")
     domain, _, _ = load_images(load_domains(_config(photos)), dataclasses.replace(_config(photos), image_size=32))
-    np.savez(run / "seen.npz", contents=np.sort(source_runs.image_digests(domain, np.arange(4, 9))))
+    np.savez(run / "seen.npz", contents=np.sort(leakage.image_digests(domain, np.arange(4, 9))))
     assert evaluate.evaluate(_config(photos), model).images == 18
     assert "3 of 18 images trained the model or chose its networks" in caplog.text
     caplog.clear()

@@ -15,7 +15,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluation, preparation, source_runs
+from galm_tf import evaluation, leakage, preparation
 from galm_tf.baselines import (
     afs,
     ale,
@@ -695,7 +695,7 @@ def _write_run(path, config, prepared, seen=()):
     folder = RunFolder.create(path, config)
     supernet = build_supernet(2, 32, 0.0, 7)
     folder.write_json("result.json", {"classes_seen": [*prepared.domain.class_names(prepared.split.trained), *seen]})
-    source_runs.write_seen(folder, config, prepared.domain, prepared.split, [])
+    leakage.write_seen(folder, config, prepared.domain, prepared.split, [])
     folder.write_json("architectures.json", {"sun/a": {}, "sun/b": {}})
     folder.write_json("split.json", prepared.split.to_json())
     folder.save_checkpoint({f"supernet/{k}": v.numpy() for k, v in supernet.variables.items()}, {"chosen": [0, 1]})
@@ -776,7 +776,7 @@ def test_learners_are_not_tested_on_what_their_source_has_trained(finished, monk
     """The same pictures under another name, split otherwise."""
     config, prepared, _, path = finished
     swapped = dataclasses.replace(prepared.split, train=prepared.split.test, test=prepared.split.train)
-    learned = source_runs.Learned.of(path, dataclasses.replace(config, split_seed=4), prepared.domain, swapped)
+    learned = leakage.Learned.of(path, dataclasses.replace(config, split_seed=4), prepared.domain, swapped)
     renamed = dataclasses.replace(learned, classes=frozenset({"zoo/scene00"}))
     monkeypatch.setattr(learner_data, "source_data", lambda *_: (None, [renamed]))
     message = (

@@ -24,6 +24,7 @@ from galm_tf import (
     readout,
     ridge,
     run_result,
+    leakage,
     source_runs,
     temperature,
 )
@@ -127,8 +128,8 @@ def test_the_test_is_the_same_by_maps_that_are_kept_and_by_pictures(finished, pr
 
 
 def test_it_tells_which_images_it_has_seen(finished, prepared):
-    seen = main.RunFolder(finished[1], lock=False).read_arrays(source_runs.SEEN)["contents"]
-    np.testing.assert_array_equal(seen, source_runs.learned_digests(prepared.domain, prepared.split.trained))
+    seen = main.RunFolder(finished[1], lock=False).read_arrays(leakage.SEEN)["contents"]
+    np.testing.assert_array_equal(seen, leakage.learned_digests(prepared.domain, prepared.split.trained))
 
 
 def test_probabilities_are_about_the_frequencies_and_as_sure_as_validation_found_right(finished, prepared):

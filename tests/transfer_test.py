@@ -19,6 +19,7 @@ from galm_tf import (
     preparation,
     search_space,
     selection,
+    leakage,
     source_runs,
     transfer,
 )
@@ -235,7 +236,7 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
     policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
     given = source_runs.Source(
-        "a", frozenset(), None, {}, ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), None, False
+        "a", frozenset(), None, None, {}, ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), False
     )
     swapped = RewardTable(rewards[::-1], (rewards[::-1],) * 2)
     still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
@@ -484,7 +485,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     assert {c.split("/")[0] for c in result["classes_seen"]} == {"awa", "sun"}
     folder = str(tmp_path / "run")
     prepared = preparation.prepare(config)
-    own = source_runs.learned_digests(prepared.domain, prepared.split.trained)
+    own = leakage.learned_digests(prepared.domain, prepared.split.trained)
     itself = source_runs.read_source(folder, config)
     assert not any(
         np.array_equal(itself.weights[name], given.weights[name])
@@ -650,17 +651,17 @@ def test_a_photograph_is_known_by_any_of_its_parts(tmp_path):
 
     boxes = [f"{{}}{i}.png,{'train' if i < 18 else 'test'},0,0,38,38,{i % 2}" for i in range(24)]
     config, of_parts = prepared("parts", boxes)
-    given = source_runs.Learned.of("runs/A", config, of_parts.domain, of_parts.split)
+    given = leakage.Learned.of("runs/A", config, of_parts.domain, of_parts.split)
     whole, of_whole = prepared("whole", [f"{{}}{i}.png,{'test' if i < 6 else 'train'},,,,,{i % 2}" for i in range(24)])
     with pytest.raises(UserError, match="Received: --source_run=runs/A, which was trained on 6 of 6"):
-        source_runs.expect_unseen(given, whole, of_whole.domain, of_whole.split)
+        leakage.expect_unseen(given, whole, of_whole.domain, of_whole.split)
     both = [
         *(f"{{}}{i}.png,train,0,0,38,38,{i % 2}" for i in range(24)),
         *(f"{{}}{i}.png,test,1,1,39,39,{i % 2}" for i in range(6)),
     ]
     torn, of_torn = prepared("torn", both)
-    source_runs.expect_unseen(given, torn, of_torn.domain, of_torn.split)
-    known = source_runs.is_known(of_torn.domain, of_torn.split.test, given.seen, of_torn.split.train[:0])
+    leakage.expect_unseen(given, torn, of_torn.domain, of_torn.split)
+    known = leakage.is_known(of_torn.domain, of_torn.split.test, given.seen, of_torn.split.train[:0])
     assert known.all() and len(known) == 6
 
 
@@ -673,7 +674,7 @@ def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_pat
     assert len(given.trained) == len(given.seen)
     (note,) = source_runs.notes(given, prepared.domain, prepared.split)  # and none of a class without a name
     assert "was trained on classes or images that validation holds out here" in note
-    apart = source_runs.learned_digests(prepared.domain, prepared.split.train)
+    apart = leakage.learned_digests(prepared.domain, prepared.split.train)
     kept_apart = dataclasses.replace(given, trained=np.sort(apart))
     assert source_runs.notes(kept_apart, prepared.domain, prepared.split) == []
     # `image` stands for no class

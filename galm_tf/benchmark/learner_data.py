@@ -9,7 +9,7 @@ from typing import Optional
 
 import numpy as np
 
-from galm_tf import preparation, source_runs
+from galm_tf import leakage, preparation, source_runs
 from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import linear_pixels, network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
@@ -98,7 +98,7 @@ def make_features(settings: FeatureSettings, config: Config, prepared: preparati
 
 def _trunk_features(path: str, theirs: Config, config: Config, prepared: preparation.Prepared) -> np.ndarray:
     source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
-    source_runs.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
+    leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 
 
@@ -112,7 +112,7 @@ def training_data(
     return LearnerData(inputs, domain.labels[index], domain.class_ids[index], source, domain.targets[index])
 
 
-def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[LearnerData], list[source_runs.Learned]]:
+def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[LearnerData], list[leakage.Learned]]:
     """The training images of the domains of `config.source_run`, None without, and what may not be tested beside
     them.
     """
@@ -125,7 +125,7 @@ def source_data(config: Config, settings: FeatureSettings) -> tuple[Optional[Lea
         _expect_other_domains(config, theirs, path)
         prepared = preparation.prepare(theirs)
         parts.append(training_data(prepared, make_features(settings, theirs, prepared)[0], config))
-        learned.append(source_runs.Learned.of(path, theirs, prepared.domain, prepared.split))
+        learned.append(leakage.Learned.of(path, theirs, prepared.domain, prepared.split))
     return join(parts) if parts else None, learned
 
 

@@ -20,7 +20,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import evaluation, preparation, source_runs
+from galm_tf import evaluation, leakage, preparation
 from galm_tf.baselines import linear_pixels, sources
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
@@ -134,7 +134,7 @@ def run_learners(
     for cell, prepared in zip(cells, data):  # before anything is fitted
         expect_classes(prepared.domain)
         for theirs in learned:
-            source_runs.expect_unseen(theirs, cell, prepared.domain, prepared.split)
+            leakage.expect_unseen(theirs, cell, prepared.domain, prepared.split)
     rows, names = [], (RIDGE, *learners)
     with Progress(len(seeds) * len(names), "fitted and tested", unit="learner") as progress:
         for number, cell, prepared in zip(seeds, cells, data):

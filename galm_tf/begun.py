@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping
 
 from galm_tf.errors import UserError
 from galm_tf.refusals import AGAIN, clear_errors, unwritable
-from galm_tf.run_folder import other_settings, read_object
+from galm_tf.run_folder import other_settings, read_json_of
 from galm_tf.whole_file import whole_file
 
 
@@ -73,10 +73,10 @@ def result_file(path: str, replace: bool = True) -> Iterator[str]:
             yield partial
 
 
-def read_result(path: str) -> dict[str, Any]:
-    """The object in a JSON file among results; raises UserError when it is damaged."""
+def read_result(path: str, kind: type = dict) -> Any:
+    """The object in a JSON file among results, or the list; raises UserError when it is damaged."""
     try:
-        return read_object(path)
+        return read_json_of(kind, path)
     except ValueError as error:
         raise UserError(
             f"Expected JSON that an earlier command wrote in {path}. Received: {error}; restore it from a copy or remove it."

@@ -214,7 +214,7 @@ class RunFolder:
         """The object in a file that the run wrote; raises UserError when it is damaged."""
         path = os.path.join(self.path, name)
         try:
-            return read_object(path)
+            return read_json_of(dict, path)
         except ValueError as error:
             raise UserError(
                 f"Expected JSON that the run wrote in {path}. Received: {error}; restore it from a copy."
@@ -493,12 +493,12 @@ def in_use(path: str) -> bool:
         return False
 
 
-def read_object(path: str) -> dict[str, Any]:
-    """The JSON object in a file; raises ValueError for anything else."""
+def read_json_of(kind: type, path: str) -> Any:
+    """The JSON object, dict, or list in a file; raises ValueError for anything else."""
     with open(path, encoding="utf-8") as file:
         value = json.load(file)
-    if not isinstance(value, dict):
-        raise ValueError(f"{type(value).__name__} instead of an object")
+    if not isinstance(value, kind):
+        raise ValueError(f"{type(value).__name__} instead of {'an object' if kind is dict else 'a list'}")
     return value
 
 

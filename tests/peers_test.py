@@ -159,6 +159,20 @@ def test_a_stopped_search_goes_on_as_if_undisturbed(planted, tmp_path, monkeypat
         assert _without_seconds(_searched(tmp_path / "other", peer, seed=1)) != _without_seconds(whole)
 
 
+def test_damaged_or_unwritable_children_are_told_in_a_sentence(planted, tmp_path):
+    _searched(tmp_path, "random")
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "children.json").write_text('[{"trial": "0"', encoding="utf-8")
+    with pytest.raises(UserError, match="Expected JSON that an earlier command wrote in .*children.json. Received: "):
+        _searched(tmp_path, "random")
+    (tmp_path / "children.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="dict instead of a list; restore it from a copy or remove it"):
+        _searched(tmp_path, "random")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="Expected to be able to write .*; the same command goes on"):
+        _searched(tmp_path / "file", "rl_nas")
+
+
 def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path):
     children = _searched(tmp_path, "hyperband")["children"]
     epochs = [child["epochs"] for child in children]

@@ -157,7 +157,8 @@ class Child:
 
     def save(self, path: str) -> None:
         """Weights in order, as an npz."""
-        np.savez(path, *self.model.get_weights())
+        with open(path, "wb") as file:
+            np.savez(file, *self.model.get_weights())
 
     def restore(self, path: str) -> None:
         with np.load(path) as stored:

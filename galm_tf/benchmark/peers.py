@@ -33,13 +33,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import search_space
 from galm_tf.attribute_names import file_name
+from galm_tf.begun import read_result, result_file
 from galm_tf.benchmark.child import AttributeData, Child, space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
 from galm_tf.draws import Stream, tensor_seed
 from galm_tf.reinforce import Reinforce
 from galm_tf.search_space import Architecture
-from galm_tf.whole_file import whole_file
 
 OBJECTIVE = "val_auc"
 _CHILDREN, _RESULT = "children.json", "result.json"
@@ -61,13 +61,12 @@ class Cell:
 
     def __init__(self, path: str, data: AttributeData, config: Config, trials: int, epochs: int) -> None:
         self.path, self.data, self.config, self.trials, self.epochs = path, data, config, trials, epochs
-        os.makedirs(os.path.join(path, "weights"), exist_ok=True)
-        self.children: list[dict[str, Any]] = self._read(_CHILDREN) or []
+        self.children: list[dict[str, Any]] = self._read(_CHILDREN, list) or []
         self._last = time.monotonic()
 
     def run(self, search: Callable[["Cell"], None]) -> dict[str, Any]:
         """What is left of the search, and the one test."""
-        result = self._read(_RESULT)
+        result = self._read(_RESULT, dict)
         if result is None:
             with contextlib.suppress(BudgetSpent):
                 search(self)
@@ -100,7 +99,8 @@ class Cell:
             child.restore(self._weights(parent))
         child.train(self.data, "train", first_epoch, last_epoch)
         auc = child.auc(self.data, self.data.validation)
-        child.save(self._weights(trial))
+        with result_file(self._weights(trial)) as partial:
+            child.save(partial)
         now = time.monotonic()
         row = {"trial": trial, "architecture": architecture.canonical().number, "epochs": last_epoch - first_epoch}
         self.children.append({**row, OBJECTIVE: auc, "seconds": now - self._last})
@@ -140,15 +140,12 @@ class Cell:
     def _weights(self, trial: str) -> str:
         return os.path.join(self.path, "weights", f"{trial}.npz")
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str, kind: type) -> Any:
         path = os.path.join(self.path, name)
-        if not os.path.exists(path):
-            return None
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_result(path, kind) if os.path.exists(path) else None
 
     def _write(self, name: str, value: Any) -> None:
-        with whole_file(os.path.join(self.path, name)) as partial, open(partial, "w", encoding="utf-8") as file:
+        with result_file(os.path.join(self.path, name)) as partial, open(partial, "w", encoding="utf-8") as file:
             json.dump(value, file, indent=1)
 
 
@@ -279,7 +276,6 @@ def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
     """Writes the attribute's images and labels, of what trains its targets, for peers outside TensorFlow
     (benchmarks/peers_nni.py).
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     arrays: dict[str, Any] = {"settings": json.dumps({"attribute": data.name, **settings})}
     for part, values in (
         ("train", data.targets),
@@ -289,5 +285,5 @@ def export(data: AttributeData, settings: dict[str, Any], path: str) -> None:
     ):
         index = getattr(data, part)
         arrays[f"{part}_images"], arrays[f"{part}_labels"] = np.asarray(data.images[index]), values[index]
-    with whole_file(path) as partial, open(partial, "wb") as file:
+    with result_file(path) as partial, open(partial, "wb") as file:
         np.savez(file, **arrays)

@@ -9,6 +9,7 @@ from galm_tf import preparation, search_space
 from galm_tf.benchmark import auc_rewards, choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.network_size import numbers_read
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS
 from galm_tf.tracing import untraced
@@ -90,6 +91,21 @@ def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, mon
     assert free["val_mauc"] > some["val_mauc"] > much["val_mauc"]
     summary = methods.summarise(rows.reset_index(), choosing.REFERENCE).set_index("method")
     assert summary.loc["galm, size penalty 10", "million_multiply_adds"] == pytest.approx(much["multiply_adds"] / 1e6)
+
+
+def test_derived_networks_are_counted_with_their_reading(table, monkeypatch):
+    _, validation, truth = table
+    rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
+    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
+    monkeypatch.setattr(one_supernet, "finetuned", lambda *_: {"val_mauc": 0.5, "test_mauc": 0.5})
+    sizes = []
+    for share in (0.0, 0.3):
+        config = Config(rounds=1, controller_steps=2, samples_per_step=8, readout_share=share)
+        with untraced():
+            rows = choosing.run_derived(config, [0], "nowhere", ["exhaustive"]).set_index("method")
+        sizes.append(rows.loc["exhaustive", "multiply_adds"])
+    assert sizes[1] - sizes[0] == N * numbers_read()
 
 
 def test_networks_are_chosen_by_their_auc_alone_whatever_the_penalty():

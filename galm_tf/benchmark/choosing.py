@@ -22,7 +22,7 @@ from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
-from galm_tf.network_size import network_size, trunk_size
+from galm_tf.network_size import network_size, numbers_read, trunk_size
 from galm_tf.reward import RewardTable
 from galm_tf.search_space import Architecture, map_side
 from galm_tf.strategies import METHODS
@@ -80,6 +80,7 @@ def run_derived(
     not run again. `random` is one uniform architecture per attribute.
     """
     config = _checked(config, methods, "derived")
+    read = numbers_read() if config.readout_share else 0
     rows = []
     for split in splits:
         of_split = dataclasses.replace(config, split_seed=split)
@@ -93,9 +94,8 @@ def run_derived(
                 own = os.path.join(path, _file_name(name))
                 result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
                 figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
-                rows.append(
-                    {"method": name, "split": split, **figures, "multiply_adds": _multiply_adds(choices[name], config)}
-                )
+                size = _multiply_adds(choices[name], config, read)
+                rows.append({"method": name, "split": split, **figures, "multiply_adds": size})
     return pd.DataFrame(rows)
 
 
@@ -113,10 +113,10 @@ def _penalised(penalty: float) -> str:
     return f"galm, size penalty {penalty:g}"
 
 
-def _multiply_adds(chosen: np.ndarray, config: Config) -> int:
-    """Of one image in the trunk and all towers."""
+def _multiply_adds(chosen: np.ndarray, config: Config, read: int = 0) -> int:
+    """Of one image in the trunk and all towers, which carry a reading where `read` numbers of the trunk are read."""
     architectures = map(Architecture.from_number, chosen)
-    return network_size(architectures, map_side(config), read=0, trunk=trunk_size(config.image_size)).multiply_adds
+    return network_size(architectures, map_side(config), read, trunk_size(config.image_size)).multiply_adds
 
 
 def _choices(

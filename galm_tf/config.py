@@ -658,15 +658,21 @@ _READ_BESIDE = (
 def expect_read(config: Config) -> None:
     """Raises UserError for settings that a run would pass over."""
     _expect_beside(config, _READ_BESIDE)
-    if config.source_run and not config.handed_over:
-        raise UserError(
-            f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
-            "of which it takes nothing; name trunk or towers too, or leave --transfer out."
-        )
+    if config.source_run:
+        expect_handed_over(config)
     if config.reward_data == "batch" and config.reward_images not in (0, _REWARD_IMAGES):
         raise UserError(
             "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
             f"Received: reward_images={config.reward_images}; leave one out."
+        )
+
+
+def expect_handed_over(config: Config) -> None:
+    """Raises UserError where sources would hand nothing over."""
+    if not config.handed_over:
+        raise UserError(
+            f"Expected --transfer to name a part that --method={config.method} takes over. Received: transfer={','.join(config.transfer)}, "
+            "of which it takes nothing; name trunk or towers too, or leave --transfer out."
         )
 
 

@@ -48,6 +48,7 @@ _LOOK_SECONDS = 0.2  # after which a lock that was only looked at is free again
 _TABLES = "labels"  # a run's copies of the tables of --label_files
 # what a new run has before it begins
 _SETTINGS_FILES = {_LOCK, "config.json", "flags.txt", DATA, "split.json", "seen.npz", "trunk", _TABLES}
+_UNREPEATED = "# What no flag repeats: "  # in flags.txt
 _NOTED_PLACES = ("data_dir", "splits_file", "source_run")  # where data and source runs lie, which may move
 _PLACES = (*_NOTED_PLACES, "label_files")  # of tables of labels a run has copies
 # Settings that may differ between a run and its continuation, since no number depends on them.
@@ -134,14 +135,27 @@ class RunFolder:
         self.write_json("config.json", {"format": FORMAT, **config.to_json()})
         self._write_flags(config)
 
-    def _write_flags(self, config: Config) -> None:
+    def note_unrepeated(self, notes: Sequence[str]) -> None:
+        """Says in flags.txt what of the run its flags do not repeat."""
+        if notes:
+            self._write_flags(read_config(self.path), notes)
+
+    def _write_flags(self, config: Config, unrepeated: Sequence[str] = ()) -> None:
         """The run again; by its own tables of labels, where it has them, for those that it was given may become other
-        ones.
+        ones. What was noted before stays.
         """
         own = with_kept_tables(config, self.path)
         if config.add_attribute and config.label_files[-1:] == (config.add_attribute,):
             own = dataclasses.replace(own, add_attribute=own.label_files[-1])
-        self.write_text("flags.txt", flagfile(own))
+        self.write_text("flags.txt", flagfile(own, [*dict.fromkeys([*self._unrepeated(), *unrepeated])]))
+
+    def _unrepeated(self) -> list[str]:
+        """What flags.txt says that its flags do not repeat."""
+        path = os.path.join(self.path, "flags.txt")
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.strip()[len(_UNREPEATED) :] for line in file if line.startswith(_UNREPEATED)]
 
     def _remove_partial(self) -> None:
         """Removes what a killed run was writing."""
@@ -421,9 +435,10 @@ def same_kind_of_place(one: Any, other: Any) -> bool:
     return len(one) == len(other) if isinstance(one, (list, tuple)) else bool(one) == bool(other)
 
 
-def flagfile(config: Config) -> str:
-    """Flags that repeat the run: absl's flagfile syntax."""
+def flagfile(config: Config, unrepeated: Sequence[str] = ()) -> str:
+    """Flags that repeat the run, and what they do not: absl's flagfile syntax."""
     lines = ["# Repeats this run: python -m galm_tf.main --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
+    lines += [f"{_UNREPEATED}{note}" for note in unrepeated]
     for name, value in config.to_json().items():
         if name in ("run_dir", "resume"):
             continue

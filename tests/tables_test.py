@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from PIL import Image
 
+import main_flags
 from galm_tf import command_line, config as config_lib, pipeline, preparation
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
@@ -242,6 +245,41 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
         UserError, match="settings of the run in .*galm-awa-split_seed0. Received: seed=7 now, 0 in the run"
     ):
         _runs(tmp_path, dataclasses.replace(CONFIG, seed=7)).result("awa", 0)
+
+
+def test_the_flags_of_a_tables_run_repeat_it_and_a_begun_one_has_its_own_settings(runs, tmp_path):
+    config = dataclasses.replace(CONFIG, transfer=("trunk",), match="random", transfer_gate_steps=9, size_penalty=0.1)
+    table = _runs(tmp_path, config)
+    for method in ("galm", "random"):
+        table.result("sun", 0, method=method)
+        path = table.path(("sun",), 0, method=method)
+        again = main_flags.settings(f"--flagfile={path}/flags.txt", "--run_dir=new")
+        assert (again.method, again.transfer, again.size_penalty) == (
+            method, Config().transfer, 0.1 if method == "galm" else Config().size_penalty,
+        )  # fmt: skip
+    table.result("sun", 0, ("awa",))
+    assert (runs[-1].transfer, runs[-1].match) == (("trunk",), "random")
+    path = table.path(("apay",), 0, method="random")
+    begun = dataclasses.replace(config, domain=("apay",), data_dir=("B",), split_seed=0, method="random", run_dir=path)
+    RunFolder.create(path, begun)  # by an earlier version
+    table.result("apay", 0, method="random")
+    assert runs[-1].resume and (runs[-1].size_penalty, runs[-1].match) == (0.1, "random")
+
+
+def test_the_flags_of_a_tables_run_say_which_photographs_they_do_not_leave_out(runs, tmp_path, monkeypatch):
+    note = "4 training records show photographs that another domain of the table tests and are unused."
+    domain = types.SimpleNamespace(notes=("another note", note))
+    prepared = types.SimpleNamespace(domain=domain)
+    monkeypatch.setattr(TableRuns, "prepare", lambda self, config: prepared)
+    table = _runs(tmp_path)
+    table.result("sun", 0)
+    path = table.path(("sun",), 0)
+    told = pathlib.Path(path, "flags.txt").read_text().splitlines()[:3]
+    assert told[1] == f"# What no flag repeats: {note}" and told[2].startswith("--")
+    RunFolder(path).note_places(dataclasses.replace(runs[-1], data_dir=("moved",)))
+    moved = pathlib.Path(path, "flags.txt").read_text()
+    assert moved.splitlines()[:2] == told[:2] and "another note" not in moved
+    assert main_flags.settings(f"--flagfile={path}/flags.txt", "--run_dir=new").data_dir == ("moved",)
 
 
 def _no_learners():
@@ -927,6 +965,8 @@ def test_the_flagfile_of_the_defaults_is_no_wish(benchmark, what):
     (["--table=3", "--split_seed=3"], "Received: --split_seed=3; give --splits=3 in its place"),
     (["--suite=nas", "--add_attribute=x.csv"], "Received: --add_attribute, which is for galm_tf.main; leave it out"),
     (["--suite=methods", "--freeze_trunk"], "Expected a --source_run beside --freeze_trunk"),
+    (["--table=3", "--method=random", "--transfer=policy"], "name a part that --method=random takes over. Received: transfer=policy"),
+    (["--suite=few_labels", "--method=enas", "--transfer=policy"], "name a part that --method=enas takes over"),
     (["--suite=ranking", "--match=random"], "Expected a --source_run beside --match"),
     (["--suite=policy", "--domain=awa"], "Received: --domain, which is for input, learners, methods"),
     (["--suite=controller", "--source_run=a"], "Received: --source_run, which is for learners, methods"),

@@ -267,6 +267,8 @@ def main(arguments: list[str]) -> None:
     config = config_lib.from_flags(FLAGS, _base())
     if FLAGS.table or FLAGS.suite in _FEW:  # whose runs have sources of their own
         config_lib.expect_trunk_read(config)
+        if FLAGS.table != "2":
+            config_lib.expect_handed_over(config)
     else:
         config_lib.expect_read(config)
     if config.method == READING:

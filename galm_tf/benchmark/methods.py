@@ -19,7 +19,7 @@ from galm_tf.baselines import linear_pixels
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.strategies import METHODS
 
 LINEAR = "linear 16x16"
@@ -48,11 +48,28 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
     return pd.DataFrame(rows)
 
 
-def run_once(config: Config, prepared: Optional[preparation.Prepared] = None) -> dict[str, Any]:
-    """The result of the run in `config.run_dir`: read, resumed or made; `prepared` where its data are at hand."""
-    config, folder = RunFolder.begin_or_resume(config.run_dir, config)
+def run_once(
+    config: Config, prepared: Optional[preparation.Prepared] = None, unrepeated: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The result of the run in `config.run_dir`: read, resumed or made; `prepared` where its data are at hand.
+
+    unrepeated: what of them its flags do not repeat.
+    """
+    config, folder = RunFolder.begin_or_resume(config.run_dir, _with_penalty_read(config))
     with folder.kept_if_used():
+        folder.note_unrepeated(unrepeated)
         return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
+
+
+def _with_penalty_read(config: Config) -> Config:
+    """The settings without a penalty that a method passes over which reads no rewards, so that the run's flags repeat
+    it; a run that was begun has its own.
+    """
+    if METHODS[config.method].rewarded or config.size_penalty in (0, Config().size_penalty):
+        return config
+    begun = os.path.exists(os.path.join(config.run_dir, "config.json"))
+    own = read_config(config.run_dir) if begun else Config()
+    return dataclasses.replace(config, size_penalty=own.size_penalty)
 
 
 def free_networks() -> None:

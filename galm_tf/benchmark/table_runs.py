@@ -30,6 +30,7 @@ from galm_tf.run_folder import read_config
 
 # without a source no number depends on them
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")
+_UNUSED = "training records show photographs that another domain of the table tests and are unused."
 _STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
 _RATES = ("learning_rate", "adapt_learning_rate", "finetune_learning_rate")
 
@@ -122,7 +123,7 @@ class TableRuns:
         domain = load_domains(config)
         subsets = np.concatenate([self._subsets[number][name] for name in config.domain])
         unused = int((subsets != domain.subsets).sum())
-        note = f"{unused} training records show photographs that another domain of the table tests and are unused."
+        note = f"{unused} {_UNUSED}"
         return preparation.prepare(
             config, dataclasses.replace(domain, subsets=subsets, notes=(*domain.notes, *([note] if unused else [])))
         )
@@ -164,14 +165,14 @@ class TableRuns:
     def _search(self, config: Config, path: str) -> dict[str, Any]:
         """The result of a run: read, resumed or made."""
         if not config.source_run:
-            config = dataclasses.replace(config, freeze_trunk=False)  # so that the run's flags repeat it
-            if os.path.exists(os.path.join(path, "config.json")):
-                stored = read_config(path)
-                config = dataclasses.replace(config, **{k: getattr(stored, k) for k in SOURCE_SETTINGS})
+            # defaults, so that the run's flags repeat it, but of a run that was begun its own
+            own = read_config(path) if os.path.exists(os.path.join(path, "config.json")) else Config()
+            config = dataclasses.replace(config, **{k: getattr(own, k) for k in SOURCE_SETTINGS})
         finished = os.path.exists(os.path.join(path, "result.json"))
         look = finished and path not in self._looked_at
         prepared = self.prepare(config) if look or not finished else None
-        result = run_once(dataclasses.replace(config, run_dir=path), prepared)
+        told = [note for note in prepared.domain.notes if note.endswith(_UNUSED)] if prepared and not finished else []
+        result = run_once(dataclasses.replace(config, run_dir=path), prepared, told)
         self._looked_at.add(path)
         if not finished:
             free_networks()

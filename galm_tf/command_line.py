@@ -72,7 +72,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     A shell leaves --x=~/y as it stands: values that begin so are made paths here.
     """
     try:
-        rest = flags.FLAGS([*argv[:1], *_flagfiles_first(argv[1:])])
+        rest = _parse(argv)
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
         repair = f"did you mean --{near[0]}?" if near else "run with --help to see all flags."
@@ -194,8 +194,25 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         return end.code
 
 
-def _flagfiles_first(arguments: Sequence[str]) -> list[str]:
-    """The same arguments, flagfiles before all others; what follows -- stays as it is."""
+def _parse(argv: Sequence[str]) -> list[str]:
+    """The program's name and its arguments: flagfiles first, then what was typed, also of a flag that may be given
+    several times, whose values absl would join.
+    """
+    files, typed = _flagfiles_apart(argv[1:])
+    if not files:
+        return flags.FLAGS([*argv[:1], *typed])
+    rest = flags.FLAGS([*argv[:1], *files])
+    several = {flag: flag.present for name in flags.FLAGS if isinstance(flag := flags.FLAGS[name], flags.MultiFlag)}
+    for flag in several:
+        flag.present = 0  # what comes next replaces its values
+    rest += flags.FLAGS([*argv[:1], *typed])[1:]
+    for flag, present in several.items():
+        flag.present = flag.present or present
+    return rest
+
+
+def _flagfiles_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(flagfiles, the other arguments); what follows -- stays as it is."""
     files, others, rest = [], [], iter(arguments)
     for argument in rest:
         if argument == "--":
@@ -208,7 +225,7 @@ def _flagfiles_first(arguments: Sequence[str]) -> list[str]:
             others += [argument] if value is None else []
         else:
             others.append(argument)
-    return files + others
+    return files, others
 
 
 def _unread_flags(error: Exception) -> str:

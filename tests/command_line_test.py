@@ -138,6 +138,21 @@ def test_of_several_flagfiles_the_later_wins_and_one_within_another_counts_where
     )
 
 
+def test_typed_values_of_a_flag_for_several_win_over_those_of_a_flagfile(parse, tmp_path):
+    parse()
+    (tmp_path / "x.flags").write_text("--rounds=3\n--several=a\n--several=b\n", encoding="utf-8")
+    file = f"--flagfile={tmp_path}/x.flags"
+    for typed, values in ([], ["a", "b"]), (["--several=c"], ["c"]), (["--several", "b", "--several=c"], ["b", "c"]):
+        if "several" in flags.FLAGS:
+            del flags.FLAGS.several
+        flags.DEFINE_multi_enum("several", ["d"], list("abcd"), "")
+        with flagsaver.flagsaver():
+            assert command_line.parse_flags(["x", *typed, file, "e", "f"]) == ["x", "e", "f"]
+            assert (flags.FLAGS.several, flags.FLAGS.rounds) == (values, 3)
+            assert flags.FLAGS["several"].present == len(values)
+    del flags.FLAGS.several
+
+
 def test_what_follows_two_dashes_is_no_flagfile(parse):
     parse()
     with flagsaver.flagsaver():

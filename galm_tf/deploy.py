@@ -34,7 +34,7 @@ from galm_tf.read_back import read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_SHRINKS, Architecture
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS
-from galm_tf.words import listed
+from galm_tf.words import choice_repair, listed
 
 FLAGS = flags.FLAGS
 _MEANS = ("val_mauc", "test_mauc")  # of all attributes together
@@ -150,6 +150,10 @@ def _expect_fitting(model: str, out: str, weights: str) -> None:
     if lite.is_lite(model) and os.path.isfile(model.rstrip(os.sep)):
         raise UserError(
             f"Expected a run, or its saved_model folder. Received: model={model}, which was made of one; name the run."
+        )
+    if weights not in lite.WEIGHTS:
+        raise UserError(
+            f"Expected --weights to be one of {', '.join(lite.WEIGHTS)}. Received: --weights={weights}; {choice_repair(str(weights), lite.WEIGHTS)}."
         )
     if weights != "float32" and not lite.is_lite(out):
         raise UserError(

@@ -112,8 +112,8 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
     """Prints the attributes of images; returns the exit status.
 
     Raises:
-      UserError: no model, no images, an unknown attribute, a threshold that is no probability, decisions of another
-        format than csv, or of the most probable alone; with on_bad_image=fail an unreadable image.
+      UserError: no model, no images, an unknown attribute, a threshold that is no probability, or that csv would not
+        show, decisions of another format than csv, or of the most probable alone; with on_bad_image=fail an unreadable image.
     """
     if options.threshold is not None and not 0 <= options.threshold <= 1:  # nan is within any bounds of a flag
         raise UserError(
@@ -127,6 +127,11 @@ def predict(options: Options, arguments: Sequence[str]) -> int:
         raise UserError(
             f"Expected --decisions of all attributes: an empty cell is one without a threshold. Received: --top={options.top} beside it; leave it out, "
             "or name some by --attributes."
+        )
+    if options.threshold is not None and options.format == "csv" and not options.decisions:
+        raise UserError(
+            f"Expected --decisions beside --threshold with --format=csv, which else shows probabilities alone. Received: --threshold={options.threshold}; "
+            "add --decisions, or leave it out."
         )
     predictor = Predictor(options.model)
     keep = attribute_names.columns(options.attributes, predictor.attributes)
@@ -231,11 +236,11 @@ class Predictor:
         batch_size: int = 64,
         done: Callable[[int], None] = lambda count: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `__call__`, of some records int64 [m], at least one, of uint8 [n, S, S, 3] in batches; `done` is told how
-        many each time.
+        """As `__call__`, of some records int64 [m] of uint8 [n, S, S, 3] in batches; `done` is told how many each
+        time.
         """
         parts = []
-        for start in range(0, len(index), batch_size):
+        for start in range(0, max(1, len(index)), batch_size):  # of none an empty batch
             block = index[start : start + batch_size]
             parts.append(self(np.asarray(pictures[block])))
             done(len(block))

@@ -146,6 +146,14 @@ def test_a_part_can_be_parted_again(run, images, tmp_path):
     np.testing.assert_allclose(Predictor(str(tmp_path / "one.tflite"))(images)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("out", ["x.tflite", "x"])
+def test_weights_that_there_are_not_are_refused_from_python_too(run, tmp_path, out):
+    with pytest.raises(
+        UserError, match="Expected --weights to be one of float32, .*Received: --weights=int4; nearest: int8"
+    ):
+        deploy.deploy(run, str(tmp_path / out), weights="int4")
+
+
 def test_fewer_bytes_for_weights(run, images, tmp_path):
     files = {weights: str(tmp_path / f"{weights}.tflite") for weights in lite.WEIGHTS}
     told = {weights: deploy.deploy(run, path, ["metal", "furry"], weights) for weights, path in files.items()}

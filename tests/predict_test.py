@@ -164,6 +164,20 @@ def test_decisions_in_csv_are_those_of_a_table_of_labels(undecided, files, capsy
         assert row == {name: truth[name] for name in NAMES[1:]} and list(row) == NAMES[1:]
 
 
+def test_a_threshold_that_csv_would_not_show_is_refused(model, files):
+    with pytest.raises(
+        UserError, match="Expected --decisions beside --threshold with --format=csv.*--threshold=0.0; add"
+    ):
+        predict.predict(Options(model, "csv", threshold=0.0), files)
+
+
+def test_of_no_records_nothing_is_predicted(model):
+    predictor = predict.Predictor(model)
+    pictures = np.zeros((3, predictor.image_size, predictor.image_size, 3), np.uint8)
+    probability, decision = predictor.of_records(pictures, np.zeros(0, np.int64))
+    assert probability.shape == decision.shape == (0, len(predictor.attributes)) and decision.dtype == bool
+
+
 @pytest.mark.parametrize("format_", ["table", "json"])
 def test_decisions_are_of_csv(model, files, format_):
     with pytest.raises(

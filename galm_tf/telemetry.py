@@ -26,6 +26,7 @@ import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import pdist
 from tensorboard.plugins.hparams import api as hparams
 
 from galm_tf import search_space
@@ -254,7 +255,7 @@ def _show(value: Any) -> str:
 
 def clustered_order(matrix: np.ndarray) -> np.ndarray:
     """Indices that put similar attributes side by side: int [N]; the rows of `matrix` [N, N] are compared."""
-    return leaves_list(linkage(matrix, "average")) if len(matrix) > 2 else np.arange(len(matrix))
+    return leaves_list(linkage(pdist(matrix), "average")) if len(matrix) > 2 else np.arange(len(matrix))
 
 
 def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:

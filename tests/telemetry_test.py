@@ -239,6 +239,10 @@ def test_names_that_the_font_lacks_are_drawn_without_a_word(folder, recwarn):
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
+def test_attributes_that_are_all_alike_are_put_side_by_side_without_a_warning(recwarn):
+    assert sorted(telemetry.clustered_order(np.zeros((4, 4)))) == [0, 1, 2, 3] and not len(recwarn)
+
+
 @pytest.mark.parametrize("letter", "aW写")
 def test_long_names_leave_the_heat_map_room(folder, recwarn, letter):
     with Telemetry(folder) as shown:

@@ -1,4 +1,4 @@
-"""The derived network: the chosen architectures with everything unused cut away (paper §3.2.1).
+"""The derived network: the chosen architectures with everything unused cut away (DESIGN §4).
 
 It is for inference. Towers that agree in a stage's choices run as one wide
 operation, so there are no gates, no switched-off kernels, skips, columns or

@@ -1,4 +1,4 @@
-"""Layers of the supernet (paper §3.1, Table 1; DESIGN "the network").
+"""Layers of the supernet (paper §3.1, Table 1; DESIGN §4).
 
 Trunk layers hold ordinary weights. Tower layers hold the weights of all N
 attributes stacked, `[N, …]`, and read the rows of the S attributes named in

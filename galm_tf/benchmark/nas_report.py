@@ -23,7 +23,7 @@ from galm_tf.benchmark.results import markdown_row, write_files
 from galm_tf.config import METHODS, Config
 from galm_tf.schedule import search_steps
 
-PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.4, one Nvidia Titan XP
+PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.7, one Nvidia Titan XP
 _NOT_NOTED = "not noted"
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
 _SHARED_COLORS = (

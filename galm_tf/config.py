@@ -123,7 +123,7 @@ class Config:
     splits_file: str = _setting("", "An xlsa17 att_splits.mat whose class or image lists replace the official split.")
     split_seed: int = _setting(
         -1,
-        "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split, or the one that is drawn where the data bring none. Which positives --train_positives keeps goes by it, too; of a drawn split the same whatever --seed.",
+        "A seed for a class-disjoint split of all images instead of the official one; -1 keeps the official split, or the one that is drawn where the data bring none.",
         low=-1,
         high=2**63 - 1,
     )
@@ -153,7 +153,7 @@ class Config:
     )
     train_positives: int = _setting(
         0,
-        "Known positives of each attribute in training: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.",
+        "Known positives of each attribute in training, which go by --split_seed, of a drawn split the same whatever --seed: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.",
         low=0,
     )
     soft_labels: bool = _setting(

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,11 @@ from galm_tf.preprocess import scale_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES, THRESHOLDS = ["photos/red", "photos/green", "other/red"], [0.5, np.nan, 0.4]
+
+
+def test_the_help_of_settings_names_no_flag_that_is_not_there():
+    texts = [f.metadata["help"] for f in dataclasses.fields(Config) if f.name in evaluate._SETTINGS]
+    assert set(re.findall(r"--(\w+)", " ".join(texts))) <= {*evaluate._SETTINGS, "attributes", "subset"}
 
 
 class Colours(tf.Module):

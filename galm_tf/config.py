@@ -387,7 +387,7 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             # KerasTuner proposes some; TensorFlow would compute in their precision. NumPy itself is not loaded for that
-            if type(value).__module__ == "numpy":
+            if type(value).__module__ == "numpy" and not value.shape:
                 value = value.item()
                 object.__setattr__(self, field.name, value)
             _check_field(field, value)
@@ -555,12 +555,27 @@ def unstated(name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+_KINDS = {  # of settings that are no tuples: what their values may be, and how that is called
+    "bool": (bool, "True or False"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": (str, "a text"),
+}
+
+
 def _check_field(field: dataclasses.Field, value: Any) -> None:
     choices, low, high = (field.metadata[k] for k in ("choices", "low", "high"))
     if str(field.type).startswith("tuple") and not isinstance(value, tuple):  # each letter of a name would pass for one
         written = f"({value!r},)" if isinstance(value, str) else f"tuple({value!r})"
         raise UserError(
             f"Expected a tuple in the setting {field.name}. Received: {value!r}; write {field.name}={written}."
+        )
+    if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
+        raise UserError(f"Expected texts in the setting {field.name}. Received: {value!r}; write each in quotes.")
+    types, kind = _KINDS.get(str(field.type), (tuple, ""))
+    if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+        raise UserError(
+            f"Expected {kind} in the setting {field.name}. Received: {value!r}; leave it out for {field.default!r}."
         )
     if choices and value not in choices:
         raise UserError(f"Expected --{field.name} to be one of {list(choices)}. Received: {field.name}={value!r}.")

@@ -1,8 +1,14 @@
+import pathlib
+
 import numpy as np
 import pytest
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+
+
+def test_a_whole_number_is_a_number():
+    assert Config(dropout=0, learning_rate=1) == Config(dropout=0.0, learning_rate=1.0)
 
 
 def test_json_round_trip():
@@ -27,6 +33,18 @@ def test_numbers_of_numpy_become_pythons():
             dict(transfer=["trunk"]),
             r"tuple in the setting transfer. Received: \['trunk'\]; write transfer=tuple\(\['trunk'\]\)",
         ),
+        (dict(image_size="64"), "a whole number in the setting image_size. Received: '64'; leave it out for 64"),
+        (dict(image_size=32.0), "a whole number in the setting image_size. Received: 32.0"),
+        (dict(warmup_steps=2.5), "a whole number in the setting warmup_steps. Received: 2.5"),
+        (dict(rounds=True), "a whole number in the setting rounds. Received: True"),
+        (dict(seed=None), "a whole number in the setting seed. Received: None; leave it out for 0"),
+        (dict(dropout="0"), "a number in the setting dropout. Received: '0'"),
+        (dict(dropout=False), "a number in the setting dropout. Received: False"),
+        (dict(resume="no"), "True or False in the setting resume. Received: 'no'; leave it out for False"),
+        (dict(resume=0), "True or False in the setting resume. Received: 0"),
+        (dict(run_dir=pathlib.Path("a")), "a text in the setting run_dir. Received: .*Path"),
+        (dict(domain=(1,)), r"texts in the setting domain. Received: \(1,\); write each in quotes"),
+        (dict(domain=np.array(["a", "b"])), "tuple in the setting domain. Received: array"),
         (dict(splits_file="s.mat", split_seed=3), "splits_file=s.mat and split_seed=3"),
         (dict(reward="f2"), r"one of \['auc', 'accuracy', 'balanced_accuracy'\]. Received: reward='f2'"),
         (dict(dropout=2.0), "between 0.0 and 0.9. Received: dropout=2.0"),

@@ -199,7 +199,7 @@ class Config:
     )
     evaluations: int = _setting(
         64,
-        "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search.",
+        "Networks whose reward random_search, bayesian and progressive read per attribute, in the whole search; at most as many as there are of --samples_per_step for it in all --controller_steps.",
         low=1,
         high=1536,
     )
@@ -329,7 +329,7 @@ class Config:
     )
     reward_images: int = _setting(
         _REWARD_IMAGES,
-        "Validation images of each domain, at most, that the rewards of all architectures are computed from, drawn so that rare labels stay; 0 takes all. The chosen architectures are judged on all.",
+        "Validation images of each domain, at most, that the rewards of all architectures are computed from, drawn so that rare labels stay (more than so many, where these are too few for either label of every attribute); 0 takes all. The chosen architectures are judged on all.",
         low=0,
         before=0,
     )

@@ -253,22 +253,23 @@ class Validation:
 
 def some_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Which images to keep: of every label of every attribute, rarest first, `_RARE` where there are, and others at
-    random.
+    random; of every label one, even where that makes them more.
 
     Args:
       labels: [n, A] in {0, 1, NaN}. count: fewer than n.
 
     Returns:
-      int64 [count], sorted.
+      int64 [count], or more of a count that is too small for all labels; sorted.
     """
     order = rng.permutation(len(labels))
     shown = np.concatenate([labels == 1, labels == 0], axis=1)[order]  # [n, 2A]
     kept = np.zeros(len(order), bool)
     for column in np.argsort(shown.sum(axis=0), kind="stable"):
-        lacking = min(_RARE - shown[kept, column].sum(), count - kept.sum())
+        there = shown[kept, column].sum()
+        lacking = max(min(_RARE - there, count - kept.sum()), 1 - there)
         if lacking > 0:
             kept[np.flatnonzero(shown[:, column] & ~kept)[:lacking]] = True
-    kept[np.flatnonzero(~kept)[: count - kept.sum()]] = True
+    kept[np.flatnonzero(~kept)[: max(0, count - kept.sum())]] = True
     return np.sort(order[kept])
 
 

@@ -42,6 +42,15 @@ def test_rare_labels_stay_when_images_are_drawn():
     assert set(other) != set(kept)
 
 
+def test_no_label_is_lost_however_few_images_are_asked_for():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((400, 20)) < 0.05).astype(np.float32)
+    labels[:, 3] = np.nan
+    kept = some_images(labels, 4, np.random.default_rng(1))
+    lost = [(labels[kept] == value).any(axis=0) != (labels == value).any(axis=0) for value in (0, 1)]
+    assert not np.any(lost) and 4 < len(kept) < 40 and len(set(kept)) == len(kept)
+
+
 def test_the_images_are_drawn_at_random_where_no_label_is_rare():
     labels = np.tile(np.float32([[0], [1]]), (200, 1))
     drawn = np.bincount(

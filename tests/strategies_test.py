@@ -11,7 +11,7 @@ from galm_tf import search_space, selection
 from galm_tf.config import METHODS as NAMES
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
-from galm_tf.strategies import METHODS, bayesian, progressive
+from galm_tf.strategies import METHODS, bayesian, progressive, sequential
 from galm_tf.tracing import untraced
 
 N = 4
@@ -62,6 +62,15 @@ def _learned(method, common):
         else _additive(np.random.default_rng(0), N)
     )
     return (table, *_searched(method, table))
+
+
+def test_fewer_evaluations_than_were_asked_for_are_told_once(caplog):
+    sequential._tell_of_less.cache_clear()
+    for asked in (1536, 1536, Config().evaluations):
+        assert METHODS["random_search"](251, Config(evaluations=asked)).budget == min(asked, 509)
+    METHODS["random_search"](251, Config(controller_steps=10))  # nobody asked for the default
+    (told,) = caplog.messages
+    assert "--evaluations=1536" in told and "509 for each of 251 attributes" in told
 
 
 def test_the_flag_names_every_method():

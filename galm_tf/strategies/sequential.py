@@ -13,6 +13,8 @@ attribute, how many were tried), so a search goes on from what it has tried.
 from __future__ import annotations
 
 import abc
+import functools
+import logging
 from typing import Mapping, Optional
 
 import numpy as np
@@ -28,6 +30,15 @@ from galm_tf.strategy import Strategy
 _SAMPLED_SHARE = 8  # one in so many of what was tried, the best, trains the supernet
 
 
+@functools.cache
+def _tell_of_less(budget: int, asked: int, num_attributes: int) -> None:
+    """Once of each search: its trials and repetitions are given as much."""
+    logging.warning(
+        "--evaluations=%d is more than the search's steps have rewards for: %d for each of %d attributes are read; raise --controller_steps or "
+        "--samples_per_step.", asked, budget, num_attributes,
+    )  # fmt: skip
+
+
 class SequentialSearch(Strategy):
     """Proposes the next network of one attribute from the rewards of those it has tried.
 
@@ -39,6 +50,8 @@ class SequentialSearch(Strategy):
         self._total_steps = config.rounds * config.controller_steps
         share = max(1, self._total_steps * config.samples_per_step // num_attributes)
         self.budget = min(config.evaluations, share, search_space.NUM_DISTINCT)
+        if self.budget < config.evaluations != Config().evaluations:
+            _tell_of_less(self.budget, config.evaluations, num_attributes)
         zeros = np.zeros((num_attributes, self.budget))
         self._tried = tf.Variable(zeros, trainable=False, dtype=tf.int64, name="tried")
         self._leading = tf.Variable(zeros, trainable=False, dtype=tf.int64, name="leading")

@@ -52,6 +52,7 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.map_cache import MapCache
+from galm_tf.matches import is_close
 from galm_tf.predict import Predictor
 from galm_tf.preparation import Prepared
 from galm_tf.run_folder import (
@@ -434,7 +435,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "val_mauc": evaluation.means(every, "val_auc"),
         "test_mauc": evaluation.means(every, "test_auc"),
         "test_mauc_interval": None,  # the old ones' scores are not at hand
-        **{f"test_{key}": evaluation.means(every, f"test_{key}") for key in evaluation.BESIDE_AUC},
+        **{key: _mean_of_all(every, key) for key in (f"test_{name}" for name in evaluation.BESIDE_AUC)},
         "per_attribute": {**rows, **left_out},
         "transfer": added["transfer"],
         "choice_frequencies": run_result.choice_frequencies(rows),
@@ -448,6 +449,14 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
             **{key: added[key] for key in ("temperature", "log_odds_shift", "readout")},
         },  # fmt: skip
     }
+
+
+def _mean_of_all(rows: Sequence[dict[str, Any]], key: str) -> Optional[float]:
+    """Mean of one metric, None where some tested rows are of an earlier version that did not take it: the others' alone
+    would pass for that of all.
+    """
+    told = all(key in row for row in rows if row["test_auc"] is not None)
+    return evaluation.means(rows, key) if told else None
 
 
 def _join_notes(added: list[str], finished: Finished, flattered: list[str]) -> list[str]:
@@ -511,7 +520,7 @@ def summary(result: dict[str, Any], path: str) -> str:
         tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
         start = (
             f"started from {match['attribute']}{' reversed' if match['sign'] < 0 else ''}"
-            if match["close"]
+            if is_close(match)
             else "no attribute like it"
         )
         lines.append(f"{name}: {tested} ({row['description']}; {start}){_reserve(row)}")

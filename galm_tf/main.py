@@ -194,7 +194,8 @@ def _started(result: dict[str, Any]) -> list[str]:
     if not transfer:
         return []
     line = f"started from {', '.join(transfer['sources'])}"
-    if transfer["gate"] and not transfer["gate"]["passed"]:
+    gate = transfer.get("gate")  # the first version had none
+    if gate and not gate["passed"]:
         return [f"{line}: no, a trial from nothing was better"]
     matches = transfer["matches"]
     close = sorted(

@@ -297,7 +297,7 @@ def export_network(
         thresholds=export.with_nan(search.state.thresholds),
         image_size=search.config.image_size,
         metadata={
-            **{k: result[k] for k in keys},
+            **{k: result.get(k) for k in keys},  # a run of an earlier version that was added to does not tell all
             "boxes": boxes,
             "architectures": {k: r["architecture"] for k, r in rows.items()},
         },

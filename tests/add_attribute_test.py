@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -553,6 +554,45 @@ def test_a_source_that_kept_validation_apart_flatters_nothing(small, source, lab
     }
     notes = add_attribute._join_results(more, longer, config)["notes"]
     assert len(notes) == len(result["notes"]) and "figures of sun/new and sun/newer flatter" in notes[-1]
+
+
+def test_a_source_of_an_earlier_version_is_added_to(small, source, labels, monkeypatch):
+    """Its result.json does not tell of a trunk, nor its rows of log losses: those of new ones alone would pass for all."""
+    config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={source[1]}")
+    finished = add_attribute.read_finished(config)
+    rows = {
+        name: {key: value for key, value in row.items() if key != "test_log_loss"}
+        for name, row in finished.result["per_attribute"].items()
+    }
+    earlier = {key: value for key, value in finished.result.items() if key not in ("trunk", "test_log_loss", "network")}
+    finished = dataclasses.replace(finished, result={**earlier, "per_attribute": rows})
+    row = {
+        **next(iter(finished.result["per_attribute"].values())), "test_auc": 0.75, "test_log_loss": 0.5, "test_f1": 1.0
+    }  # fmt: skip
+    added = {
+        "per_attribute": {"sun/new": row}, "num_attributes_rewarded": 0, "transfer": None, "search": {}, "notes": [],
+        "network": {"multiply_adds": 1, "parameters": 2}, "trunk": None, "temperature": 1.0, "log_odds_shift": 0.0, "readout": None,
+    }  # fmt: skip
+    result = add_attribute._join_results(added, finished, config)
+    assert result["test_log_loss"] is None and result["per_attribute"]["sun/new"]["test_log_loss"] == 0.5
+    assert result["test_f1"] == evaluation.means([*rows.values(), row], "test_f1")
+    told = {}
+    monkeypatch.setattr(pipeline.export, "export_saved_model", lambda *_, **settings: told.update(settings))
+    domain = types.SimpleNamespace(boxes=np.full((1, 4), -1), attributes=("sun/new",))
+    search = types.SimpleNamespace(
+        domain=domain, config=config, split=types.SimpleNamespace(train=np.zeros(1, int)),
+        state=types.SimpleNamespace(thresholds=[0.5]),
+    )  # fmt: skip
+    pipeline.export_network(search, None, result, types.SimpleNamespace(path=str(small / "none")))
+    assert told["metadata"]["trunk"] is None and told["metadata"]["seed"] == config.seed
+
+
+@pytest.mark.parametrize("match", [None, {"attribute": "sun/lake", "sign": -1, "auc": 0.2, "strength": 0.3}])
+def test_what_an_earlier_version_has_added_is_summed_up(extended, match):
+    """It wrote no match where no attribute was alike, and did not say that one was."""
+    result = {**extended[2], "transfer": {"matches": dict.fromkeys(extended[2]["added"]["attributes"], match)}}
+    start = "started from sun/lake reversed" if match else "no attribute like it"
+    assert main.summary(result, "x").count(f"; {start})") == 2
 
 
 def test_an_addition_that_was_stopped_before_its_archive_is_finished_by_a_resume(small, longer, monkeypatch, tmp_path):

@@ -259,6 +259,8 @@ def test_a_run_from_a_source_tells_what_was_matched():
     assert main._started({"transfer": {**transfer, "parts": ["trunk", "towers"], "matches": none}}) == [
         "started from runs/A (trunk, towers): none of 1 attributes is like one there; towers begin as the nearest ones there"
     ]
+    del transfer["gate"]  # as the first version wrote it
+    assert "1 attributes" in main._started({"transfer": {**transfer, "matches": none}})[0]
     assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == [
         "started from runs/A: no, a trial from nothing was better"
     ]

@@ -16,7 +16,11 @@ from galm_tf.whole_file import whole_file
 
 
 CONTENT = "content: "  # begins the names of digests among the settings
-DATA_CONTENT = f"{CONTENT}data"
+
+
+def content_settings(digests: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+    """Digests by what they are of, as settings; of: what holds that."""
+    return {f"{CONTENT}{what}{f' of {of}' if of else ''}": digest for what, digest in digests.items()}
 
 
 class Begun:

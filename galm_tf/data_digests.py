@@ -19,9 +19,18 @@ from galm_tf.paths import file_size
 from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.words import listed
 
-IMAGES = ("images", "names of images", "boxes", "sizes of image files")  # of data.json, whatever is learned of them
+DRAWN = "drawn pictures"
+IMAGES = (
+    "images",
+    "names of images",
+    "boxes",
+    "sizes of image files",
+    DRAWN,
+)  # of data.json, whatever is learned of them
+_DRAWN_SIDE, _DRAWN_COUNT = 32, 20  # pixels, and pictures of a domain: a tenth of a second
 _IN_FULL = {
     "names of images": "names of images, or another order of them",
+    DRAWN: f"{DRAWN}, as another version of galm_tf drew them",
     "split": "split (who trains, judges and is tested)",
 }
 
@@ -89,10 +98,24 @@ def _expect_same_images(config: Config, folder: RunFolder) -> None:
 
 def data_digests(domain: Domain) -> dict[str, Any]:
     """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of
-    their files.
+    their files; where they are drawn, of some pictures.
 
     Not of folders and times: data may move.
     """
+    return {**_listed_digests(domain), **drawn_digest(domain)}
+
+
+def drawn_digest(domain: Domain) -> dict[str, str]:
+    """A digest of some pictures of a domain that is drawn, by the name of `data_digests`; nothing of files."""
+    if domain.draw is None:
+        return {}
+    index = np.linspace(0, len(domain.paths) - 1, _DRAWN_COUNT * len(domain.domain_names)).astype(int)
+    pictures = [domain.draw(int(i), _DRAWN_SIDE).tobytes() for i in np.unique(index)]
+    return {DRAWN: hashlib.sha256(b"".join(pictures)).hexdigest()}
+
+
+def _listed_digests(domain: Domain) -> dict[str, Any]:
+    """`data_digests` without what is drawn."""
     return {
         "images": len(domain.paths),
         "names of images": _digest([os.path.basename(path) for path in domain.paths]),
@@ -107,9 +130,12 @@ def label_digests(attributes: Sequence[str], targets: np.ndarray) -> dict[str, s
     return {"names of attributes": _digest(list(attributes)), "labels": hashlib.sha256(targets.tobytes()).hexdigest()}
 
 
-def content_digest(domain: Domain) -> str:
-    """A digest of a domain's images and labels, whatever their split."""
-    return hashlib.sha256(json.dumps(data_digests(domain)).encode() + domain.targets.tobytes()).hexdigest()
+def content_digests(domain: Domain) -> dict[str, str]:
+    """Digests of a domain's images and labels, whatever their split: `data`, and by itself what is drawn, of which
+    earlier versions had none.
+    """
+    data = hashlib.sha256(json.dumps(_listed_digests(domain)).encode() + domain.targets.tobytes()).hexdigest()
+    return {"data": data, **drawn_digest(domain)}
 
 
 def changed_data(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

@@ -242,6 +242,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         ),
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
         "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
+        "other drawn pictures, as another version of galm_tf drew them": (_redrawn(domain), split),
         "other split (who trains, judges and is tested)": (
             domain,
             dataclasses.replace(split, test=split.train, train=split.test),
@@ -258,10 +259,17 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         data_digests.remember_data(config, folder, domain, split)
         assert (tmp_path / "run" / "split.json").read_bytes() == before
     # as an earlier version wrote it: what it lacks is not compared
+    stored = folder.read_json("data.json")
+    folder.write_json("data.json", {name: value for name, value in stored.items() if name != data_digests.DRAWN})
+    data_digests.remember_data(config, folder, _redrawn(domain), split)
     folder.write_json("data.json", {"images": len(domain.paths)})
     (tmp_path / "run" / "split.json").write_bytes(b"{}")
     data_digests.remember_data(config, folder, domain, split)
     assert (tmp_path / "run" / "split.json").read_bytes() == b"{}"  # perhaps another split than this
+
+
+def _redrawn(domain):
+    return dataclasses.replace(domain, draw=lambda index, size: 255 - domain.draw(index, size))
 
 
 def test_without_fine_tuning_the_best_of_the_adaptation_is_kept(settings, tmp_path, monkeypatch):

@@ -837,6 +837,16 @@ def test_probabilities_that_tell_little_are_told(copy):
     assert "(temperature 7)" in notices.unsure(read_run(str(copy)))
 
 
+def test_figures_of_other_pictures_do_not_stand_beside_the_run(copy):
+    """Where data.json does not tell of them, the AUCs of the model do."""
+    for name in read_run(str(copy)).rows:
+        edit_row(copy, name, test_auc=0.123)
+    found = gather(read_run(str(copy)))
+    assert found.data is None and found.scores is None
+    told = "Pictures and ridge regression are left out: images, labels or model have changed since the run (test AUC of"
+    assert found.missing.startswith(told)
+
+
 def test_what_is_sure_is_no_other_data_for_its_ties(copy):
     run = read_run(str(copy))
     labels, probability = np.tile([[0.0], [1.0]], (5, len(run.rows))), np.full((10, len(run.rows)), 0.5)

@@ -19,7 +19,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import main_flags
-from galm_tf import command_line, config as config_lib, pipeline, preparation
+from galm_tf import begun, command_line, config as config_lib, pipeline, preparation
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
@@ -31,6 +31,7 @@ from galm_tf.benchmark import (
     paper_table,
     peers_suite,
     semantic,
+    table_runs,
     transfer_table,
 )
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
@@ -111,6 +112,33 @@ class _Killed(Exception):
     pass
 
 
+def test_a_table_goes_on_with_the_pictures_that_it_was_begun_with(tmp_path, monkeypatch):
+    """An earlier version noted digests that did not tell of them: such a table goes on."""
+    config, path = Config(domain=("sun",)), str(tmp_path / "table" / "settings.json")
+
+    def settings():
+        return TableRuns(config, "seed", str(tmp_path)).settings()
+
+    before = settings()
+    assert set(before) - set(config.to_json()) == {
+        "vary", "content: data of sun", "content: drawn pictures of sun"
+    }  # fmt: skip
+    begun.Begun(path, before).keep()
+    load = table_runs.load_domains
+
+    def redrawn(*of, **how):
+        domain = load(*of, **how)
+        return dataclasses.replace(domain, draw=lambda index, size: 255 - domain.draw(index, size))
+
+    monkeypatch.setattr(table_runs, "load_domains", redrawn)
+    assert settings()["content: data of sun"] == before["content: data of sun"]
+    with pytest.raises(UserError, match="Expected the drawn pictures of sun with which the table in .* was begun"):
+        begun.Begun(path, settings())
+    os.remove(path)
+    begun.Begun(path, {k: v for k, v in before.items() if "drawn" not in k}).keep()
+    begun.Begun(path, settings()).keep()
+
+
 def test_a_table_tells_of_the_splits_of_its_runs_alone(tmp_path, caplog):
     (tmp_path / "mine" / "images").mkdir(parents=True)
     lines = ["image,class,light"]
@@ -159,7 +187,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr(pipeline, "run", run)
     monkeypatch.setattr(TableRuns, "prepare", lambda self, config: None)
-    monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds")
+    monkeypatch.setattr(TableRuns, "content", lambda self, domain: {"data": f"what {domain} holds"})
     return made
 
 
@@ -561,7 +589,7 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, small):
 
 def test_a_table_of_other_data_is_refused(runs, tmp_path, monkeypatch):
     _run(tmp_path, ["awa-sun"])
-    monkeypatch.setattr(TableRuns, "content", lambda self, domain: f"what {domain} holds now")
+    monkeypatch.setattr(TableRuns, "content", lambda self, domain: {"data": f"what {domain} holds now"})
     with pytest.raises(
         UserError,
         match="Expected the data of awa with which the table in .*table3 was begun. Received: others; restore them",

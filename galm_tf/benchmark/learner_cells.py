@@ -18,7 +18,7 @@ from typing import Any, Optional
 import numpy as np
 
 from galm_tf import preparation
-from galm_tf.begun import CONTENT
+from galm_tf.begun import content_settings
 from galm_tf.baselines.learner import LearnerData, join
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark import learners as learners_lib
@@ -76,9 +76,10 @@ class LearnerCells:
         source_config = self._runs.subset(sources).to_json() if sources else {}
         data = {f"source_{k}": source_config[k] for k in ("domain", "data_dir", "layout") if sources}
         for domain in (target, *sources):
-            data[f"{CONTENT}data of {domain}"] = self._runs.content(domain)
+            contents: dict[str, Any] = dict(self._runs.content(domain))
             if kind != IMAGES:
-                data[f"{CONTENT}features of {domain}"] = [self._digest(path) for path in self._features[domain].files]
+                contents["features"] = [self._digest(path) for path in self._features[domain].files]
+            data.update(content_settings(contents, domain))
         return {**config, **data, "features": features}
 
     def _digest(self, path: str) -> str:

@@ -28,7 +28,7 @@ import pandas as pd
 
 from galm_tf import data_digests, preparation
 from galm_tf.attribute_names import file_name
-from galm_tf.begun import DATA_CONTENT
+from galm_tf.begun import content_settings
 from galm_tf.benchmark import one_supernet, peers, peers_suite
 from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
@@ -113,8 +113,8 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     """
     config = beside_children(config, "nas")
     # `prepare` tells of each split
-    content = data_digests.content_digest(load_domains(config, untold=lambda note: True))
-    cells = Cells(out, {**config.to_json(), "vary": vary, DATA_CONTENT: content})
+    content = content_settings(data_digests.content_digests(load_domains(config, untold=lambda note: True)))
+    cells = Cells(out, {**config.to_json(), "vary": vary, **content})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [preparation.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)

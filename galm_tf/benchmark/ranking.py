@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from galm_tf import data_digests, pipeline, preparation, search_space
-from galm_tf.begun import DATA_CONTENT
+from galm_tf.begun import content_settings
 from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.results import write_files
@@ -58,7 +58,7 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     asked = {
         **config.to_json(),
         "num_attributes": num_attributes,
-        DATA_CONTENT: data_digests.content_digest(load_domains(config)),
+        **content_settings(data_digests.content_digests(load_domains(config))),
     }
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)

@@ -22,7 +22,7 @@ import numpy as np
 
 from galm_tf import data_digests, preparation
 from galm_tf.attribute_names import domain_of
-from galm_tf.begun import CONTENT
+from galm_tf.begun import content_settings
 from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
@@ -78,12 +78,14 @@ class TableRuns:
         self.config, self.vary, self.out = config, vary, out
         self._looked_at: set[str] = set()  # finished runs whose data are as they were
         self._subsets: dict[int, dict[str, np.ndarray]] = {}  # by repetition and domain
-        self._contents: dict[str, str] = {}
+        self._contents: dict[str, dict[str, str]] = {}
 
     def settings(self) -> dict[str, Any]:
         """What a table's cells have in common: settings, and what the data hold."""
-        contents = {f"{CONTENT}data of {domain}": self.content(domain) for domain in self.config.domain}
-        return {**self.config.to_json(), "vary": self.vary, **contents}
+        settings = {**self.config.to_json(), "vary": self.vary}
+        for domain in self.config.domain:
+            settings.update(content_settings(self.content(domain), domain))
+        return settings
 
     @property
     def seen(self) -> dict[str, Any]:
@@ -96,12 +98,12 @@ class TableRuns:
             "other_networks": pretrained,
         }
 
-    def content(self, domain: str) -> str:
-        """A digest of a domain's images and labels, whatever their split."""
+    def content(self, domain: str) -> dict[str, str]:
+        """Digests of a domain's images and labels, whatever their split (`data_digests.content_digests`)."""
         if domain not in self._contents:
             # `prepare` tells of a run's own split
             whole = load_domains(self.subset((domain,)), untold=lambda note: True)
-            self._contents[domain] = data_digests.content_digest(whole)
+            self._contents[domain] = data_digests.content_digests(whole)
         return self._contents[domain]
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:

@@ -31,6 +31,10 @@ class Unavailable(Exception):
     """Something cannot be shown; the message is the sentence that the page shows in its place."""
 
 
+class Changed(Unavailable):
+    """What is at hand is not what the run was made on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunData:
     """What the run was made on.
@@ -92,13 +96,18 @@ def gather(run: FinishedRun, wanted: bool = True) -> Evidence:
         return Evidence(missing=str(reason))
     try:
         return Evidence(data, scores=score_test(run, data))
+    except Changed as reason:
+        logging.warning("%s", reason)
+        return Evidence(missing=str(reason))  # what else would be told of these images is not of the run's
     except Unavailable as reason:
         logging.warning("%s", reason)
         return Evidence(data, scores_missing=str(reason))
 
 
 def score_test(run: FinishedRun, data: RunData) -> Scores:
-    """Raises Unavailable where the model cannot be loaded, or does not give the AUCs that result.json holds."""
+    """Raises Unavailable where the model cannot be loaded, Changed where it does not give the AUCs that result.json
+    holds.
+    """
     try:
         predictor = Predictor(os.path.join(run.path, "saved_model"))
     except UserError as error:
@@ -121,8 +130,8 @@ def _check_scores(run: FinishedRun, labels: np.ndarray, probability: np.ndarray)
             continue
         auc = float(auc_columns(labels[known, i], probability[None, known, i])[0])
         if abs(auc - row["test_auc"]) > _SAME_AUC:
-            raise Unavailable(
-                "Scored examples are left out: images, labels or model have changed since the run "
+            raise Changed(
+                "Pictures and ridge regression are left out: images, labels or model have changed since the run "
                 f"(test AUC of {name} is {auc:.3f} now, {row['test_auc']:.3f} in result.json)."
             )
 

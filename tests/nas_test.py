@@ -328,6 +328,7 @@ def test_every_commit_and_machine_of_the_cells_is_told(curves):
     assert (
         "\n".join([*lines, "- commit, versions and machine of cells that an earlier version left: not noted\n"]) in text
     )
+    assert "\n- figures were computed at several commits (def, abc, not noted), which may differ in procedure: " in text
     assert " | not noted |\n" in nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",)), [])
 
 

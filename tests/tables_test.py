@@ -34,6 +34,7 @@ from galm_tf.benchmark import (
     table_runs,
     transfer_table,
 )
+from galm_tf.benchmark.cells import several_commits
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
@@ -1034,6 +1035,21 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
         and "paper" not in text
         and (tmp_path / suite / f"{suite}.png").stat().st_size > 1000
     )
+
+
+@pytest.mark.parametrize("table", ["2", "3"])
+def test_cells_of_several_commits_are_told(benchmark, runs, tmp_path, monkeypatch, table):
+    """A table that goes on does not compute anew what another version has left."""
+    row = {"test_mauc": 0.5, "features": "none", "commit": "0123456789abcdef"}
+    monkeypatch.setattr(LearnerCells, "row", lambda self, *of: row)
+    monkeypatch.setattr(learners, "expect_classes", lambda domain: None)
+    monkeypatch.setattr(program, "load_domains", lambda *_, **__: None)
+    arguments = {"2": ["--methods=galm"], "3": ["--cells=awa-sun"]}[table]
+    benchmark(f"--table={table}", "--learners=iap", "--splits=0", *arguments)
+    text = (tmp_path / f"table{table}" / f"table{table}.md").read_text()
+    told = "- figures were computed at several commits (not noted, 0123456789ab), which may differ in procedure: what"
+    assert told in text
+    assert several_commits([None, float("nan")]) == several_commits(["abc", "abc"]) == []
 
 
 @pytest.mark.parametrize(

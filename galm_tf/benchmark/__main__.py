@@ -60,6 +60,7 @@ from galm_tf.benchmark import (
     transfer_table,
 )
 from galm_tf.begun import expect_writable
+from galm_tf.benchmark.cells import several_commits
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.config import READING, Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
@@ -459,7 +460,7 @@ def _make_table_2(config: Config) -> None:
         *seen,
         *learners.without_source(FLAGS.learners),
         *learners.weighing(config, ("GALM", "ridge regression")),
-        *_notes(runs, numbers),
+        *_notes(runs, numbers, table),
     ]
     out = os.path.join(FLAGS.out, name)
     paper_table.write(
@@ -487,7 +488,7 @@ def _make_table_3(config: Config) -> None:
         table,
         "table3",
         out,
-        [*learners.weighing(config, ("GALM",)), *_notes(runs, numbers)],
+        [*learners.weighing(config, ("GALM",)), *_notes(runs, numbers, table)],
         domain_transfer.paper_of_methods(scenarios),
         runs.vary,
     )
@@ -523,7 +524,7 @@ def _run_scenarios(
 
 def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], **how: Any) -> None:
     """Writes what was reached in these repetitions; how: see `paper_table.write`."""
-    out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *_notes(runs, numbers)]
+    out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *_notes(runs, numbers, table)]
     paper_table.write(
         table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how
     )
@@ -587,10 +588,14 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 
 
-def _notes(runs: TableRuns, numbers: Sequence[int]) -> list[str]:
-    """What a reader of a table must know about its data, of these repetitions."""
+def _notes(runs: TableRuns, numbers: Sequence[int], table: pd.DataFrame) -> list[str]:
+    """What a reader of a table must know about its data and its cells, of these repetitions."""
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
-    return [*_data_notes(runs.config, runs.vary, numbers), *([namesakes] if FLAGS.table != "2" else [])]
+    return [
+        *_data_notes(runs.config, runs.vary, numbers),
+        *([namesakes] if FLAGS.table != "2" else []),
+        *several_commits(table["commit"]),
+    ]
 
 
 def _data_notes(config: Config, vary: str, numbers: Sequence[int]) -> list[str]:

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from galm_tf.begun import Begun, read_result, result_file
+
+NOT_NOTED = "not noted"
+_SHOWN = 12  # of a commit's digits
+
+
+def several_commits(commits: Iterable[Any]) -> list[str]:
+    """What a reader must know of cells that several versions computed; nothing of one. commits: of the cells, each a
+    text, or anything else where none was noted.
+    """
+    told = list(dict.fromkeys(one[:_SHOWN] if isinstance(one, str) else NOT_NOTED for one in commits))
+    if len(told) < 2:
+        return []
+    return [
+        f"figures were computed at several commits ({', '.join(told)}), which may differ in procedure: what stands here tells of this "
+        "version's; to make all anew name another folder by --out"
+    ]
 
 
 class Cells:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from galm_tf import search_space
 from galm_tf.benchmark import paper_table
+from galm_tf.benchmark.cells import NOT_NOTED, several_commits
 from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHARED, Comparison, Searches, peer_name
 from galm_tf.benchmark.peers import PEERS
 from galm_tf.benchmark.results import markdown_row, write_files
@@ -24,7 +25,6 @@ from galm_tf.config import METHODS, Config
 from galm_tf.schedule import search_steps
 
 PAPER_HOURS, PAPER_ATTRIBUTES = 27.6, 251  # §4.7, one Nvidia Titan XP
-_NOT_NOTED = "not noted"
 _SLACK = 1e-9  # of equal rewards that were averaged in another order
 _SHARED_COLORS = (
     "#4477aa",
@@ -122,20 +122,20 @@ def settings_note(config: Config, searches: Searches) -> str:
 def _machines(found: Comparison) -> str:
     """What GALM's search was computed on."""
     return "; ".join(
-        dict.fromkeys((one or {}).get("computed_on", _NOT_NOTED) for one in found.environments.get(REFERENCE, [None]))
+        dict.fromkeys((one or {}).get("computed_on", NOT_NOTED) for one in found.environments.get(REFERENCE, [None]))
     )
 
 
 def _computed_by(found: Comparison) -> list[str]:
-    """The distinct commits, versions and machines of all cells, a line each."""
-    lines = []
-    for one in itertools.chain(*found.environments.values()):
+    """The distinct commits, versions and machines of all cells, a line each, and what several commits mean."""
+    lines, environments = [], list(itertools.chain(*found.environments.values()))
+    for one in environments:
         if one is None:
-            lines.append(f"commit, versions and machine of cells that an earlier version left: {_NOT_NOTED}")
+            lines.append(f"commit, versions and machine of cells that an earlier version left: {NOT_NOTED}")
         else:
             versions = "".join(f", {name} {version}" for name, version in one.get("versions", {}).items())
-            lines.append(f"commit {one.get('commit') or _NOT_NOTED}{versions}, on {one.get('computed_on', _NOT_NOTED)}")
-    return list(dict.fromkeys(lines))
+            lines.append(f"commit {one.get('commit') or NOT_NOTED}{versions}, on {one.get('computed_on', NOT_NOTED)}")
+    return [*dict.fromkeys(lines), *several_commits((one or {}).get("commit") for one in environments)]
 
 
 def _legend(found: Comparison) -> list[str]:

@@ -23,6 +23,7 @@ from report_runs import NASTY, NUMBERS, TRUNK, Reddish, page_of, write_data, wri
 from sklearn.metrics import log_loss
 
 from galm_tf import data_digests, pipeline, report
+from galm_tf.config import Config, unstated
 from galm_tf.data import class_weights
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
@@ -538,6 +539,28 @@ def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     edit(copy / "config.json", split_seed=3)
     with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
         rivals.other_runs(run, [str(copy)])
+
+
+def test_the_command_repeats_a_run_of_an_earlier_version_too(copy, parse):
+    """What was not there yet when its flagfile was written has other defaults today."""
+    config, flags = read_config(str(copy)), copy / "flags.txt"
+
+    def command():
+        page = render(page_of(read_run(str(copy)), with_pictures=False))
+        return html.unescape(re.search('<pre id="command">(.*?)</pre>', page)[1])
+
+    plain = f"python -m galm_tf.main --flagfile={flags} --run_dir=NEW_FOLDER"
+    assert command() == plain
+    late = {f.name for f in dataclasses.fields(Config) if unstated(f.name) != Config().to_json()[f.name]}
+    assert {"class_balance", "temperature_scaling", "soft_labels", "readout_share"} < late
+    stored = json.loads((copy / "config.json").read_text())
+    write_json(copy / "config.json", {name: value for name, value in stored.items() if name not in late})
+    lines = [line for line in flags.read_text().splitlines() if re.sub("^--(no)?|=.*", "", line) not in late]
+    flags.write_text("\n".join(lines) + "\n")
+    told = command().split()
+    assert told[:4] == plain.split()[:4] and told[-1] == "--run_dir=NEW_FOLDER"
+    again = parse(*told[3:])
+    assert dataclasses.replace(again, run_dir=config.run_dir) == read_config(str(copy)) != parse(*plain.split()[3:])
 
 
 def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):

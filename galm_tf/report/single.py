@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import math
 import os
+import re
 import shlex
 from typing import Any, Optional, Sequence
 
@@ -133,7 +134,7 @@ def single_page(
         "tables": tables,
         "few_labels": any(few_positives(run.rows, run.config).values()),
         "curves": list(curves),
-        "flagfile": shlex.quote(os.path.join(run.path, "flags.txt")),
+        "again": _command_again(run),
         "changed_settings": _changed_settings(run),
     }
     drawn.update({f"curve-{name}": curve for name, curve in curves.items()})
@@ -426,6 +427,20 @@ def _confidence(run: FinishedRun) -> dict[str, Any]:
         if d.name in uniform.index
     ]
     return {"missing": "", "rows": rows}
+
+
+def _command_again(run: FinishedRun) -> str:
+    """What repeats the run: its flagfile, and what was meant by settings that this does not name, since they were not
+    there yet and have other defaults.
+    """
+    ours, default = run.config.to_json(), Config().to_json()
+    meant = [
+        as_flag(name, value)
+        for name, value in ours.items()
+        if name not in FREE_SETTINGS and value != default[name] and not re.search(f"(?m)^--(no)?{name}(=|$)", run.flags)
+    ]
+    flagfile = f"--flagfile={shlex.quote(os.path.join(run.path, 'flags.txt'))}"
+    return " ".join(["python -m galm_tf.main", flagfile, *map(shlex.quote, meant), "--run_dir=NEW_FOLDER"])
 
 
 def _changed_settings(run: FinishedRun) -> list[tuple[str, str, str]]:

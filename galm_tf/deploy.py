@@ -211,10 +211,12 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
         stored = [metadata["architectures"][name] for name in names]
         every = [told and Architecture.from_json(told) for told in stored]
         weights, beside = _weights(predictor.model, dict(zip(names, every)))
+    except UserError:  # a ValueError too
+        raise
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         raise UserError(
-            f"Expected a model that a run of this version has left. Received: one that cannot be taken apart ({type(error).__name__}: {error}); "
-            "search again."
+            "Expected a model that a run of this version has left. Received: one that cannot be taken apart, as those of earlier versions; search "
+            "again."
         ) from error
     architectures = [every[i] for i in columns]
     trunk = export.networks_of(predictor.model)[0][0].trunk if metadata.get("trunk") else None
@@ -259,7 +261,9 @@ def _weights(
     first = parts[0][0]
     for name in (name for name in TRUNK_WEIGHTS if name in first):
         if any(not np.array_equal(first[name], weights[name]) for weights, _ in parts):
-            raise ValueError(f"its networks differ in {name}")
+            raise UserError(
+                f"Expected networks on one trunk. Received: a model that cannot be taken apart, whose networks differ in {name}; search again."
+            )
     joined = {
         k: np.concatenate([weights[k] for weights, _ in parts]) if k in TOWER_WEIGHTS else v for k, v in first.items()
     }

@@ -144,7 +144,7 @@ def evaluate(
     domain, pictures, bad = load_images(domain, config)
     run = _run_of(model)
     seen = read_seen(run).get("contents") if run else None
-    index = _judged(domain, subset, seen, model)
+    index = _judged(domain, subset, seen, model, run)
     if seen is None:
         logging.warning(
             "%s does not tell which images it has learned, so that figures flatter where these are among them%s.",
@@ -239,14 +239,18 @@ def _subset_of(domain: Domain) -> str:
     return "all" if drawn else "test"
 
 
-def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str) -> np.ndarray:
-    """Which records are judged."""
+def _judged(domain: Domain, subset: str, seen: Optional[np.ndarray], model: str, run: Optional[str]) -> np.ndarray:
+    """Which records are judged; run: the folder of the model's, where it lies in one."""
     every = np.arange(len(domain.paths))
     if subset == "unseen":
         if seen is None:
+            found = (
+                "whose run does not tell, as in earlier versions; make it anew, or name another subset"
+                if run
+                else "which is in none; name the run's folder, or another subset"
+            )
             raise UserError(
-                f"Expected a model in the folder of a run that tells what it has seen ({SEEN}) beside --subset=unseen. Received: --model={model}, which "
-                "is in none, or in one that does not tell; name the run's folder, or another subset."
+                f"Expected a model in the folder of a run that tells what it has seen ({SEEN}) beside --subset=unseen. Received: --model={model}, {found}."
             )
         index = every[~is_known(domain, every, seen, every[:0])]
     else:

@@ -27,7 +27,7 @@ from absl import flags
 
 from galm_tf import config as config_lib
 from galm_tf import data_digests, pipeline, preparation, source_runs
-from galm_tf.begun import Begun, expect_writable, result_file
+from galm_tf.begun import Begun, expect_writable, read_result, result_file
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
@@ -39,6 +39,7 @@ from galm_tf.telemetry import write_hparams
 FLAGS = flags.FLAGS
 TUNERS = {"bayesian": keras_tuner.BayesianOptimization, "random": keras_tuner.RandomSearch}
 OBJECTIVE, _TRIAL = "skill", "trial.json"
+_BEGUN = "tune.json"  # with which settings
 _TUNER = "tuner"  # folder of KerasTuner's state
 _DOUBTFUL_SKILL = 1.5  # from here on a skill is noise more than anything
 AS_GIVEN = "flags"  # the trial of the settings as they are
@@ -86,7 +87,8 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     _expect_tunable(config)
     config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
-    begun = Begun(os.path.join(out, "tune.json"), asked, "tuning")
+    _expect_flat(os.path.join(out, _BEGUN))
+    begun = Begun(os.path.join(out, _BEGUN), asked, "tuning")
     pipeline.expect_beginnings(config)
     prepared = preparation.prepare(config)
     expect_writable(out)
@@ -121,6 +123,17 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     _go_on_with_begun(search.oracle, settings, out)
     _search(search, out)
     return _table(settings, out)
+
+
+def _expect_flat(path: str) -> None:
+    """Raises UserError for a tuning whose file holds its settings apart from the tuner's, as the first version wrote
+    it.
+    """
+    if os.path.exists(path) and isinstance(read_result(path).get("config"), dict):
+        raise UserError(
+            f"Expected a tuning that this version can go on with in {os.path.dirname(path)}. Received: one that was begun by an earlier version; "
+            "name another folder by --out."
+        )
 
 
 def _clear_errors(out: str) -> contextlib.AbstractContextManager[None]:

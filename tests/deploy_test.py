@@ -503,8 +503,15 @@ def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(earlie
 def test_networks_on_different_trunks_are_refused(run, tmp_path):
     base = tf.saved_model.load(os.path.join(run, "saved_model"))
     path = save(make_network(NEW, 9)[0], NEW, tmp_path / "saved_model", base)
-    with pytest.raises(UserError, match="cannot be taken apart .*differ in conv1/kernel"):
+    with pytest.raises(UserError, match="cannot be taken apart, whose networks differ in conv1/kernel; search again"):
         deploy.deploy(path, str(tmp_path / "new"))
+
+
+def test_a_network_of_other_shapes_is_that_of_an_earlier_version(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(deploy, "read_back", lambda *_: np.zeros((4, 3)) + np.zeros((4, 2)))
+    told = "Received: one that cannot be taken apart, as those of earlier versions; search again."
+    with pytest.raises(UserError, match=re.escape(told)):
+        deploy.deploy(run, str(tmp_path / "new"))
 
 
 @pytest.mark.parametrize(
@@ -537,5 +544,5 @@ def test_a_network_of_another_kind_is_told(tmp_path):
             return tf.zeros([tf.shape(images)[0], 2])
 
     path = save(Flat(), NEW, tmp_path / "saved_model")
-    with pytest.raises(UserError, match="cannot be taken apart"):
+    with pytest.raises(UserError, match="cannot be taken apart, as those of earlier versions"):
         deploy.deploy(path, str(tmp_path / "new"))

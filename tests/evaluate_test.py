@@ -202,10 +202,16 @@ def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp
     run = tmp_path / "run"
     model = _export(run / "saved_model")
     with pytest.raises(
-        UserError, match="Expected a model in the folder of a run that tells what it has seen .* beside --subset=unseen"
+        UserError,
+        match="Expected a model in the folder of a run that tells what it has seen .* beside --subset=unseen. .*, which is in none; name the",
     ):
         evaluate.evaluate(_config(photos), model, "unseen")
     (run / "result.json").write_text("{}")
+    np.savez(run / "seen.npz", images=np.arange(3, dtype=np.uint64))  # as an earlier version told it
+    with pytest.raises(
+        UserError, match="Received: --model=.*/run, whose run does not tell, as in earlier versions; make"
+    ):
+        evaluate.evaluate(_config(photos), str(run), "unseen")
     domain, _, _ = load_images(load_domains(_config(photos)), dataclasses.replace(_config(photos), image_size=32))
     np.savez(run / "seen.npz", contents=np.sort(leakage.image_digests(domain, np.arange(4, 9))))
     assert evaluate.evaluate(_config(photos), model).images == 18

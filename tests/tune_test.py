@@ -4,6 +4,7 @@ import dataclasses
 import glob
 import json
 import os
+import re
 import shutil
 
 import keras_tuner
@@ -282,6 +283,16 @@ def test_a_trunk_or_a_source_that_is_not_there_is_told_before_the_data_are_read(
     with pytest.raises(UserError, match=words):
         tune.tune(dataclasses.replace(config, **changes), "random", SETTINGS, 1, str(tmp_path / "out"))
     assert not os.path.exists(tmp_path / "out")  # the repaired command can have the folder
+
+
+def test_a_tuning_of_the_first_version_is_told(config, tmp_path):
+    """It kept the settings apart from the tuner's, so that all of them would pass for others."""
+    (tmp_path / "tune.json").write_text(json.dumps({"tuner": "random", "settings": [], "config": config.to_json()}))
+    told = (
+        f"go on with in {tmp_path}. Received: one that was begun by an earlier version; name another folder by --out."
+    )
+    with pytest.raises(UserError, match=re.escape(told)):
+        tune.tune(config, "random", SETTINGS, 1, str(tmp_path))
 
 
 def test_another_method_has_none_of_the_settings(config, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import logging
 import os
 import pathlib
@@ -17,7 +18,7 @@ from PIL import Image
 
 from galm_tf import preparation
 from galm_tf.config import Config
-from galm_tf.domains import copies, load_domains
+from galm_tf.domains import copies, load_domains, table_file
 from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
@@ -763,6 +764,46 @@ def test_parquet_column_of_another_type(folder, monkeypatch, column):
     with pytest.raises(
         UserError, match=r"0, 1, a share between them or an empty cell in .*attributes\.parquet, row 0, column red"
     ):
+        load(folder)
+
+
+def test_cells_of_every_kind_that_a_column_may_mix(folder, monkeypatch):
+    cells = [None, np.nan, pd.NA, pd.NaT, "", " ?", "Yes", "no ", True, 1, False, 0, 1.0, "1", "0.5", np.float32(0.25), decimal.Decimal("0.5")]  # fmt: skip
+    expected = np.float32([np.nan] * 6 + [1, 0, 1, 1, 0, 0, 1, 1, 0.5, 0.25, 0.5])
+    for order in (1, -1):  # of equal cells the first stands for the others
+        table = pd.DataFrame({"red": pd.Series(cells[::order], dtype=object)})
+        np.testing.assert_array_equal(table_file.read_labels(table, "a.parquet")[1][:, 0], expected[::order])
+    use_parquet(folder, monkeypatch, pd.Series([True, 2, 2], dtype=object).to_numpy())
+    with pytest.raises(UserError, match=r"row 1, column red\. Received: 2, the first of 2 such cells of 1 column;"):
+        load(folder)
+    use_parquet(folder_of(folder, TABLE), monkeypatch, pd.Series([1, None, [1]], dtype=object).to_numpy())
+    with pytest.raises(UserError, match=r"row 2, column red\. Received: \[1\];"):  # which has no hash
+        load(folder)
+
+
+def test_what_is_many_times_in_a_column_is_read_once(monkeypatch):
+    seen = []
+
+    class Words(dict):
+        def get(self, cell, default):
+            seen.append(cell)
+            return super().get(cell, default)
+
+    monkeypatch.setattr(table_file, "_WORDS", Words(table_file._WORDS))
+    table = pd.DataFrame({"red": ["1", "no", ""] * 1000})
+    labels = table_file.read_labels(table, "a.csv")[1]
+    np.testing.assert_array_equal(labels[:, 0], np.float32([1, 0, np.nan] * 1000))
+    assert seen == ["1", "no", ""]
+
+
+@pytest.mark.parametrize("empty", ["", ",,,,", ' ,,""', "\t,,, ,"])
+def test_lines_without_any_cell_are_left_out(folder, empty):
+    lines = TABLE.splitlines()
+    write(folder, "\n".join([lines[0], empty, *lines[1:3], empty, empty, *lines[3:], empty]))
+    check_standard(load(folder))
+    lines[3] = ",bus,,,"
+    write(folder, "\n".join([lines[0], empty, *lines[1:]]))
+    with pytest.raises(UserError, match=r"a value of image in .*attributes\.csv, line 5\. Received: nothing"):
         load(folder)
 
 

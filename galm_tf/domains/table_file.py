@@ -73,7 +73,12 @@ def read_table(path: str, required: Sequence[str], filled: Sequence[str] = ()) -
     named = [bool(name) or not blank(table.iloc[:, i]).all() for i, name in enumerate(table.columns)]
     table = table.loc[:, named]  # without the columns of commas at the end of every line
     _check_columns(list(table.columns), first, path, required)
-    table = table[~np.stack([blank(table[c]) for c in table], axis=1).all(axis=1)]  # empty lines
+    empty = np.ones(len(table), bool)  # lines, as far as their columns have been looked at
+    for column in table:
+        if not empty.any():
+            break
+        empty[empty] = blank(table.loc[empty, column])
+    table = table[~empty] if empty.any() else table
     if not len(table):
         raise UserError(f"Expected a line per {required[0]} in {path}. Received: the header only; add lines.")
     for column in (*required, *(c for c in filled if c in table)):
@@ -118,16 +123,18 @@ def _read_csv(path: str, wanted: str) -> pd.DataFrame:
     while len(header) > 1 and not cleaned(header[-1]) and all(len(row) < len(header) for row in rows.values()):
         header.pop()  # what follows a comma at its end alone
     _check_lengths(rows, len(header), path, _MARKS.get(mark, "marks"))
-    cells = [row + [""] * (len(header) - len(row)) for row in rows.values()]
+    for row in rows.values():
+        row.extend([""] * (len(header) - len(row)))
+    cells = rows.values()
     if mark != ",":
         named = [" ".join(name.split()) in _NAMED for name in header]
         cells = [[c if name else _with_point(c) for name, c in zip(named, row)] for row in cells]
-    return pd.DataFrame(cells, index=pd.Index(list(rows), name="line"), columns=header, dtype=object)
+    return pd.DataFrame(list(cells), index=pd.Index(list(rows), name="line"), columns=header, dtype=object)
 
 
 def _with_point(cell: str) -> str:
     """A number with a decimal comma with a decimal point, any other cell as it is."""
-    return cell.replace(",", ".") if re.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*", cell) else cell
+    return cell.replace(",", ".") if "," in cell and re.fullmatch(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*", cell) else cell
 
 
 def _text(path: str) -> str:
@@ -294,12 +301,17 @@ def labels_from_shares(shares: np.ndarray) -> np.ndarray:
 
 def _labels(column: pd.Series) -> np.ndarray:
     """A column of numbers from 0 to 1 and empty cells as float32 [n]: NaN for these, infinite for any other."""
-    plain = column.astype(object).map(
+    cells = column.astype(object).to_numpy()
+    try:
+        rows, cells = pd.factorize(cells, use_na_sentinel=False)  # of few kinds, and each takes Python's time
+    except TypeError:  # lists, which have no hash
+        rows = np.arange(len(cells))
+    plain = pd.Series(cells, dtype=object).map(
         lambda cell: _WORDS.get(str(cell).strip().lower(), cell.strip() if isinstance(cell, str) else cell)
     )
     empty = blank(plain)
     values = _numbers(plain.where(~empty))
-    return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)
+    return np.where(empty | ((values >= 0.0) & (values <= 1.0)), values, np.inf).astype(np.float32)[rows]
 
 
 def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool, several: bool) -> str:

@@ -108,12 +108,13 @@ def _orientation(image: Image.Image) -> Optional[int]:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A loaded picture as RGB; the same where it is."""
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_to_8_bits(image, name)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # else that would copy it
 
 
 def _to_8_bits(image: Image.Image, name: str) -> np.ndarray:

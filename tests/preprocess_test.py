@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from galm_tf import preprocess
 from galm_tf.preprocess import BadImageError, crop_box, decode_image, resize_images, resize_picture
@@ -25,6 +25,23 @@ def test_modes_become_rgb():
     assert (decode_image(encoded(clear, "PNG")) == 255).all()
     deep = Image.fromarray((np.arange(256, dtype=np.uint16).reshape(16, 16)) * 257)
     np.testing.assert_array_equal(decode_image(encoded(deep, "PNG"))[..., 0], np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"])
+def test_rgb_is_not_copied_and_outlives_its_file(tmp_path, monkeypatch, kind):
+    image, exif = _smooth(20, 30), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for name, turned in (("plain", {}), ("turned", {"exif": exif} if kind in ("PNG", "JPEG", "TIFF", "WEBP") else {})):
+        path = tmp_path / name
+        path.write_bytes(encoded(image, kind, **turned))
+        with Image.open(path) as stored:
+            expected = ImageOps.exif_transpose(stored.convert("RGB"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, "convert", None)
+            found = decode_image(str(path))
+        path.write_bytes(b"")
+        assert found.shape == ((30, 20, 3) if turned else (20, 30, 3))
+        np.testing.assert_array_equal(found, np.asarray(expected))
 
 
 @pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])

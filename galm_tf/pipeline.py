@@ -264,8 +264,7 @@ def test(network: tf.Module, prepared: Prepared, searched: Optional[Search | Rea
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
-    batches = scoring.image_batches(prepared.images, prepared.split.test, _TEST_BATCH)
-    return scoring.in_batches(call, batches).astype(np.float64)
+    return scoring.in_batches(call, prepared.images, prepared.split.test, _TEST_BATCH).astype(np.float64)
 
 
 def export_network(

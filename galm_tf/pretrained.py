@@ -372,7 +372,7 @@ class _Trunk(tf.Module):
 
     def means_of(self, images: np.ndarray) -> np.ndarray:
         """The same of uint8 images [n, S, S, 3]: float32 [n, D]."""
-        return in_batches(traced(lambda x: self.means(scale_images(x))), image_batches(images, size=_BATCH))
+        return in_batches(traced(lambda x: self.means(scale_images(x))), images, size=_BATCH)
 
     def project(self, images: np.ndarray) -> None:
         """To the principal components of uint8 images [n, S, S, 3], of mean 0 and variance 1 on all their positions;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterable, Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -28,9 +28,32 @@ def image_batches(
         yield np.asarray(images[index[start : start + size]])
 
 
-def in_batches(call: Callable[[tf.Tensor], tf.Tensor], batches: Iterable[np.ndarray]) -> np.ndarray:
-    """What a function gives of all batches together, an array of a row per image."""
-    return np.concatenate([call(tf.constant(batch)).numpy() for batch in batches])
+def in_batches(
+    call: Callable[[tf.Tensor], tf.Tensor],
+    images: np.ndarray,
+    index: Optional[np.ndarray] = None,
+    size: int = _BATCH_IMAGES,
+) -> np.ndarray:
+    """What a function gives of `image_batches`, an array of a row per image."""
+    (array,) = _in_batches(lambda batch: [call(batch)], images, index, size)
+    return array
+
+
+def _in_batches(
+    call: Callable[[tf.Tensor], Sequence[tf.Tensor]], images: np.ndarray, index: Optional[np.ndarray], size: int
+) -> tuple[np.ndarray, ...]:
+    """The same of a function that gives several; nothing of no image.
+
+    Each array is made beforehand: its parts beside it would take as much memory again.
+    """
+    done, count, arrays = 0, len(images) if index is None else len(index), []
+    for batch in image_batches(images, index, size):
+        parts = [part.numpy() for part in call(tf.constant(batch))]
+        arrays = arrays or [np.empty([count, *part.shape[1:]], part.dtype) for part in parts]
+        for array, part in zip(arrays, parts):
+            array[done : done + len(part)] = part
+        done += len(batch)
+    return tuple(arrays)
 
 
 class Scoring:
@@ -50,14 +73,15 @@ class Scoring:
         """Fixes the trunk's batch norms to the statistics of uint8 images [m, S, S, 3]."""
         self._calibrate(tf.constant(images))
 
-    def trunk_features(self, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """The three feature maps of uint8 image batches, with fixed batch norms: float32 [n, h, w, C] each."""
-        parts = [[m.numpy() for m in self._features(tf.constant(batch))] for batch in batches]
-        return tuple(np.concatenate(maps) for maps in zip(*parts))
+    def trunk_features(
+        self, images: np.ndarray, index: Optional[np.ndarray] = None, size: int = _BATCH_IMAGES
+    ) -> tuple[np.ndarray, ...]:
+        """The three feature maps of uint8 `image_batches`, with fixed batch norms: float32 [n, h, w, C] each."""
+        return _in_batches(self._features, images, index, size)
 
-    def readout_features(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        """What `readout` reads of uint8 image batches, with fixed batch norms: float32 [n, D]."""
-        return in_batches(lambda batch: readout.features(self._features(batch)), batches)
+    def readout_features(self, images: np.ndarray, index: Optional[np.ndarray] = None) -> np.ndarray:
+        """What `readout` reads of uint8 `image_batches`, with fixed batch norms: float32 [n, D]."""
+        return in_batches(lambda batch: readout.features(self._features(batch)), images, index)
 
     def score_chosen(
         self, images: ScoringImages, attribute_ids: Sequence[int], numbers: Sequence[int], calibration: bool = False

@@ -22,7 +22,7 @@ from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
-from galm_tf.scoring import Scoring, image_batches
+from galm_tf.scoring import Scoring
 from galm_tf.leakage import Learned, is_known, read_seen, split_settings
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 
@@ -280,7 +280,7 @@ def source_scores(source: Source, images: np.ndarray, config: Config) -> np.ndar
     every = np.linspace(0, len(images) - 1, min(config.calibration_images, len(images))).astype(int)  # of all classes
     calibration = np.asarray(images[every])
     scoring.calibrate_trunk(calibration)
-    maps = scoring.trunk_features(image_batches(np.concatenate([calibration, images])))
+    maps = scoring.trunk_features(np.concatenate([calibration, images]))
     labels = np.full((len(images), len(source.attributes)), np.nan, np.float32)
     features = ScoringImages(maps, len(calibration), labels, np.zeros(len(images), int))
     return scoring.score_chosen(features, range(len(source.attributes)), source.chosen)

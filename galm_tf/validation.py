@@ -21,7 +21,7 @@ from galm_tf.domains.splits import Split
 from galm_tf.draws import Stream, generator
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardEngine, RewardTable, ScoringImages
-from galm_tf.scoring import Scoring, image_batches
+from galm_tf.scoring import Scoring
 from galm_tf.supernet import Supernet
 from galm_tf.tracing import untraced
 
@@ -185,7 +185,7 @@ class Validation:
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
         return (
-            self.scoring.readout_features(image_batches(self._images, index))
+            self.scoring.readout_features(self._images, index)
             if self._kept is None
             else self._images.readout_features(index)
         )
@@ -229,7 +229,7 @@ class Validation:
         if not recalibrated:
             calibration = calibration[:0]
         index = np.concatenate([calibration, scored])
-        maps = self.scoring.trunk_features(image_batches(self._images, index))
+        maps = self.scoring.trunk_features(self._images, index)
         # parts of one photograph are on the same side
         shown, photographs = pd.factorize(self._domain.photographs[scored])
         halves = (generator(self._config.seed, Stream.HALVES).permutation(len(photographs)) % 2)[shown]

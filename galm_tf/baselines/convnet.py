@@ -21,7 +21,7 @@ from galm_tf.layers import ConvPool, SeededLayer, TowerDropout, TrunkBatchNorm, 
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
 from galm_tf.schedule import cosine
-from galm_tf.scoring import image_batches, in_batches
+from galm_tf.scoring import in_batches
 from galm_tf.search_space import TRUNK_CHANNELS, TRUNK_KERNELS
 from galm_tf.supernet import NO_DROPOUT
 from galm_tf.supernet_training import expect_finite, masked_loss
@@ -157,7 +157,7 @@ class ConvNet:
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Logits with fixed batch norms and no dropout: float64 [n, K]."""
-        return in_batches(self._scores, image_batches(images)).astype(np.float64)
+        return in_batches(self._scores, images).astype(np.float64)
 
     def fit(
         self,

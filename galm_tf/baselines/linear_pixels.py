@@ -15,7 +15,7 @@ from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
-from galm_tf.scoring import image_batches, in_batches
+from galm_tf.scoring import in_batches
 
 SIDE = 16
 # of records int64 [m]: how much each counts, [m] of mean 1; None where all alike
@@ -24,7 +24,7 @@ Weights = Callable[[np.ndarray], Optional[np.ndarray]]
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
     """uint8 [n, S, S, 3] -> float32 [n, 768], antialiased to 16×16."""
-    small = in_batches(lambda batch: resize_images(batch, SIDE), image_batches(images, size=512))
+    small = in_batches(lambda batch: resize_images(batch, SIDE), images, size=512)
     return small.reshape(len(images), -1).astype(np.float32) / 255.0
 
 

@@ -18,7 +18,7 @@ from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.preprocess import scale_images
-from galm_tf.scoring import image_batches, in_batches
+from galm_tf.scoring import in_batches
 from galm_tf.source_runs import Source, source_scoring
 from galm_tf.tracing import traced
 
@@ -38,11 +38,11 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     """
     if source.pretrained:
         call = traced(lambda x: readout.features(source.pretrained.maps(scale_images(x))))
-        return in_batches(call, image_batches(images, size=_BATCH))
+        return in_batches(call, images, size=_BATCH)
     scoring = source_scoring(source, config)
     some = generator(config.seed, Stream.CALIBRATION).permutation(calibration)[: config.calibration_images]
     scoring.calibrate_trunk(np.asarray(images[np.sort(some)]))
-    return scoring.readout_features(image_batches(images))
+    return scoring.readout_features(images)
 
 
 def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
@@ -69,4 +69,4 @@ def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
     call = tf.function(
         lambda x: hidden(tf.keras.applications.vgg16.preprocess_input(tf.cast(x, tf.float32)), training=False)
     )
-    return in_batches(call, image_batches(images, size=_BATCH))
+    return in_batches(call, images, size=_BATCH)

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
 import time
-from typing import Any, Callable, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -46,6 +47,7 @@ from galm_tf.telemetry import Telemetry, write_architecture_table, write_hparams
 from galm_tf.tracing import traced
 
 _TEST_BATCH = 64
+_MANY = 1000  # test images, whose progress is told
 _EXAMPLES, _EXAMPLE_PIXELS = 6, 256
 
 
@@ -254,17 +256,35 @@ def test(network: tf.Module, prepared: Prepared, searched: Optional[Search | Rea
     searched: what the network is of; where its trunk is a pretrained one, this one's maps are looked for in the cache
       folder, and kept there, for an addition or another method tests the same images.
     """
+    test_index = prepared.split.test
     if searched is not None and searched.trunk is not None:
         cache = MapCache(searched.config, prepared.domain, searched.trunk.digest)
-        test_index = prepared.split.test
         views = frozen_trunk.first_views(network.trunk, prepared.images, test_index, searched.config, cache)
         if views is not None:
-            said = [network.of_outputs(outputs).numpy() for outputs in views.outputs(test_index)]
+            with _told(len(test_index)) as told:
+                said = [told(network.of_outputs(outputs).numpy()) for outputs in views.outputs(test_index)]
             return np.concatenate(said).astype(np.float64)
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
-    return scoring.in_batches(call, prepared.images, prepared.split.test, _TEST_BATCH).astype(np.float64)
+    with _told(len(test_index)) as told:
+        said = scoring.in_batches(lambda batch: told(call(batch)), prepared.images, test_index, _TEST_BATCH)
+    return said.astype(np.float64)
+
+
+@contextlib.contextmanager
+def _told(count: int) -> Iterator[Callable[[Any], Any]]:
+    """What hands on what a network says of some of so many test images, with a line of progress where they are many."""
+    if count < _MANY:
+        yield lambda said: said
+        return
+    with progress.Progress(count, "test", unit="image") as shown:
+
+        def told(said: Any) -> Any:
+            shown.update(len(said))
+            return said
+
+        yield told
 
 
 def export_network(

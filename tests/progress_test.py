@@ -3,8 +3,14 @@
 import io
 import sys
 import time
+import types
 
-from galm_tf import progress
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from galm_tf import pipeline, progress
+from galm_tf.preprocess import scale_images
 from galm_tf.progress import Progress
 
 
@@ -22,6 +28,17 @@ def test_a_log_has_plain_lines_only(capsys):
     assert text.splitlines()[0].startswith("controller 1:   0% 0/4")
     last = text.splitlines()[-1]
     assert last.startswith("controller 1: 100% 4/4") and "step/s, reward=0.7500, loss=1.2500]" in last
+
+
+@pytest.mark.parametrize("count", [999, 1100])
+def test_the_test_of_many_images_is_told(capsys, count):
+    images = np.arange(2000, dtype=np.uint8).repeat(12).reshape(-1, 2, 2, 3)
+    prepared = types.SimpleNamespace(images=images, split=types.SimpleNamespace(test=np.arange(count)[::-1]))
+    network = lambda x: tf.reduce_mean(x, [1, 2])[:, :2]  # noqa: E731
+    log_odds = pipeline.test(network, prepared)
+    np.testing.assert_allclose(log_odds, scale_images(images[:count, 0, 0, :2]).numpy()[::-1], atol=1e-6)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:20] for line in lines] == (["test:   0% 0/1100 [0", "test: 100% 1100/1100"] if count > 1000 else [])
 
 
 def test_a_log_is_not_flooded(capsys):

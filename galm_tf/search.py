@@ -14,10 +14,10 @@ letter of Algorithm 1 would train every child anew.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import time
 from typing import Any, Callable, Optional
 
@@ -199,14 +199,10 @@ class Search:
             self._count_seconds(DERIVE)
         if phase.kind == CONTROLLER:
             return self._run_controller(phase)
-        # an adaptation of no steps only judges
-        shown = (
-            Progress(phase.steps, _title(phase), initial=self.state.step) if phase.steps else contextlib.nullcontext()
-        )
-        with shown as progress:
-            if phase.kind == ADAPT:
-                return self._run_adapt(phase, progress)
-            return self._run_supernet(phase, phase.steps, progress)
+        if phase.kind == ADAPT:
+            return self._run_adapt(phase)
+        with Progress(phase.steps, _title(phase), initial=self.state.step) as progress:
+            self._run_supernet(phase, phase.steps, progress)
 
     # ---- Omega: the supernet's weights ------------------------------------------------
 
@@ -408,21 +404,25 @@ class Search:
             return None
         return self._reward_table(self.config.rounds)
 
-    def _run_adapt(self, phase: Phase, progress: Optional[Progress]) -> None:
+    def _run_adapt(self, phase: Phase) -> None:
         """Trains the chosen networks on training images; keeps the weights that validate best."""
+        first, best = self.state.step, None
         stops = np.unique(np.linspace(0, phase.steps, _ADAPT_CHECKS + 1).astype(int))
-        for stop in stops:
-            if stop < self.state.step or (stop == self.state.step and self.state.best_step >= stop):
-                continue
-            self._run_supernet(phase, int(stop), progress)
-            judged = self.validation.judge(self.state.chosen)
-            mauc = evaluation.mean_auc(judged.aucs)
-            self._telemetry.scalars(phase.kind, phase.first_step + int(stop), {"derived/validation_mauc": mauc})
-            if mauc is None or mauc > self.state.best_mauc:
-                self._keep_best(int(stop), judged)
+        stops = [int(s) for s in stops if s > first or (s == first and self.state.best_step < s)]
+        judging = math.ceil(len(self.split.validation) / self.config.batch_size)  # batches, as far as time is told
+        with Progress(phase.steps + len(stops) * judging, _title(phase), initial=first, unit="batch") as progress:
+            for stop in stops:
+                self._run_supernet(phase, stop, progress)
+                judged = self.validation.judge(self.state.chosen)
+                mauc = evaluation.mean_auc(judged.aucs)
+                self._telemetry.scalars(phase.kind, phase.first_step + stop, {"derived/validation_mauc": mauc})
+                if mauc is None or mauc > self.state.best_mauc:
+                    self._keep_best(stop, judged)
+                    best = judged
+                progress.update(judging)
         self._assign(self.supernet.variables, self.best)
         if self.config.readout_share:
-            judged = self.validation.judge_blend(self.state.chosen, self.config.readout_share)
+            judged = self.validation.judge_blend(self.state.chosen, self.config.readout_share, best)
             self.state.keep_figures(judged, self.validation, self.config)
 
     def _keep_best(self, step: int, judged: Judged) -> None:

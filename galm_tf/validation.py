@@ -37,11 +37,15 @@ class Judged:
       labels: float32 [n, N], NaN where a label is unknown or may not judge the attribute.
       log_odds: float32 [n, N], as sure as they come.
       penalty: of the linear reading that has a part in them; None without one.
+      margins: of the towers alone, calibration images first, float32 [m, N]; None of what has more than towers.
+      features: what can be read beside them of the same images, float32 [m, D]; None where it is not at hand.
     """
 
     labels: np.ndarray
     log_odds: np.ndarray
     penalty: Optional[float] = None
+    margins: Optional[np.ndarray] = None
+    features: Optional[np.ndarray] = None
 
     @functools.cached_property
     def aucs(self) -> np.ndarray:
@@ -102,26 +106,29 @@ class Validation:
         Batch norms are those that are exported, by statistics of training images, whatever those of a reward.
         """
         images = self.scoring_images(recalibrated=True)
-        margins = self.scoring.score_chosen(images, range(len(chosen)), chosen)
-        return Judged(images.labels, margins - self._offsets)
+        margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
+        read = self._config.readout_share and self._kept is None  # a frozen trunk's features are kept
+        features = readout.features(images.maps).numpy() if read else None
+        log_odds = margins[images.num_calibration :] - self._offsets
+        return Judged(images.labels, log_odds, margins=margins, features=features)
 
-    def judge_blend(self, chosen: Sequence[int], share: float) -> Judged:
+    def judge_blend(self, chosen: Sequence[int], share: float, judged: Optional[Judged] = None) -> Judged:
         """As `judge`, with a reading of the trunk beside each tower (`readout`), fitted on training images, whose
         penalty is chosen here.
+
+        judged: what that gave of these networks under the present weights, where it is at hand.
         """
-        images = self.scoring_images(recalibrated=True)
-        leading = images.num_calibration
-        margins = self.scoring.score_chosen(images, range(len(chosen)), chosen, calibration=True)
-        if self._kept is None:
-            features = readout.features(images.maps).numpy()
-        else:
-            features = self.readout_features(np.concatenate([self.calibration_index(), self._scored(None)]))
+        judged = judged or self.judge(chosen)
+        margins, features, calibration = judged.margins, judged.features, self.calibration_index()
+        leading = len(calibration)
+        if features is None:
+            features = self.readout_features(np.concatenate([calibration, self._scored(None)]))
         fits = self._readings()
-        best = ridge.choose(fits, features[leading:], images.labels)
-        own = self._domain.is_own(self.calibration_index())
+        best = ridge.choose(fits, features[leading:], judged.labels)
+        own = self._domain.is_own(calibration)
         blend = readout.blend(fits[best], share, margins[:leading], features[:leading], own)
         return Judged(
-            images.labels, blend(margins[leading:], features[leading:]) - self._offsets, ridge.PENALTIES[best]
+            judged.labels, blend(margins[leading:], features[leading:]) - self._offsets, ridge.PENALTIES[best]
         )
 
     def judge_readings(self) -> Judged:

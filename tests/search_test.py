@@ -4,17 +4,22 @@ Where a phase has a few steps, they are not traced: that would take longer than 
 """
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from galm_tf import network_size, pipeline, preparation, ridge, search
+from galm_tf import frozen_trunk, network_size, pipeline, preparation, ridge, search
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.progress import Progress
 from galm_tf.run_folder import RunFolder
-from galm_tf.search import Search
+from galm_tf.scoring import Scoring
+from galm_tf.search import Search, State
 from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
+from galm_tf.supernet import build_supernet
+from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import untraced
 from small_domains import LEFT_OUT, few_images
 
@@ -99,6 +104,40 @@ def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_
     assert result["num_attributes_tested"] == 20 - len(LEFT_OUT) and "skill" not in result["search"]
     assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
     assert not (tmp_path / "run" / "policy.npz").exists()
+
+
+@pytest.mark.parametrize("steps, frozen", [(0, False), (2, False), (2, True)])
+def test_an_adaptation_judges_no_network_twice_and_tells_its_validations(tmp_path, monkeypatch, drawn, steps, frozen):
+    config = Config(
+        domain=("sun",), leave_out=LEFT_OUT, method="random", image_size=32, warmup_steps=1, rounds=1, supernet_steps=0, batch_size=16,
+        attributes_per_step=2, calibration_images=32, adapt_steps=steps, finetune_steps=0, cache_dir=drawn,
+    )  # fmt: skip
+    score, update, scored, told = Scoring.score_chosen, Progress.update, [], []
+    monkeypatch.setattr(Scoring, "score_chosen", lambda *args, **named: scored.append(1) or score(*args, **named))
+    with few_images(12), untraced():
+        prepared = preparation.prepare(config)
+        monkeypatch.setattr(Progress, "update", lambda self, count, **named: told.append(count) or update(self, count))
+        _, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
+        if frozen:
+            views = frozen_trunk.Views(len(prepared.images), len(prepared.images), config)
+            trunk = build_supernet(1, 32, 0.0, 0).trunk
+            frozen_trunk.fill_views(views, trunk, prepared.images, np.arange(len(prepared.images)), [], config)
+            found = Search(config, prepared.domain, prepared.split, prepared.images, folder, RandomArchitecture, views)
+            del told[:]
+            with Telemetry(folder, 0) as telemetry:
+                found.run(telemetry)
+        else:
+            found = pipeline.search(config, folder, prepared, RandomArchitecture)
+        judging = -(-len(prepared.split.validation) // 16)
+        assert told == [1, judging, *([1, judging] * steps)]  # after the warm-up
+        assert len(scored) == 1 + steps
+        blended = State(chosen=found.state.chosen)
+        share = found.config.readout_share
+        blended.keep_figures(found.validation.judge_blend(blended.chosen, share), found.validation, config)
+    for name in ("val_auc", "thresholds", "temperature", "readout_penalty", "best_mauc"):
+        assert getattr(found.state, name) == getattr(blended, name), name
+    lines = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl", encoding="utf-8")]
+    assert sum("derived/validation_mauc" in line for line in lines) == 1 + steps
 
 
 @pytest.mark.parametrize("precision, told", [("float32", False), ("bfloat16", True)])

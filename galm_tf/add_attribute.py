@@ -481,7 +481,7 @@ def _joined_policy(finished: Finished, new: np.ndarray) -> dict[str, np.ndarray]
 
 def _is_archived(folder: RunFolder, result: dict[str, Any]) -> bool:
     """Whether the last checkpoint is what `_archive` leaves, or is not there to become it."""
-    stored = folder.load_checkpoint()
+    stored = folder.load_checkpoint(wanted=())
     return stored is None or len(stored[1]["chosen"]) == len(run_result.searched_rows(result))
 
 
@@ -490,7 +490,7 @@ def _archive(finished: Finished, config: Config, folder: RunFolder) -> None:
 
     The new towers are those of the last checkpoint, so that a resumed run can do what it was stopped before.
     """
-    stored, state = folder.load_checkpoint()
+    stored, state = folder.load_checkpoint(("supernet/", f"controller/{matching.EMBEDDING}"))
     arrays = {f"supernet/{name}": value for name, value in finished.source.weights.items()}
     for name in (name for name in arrays if name in stored):
         arrays[name] = np.concatenate([arrays[name], stored[name]])

@@ -81,7 +81,6 @@ def run(
     else:
         searched = search(config, folder, prepared, make_strategy)
         network = derive_network(searched)
-        searched.checkpoint()  # with the batch norms that are exported
     searched.before = {**seconds, **searched.before}
     result = run_result.build_result(searched, prepared, test(network, prepared, searched))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
@@ -202,9 +201,8 @@ def derive_network(search: Search, beside: Optional[Mapping[str, np.ndarray]] = 
       beside: weights by the names of `Supernet.variables` of what the search's own supernet has none of: a trunk that
         no longer learns.
     """
+    search.calibrate()  # something else may have been judged since it ended
     index = search.validation.calibration_index(final=True)
-    if search.views is None:
-        search.validation.scoring.calibrate_trunk(np.asarray(search.pictures[index]))
     weights = {**(beside or {}), **search.supernet.weights}
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]
     network = DerivedNetwork(

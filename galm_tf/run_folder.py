@@ -44,6 +44,7 @@ FORMAT = 1
 POLICY = "policy.npz"  # what the policy thinks of every choice, for whom reads the run
 DATA = "data.json"  # counts, and digests of what a resumed run must find again
 _LOCK = ".lock"
+_META = "__meta__"  # what a checkpoint holds beside arrays
 _LOOK_SECONDS = 0.2  # after which a lock that was only looked at is free again
 _TABLES = "labels"  # a run's copies of the tables of --label_files
 # what a new run has before it begins
@@ -241,14 +242,14 @@ class RunFolder:
                 with archive.open(_escape(key) + ".npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
-    def read_arrays(self, name: str) -> Optional[dict[str, np.ndarray]]:
-        """The arrays of a file; None when it is absent or damaged."""
+    def read_arrays(self, name: str, wanted: tuple[str, ...] = ("",)) -> Optional[dict[str, np.ndarray]]:
+        """The arrays of a file whose names begin so; None when it is absent or damaged."""
         path = os.path.join(self.path, name)
         if not os.path.exists(path):
             return None
         try:
             with np.load(path, allow_pickle=False) as stored:
-                return {_unescape(k): stored[k] for k in stored.files}
+                return {_unescape(k): stored[k] for k in stored.files if _unescape(k).startswith(wanted)}
         except Exception as error:  # zip and NumPy raise many kinds for a damaged file
             logging.warning("%s is damaged (%s) and is not used", path, error)
             return None
@@ -258,21 +259,32 @@ class RunFolder:
         names = self._checkpoints()
         number = int(re.findall(r"\d+", names[-1])[0]) + 1 if names else 1
         text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        self.write_arrays(f"checkpoints/{number:06d}.npz", {**arrays, "__meta__": text})
+        self.write_arrays(f"checkpoints/{number:06d}.npz", {**arrays, _META: text})
         for name in self._checkpoints()[:-keep]:
             os.remove(os.path.join(self.path, "checkpoints", name))
 
-    def load_checkpoint(self) -> Optional[tuple[dict[str, np.ndarray], dict[str, Any]]]:
-        """The newest readable checkpoint as (arrays, meta); None when there is none."""
+    def load_checkpoint(
+        self, wanted: tuple[str, ...] = ("",)
+    ) -> Optional[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+        """The newest readable checkpoint as (arrays, meta), of arrays those whose names begin so; None when there is
+        none.
+        """
         for name in reversed(self._checkpoints()):
-            arrays = self.read_arrays(f"checkpoints/{name}")
+            arrays = self.read_arrays(f"checkpoints/{name}", (*wanted, _META))
             if arrays is not None:
-                return arrays, json.loads(arrays.pop("__meta__").tobytes().decode())
+                return arrays, json.loads(arrays.pop(_META).tobytes().decode())
         return None
 
-    @property
-    def num_checkpoints(self) -> int:
-        return len(self._checkpoints())
+    def has_only_checkpoint_of(self, wanted: tuple[str, ...]) -> bool:
+        """Whether there is one checkpoint at most, without arrays whose names begin otherwise; none is read."""
+        names = self._checkpoints()
+        if len(names) != 1:
+            return not names
+        try:
+            with np.load(os.path.join(self.path, "checkpoints", names[0])) as stored:
+                return all(_unescape(k).startswith((*wanted, _META)) for k in stored.files)
+        except Exception:  # zip and NumPy raise many kinds for a damaged file, of which nothing can be left
+            return True
 
     def drop_checkpoints(self) -> None:
         """Leaves none, of a run from which nothing will start."""

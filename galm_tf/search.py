@@ -173,7 +173,9 @@ class Search:
     # ---- The loop ------------------------------------------------------------------
 
     def run(self, telemetry: Telemetry) -> None:
-        """Takes every phase from where the state stands; returns when fine-tuning is done."""
+        """Takes every phase from where the state stands; returns when fine-tuning is done, with the batch norms of the
+        trunk as they are exported, which the last checkpoint holds.
+        """
         if self.config.precision != "float32" and not tf.config.list_physical_devices("GPU"):
             logging.warning(
                 "--precision=%s is for GPUs: a processor may take many times as long over a step as with float32.",
@@ -185,7 +187,10 @@ class Search:
             self._run_phase(self.schedule[self.state.phase])
             self._count_seconds()
             self.state.phase, self.state.step = self.state.phase + 1, 0
-            self.checkpoint()
+            if self.state.phase < len(self.schedule):
+                self.checkpoint()
+        self.calibrate()
+        self.checkpoint()
 
     def _count_seconds(self, kind: str = "") -> None:
         """Adds the time since the last count to that of a kind; of the present phase when left out."""
@@ -425,6 +430,12 @@ class Search:
             judged = self.validation.judge_blend(self.state.chosen, self.config.readout_share, best)
             self.state.keep_figures(judged, self.validation, self.config)
 
+    def calibrate(self) -> None:
+        """Fixes the trunk's batch norms as they are exported; those of one that no longer learns are."""
+        if self.views is None:
+            index = self.validation.calibration_index(final=True)
+            self.validation.scoring.calibrate_trunk(np.asarray(self.pictures[index]))
+
     def _keep_best(self, step: int, judged: Judged) -> None:
         """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
         self.state.best_step = step
@@ -497,12 +508,10 @@ def archive(folder: RunFolder) -> None:
     """Leaves of a finished run's checkpoints what a later run can start from, supernet and policy; nothing to do where
     that was done.
     """
-    stored = folder.load_checkpoint() if folder.num_checkpoints > 1 else None  # a run that has just ended has several
-    if stored is None:
-        return
-    arrays, meta = stored
-    kept = {k: v for k, v in arrays.items() if k.startswith(("supernet/", "controller/policy/"))}
-    folder.save_checkpoint(kept, meta, keep=1)
+    kept = ("supernet/", "controller/policy/")
+    stored = None if folder.has_only_checkpoint_of(kept) else folder.load_checkpoint(kept)
+    if stored is not None:
+        folder.save_checkpoint(*stored, keep=1)
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -313,6 +313,26 @@ def test_checkpoint_round_trip(folder):
         np.testing.assert_array_equal(arrays[name], value)
 
 
+def test_of_a_checkpoint_only_what_is_wanted_is_read(folder, path):
+    assert folder.has_only_checkpoint_of(())
+    folder.save_checkpoint(ARRAYS, {"step": 1})
+    file = os.path.join(path, "checkpoints", "000001.npz")
+    with open(file, "rb") as stream:
+        content = stream.read()
+    with open(file, "wb") as stream:
+        stream.write(_flip(content))  # of the supernet
+    arrays, meta = folder.load_checkpoint(("optimizer/", "flags"))
+    assert list(arrays) == ["optimizer/step", "flags"] and arrays["optimizer/step"] == 7 and meta == {"step": 1}
+    assert folder.load_checkpoint(()) == ({}, {"step": 1})
+    assert folder.has_only_checkpoint_of(("supernet/", "optimizer/", "best/", "flags"))
+    assert not folder.has_only_checkpoint_of(("supernet/", "optimizer/"))
+    folder.save_checkpoint({}, {})
+    assert not folder.has_only_checkpoint_of(("",))  # there are two
+    with open(os.path.join(path, "checkpoints", "000002.npz"), "wb"):
+        os.remove(file)
+    assert folder.has_only_checkpoint_of(()) and folder.load_checkpoint() is None  # nothing can be left of it
+
+
 def test_only_the_last_checkpoints_stay(folder, path):
     for step in range(12):
         folder.save_checkpoint(ARRAYS, {"step": step})

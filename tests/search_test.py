@@ -5,6 +5,7 @@ Where a phase has a few steps, they are not traced: that would take longer than 
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_
             super().__init__(supernet, targets, *others)
 
     monkeypatch.setattr(search, "SupernetTraining", Seen)
+    save, derived, saved, exported = RunFolder.save_checkpoint, pipeline.DerivedNetwork, [], []
+
+    def save_checkpoint(self, arrays, *args, **named):
+        saved.append(arrays)
+        save(self, arrays, *args, **named)
+
+    def derive(architectures, weights, *args, **named):
+        exported.append(weights)
+        return derived(architectures, weights, *args, **named)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", save_checkpoint)
+    monkeypatch.setattr(pipeline, "DerivedNetwork", derive)
     monkeypatch.setattr(ridge, "fit", lambda x, targets, *others: learned.append(targets) or fit(x, targets, *others))
     with few_images(12):
         prepared = preparation.prepare(config)
@@ -98,6 +111,12 @@ def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_
         prepared = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, shares=shares))
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         result = pipeline.run(config, folder, prepared=prepared, make_strategy=RandomArchitecture)
+    # after each of three phases all, and at last what another run can start from, with the batch norms of the export
+    whole = [any(name.startswith("optimizer/") for name in arrays) for arrays in saved]
+    assert whole == [True, True, True, False] and set(saved[3]) == {f"supernet/{name}" for name in exported[0]}
+    for name, value in exported[0].items():
+        np.testing.assert_array_equal(saved[3][f"supernet/{name}"], value, err_msg=name)
+    assert not np.array_equal(saved[3]["supernet/bn1/mean"], saved[1]["best/bn1/mean"])
     # towers, choosing, exporting
     assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
@@ -140,11 +159,30 @@ def test_an_adaptation_judges_no_network_twice_and_tells_its_validations(tmp_pat
     assert sum("derived/validation_mauc" in line for line in lines) == 1 + steps
 
 
+@pytest.mark.parametrize("checkpoints", [1, 2])
+def test_what_is_left_of_checkpoints_is_written_once(tmp_path, checkpoints):
+    folder = RunFolder(str(tmp_path), lock=False)
+    names = ("supernet/conv1/kernel", "controller/policy/lstm", "controller/optimizer/lstm", "optimizer/step", "best/a")
+    search.archive(folder)  # of none nothing
+    for step in range(checkpoints):
+        folder.save_checkpoint({name: np.full(3, step) for name in names}, {"step": step})
+    for _ in range(2):
+        search.archive(folder)
+        assert os.listdir(tmp_path / "checkpoints") == [f"00000{checkpoints + 1}.npz"]
+        arrays, meta = folder.load_checkpoint()
+        assert list(arrays) == list(names[:2]) and meta == {"step": checkpoints - 1}
+        assert all((value == checkpoints - 1).all() for value in arrays.values())
+    folder.save_checkpoint(arrays, meta)  # stopped before what was there before went
+    search.archive(folder)
+    assert os.listdir(tmp_path / "checkpoints") == [f"00000{checkpoints + 3}.npz"]
+
+
 @pytest.mark.parametrize("precision, told", [("float32", False), ("bfloat16", True)])
 def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, precision, told):
     config = Config(domain=("sun",), image_size=32, precision=precision, cache_dir=drawn)
     monkeypatch.setattr(search, "build_schedule", lambda config, learns: [])
     monkeypatch.setattr(search.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(Search, "checkpoint", lambda self: None)
     with few_images(12):
         prepared = preparation.prepare(config)
         Search(config, prepared.domain, prepared.split, prepared.images, None, RandomArchitecture).run(None)

@@ -15,7 +15,7 @@ from galm_tf.tracing import traced, untraced
 
 _FEW = 8  # attributes whose scores cost less than tracing them
 _BATCH_IMAGES = 256
-_BLOCK_BYTES = 256 * 2**20
+_BLOCK_BYTES = 128 * 2**20  # of Conv-4's output, beside which some ten times as much is held at once
 _PART_BYTES = 2**30  # of maps, which each part has a copy of
 
 
@@ -112,11 +112,10 @@ class Scoring:
         ids = tf.constant(ids)
         indices = tf.constant(indices)
         statistics = tf.constant(statistics, tf.int32)
-        blocks = [
-            self._margins(maps, ids[s : s + block], indices[s : s + block], statistics)
-            for s in range(0, len(ids), block)
-        ]
-        return tf.concat(blocks, axis=1).numpy()
+        scores = np.empty([count, len(ids)], np.float32)
+        for part in slices(len(ids), block):  # all of a length, and so of one trace
+            scores[:, part] = self._margins(maps, ids[part], indices[part], statistics).numpy()
+        return scores
 
     def _tower_margins(self, maps, ids, indices, statistics):
         return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(indices), statistics))

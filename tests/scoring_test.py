@@ -21,8 +21,16 @@ def test_chosen_scores_equal_one_by_one_in_any_block(monkeypatch):
     for i, number in enumerate(numbers):
         alone = score_one_by_one(net, scored, i, [number])[0]
         np.testing.assert_allclose(whole[:, i], alone, atol=1e-4)
+    asked, margins = [], scorer._margins
+    monkeypatch.setattr(
+        scorer, "_margins", lambda maps, ids, *others: asked.append(len(ids)) or margins(maps, ids, *others)
+    )
+    for block_bytes, blocks in ((1, [1] * 5), (3 * 4 * 40 * 4 * 4 * 32, [3] * 2)):  # all of a length, and of one trace
+        monkeypatch.setattr(scoring, "_BLOCK_BYTES", block_bytes)
+        np.testing.assert_allclose(scorer.score_chosen(scored, range(5), numbers), whole, atol=1e-4)
+        assert asked == blocks
+        asked.clear()
     monkeypatch.setattr(scoring, "_BLOCK_BYTES", 1)
-    np.testing.assert_allclose(scorer.score_chosen(scored, range(5), numbers), whole, atol=1e-4)
     assert whole.std() > 1e-3
     monkeypatch.setattr(scoring, "_PART_BYTES", 1)  # as many at a time as calibrate: two parts
     more = reward.ScoringImages(

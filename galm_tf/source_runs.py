@@ -18,12 +18,12 @@ from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
+from galm_tf.leakage import Learned, is_known, read_seen, split_settings
 from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
 from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.scoring import Scoring
-from galm_tf.leakage import Learned, is_known, read_seen, split_settings
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 
 _VALIDATION_NOTE = (

@@ -28,10 +28,10 @@ from galm_tf import search_space, selection, source_runs
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.data import class_weights, log_odds
 from galm_tf.draws import Stream, generator
+from galm_tf.leakage import expect_unseen
 from galm_tf.matching import EMBEDDING, Match, copy_trunk, find_matches, to_json, trunk_source
 from galm_tf.reward import RewardTable
 from galm_tf.search import Search
-from galm_tf.leakage import expect_unseen
 from galm_tf.source_runs import Source, notes, read_source, source_scores
 from galm_tf.supernet import TOWER_WEIGHTS
 

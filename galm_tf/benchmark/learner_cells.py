@@ -18,8 +18,8 @@ from typing import Any, Optional
 import numpy as np
 
 from galm_tf import preparation
-from galm_tf.begun import content_settings
 from galm_tf.baselines.learner import LearnerData, join
+from galm_tf.begun import content_settings
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells

@@ -34,10 +34,10 @@ from galm_tf.domains.build import NO_SPLIT, tells_of_a_drawn_split, with_classes
 from galm_tf.domains.domain import TEST, TRAIN, Domain
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.leakage import SEEN, is_known, read_seen
 from galm_tf.predict import QUIET_IMAGES, Predictor
 from galm_tf.prediction_formats import begin_output
 from galm_tf.progress import Progress
-from galm_tf.leakage import SEEN, is_known, read_seen
 from galm_tf.source_runs import read_json
 from galm_tf.words import abridged, counted, listed
 

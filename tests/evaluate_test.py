@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,13 @@ def test_figures_are_those_of_the_predictions(model, photos, caplog):
     assert "1 of 3 attributes of the model have no labels: other/red." in caplog.text
 
 
+def test_decisions_are_judged_at_the_models_own_threshold():
+    predictor = types.SimpleNamespace(metadata={"thresholds": [None, 0.7]}, attributes=["a", "b"])
+    labels, probability = np.float32([1, 1, 0, 0]), np.float32([0.9, 0.6, 0.2, 0.1])
+    row = evaluate._row("b", predictor, 1, labels, probability)
+    assert (row["balanced_accuracy"], row["f1"], row["threshold"]) == (0.75, pytest.approx(2 / 3), 0.7)
+
+
 def test_where_the_domain_is_called_otherwise_the_rest_of_the_name_counts(model, tmp_path):
     found = evaluate.evaluate(_config(_folder(tmp_path / "mine")), model)
     pairs = [(row["attribute"], row["network"]) for row in found.rows]
@@ -219,6 +227,13 @@ def test_images_that_the_model_has_seen_are_told_and_can_be_left_out(photos, tmp
     caplog.clear()
     unseen = evaluate.evaluate(_config(photos), str(run), "unseen")  # the run's folder stands for its model
     assert unseen.images == 19 and "trained the model" not in caplog.text
+
+
+def test_other_parts_of_photographs_that_a_model_has_seen_are_not_unseen(photos):
+    domain, _, _ = load_images(load_domains(_config(photos)), dataclasses.replace(_config(photos), image_size=32))
+    seen = leakage.learned_digests(domain, np.arange(6))
+    parts = dataclasses.replace(domain, boxes=np.tile(np.array([0, 0, 9, 9], domain.boxes.dtype), (24, 1)))
+    assert evaluate._judged(parts, "unseen", seen, "runs/A", "runs/A").tolist() == list(range(6, 24))
 
 
 def test_an_interval_is_over_images_where_the_run_has_learned_their_classes(photos, tmp_path):

@@ -1,5 +1,8 @@
 """Cached maps in the trunk's place: the same towers give the same logits."""
 
+import dataclasses
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -63,6 +66,17 @@ def test_changed_pictures_are_a_records_own_whichever_others_have_views(networks
     fewer = frozen_trunk.Views(len(images), 6, CONFIG)
     frozen_trunk.fill_views(fewer, Trunk(whole.weights), images, index[2:], index[3:4], CONFIG)
     np.testing.assert_allclose(fewer[index[3:4]], views[index[3:4]], atol=1e-5)
+
+
+def test_what_is_kept_of_changed_pictures_goes_by_all_that_changes_them(networks, eagerly):
+    whole, _, images, index, _ = networks
+    kinds = []
+    cache = types.SimpleNamespace(rows=lambda kind, of, make: kinds.append(tuple(kind)) or make(of))
+    changes = ({}, dict(seed=1), dict(augment_flip=False), dict(augment_crop=0.5), dict(augment_color=0.5))
+    for config in (dataclasses.replace(CONFIG, **change) for change in changes):
+        views = frozen_trunk.Views(len(images), len(index), config)
+        frozen_trunk.fill_views(views, Trunk(whole.weights), images, index, index[:1], config, cache)
+    assert len(set(kinds)) == 1 + len(changes)
 
 
 def test_a_frozen_supernet_has_towers_only(networks):

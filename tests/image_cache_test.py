@@ -107,6 +107,13 @@ def test_a_changed_source_is_decoded_again(setup):
     assert (images[2] == (255, 0, 0)).all()
 
 
+def test_a_source_of_the_same_size_and_another_time_is_decoded_again(setup):
+    for second, red in ((1, 10), (2, 20)):
+        Image.new("RGB", (32, 32), (red, 0, 0)).save(setup.path("b.png"), compress_level=0)
+        os.utime(setup.path("b.png"), (second, second))
+        assert setup.load()[1][2, 0, 0, 0] == red
+
+
 def test_boxes_paddings_and_sizes_have_caches_of_their_own(setup):
     keys = [image_cache.cache_key(setup.domain, setup.config)]
     boxes = setup.domain.boxes.copy()

@@ -1,6 +1,7 @@
 """Attribute learners: a planted task, twins, shuffled and unknown labels, features files, the suite."""
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -186,6 +187,24 @@ def test_a_setting_is_chosen_by_all_folds_and_not_by_the_first():
 
     assert learner.choose(["by luck", "never wrong"], scores_of, labels, class_ids) == "never wrong"
     assert len(folds) == learner.FOLDS
+
+
+@pytest.mark.parametrize("name, module", [("ale", ale), ("hap", hap), ("iap", iap), ("umf", umf)])
+def test_settings_are_tried_without_held_out_labels_and_the_chosen_one_is_fitted(name, module, monkeypatch):
+    features, labels, class_ids = _planted(6, attributes=3, width=6)
+    asked = []
+    monkeypatch.setattr(module, "choose", lambda settings, scores_of, *_, **__: asked.append(scores_of) or settings[1])
+    held = class_ids > 3
+    made = [
+        _make(name).fit(_data(features, of, class_ids)) for of in (labels, np.where(held[:, None], 1 - labels, labels))
+    ]
+
+    def tried(scores_of, train, held):
+        return list(itertools.islice(scores_of(np.flatnonzero(train), np.flatnonzero(held)), 2))[1]
+
+    np.testing.assert_array_equal(*(tried(scores_of, ~held, held) for scores_of in asked))
+    every = np.full(len(labels), True)
+    np.testing.assert_allclose(tried(asked[0], every, every), made[0].score(_inputs(features)), rtol=1e-4, atol=1e-5)
 
 
 def test_class_attributes_are_shares_of_known_labels():

@@ -71,10 +71,11 @@ def test_other_trunks_images_and_kinds_have_files_of_their_own(domain, tmp_path)
         (_cache(moved, tmp_path), KIND),
         (_cache(domain, tmp_path, image_size=32), KIND),
         (_cache(domain, tmp_path), ["changed", 1]),
+        (_cache(domain, tmp_path), ["changed", 1, "by another seed"]),
     ):
         _read(cache, [0, 1], make := Counted(), kind)
         assert make.made == [0, 1]
-    assert len(os.listdir(tmp_path)) == 5
+    assert len(os.listdir(tmp_path)) == 6
 
 
 def test_an_interrupted_run_leaves_no_file(domain, tmp_path):

@@ -12,7 +12,7 @@ from report_runs import SURE, policy
 
 from galm_tf.config import Config
 from galm_tf.errors import UserError
-from galm_tf.report import analysis, figures, relations_section, single
+from galm_tf.report import analysis, figures, relations, relations_section, single
 from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations, find_relations, of_embeddings, of_scores
 from galm_tf.report.run_data import Evidence, RunData, Scores
 from galm_tf.report.run_reading import FinishedRun
@@ -121,6 +121,15 @@ def test_confidence_is_what_the_policy_says():
     assert "policy_confidence" not in analysis.tables(planted(sure=False), [])
 
 
+def test_confidence_and_spread_are_means_over_attributes_and_pairs():
+    run = planted()
+    run.policy["conv1_conv4"][0] = [0.05, 0.95]  # of one, which took the second
+    rows = {row["decision"]: row["cells"][0] for row in single._confidence(run)["rows"]}
+    assert rows["Conv-1 → Conv-4 skip"].tolist() == pytest.approx([(0.95 + SURE) / 2, (0.95 + 1 - SURE) / 2])
+    found, _ = relations_section.relations_section(run, single.shown_names(run), RELATED[1:], Evidence(missing="why"))
+    assert found["spread"] == pytest.approx(np.std(ALIKE[np.triu_indices(5, 1)]))
+
+
 def test_clusters_find_planted_groups():
     rng = np.random.default_rng(0)
     centres = np.repeat(np.eye(3, 12), [5, 4, 6], axis=0)[rng.permutation(15)]
@@ -136,6 +145,20 @@ def test_clusters_find_planted_groups():
 
 def test_random_embeddings_have_no_clusters():
     assert analysis.clusters(of_embeddings(np.random.default_rng(0).normal(size=(60, 50)))).silhouette < 0.15
+
+
+def test_opposites_are_far_apart():
+    alike = of_embeddings(planted(NAMES[:4], (0, 10, 180, 190)).vectors)
+    one, two, three, four = analysis.clusters(alike).labels
+    assert one == two != three == four
+    table = analysis.domain_correlation(
+        planted(("a/one", "b/two", "c/three"), ANGLES[:3]), np.array([[1, -0.9, 0.2], [-0.9, 1, 0.1], [0.2, 0.1, 1]])
+    )
+    assert table.set_index(["figure", "target", "source"]).loc[("5a", "a", "c"), "share"] == 1
+
+
+def test_clusters_are_as_far_apart_as_their_attributes_are_on_average():
+    assert analysis.clusters(ALIKE).tree[-1, 2] == pytest.approx(1 - ALIKE[:3, 3:].mean())
 
 
 def test_clusters_of_equal_embeddings():
@@ -195,6 +218,14 @@ def test_map_and_tree_are_coloured_by_domain():
     assert sorted(y for t in leaves for y in t["y"]) == [0, 1, 2, 3, 4] and [len(t["y"]) for t in leaves] == [2, 2, 1]
 
 
+def test_a_tree_is_cut_into_the_clusters_that_its_leaves_name():
+    found = analysis.clusters(ALIKE)
+    *_, leaves, cut = figures.dendrogram(found, NAMES, ["all"] * 5, ["all"])["data"]
+    assert cut["x"] == [found.cut] * 2 and found.tree[-2, 2] < found.cut < found.tree[-1, 2]
+    wanted = {f"{name}, cluster {label}" for name, label in zip(NAMES, found.labels)}
+    assert set(leaves["text"]) == wanted and len(set(found.labels)) == 2
+
+
 def test_many_points_have_no_names_and_many_groups_have_marks_of_their_own():
     rng = np.random.default_rng(0)
     found, names = analysis.clusters(of_embeddings(rng.normal(size=(26, 8)))), [f"a{i}" for i in range(26)]
@@ -231,8 +262,9 @@ def test_tables_are_written_whole(tmp_path):
     assert list(written["attribute_clusters"]["attribute"]) == list(NAMES) * 2
     of_basis = written["fig5_domain_correlation"].groupby("basis", sort=False)
     assert list(of_basis.groups) == [SCORES, EMBEDDINGS]
-    got = of_basis.get_group(SCORES).drop(columns="basis")
-    pd.testing.assert_frame_equal(got, analysis.domain_correlation(run, ALIKE), rtol=1e-5)
+    for related in RELATED:
+        got = of_basis.get_group(related.basis).drop(columns="basis").reset_index(drop=True)
+        pd.testing.assert_frame_equal(got, analysis.domain_correlation(run, related.matrix), rtol=1e-5)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Expected to be able to write tables into .*--out"):
         analysis.write_tables(run, RELATED, str(tmp_path / "file" / "analysis"))
@@ -298,3 +330,16 @@ def test_agreement_with_labels_is_told():
     assert abs(find_relations(run, _evidence(agree=False))[0].agreement) < 0.6
     assert [(r.basis, r.agreement) for r in find_relations(run, Evidence(missing="no data"))] == [(EMBEDDINGS, None)]
     assert find_relations(planted(names=NAMES[:1], angles=ANGLES[:1]), Evidence()) == []
+
+
+def test_an_agreement_goes_by_ranks_and_by_pairs_enough():
+    labels = ALIKE**9  # in the same order
+    assert relations._agreement(ALIKE, labels) == pytest.approx(1)
+    labels[0, 1] = np.nan
+    assert relations._agreement(ALIKE, labels) is None  # nine pairs
+
+
+def test_labels_of_two_domains_go_together_in_nothing():
+    targets = np.random.default_rng(0).integers(0, 2, (20, 3)).astype(float)
+    known = np.isfinite(relations._of_labels(targets, np.array(["a", "a", "b"])))
+    assert known.tolist() == [[True, True, False], [True, True, False], [False, False, True]]

@@ -34,8 +34,10 @@ from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.names import breakable, in_a_row, without_directions
 from galm_tf.report.page import Page, better, millions, percent, render, score, signed, write_page
+from galm_tf.report.pictures import PictureSource
 from galm_tf.report.run_data import Unavailable, gather, load_data
 from galm_tf.report.run_reading import read_run
+from galm_tf.report.transfer_section import transfer_section
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.search_space import Architecture
 
@@ -184,6 +186,33 @@ def test_examples_are_the_scored_test_images(runs):
     assert len(found["sheet"]["training"]) == 18 and len(found["sheet"]["test"]) == 12
 
 
+def test_examples_are_what_a_network_is_surest_of_and_what_it_misses(runs):
+    run = read_run(str(runs[0] / "galm"))
+    data, surely = load_data(run), np.linspace(0.95, 0.4, 12, dtype=np.float32)
+    labels, decides = data.labels.copy(), np.array([True, False, True, True])
+    labels[data.split.test, :2] = np.array([1, 0, 1, 1, 1, 0, 1, 1, np.nan, 1, 0, 1])[:, None]
+    scores = run_data.Scores(np.tile(surely[:, None], 4), np.tile(surely[:, None] > 0.5, 4), decides)
+    source = PictureSource(run, dataclasses.replace(data, labels=labels))
+    red, undecided = source.scored_examples(["mine/red", f"mine/{NASTY}"], scores).values()
+    assert (red.num_having, red.num_known) == (8, 11)
+    kinds = (red.hits, [0, 2, 3, 4, 6, 7]), (red.false_alarms, [1, 5, 10]), (red.misses, [11, 9])
+    for pictures, places in kinds:
+        assert [picture.score for picture in pictures] == [float(surely[place]) for place in places]
+    ends = [pictures[0].spoken.split("the network says ")[1] for pictures, _ in kinds]
+    assert ends == ["yes, a hit", "yes, a false alarm", "no, a miss"] and red.false_alarms[2].spoken.endswith(
+        "no, rightly"
+    )
+    assert {p.decision for p in undecided.hits + undecided.misses} == {None}
+
+
+def test_networks_stand_by_how_many_use_them_and_ridge_beside_each_attribute(runs):
+    run = read_run(str(runs[0] / "galm"))
+    content = page_of(run).content
+    assert [len(network["names"]) for network in content["networks"]] == [2, 1, 1]
+    aucs = rivals.ridge(run, load_data(run)).aucs
+    assert [row["ridge"] for row in content["attributes"]] == [aucs.get(name) for name in run.rows]
+
+
 def test_choice_table_is_table_4_of_result_json(runs):
     run = read_run(str(runs[0] / "galm"))
     table = single.choice_table(run)
@@ -252,6 +281,30 @@ def test_curves_are_the_records(galm_html):
         [0.676, 0.651]
     )
     assert curves["curve-entropy"]["data"][1]["name"] == "uniform, ln 2304" and "curve-validation" not in curves
+
+
+def test_losses_are_drawn_phase_by_phase(runs):
+    phases = {
+        "warmup": "supernet/loss",
+        "supernet": "supernet/loss",
+        "adapt": "derived/loss",
+        "finetune": "derived/loss",
+    }
+    records = [{"phase": phase, "step": i, tag: 0.7 - 0.1 * i} for i, (phase, tag) in enumerate(phases.items())]
+    run = dataclasses.replace(read_run(str(runs[0] / "galm")), records=tuple(records))
+    drawn_lines = figures.learning_curves(run)["loss"]["data"]
+    assert [(line["x"], line["y"]) for line in drawn_lines] == [((i,), (0.7 - 0.1 * i,)) for i in range(4)]
+
+
+def test_a_policy_stands_beside_one_that_knows_nothing(galm_html):
+    policy, uniform = drawn(galm_html)["curve-entropy"]["data"]
+    assert uniform["y"] == [pytest.approx(np.log(2304))] * 2 and max(policy["y"]) < uniform["y"][0]
+
+
+def test_whose_validation_figures_these_are_is_told(runs):
+    run = read_run(str(runs[0] / "galm"))
+    assert single._validated(run) == "before fine-tuning"
+    assert single._validated(dataclasses.replace(run, config=dataclasses.replace(run.config, finetune_steps=0))) == ""
 
 
 def test_diagram_shows_what_the_architecture_has():
@@ -496,6 +549,43 @@ def test_stands_against_ridge_chance_and_other_runs(runs, galm_html):
     assert [re.sub(r"<[^>]+>", "|", r).split("|")[1:].count("–") for r in rows] == [0, 0, 0, 3]
 
 
+def test_two_ways_are_compared_where_both_were_tested(runs):
+    ours, theirs = {"a": 0.9, "b": 0.5, "c": 0.7, "d": 1.0}, {"a": 0.6, "b": 0.6, "c": 0.7, "e": 0.0}
+    found = rivals.paired(ours, theirs)
+    assert (found["count"], found["better"], found["worse"]) == (3, 1, 1)
+    wanted = np.array([0.3, -0.1, 0.0])
+    assert [found[k] for k in ("mean", "deviation", "theirs")] == pytest.approx(
+        [wanted.mean(), wanted.std(ddof=1), 1.9 / 3]
+    )
+    run = read_run(str(runs[0] / "galm"))
+    weak, strong = (rivals.Rival(str(auc), dict.fromkeys(run.rows, auc)) for auc in (0.4, 0.9))
+    assert [row["name"] for row in rivals.table(run, [weak, None, strong, rivals.chance(run)])] == [
+        "0.9",
+        "chance, or always the majority",
+        "0.4",
+    ]
+
+
+def test_a_run_beside_it_that_was_tested_on_others_is_no_rival(runs, copy, tmp_path):
+    shutil.copytree(runs[0] / "random", tmp_path / "random")
+    run = read_run(str(copy))
+    assert len(rivals.neighbours(run)) == 1
+    split = json.loads((copy / "split.json").read_text())
+    edit(tmp_path / "random" / "split.json", test=split["test"][1:])
+    assert rivals.neighbours(run) == []
+
+
+def test_the_best_and_the_worst_of_many_are_shown(runs):
+    run = read_run(str(runs[0] / "galm"))
+    row = {**run.rows["mine/red"], "test_positives": 30, "test_negatives": 30}
+    rows = {f"mine/{i}": {**row, "test_auc": 0.5 + 0.01 * i} for i in (7, 3, 11, 0, 9, 1, 8, 2, 10, 5, 4, 6)}
+    found = single._extremes(dataclasses.replace(run, result={**run.result, "per_attribute": rows}))
+    assert found == {
+        "Best": ["mine/11", "mine/10", "mine/9", "mine/8"],
+        "Worst": ["mine/0", "mine/1", "mine/2", "mine/3"],
+    }
+
+
 def test_ridge_is_fitted_on_the_runs_own_images(runs):
     """Red is in the mean colour, which ridge regression reads; dark as well."""
     run = read_run(str(runs[0] / "galm"))
@@ -633,6 +723,12 @@ def test_transfer_names_every_start(copy):
         in text
     )
     assert "the source attribute that it matched, though only the trunk was handed over, and how well" in text
+
+
+def test_who_matched_and_who_has_the_nearest_are_counted_apart(copy):
+    transferred(copy, MATCH, None, {**MATCH, "close": False}, MATCH)
+    found = transfer_section(read_run(str(copy)))
+    assert [found[k] for k in ("matched", "nearest", "all")] == [2, 1, 4]
 
 
 def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
@@ -1021,6 +1117,43 @@ def test_compares_runs(runs, copy):
         and "multiply-adds an image" in text
         and f"{first.result['test_mauc']:.3f}" in text
     )
+
+
+def test_bars_are_what_a_run_has_more_than_the_first(copy):
+    for name, row in read_run(str(copy)).rows.items():
+        edit_row(copy, name, test_positives=30, test_negatives=70, test_auc=row["test_auc"] and 0.75)
+    first = read_run(str(copy))
+    edit_row(copy, "mine/dark", test_auc=0.5)
+    edit_row(copy, f"mine/{NASTY}", test_auc=1.0)
+    ((bars,),) = (figure["data"] for figure in compare_page([first, read_run(str(copy))]).figures.values())
+    assert bars["x"] == [-0.25, 0.0, 0.25] and bars["text"][:2] == ["dark", "red"]  # from the lowest
+
+
+def test_figures_side_by_side_are_those_of_result_json(runs, copy):
+    figures_of = {
+        "val_mauc": 0.11,
+        "test_average_precision": 0.22,
+        "test_balanced_accuracy": 0.33,
+        "test_log_loss": 0.44,
+    }
+    edit(copy / "result.json", network={"multiply_adds": 129000000, "parameters": 3520000}, **figures_of)
+    first, second = read_run(str(runs[0] / "galm")), read_run(str(copy))
+    told = {name: values[1] for name, values in compare_page([first, second]).content["headline"]}
+    names = ("validation mAUC", "test average precision", "test balanced accuracy", "test log loss")
+    assert [told[name] for name in names] == [f"{value:.3f}" for value in figures_of.values()]
+    assert told["multiply-adds an image"].startswith("129") and told["parameters"].startswith("3.5")
+    penalised = dataclasses.replace(second, config=dataclasses.replace(second.config, size_penalty=0.5))
+    assert compare_page([first, penalised]).content["warnings"] == [
+        "2: run has another size penalty than 1: galm: skill and regret do not compare."
+    ]
+
+
+def test_a_point_is_an_attributes_validation_and_test_auc(runs):
+    run = read_run(str(runs[0] / "galm"))
+    _, points = figures.validation_against_test(run, single.shown_names(run))["data"]
+    wanted = {name.split("/")[1]: (row["val_auc"], row["test_auc"]) for name, row in run.rows.items() if row["val_auc"]}
+    assert dict(zip(points["text"], zip(points["x"], points["y"])))["dark"] == wanted["dark"]
+    assert len(points["x"]) == len(wanted) == 3 and wanted["dark"][0] != wanted["dark"][1]
 
 
 def test_a_comparison_keeps_luck_apart(copy):

@@ -11,7 +11,7 @@ from galm_tf import search_space, selection
 from galm_tf.config import METHODS as NAMES
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
-from galm_tf.strategies import METHODS, bayesian, progressive, sequential
+from galm_tf.strategies import METHODS, bayesian, enas, progressive, sequential
 from galm_tf.tracing import untraced
 
 N = 4
@@ -127,6 +127,15 @@ def test_policies_of_their_own_know_nothing_of_one_another(eagerly):
     assert min(np.abs(a - b).max() for i, a in enumerate(policies) for b in policies[:i]) > 1e-4
 
 
+def test_policies_of_their_own_go_on_where_they_were(eagerly):
+    table = _table(_additive(np.random.default_rng(5), 1))
+    whole, parts = (METHODS["enas_each"](1, Config(method="enas_each", **BUDGET)) for _ in range(2))
+    whole.train_on_table(table, 0, 4)
+    for first in (0, 2):
+        parts.train_on_table(table, first, 2)
+    np.testing.assert_allclose(parts.log_probs(), whole.log_probs(), atol=1e-4)
+
+
 def test_policies_of_their_own_serve_attributes_without_a_reward_by_what_is_good_on_average():
     full = np.repeat(_additive(np.random.default_rng(5), 1), N, axis=0)
     _, chosen = _searched("enas_each", _table(full, rewarded=[True, False, True, False]), controller_steps=200)
@@ -150,6 +159,18 @@ def test_exhaustive_and_single_best_equal_the_tables_maxima():
     _, single = _searched("single_best", table)
     best_mean = full[:3].mean(axis=0).argmax()
     assert own.tolist() == [*full[:3].argmax(axis=1), best_mean] and single.tolist() == [best_mean] * N
+
+
+def test_one_for_all_goes_by_the_mean_of_those_that_are_judged():
+    full = np.full((3, search_space.NUM_ARCHITECTURES), 0.5, np.float32)
+    full[0, 7], full[:2, 9], full[2] = 0.9, 0.8, np.nan
+    halves = full - 0.1, full + 0.1
+    halves[1][1] = np.nan
+    table = RewardTable(full, halves)
+    mean = enas._mean(table)
+    for row, wanted in zip((mean.full, *mean.halves), ((0.7, 0.8), (0.6, 0.7), (1.0, 0.9))):
+        assert row.shape == (1, search_space.NUM_ARCHITECTURES) and row[0, [7, 9]] == pytest.approx(wanted)
+    assert METHODS["single_best"](3, Config(method="single_best")).choose(table).tolist() == [9] * 3
 
 
 def test_random_depends_on_the_seed_and_the_split():

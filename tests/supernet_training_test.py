@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,6 +110,46 @@ def test_nothing_is_learned_at_learning_rate_zero():
     assert np.mean(losses[-10:]) > 0.5
     moved = [name for name in before if not np.array_equal(before[name], after[name])]
     assert all(name.endswith(("mean", "variance")) for name in moved)  # statistics follow the batch
+
+
+@functools.lru_cache(None)
+def _net(dropout):
+    """(a supernet, its weights before any step)."""
+    net = build_supernet(N, SIZE, dropout, seed=0)
+    return net, net.weights
+
+
+def _step(ids=(0,), positive_weights=(1, 1, 1), learning_rate=0.0, dropout=0.0, **settings):
+    """(loss, weights before, weights after) of one step."""
+    still = dict(augment_flip=False, augment_crop=0.0, augment_color=0.0, weight_decay=0.0)
+    images, labels = (part[:8] for part in _planted())
+    net, before = _net(dropout)
+    for name, variable in net.variables.items():
+        variable.assign(before[name])
+    config = Config(image_size=SIZE, dropout=dropout, **{**still, **settings})
+    training = SupernetTraining(net, labels, np.float32(positive_weights), config)
+    choices = tf.constant(_random_choices(0)[: len(ids)])
+    with untraced():
+        loss = training.step(
+            tf.constant(images), tf.range(8, dtype=tf.int64), tf.constant(ids), choices, tf.constant([0, 1]),
+            tf.constant(learning_rate),
+        )["loss"]  # fmt: skip
+    return float(loss), before, net.weights
+
+
+def test_a_positive_weighs_what_its_own_attribute_says():
+    plain, others, own = (_step(ids=(2,), positive_weights=weights)[0] for weights in ((1, 1, 1), (9, 9, 1), (1, 1, 9)))
+    assert others == pytest.approx(plain) and own > 2 * plain
+
+
+def test_a_step_decays_weights_changes_images_and_drops_as_the_settings_say():
+    (plain, before, kept), (_, _, decayed) = (_step(learning_rate=0.01, weight_decay=decay) for decay in (0.0, 0.5))
+    np.testing.assert_allclose(
+        kept["conv1/kernel"] - decayed["conv1/kernel"], 0.01 * 0.5 * before["conv1/kernel"], atol=1e-5
+    )
+    for change in (dict(augment_flip=True), dict(augment_crop=0.3), dict(augment_color=0.5), dict(dropout=0.5)):
+        assert _step(**change)[0] != plain, change
+    assert _step()[0] == plain
 
 
 def test_only_chosen_branches_are_trained():

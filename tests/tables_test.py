@@ -335,6 +335,37 @@ def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
     assert not any(label.get_text() for label in figure.axes[0].get_xticklabels(minor=True))
 
 
+def test_the_curve_of_few_labels_is_that_of_its_table():
+    means = {(5, ALONE): 0.6, (5, TRANSFERRED): 0.7, (20, ALONE): 0.75, (20, TRANSFERRED): 0.8}
+    table = pd.DataFrame([
+        {"scenario": f"a-b, {count} positives", "method": method, "split": split, "test_mauc": mean + 0.1 * split}
+        for (count, method), mean in means.items()
+        for split in (-1, 1)
+    ])  # fmt: skip
+    for container in domain_transfer.draw_curve(table).axes[0].containers:
+        middles, bars = container[0].get_xydata(), container.lines[2][0].get_segments()
+        wanted = [[count, mean] for (count, method), mean in means.items() if method == container.get_label()]
+        np.testing.assert_allclose(middles, wanted)
+        np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars], 2 * 0.1 * np.sqrt(2))
+
+
+def test_every_split_has_figures_of_its_own(runs, tmp_path):
+    class Cells:
+        def sees_other_networks(self, name, target):
+            return False
+
+        def row(self, name, target, number, sources=()):
+            return {"test_mauc": 0.6 + 0.01 * number, "features": "none"}
+
+    chosen = domain_transfer.choose(DOMAINS, ["awa-sun"], few=False)
+    learned = domain_transfer.run_learners(Cells(), ["dap"], chosen, (0, 3))
+    one = _runs(tmp_path, dataclasses.replace(CONFIG, domain=("awa",), data_dir=("A",)))
+    semantic_table = semantic.run_semantic(one, "table2", ["galm"], [], Cells(), (0, 3))
+    for table in (learned, semantic_table):
+        assert set(table["split"]) == {0, 3}
+        np.testing.assert_allclose(table["test_mauc"], 0.6 + 0.01 * table["split"])
+
+
 def test_few_steps_are_few_in_the_target_alone(runs, tmp_path):
     config = dataclasses.replace(CONFIG, rounds=1, supernet_steps=0, adapt_steps=2)
     table = _run(tmp_path, ["awa+apay-sun"], limits=(WHOLE, Less(divisor=4)), config=config)
@@ -382,6 +413,61 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     written = (tmp_path / "table3.md").read_text(encoding="utf-8")
     assert written == capsys.readouterr().out and f"\n- `*`: above {ALONE}\n- bold: the best of a line\n" in written
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
+
+
+def test_a_plot_shows_what_its_table_says():
+    axes = paper_table.draw(paper_table.summarise(_planted(), ALONE), ALONE, "table3").axes
+    means, differences = (  # of the first scenario, each with the ends of its bar
+        [(c[0].get_xdata()[0], *c.lines[2][0].get_segments()[0][:, 0]) for c in axis.containers] for axis in axes
+    )
+    np.testing.assert_allclose(means, [[0.6, 0.459, 0.741], [0.65, 0.579, 0.721]], atol=1e-3)
+    np.testing.assert_allclose(differences, [[0.05, -0.585, 0.685]], atol=1e-3)
+
+
+def _learned():
+    """What three methods reach from two sources of one target, in two splits; the first sees a network of others."""
+    figures = {
+        "iap": ("file", True, [(0.7, 0.7), (0.7, 0.7)], [(0.4, 0.7), (0.4, 0.7)]),
+        "galm": ("images", False, [(0.7, 0.5), (0.8, 0.7)], [(0.5, 0.5), (0.7, 0.7)]),
+        "dap": ("pixels", False, [(0.6, 0.9), (0.6, 0.8)], [(0.9, 0.9), (0.8, 0.8)]),
+    }
+    return pd.DataFrame([
+        {"scenario": scenario, "target": "b", "method": method, "source": source, "split": split, "test_mauc": value,
+         "features": features, "other_networks": others}
+        for method, (features, others, *parts) in figures.items()
+        for scenario, part in zip(("a-b", "c-b"), parts)
+        for split, values in enumerate(part)
+        for source, value in zip((TRANSFERRED, ALONE), values)
+    ])  # fmt: skip
+
+
+def test_table_3_with_learners_by_hand():
+    summary = transfer_table.summarise(_learned())
+    text = transfer_table.markdown(summary, {("galm", "a-b"): 0.9})
+    lines = [[c.strip() for c in line.split("|")[1:-1]] or line for line in text.splitlines() if "---" not in line]
+    assert [line for line in lines if line] == [
+        f"## {TRANSFERRED}",
+        ["method", "sees", "a-b", "c-b"],
+        ["galm", "images", "**0.750 ± 0.071***", "0.600 ± 0.141"],
+        ["dap", "pixels", "0.600 ± 0.000", "**0.850 ± 0.071**"],
+        ["iap", "file", "**0.700 ± 0.000**", "**0.400 ± 0.000**"],
+        f"## {ALONE}",
+        ["method", "b"],
+        ["galm", "0.600 ± 0.141"],
+        ["dap", "**0.850 ± 0.071**"],
+        ["iap", "**0.700 ± 0.000**"],
+        f"## {TRANSFERRED} minus {ALONE}",
+        ["method", "a-b", "c-b"],
+        ["galm", "0.150 (-0.485 to 0.785)", "0.000"],
+        ["dap", "-0.250 (-0.885 to 0.385)", "0.000"],
+        ["iap", "0.000", "-0.300"],
+        f"## {paper_table.OTHER_IMAGES}",
+        ["method", "a-b"],
+        ["galm", "0.900"],
+    ]
+    axis = transfer_table.draw(summary, "table3").axes[0]
+    assert [text.get_text() for text in axis.texts] == ["0.750*", "0.600", "0.600", "0.850", "0.700", "0.400"]
+    np.testing.assert_allclose(axis.images[0].get_array(), [[0.15, 0], [-0.25, 0], [0, -0.3]], atol=1e-9)
 
 
 def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
@@ -602,6 +688,16 @@ def test_attributes_that_are_left_out_go_to_their_domains():
     config = dataclasses.replace(CONFIG, leave_out=("sun/trees", "awa/furry"))
     assert [_runs("x", config).subset((d,)).leave_out for d in DOMAINS] == [("awa/furry",), (), ("sun/trees",)]
     assert _runs("x", config).subset(("awa", "sun")).leave_out == config.leave_out
+
+
+def test_a_trunk_is_frozen_where_there_is_a_source(runs, tmp_path):
+    _run(tmp_path, ["awa-sun"], config=dataclasses.replace(CONFIG, transfer=("trunk", "towers"), freeze_trunk=True))
+    assert [(bool(c.source_run), c.freeze_trunk) for c in runs] == [(False, False), (False, False), (True, True)]
+
+
+def test_a_source_has_all_labels_where_the_target_has_few():
+    few = dataclasses.replace(CONFIG, train_positives=5)
+    assert _runs("x", few).subset(("awa",), 0).train_positives == 0
 
 
 def test_what_varies_is_named():

@@ -340,7 +340,8 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     told = untouched[0].state.transfer
     assert any("trial from the sources was judged" in note for note in told["notes"]) is better
     assert ("temperature" in told) is better  # what is not in the run is not said of it
-    assert bool(told["classes_seen"]) is (better or taught)  # a trunk that learned the source's attributes stays
+    for classes in ("classes_seen", "classes_learned"):
+        assert bool(told[classes]) is (better or taught)  # a trunk that learned the source's attributes stays
     sampled = []
     monkeypatch.setattr(
         untouched[0].strategy,
@@ -349,6 +350,14 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     )
     untouched[0]._choices(Phase(WARMUP, 0, 40, 0))(0)
     assert bool(sampled) is better  # without a source's policy all are drawn uniformly
+
+
+def test_the_gate_goes_by_the_mean_of_all_rewards_that_a_trial_from_nothing_has():
+    fresh, transferred = np.float32([[0.5, 0.7], [np.nan, np.nan]]), np.float32([[0.45, 0.65], [0.9, 0.9]])
+    gate = transfer._gate(*(RewardTable(table, (table, table)) for table in (fresh, transferred)))
+    assert (gate["fresh_reward"], gate["transferred_reward"]) == pytest.approx((0.6, 0.55)) and not gate["passed"]
+    same = transfer._gate(*[RewardTable(fresh, (fresh, fresh))] * 2)
+    assert same["passed"]
 
 
 def test_a_trial_trains_and_leaves_no_trace(source, untouched, monkeypatch):
@@ -403,6 +412,38 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     frequency = expit(said[0, 1::2] - search.validation.margin_offsets()[1::2])
     # half an image of each label is added
     np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)
+
+
+def test_trunk_and_policy_are_those_of_the_source_that_matches_most(source, untouched):
+    search = untouched[0]
+    search.config = dataclasses.replace(
+        source[0], domain=("sun",), source_run=(source[1],) * 2, transfer=("policy", "trunk")
+    )
+    second = source_runs.read_source(source[1], search.config)
+    moved = {k: {name: v + 1 for name, v in getattr(second, k).items()} for k in ("weights", "policy")}
+    first = dataclasses.replace(second, **moved)
+    matches = [matching.Match(int(k > 0), 19 - k, "x", strength=0.3) for k in range(20)]  # that of one in the first
+    transfer.hand_over(search, [first, second], matches)
+    for name in TRUNK_WEIGHTS:
+        np.testing.assert_array_equal(search.supernet.variables[name].numpy(), second.weights[name], err_msg=name)
+    ours, theirs = (of["policy/arm_embedding"] for of in (search.strategy.variables, second.policy))
+    np.testing.assert_array_equal(ours.numpy()[1:], theirs[18::-1])
+    assert not np.array_equal(ours.numpy()[0], theirs[19])  # beside other shared weights it would mean nothing
+
+
+def test_cosines_are_taken_anew_on_the_frozen_trunk_of_another_source(source, untouched, monkeypatch):
+    search, trunks = untouched[0], []
+    search.config = dataclasses.replace(
+        source[0], source_run=(source[1],) * 2, transfer=("trunk", "towers"), match="cosine", freeze_trunk=True
+    )
+
+    def found(search, sources, trunk=0):
+        trunks.append(trunk)
+        return lambda every, columns: [matching.Match(1, 0, "x", strength=0.3)]
+
+    monkeypatch.setattr(matching, "_cosine_matches", found)
+    matching.find_matches(search, [types.SimpleNamespace(attributes=("x",))] * 2, None)
+    assert trunks == [0, 1]
 
 
 def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
@@ -665,6 +706,17 @@ def test_a_photograph_is_known_by_any_of_its_parts(tmp_path):
     assert known.all() and len(known) == 6
 
 
+def test_classes_that_validation_holds_out_have_been_seen(untouched):
+    search = untouched[0]
+    given = leakage.Learned.of("runs/A", search.config, search.domain, search.split)
+    held_out = search.domain.class_names(search.split.validation_classes)
+    assert held_out and held_out < given.classes
+    tested = dataclasses.replace(search.split, train=search.split.test, test=search.split.validation_classes)
+    tested = dataclasses.replace(tested, validation_classes=tested.train[:0], validation_images=tested.train[:0])
+    with pytest.raises(UserError, match="has not seen the classes that are tested"):
+        leakage.expect_unseen(given, search.config, search.domain, tested)
+
+
 def test_a_source_that_learned_images_of_validation_is_told(photographs, tmp_path):
     """Data without classes hold none out: the images themselves tell."""
     first, path = photographs(40), str(tmp_path / "A")
@@ -771,6 +823,18 @@ def test_rare_labels_are_among_the_images_that_match():
     assert len(np.unique(index)) == len(index) and index.min() >= 1
     few = matching.match_index(labels[:, :2], train, np.random.default_rng(0), some=0)
     assert [(labels[few, 0] == 1).sum(), (labels[few, 1] == 1).sum() >= 100] == [3, True] and len(few) <= 303
+
+
+def test_matches_go_by_training_images_alone_and_by_their_classes():
+    scores, labels, class_ids = _planted(np.random.default_rng(0))
+    train = np.arange(60, 180)
+    index = matching.match_index(labels, train, np.random.default_rng(0), some=100)
+    assert 100 <= len(index) and np.isin(index, train).all()
+    domain = types.SimpleNamespace(labels=labels, class_ids=class_ids, photographs=np.arange(len(labels)))
+    find = matching._predictor_matches(types.SimpleNamespace(domain=domain), scores[index], index)
+    found = find([(0, k, "x") for k in range(3)], np.arange(3))
+    wanted = [strength for _, _, strength in _matches(scores[index], labels[index], class_ids[index])]
+    assert [match.strength for match in found] == wanted
 
 
 @pytest.mark.parametrize(("parts", "main_alone"), [(("trunk", "towers"), True), (("towers",), False)])

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from small_domains import few_images
 
-from galm_tf import preparation
+from galm_tf import preparation, ridge
 from galm_tf.config import Config
 from galm_tf.schedule import Phase
 from galm_tf.search import Search
@@ -122,6 +122,17 @@ def test_the_adaptation_sees_no_image_of_validation_and_the_fine_tuning_all(anim
     validated = set(split.validation.tolist())
     assert not validated & (seen["warmup"] | seen["adapt"]) and len(validated & seen["finetune"]) > len(validated) / 2
     assert not set(split.test.tolist()) & set.union(*seen.values())
+
+
+def test_a_blend_is_scaled_by_images_that_train(animals, monkeypatch, eagerly):
+    """Whichever images it judges beside one, what it says of that one stays."""
+    monkeypatch.setattr(ridge, "PENALTIES", (1.0,))
+    validation, split = _search(*animals).validation, animals[1].split
+    whole = validation.judge_blend([5] * 20, 0.5).log_odds
+    fewer = {k: getattr(split, k)[::3] for k in ("validation_classes", "validation_images")}
+    validation._split = dataclasses.replace(split, **fewer)
+    some = validation.judge_blend([5] * 20, 0.5).log_odds
+    np.testing.assert_allclose(some, whole[np.isin(split.validation, validation._split.validation)], atol=1e-3)
 
 
 def test_more_images_than_there_are_change_nothing(animals):

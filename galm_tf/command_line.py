@@ -199,10 +199,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
     several times, whose values absl would join.
     """
     files, typed = _flagfiles_apart(argv[1:])
-    if not files:
-        return flags.FLAGS([*argv[:1], *typed])
+    names = [name for name in flags.FLAGS if isinstance(flags.FLAGS[name], flags.MultiFlag)]
+    if not names or not any(re.match(f"--?({'|'.join(names)})(=|$)", argument) for argument in typed):
+        return flags.FLAGS([*argv[:1], *files, *typed])
     rest = flags.FLAGS([*argv[:1], *files])
-    several = {flag: flag.present for name in flags.FLAGS if isinstance(flag := flags.FLAGS[name], flags.MultiFlag)}
+    several = {flags.FLAGS[name]: flags.FLAGS[name].present for name in names}
     for flag in several:
         flag.present = 0  # what comes next replaces its values
     rest += flags.FLAGS([*argv[:1], *typed])[1:]

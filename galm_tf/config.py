@@ -660,6 +660,7 @@ def asked_domains(values: flags.FlagValues, base: Optional[Config] = None) -> tu
 
 
 # (what must be there, what that is, settings that are read beside it alone, why)
+SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # which no run without a source reads
 _READ_BESIDE = (
     ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
     ("trunk_model", "a Keras model file", ("trunk_layers", "trunk_pixels"), "which says how it is taken"),

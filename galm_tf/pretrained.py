@@ -24,6 +24,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from typing import Any, Optional, Sequence
 
 import keras
@@ -228,7 +229,10 @@ def _in_float32(model: tf.keras.Model) -> tf.keras.Model:
         return model
     try:
         rebuilt = type(model).from_config(plain)
-        rebuilt.set_weights(model.get_weights())
+        with tempfile.TemporaryDirectory() as place:  # by a file layers take what they reckon from weights, too
+            path = os.path.join(place, "model.weights.h5")
+            model.save_weights(path)
+            rebuilt.load_weights(path)
         return rebuilt
     except Exception:  # Keras raises many kinds
         return model

@@ -153,6 +153,13 @@ def test_typed_values_of_a_flag_for_several_win_over_those_of_a_flagfile(parse, 
     del flags.FLAGS.several
 
 
+def test_flags_of_other_versions_may_be_passed_over_in_a_flagfile_too(parse, tmp_path):
+    (tmp_path / "x.flags").write_text("--rounds=3\n--newer=1\n", encoding="utf-8")
+    assert parse("--undefok=newer", f"--flagfile={tmp_path}/x.flags").rounds == 3
+    (tmp_path / "y.flags").write_text("--undefok=newer\n", encoding="utf-8")
+    assert parse(f"--flagfile={tmp_path}/y.flags", "--newer=1", "--rounds=4").rounds == 4
+
+
 def test_what_follows_two_dashes_is_no_flagfile(parse):
     parse()
     with flagsaver.flagsaver():

@@ -570,6 +570,12 @@ def test_a_run_beside_it_that_was_tested_on_others_is_no_rival(runs, copy, tmp_p
     shutil.copytree(runs[0] / "random", tmp_path / "random")
     run = read_run(str(copy))
     assert len(rivals.neighbours(run)) == 1
+    # what one of them does not read is no difference
+    edit(tmp_path / "random" / "config.json", size_penalty=0.5, match="cosine")
+    assert len(rivals.neighbours(run)) == 1
+    edit(tmp_path / "random" / "config.json", learning_rate=0.5)
+    assert rivals.neighbours(run) == []
+    shutil.copy(runs[0] / "random" / "config.json", tmp_path / "random" / "config.json")
     split = json.loads((copy / "split.json").read_text())
     edit(tmp_path / "random" / "split.json", test=split["test"][1:])
     assert rivals.neighbours(run) == []

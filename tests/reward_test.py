@@ -22,7 +22,7 @@ def supernet():
 
 
 def _images(supernet, calibration):
-    rng, size = np.random.default_rng(1), supernet.image_size
+    rng, size = np.random.default_rng(1), supernet.trunk.inputs[0].shape[1]
     x = rng.normal(size=(calibration + SCORED, size, size, 3)).astype(np.float32)
     maps = tuple(m.numpy() for m in supernet.trunk(x, training=True))
     labels = (rng.random((SCORED, N)) < 0.4).astype(np.float32)

@@ -24,7 +24,8 @@ from galm_tf.benchmark import learner_data
 from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
-from galm_tf.benchmark.table_runs import SOURCE_SETTINGS, TableRuns
+from galm_tf.benchmark.table_runs import TableRuns
+from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.run_folder import environment, read_config
 

@@ -24,12 +24,10 @@ from galm_tf import data_digests, preparation
 from galm_tf.attribute_names import domain_of
 from galm_tf.begun import content_settings
 from galm_tf.benchmark.methods import free_networks, run_once
-from galm_tf.config import Config
+from galm_tf.config import SOURCE_SETTINGS, Config
 from galm_tf.domains import load_domains
 from galm_tf.run_folder import read_config
 
-# without a source no number depends on them
-SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")
 _UNUSED = "training records show photographs that another domain of the table tests and are unused."
 _STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
 _RATES = ("learning_rate", "adapt_learning_rate", "finetune_learning_rate")

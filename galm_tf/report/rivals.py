@@ -14,10 +14,12 @@ import numpy as np
 
 from galm_tf import data_digests, source_runs
 from galm_tf.baselines import linear_pixels
+from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData, read_data
 from galm_tf.report.run_reading import FinishedRun, read_run
 from galm_tf.run_folder import FREE_SETTINGS
+from galm_tf.strategies import METHODS
 
 RIDGE = f"ridge regression on {linear_pixels.SIDE}×{linear_pixels.SIDE} pixels"
 _NOT_TESTED = ("split", source_runs.DIGESTS)  # of data.json; of the split the test alone counts
@@ -87,8 +89,14 @@ def neighbours(run: FinishedRun) -> list[Rival]:
 
 
 def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether settings that both runs read differ in the method alone."""
     ours, theirs = run.config.to_json(), other.config.to_json()
-    same = all(ours[k] == theirs[k] for k in ours if k != "method" and k not in FREE_SETTINGS)
+    unread = {"method", *FREE_SETTINGS}
+    if not (run.config.source_run or other.config.source_run):
+        unread.update(SOURCE_SETTINGS)
+    if not all(METHODS[one].rewarded for one in (ours["method"], theirs["method"]) if one in METHODS):
+        unread.add("size_penalty")
+    same = all(ours[k] == theirs[k] for k in ours if k not in unread)
     return same and ours["method"] != theirs["method"] and same_test(run, other)
 
 

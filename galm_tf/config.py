@@ -659,8 +659,8 @@ def asked_domains(values: flags.FlagValues, base: Optional[Config] = None) -> tu
     return folder_names(values.data_dir) if values.data_dir else tuple(values.domain)
 
 
-# (what must be there, what that is, settings that are read beside it alone, why)
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # which no run without a source reads
+# (what must be there, what that is, settings that are read beside it alone, why)
 _READ_BESIDE = (
     ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
     ("trunk_model", "a Keras model file", ("trunk_layers", "trunk_pixels"), "which says how it is taken"),

@@ -1,13 +1,16 @@
 """Learners that train networks: planted pictures and shuffled labels in one fit, what moves and what does not."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy.special import log_softmax
 
 from galm_tf import evaluation
-from galm_tf.baselines import amt, convnet, fmt, ft
+from galm_tf.baselines import afs, amt, convnet, fmt, ft
+from galm_tf.baselines.learner import LearnerData
 from galm_tf.config import Config
 from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
@@ -68,6 +71,54 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
     np.testing.assert_array_equal(trained(0)[0], trained(0)[0])
     assert (trained(0)[0] != trained(1)[0]).all()
     np.testing.assert_array_equal(*trained(0, learning_rate=0.0))
+
+
+def test_the_rate_falls_to_the_end_of_all_steps_wherever_a_training_pauses_or_goes_on(monkeypatch, eagerly):
+    asked, layer = [], convnet.Dense("fc", 2, 1, generator(0, Stream.BASELINE), relu=False)
+    monkeypatch.setattr(convnet, "cosine", lambda *numbers: asked.append(numbers) or 0.0)
+    x, labels = np.zeros((4, 2), np.float32), np.ones((4, 1), np.float32)
+    for settings in (dict(steps=9, first_step=3), {}):
+        list(
+            convnet.train(
+                lambda x, _: layer(x),
+                layer.parameters,
+                x,
+                labels,
+                convnet.attribute_loss,
+                QUICK,
+                (4, 5),
+                0.5,
+                **settings,
+            )
+        )
+    assert asked == [(3, 9, 0.5), (4, 9, 0.5), *((number, 5, 0.5) for number in range(5))]
+
+
+def test_networks_learn_from_changed_pictures_with_dropout_and_are_calibrated_on_some_of_all(monkeypatch, eagerly):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(40)
+    seeds = [tf.constant([seed, 0]) for seed in range(6)]
+
+    def found(**changes):
+        training = dataclasses.replace(QUICK, augment_flip=False, augment_color=0.0, **changes)
+
+        def build(image, seed):
+            x = convnet.flatten_and_drop(image, seed, training.dropout)
+            return convnet.Dense("fc", 8 * 8 * 3, 1, generator(0, Stream.BASELINE))(x)
+
+        network = convnet.ConvNet(build, 8, training)
+        return network, len(
+            {network.training_logits(tf.constant(images[:4]), seed).numpy().tobytes() for seed in seeds}
+        )
+
+    network, same = found(calibration_images=10)
+    assert same == 1 and found(dropout=0.5)[1] == 6
+    assert found(augment_crop=0.5)[1] == 6
+    taken = []
+    monkeypatch.setattr(network, "_calibrate", taken.append)
+    network.calibrate(images)
+    (numbers,) = (sorted(part[:, 0, 0, 0].numpy()) for part in taken)
+    assert len(set(numbers)) == 10 and max(numbers) > 20
 
 
 def test_training_that_diverges_is_told():
@@ -131,6 +182,36 @@ class _Scores:
         return self._values[: len(images)]
 
 
+@pytest.mark.parametrize(
+    "made, steps, last",
+    [
+        (afs.AFS(QUICK), {"_train": [None]}, (1.0, (1.0,))),
+        (amt.AMT(QUICK), {"_train": _Scores(np.zeros((12, 4))), "_train_aux": [(np.eye(4), np.zeros(4))]}, ((1.0,),)),
+        (fmt.FMT(QUICK), {"_grow": (_Scores(np.zeros((12, 4))), fmt.Tree.thin(4))}, (400.0,)),
+        (ft.FT(QUICK), {"_learn_classes": {}, "_tune": [_Scores(np.zeros((12, 4)))]}, (True, (0.5,))),
+    ],
+    ids=["afs", "amt", "fmt", "ft"],
+)
+def test_networks_are_judged_by_classes_that_they_have_not_seen_and_the_chosen_one_sees_all(
+    made, steps, last, monkeypatch
+):
+    data, seen = planted_pictures(4, 3), []
+    for name, given in steps.items():
+        monkeypatch.setattr(made, name, lambda *arguments, given=given: seen.append(arguments) or given)
+    if isinstance(made, afs.AFS):
+        monkeypatch.setattr(made, "_scores", lambda network, inputs: np.zeros((len(inputs), 4)))
+    train, held = (np.flatnonzero(data.class_ids // 3 == part) for part in (0, 1))
+    monkeypatch.setattr(
+        sys.modules[type(made).__module__],
+        "choose",
+        lambda settings, scores_of, *_, **__: list(scores_of(train, held)) and settings[-1],
+    )
+    made.fit(data)
+    classes = [len(set(part.class_ids)) for step in seen for part in step if isinstance(part, LearnerData)]
+    assert set(classes[: -len(steps)]) == {3} and classes[-len(steps) :] == [4] * len(steps)
+    assert seen[-1][-len(last) :] == last
+
+
 def test_a_network_scores_an_image_alone_as_among_others():
     data = planted_pictures(4, 4)
     network = ft.source_network(data.images.shape[1], 3, QUICK)
@@ -162,6 +243,8 @@ def test_aux_finds_that_one_attribute_is_another():
     assert aux[0, 0] > 1 and aux[0, 1] < -1
     scores = Known().scores(None) @ aux + bias
     np.testing.assert_array_equal(scores > 0, labels > 0.5)
+    made._network, made.aux, made._bias = Known(), aux, bias
+    np.testing.assert_array_equal(made.score(data.inputs), scores)
 
 
 def test_groups_are_correlated_attributes_and_unknown_labels_do_not_count():

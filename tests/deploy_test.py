@@ -137,6 +137,7 @@ def test_added_attributes_stand_beside_old_ones(extended, images, tmp_path):
     whole, part = Predictor(os.path.join(extended, "saved_model")), Predictor(out)
     assert whole.attributes == OLD + NEW and part.attributes == names
     np.testing.assert_allclose(part(images)[0], whole(images)[0][:, [6, 4, 5]], atol=1e-5)
+    np.testing.assert_array_equal(whole.decides, [not np.isnan(THRESHOLDS[n]) for n in OLD + NEW])
 
 
 def test_a_part_can_be_parted_again(run, images, tmp_path):
@@ -485,8 +486,10 @@ def test_a_model_of_an_earlier_version_can_be_extended(network, earlier, images,
     base = tf.saved_model.load(str(earlier / "saved_model"))
     save(make_network(NEW, 2, network[1], readout=False)[0], NEW, tmp_path / "more" / "saved_model", base)
     deploy.deploy(str(tmp_path / "more"), str(tmp_path / "all"))
-    expected, found = (Predictor(str(tmp_path / name))(images)[0] for name in ("more/saved_model", "all"))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    whole, part = (Predictor(str(tmp_path / name)) for name in ("more/saved_model", "all"))
+    np.testing.assert_allclose(part(images)[0], whole(images)[0], atol=1e-5)
+    told = whole.model.serve_images(tf.constant(images))["threshold"]
+    np.testing.assert_allclose(told, [THRESHOLDS[n] for n in OLD + NEW], rtol=1e-6)
 
 
 def test_a_model_that_does_not_say_how_its_margins_are_shifted_is_refused(earlier, tmp_path):

@@ -23,9 +23,13 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from galm_tf import evaluate, export, leakage, lite, run_result
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
+from galm_tf.preparation import Prepared
 from galm_tf.preprocess import scale_images
+from galm_tf.search import State
+from galm_tf.search_space import Architecture
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES, THRESHOLDS = ["photos/red", "photos/green", "other/red"], [0.5, np.nan, 0.4]
@@ -195,6 +199,53 @@ def test_where_the_tested_classes_train_too_images_were_drawn(photos):
         for by in (True, False)
     )
     assert (by_class["over"], by_class["count"], by_image["over"], by_image["count"]) == ("classes", 8, "images", 24)
+
+
+@pytest.mark.parametrize("steps, learned", [(0, "013"), (1, "0123")])
+def test_a_result_tells_what_was_tested_and_what_was_learned(photos, steps, learned):
+    """Classes 0 and 1 train, 2 is held out, of 3 one image validates; the others are tested."""
+    config, domain = _config(photos, finetune_steps=steps), load_domains(_config(photos))
+    labels = domain.labels.copy()
+    labels[12:, 2], labels[22, 2], labels[23] = 1.0, np.nan, np.nan
+    domain = dataclasses.replace(domain, labels=labels)
+    parts = (np.r_[0:6, 9:11], np.arange(6, 9), np.array([11]), np.arange(12, 24))
+    split = Split(
+        *parts, ("photos/c2",), ("classes", "images", "none"), np.array([True, True, False]), {"photos/blue": "few"}
+    )
+    state = State(chosen=[5, 700, 2000], val_auc=[0.6, 0.7, None], thresholds=[0.2, 0.8, None], best_mauc=0.65)
+    search = types.SimpleNamespace(config=config, domain=domain, split=split, state=state, trunk=None, before={})
+    log_odds = np.random.default_rng(0).normal(size=(12, 3))
+    result = run_result.build_result(search, Prepared(domain, split, None, {"photos/dull": "rare"}, []), log_odds)
+    assert (result["num_images_tested"], result["num_attributes_tested"]) == (11, 2)
+    assert result["num_images"] == dict(train=8, validation_classes=3, validation_images=1, test=12)
+    assert result["classes_seen"] == [f"photos/c{c}" for c in "0123"]
+    assert result["classes_learned"] == [f"photos/c{c}" for c in learned]
+    rows = [result["per_attribute"][name] for name in domain.attributes]
+    assert [row["val_auc"] for row in rows] == [0.6, 0.7, None] and rows[2]["reason"] == "few"
+    assert [row["judged_by"] for row in rows] == ["classes", "images", "none"]
+    for i, (row, threshold) in enumerate(zip(rows[:2], (0.2, 0.8))):
+        its = labels[12:23, i]
+        assert row["test_auc"] == pytest.approx(roc_auc_score(its, log_odds[:11, i]))
+        assert row["test_balanced_accuracy"] == pytest.approx(
+            balanced_accuracy_score(its, expit(log_odds[:11, i]) >= threshold)
+        )
+        assert (row["test_positives"], row["test_negatives"]) == ((its == 1).sum(), (its == 0).sum())
+        assert row["prevalence"] == pytest.approx(np.nanmean(labels[parts[0], i]))
+        assert row["architecture"] == Architecture.from_number(state.chosen[i]).to_json()
+    assert result["test_mauc"] == pytest.approx(np.mean([row["test_auc"] for row in rows[:2]]))
+    assert result["per_attribute"]["photos/dull"] == {"excluded": "rare"}
+
+
+def test_classes_of_one_domain_and_photographs_of_another_are_drawn_each_by_itself():
+    """The photographs of the domain without classes have the numbers that the other's classes have."""
+    domain = types.SimpleNamespace(
+        domain_names=("a", "b"), image_domains=np.repeat([0, 1], [24, 12]), classes=tuple("abcdefghijklm"),
+        class_ids=np.append(np.arange(24) % 12, [12] * 12), photographs=np.append(np.arange(12, 36), np.arange(12)),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, (36, 3)).astype(np.float32), rng.random((36, 3))
+    found = run_result.interval_over_classes(domain, np.arange(36), labels, scores, np.zeros(36, bool))
+    assert (found["over"], found["count"]) == ("classes and images", 24)
 
 
 def test_what_a_model_was_trained_on_is_told(photos, tmp_path, caplog):

@@ -149,8 +149,8 @@ def test_offset_and_threshold_by_hand(tmp_path):
 
 
 def test_without_a_threshold_the_decision_is_at_one_half_and_the_metadata_say_that_none_was_chosen(tmp_path):
-    for margin, decision in ((-1e-3, False), (1e-3, True)):
-        path = tmp_path / str(decision)
+    for margin, decision in ((-1e-3, False), (0.0, True), (1e-3, True)):
+        path = tmp_path / str(margin)
         save(_Constant(np.full(4, margin)), path, thresholds=np.full(4, np.nan))
         outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.zeros([1, 5, 5, 3], tf.uint8))
         assert outputs["decision"].numpy().tolist() == [[decision] * 4]

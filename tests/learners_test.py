@@ -189,18 +189,22 @@ def test_a_setting_is_chosen_by_all_folds_and_not_by_the_first():
     assert len(folds) == learner.FOLDS
 
 
-@pytest.mark.parametrize("name, module", [("ale", ale), ("hap", hap), ("iap", iap), ("umf", umf)])
-def test_settings_are_tried_without_held_out_labels_and_the_chosen_one_is_fitted(name, module, monkeypatch):
+@pytest.mark.parametrize(
+    "name, module, number", [("ale", ale, 1), ("hap", hap, 1), ("iap", iap, 1), ("mdg", mdg, 4), ("umf", umf, 1)]
+)
+def test_settings_are_tried_without_held_out_labels_and_the_chosen_one_is_fitted(name, module, number, monkeypatch):
     features, labels, class_ids = _planted(6, attributes=3, width=6)
     asked = []
-    monkeypatch.setattr(module, "choose", lambda settings, scores_of, *_, **__: asked.append(scores_of) or settings[1])
+    monkeypatch.setattr(
+        module, "choose", lambda settings, scores_of, *_, **__: asked.append(scores_of) or settings[number]
+    )
     held = class_ids > 3
     made = [
         _make(name).fit(_data(features, of, class_ids)) for of in (labels, np.where(held[:, None], 1 - labels, labels))
     ]
 
     def tried(scores_of, train, held):
-        return list(itertools.islice(scores_of(np.flatnonzero(train), np.flatnonzero(held)), 2))[1]
+        return list(itertools.islice(scores_of(np.flatnonzero(train), np.flatnonzero(held)), number + 1))[number]
 
     np.testing.assert_array_equal(*(tried(scores_of, ~held, held) for scores_of in asked))
     every = np.full(len(labels), True)
@@ -431,6 +435,11 @@ def test_mdgs_components_are_stationary_and_become_invariant():
     assert trace[1] < 1e-3 * trace[0]
 
 
+def test_the_scatter_is_of_means_that_count_alike_however_many_images_they_have():
+    z = np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])
+    np.testing.assert_allclose(mdg.mean_scatter(z, np.array([0, 1, 1, 1])), [[4, 0], [0, 0]])
+
+
 def test_afs_in_numpy_and_no_attribute_asks_itself():
     rng = np.random.default_rng(0)
     for same in (False, True):
@@ -446,6 +455,14 @@ def test_afs_in_numpy_and_no_attribute_asks_itself():
         target = h @ (v["targets/kernel"] + v["sources/kernel"] @ weight.T) + v["targets/bias"]
         expected = np.concatenate([target, h @ v["sources/kernel"] + v["sources/bias"]], axis=1)
         np.testing.assert_allclose(network(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_afs_reads_features_of_deviation_1_at_any_width():
+    for width in (4, 400):
+        features = 7 * np.random.default_rng(0).normal(size=(200, width)).astype(np.float32) + 3
+        made = afs.AFS(dataclasses.replace(learners.training(DEFAULT), steps=1), source_weights=(0.1,))
+        made._scale = learner.FeatureScaler(features)
+        np.testing.assert_allclose(made._standardised(features).std(axis=0), 1, rtol=1e-2)
 
 
 def test_afs_listens_to_the_source_attribute_that_is_the_same():

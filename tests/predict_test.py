@@ -171,6 +171,15 @@ def test_a_threshold_that_csv_would_not_show_is_refused(model, files):
         predict.predict(Options(model, "csv", threshold=0.0), files)
 
 
+def test_records_are_predicted_in_the_order_in_which_they_are_named(model):
+    predictor, index = predict.Predictor(model), np.array([4, 0, 3])
+    pictures = np.random.default_rng(0).integers(0, 256, (5, *[predictor.image_size] * 2, 1), np.uint8).repeat(3, 3)
+    pictures //= np.arange(1, 6, dtype=np.uint8)[:, None, None, None]
+    for found, expected in zip(predictor.of_records(pictures, index, 2), predictor(pictures[index])):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(predictor(pictures)[0][:3] - predictor(pictures[index])[0]).max() > 0.01
+
+
 def test_of_no_records_nothing_is_predicted(model):
     predictor = predict.Predictor(model)
     pictures = np.zeros((3, predictor.image_size, predictor.image_size, 3), np.uint8)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import reinforce, search_space
+from galm_tf import controller_training, reinforce, search_space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
+from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
+from galm_tf.reward import ScoringImages
 from planted_rewards import INDICES, planted, quality
 
 N = 4
@@ -308,3 +310,66 @@ def test_named_variables_are_all_variables():
         names = trainer.named_variables
         held = {id(v) for v in trainer.variables} | {id(v) for v in trainer._controller.variables}
         assert {id(v) for v in names.values()} == held and len(names) == len(held)
+
+
+# ---- Rewards of mini-batches ---------------------------------------------------
+
+
+class _Policy:
+    """Draws what it was given, and remembers what it is told."""
+
+    numbers = np.arange(6) * 380
+
+    def __init__(self):
+        self.reinforce, self.seeds, self.told = self, [], []
+
+    def draw(self, ids, seed):
+        self.seeds.append(tuple(seed.numpy()))
+        return tf.constant(INDICES[self.numbers])
+
+    def step_with_rewards(self, ids, actions, rewards, step):
+        self.told.append((ids.numpy(), rewards.numpy(), step))
+
+
+class _Towers:
+    """Scores that tell image, attribute and architecture."""
+
+    def tower_logits(self, maps, ids, actions, count):
+        assert int(count) == len(maps[0]) == 20
+        scores = self.scores(maps[0].numpy(), ids.numpy(), actions.numpy())
+        return tf.constant(np.stack([0 * scores, scores], axis=-1))
+
+    @staticmethod
+    def scores(images, ids, actions):
+        return np.sin(images[:, None] * (1 + ids) + actions @ np.arange(1, 11)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["auc", "accuracy"])
+def test_a_reward_of_a_mini_batch_is_that_of_its_images_attribute_and_architecture(kind, monkeypatch, eagerly):
+    monkeypatch.setattr(controller_training, "gates_from_indices", lambda actions: actions)
+    labels = np.random.default_rng(0).integers(0, 2, (50, N)).astype(np.float32)
+    labels[:, 0], labels[::3, 1], labels[:, 2] = np.nan, np.nan, 1.0
+    images = np.arange(50, dtype=np.float32)
+    config = Config(
+        reward_data="batch", reward_bn="batch", size_penalty=0.0, reward=kind, batch_size=20, samples_per_step=6
+    )
+    offsets, policy, batches = np.float32([0, 0.3, -0.3, 0.6]), _Policy(), []
+    made = controller_training.BatchRewards(_Towers(), ScoringImages((images,), 0, labels, None), config, offsets)
+    monkeypatch.setattr(
+        made, "_margins", lambda rows, *others: batches.append(rows.numpy()) or made._score(rows, *others)
+    )
+    for step in range(3):
+        made.step(policy, step)
+    assert {int(i) for ids, *_ in policy.told for i in ids} == {1, 2, 3}  # nothing is known of the other
+    assert [step for *_, step in policy.told] == [0, 1, 2]
+    assert len(set(policy.seeds)) == len({*map(tuple, batches)}) == 3
+    for rows, (ids, rewards, _) in zip(batches, policy.told):
+        assert len(set(rows)) == 20
+        scores = _Towers.scores(images[rows], ids, INDICES[_Policy.numbers])
+        for k, i in enumerate(ids):
+            known = np.isfinite(labels[rows, i])
+            if (kind, i) == ("auc", 2):  # of one kind of label
+                assert np.isnan(rewards[k])
+                continue
+            expected = reward_columns(kind, labels[rows, i][known], scores[None, known, k], offsets[i])
+            assert rewards[k] == pytest.approx(expected[0])

@@ -327,3 +327,26 @@ def test_bayesian_optimisation_finds_a_planted_architecture_among_1536_by_40_net
     strategy = METHODS["bayesian"](1, Config(method="bayesian", evaluations=40, **BUDGET))
     strategy.train_on_table(table, 0, BUDGET["controller_steps"])
     assert selection.regret(table, strategy.choose(table)) < 1e-6
+
+
+def test_a_void_width_tells_no_networks_apart_and_all_else_does():
+    x = bayesian.one_hot()
+    np.testing.assert_array_equal(x, x[search_space.canonical_numbers()])
+    assert len(np.unique(x, axis=0)) == search_space.NUM_DISTINCT
+
+
+def test_the_kernel_is_that_of_the_greatest_likelihood():
+    wanted = np.log([3.0, 3e-2])
+    theta, value = bayesian._best_of_grid(lambda theta, eval_gradient: ((theta - wanted) ** 2).sum(), None, None)
+    np.testing.assert_array_equal(theta, wanted)
+    assert value == 0
+
+
+def test_the_next_network_is_that_of_the_greatest_improvement_on_the_best_so_far(monkeypatch):
+    asked = []
+    monkeypatch.setattr(bayesian, "expected_improvement", lambda mean, _, best: asked.append(best) or -abs(mean - best))
+    strategy = METHODS["bayesian"](1, Config(method="bayesian", evaluations=40, **BUDGET))
+    tried = search_space.canonical_numbers()[::150]
+    worth = np.float64(search_space.all_indices()[:, 0])  # by the first decision alone
+    found = strategy._next(tried, worth[tried], np.random.default_rng(0))
+    assert asked == [worth.max()] and worth[found] == worth.max() and found not in tried

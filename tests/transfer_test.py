@@ -414,6 +414,17 @@ def test_without_a_match_a_head_says_the_attributes_frequency_of_every_image(sou
     np.testing.assert_allclose(frequency, np.nanmean(targets, axis=0), atol=0.02)
 
 
+def test_a_head_begins_at_a_frequency_over_classes_where_these_count_alike():
+    """Three images of one class with the attribute, one of another without."""
+    domain = types.SimpleNamespace(
+        targets=np.array([[1.0], [1.0], [1.0], [0.0]]), class_ids=np.array([0, 0, 0, 1]), image_domains=np.zeros(4, int)
+    )
+    validation = types.SimpleNamespace(training_index=lambda: np.arange(4), margin_offsets=lambda: np.array([0.25]))
+    for balance, frequency in ((1.0, 0.5), (0.0, 3.5 / 5)):
+        search = types.SimpleNamespace(domain=domain, validation=validation, config=Config(class_balance=balance))
+        assert expit(transfer._frequency_margins(search) - 0.25) == pytest.approx(frequency)
+
+
 def test_trunk_and_policy_are_those_of_the_source_that_matches_most(source, untouched):
     search = untouched[0]
     search.config = dataclasses.replace(

@@ -126,6 +126,7 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
     oracle = searches[0].oracle
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials
+    assert (oracle.objective.name, oracle.objective.direction) == ("skill", "max")
 
 
 @pytest.mark.parametrize("skills, told", [

@@ -20,13 +20,8 @@ from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.words import listed
 
 DRAWN = "drawn pictures"
-IMAGES = (
-    "images",
-    "names of images",
-    "boxes",
-    "sizes of image files",
-    DRAWN,
-)  # of data.json, whatever is learned of them
+# of data.json, whatever is learned of them
+IMAGES = ("images", "names of images", "boxes", "sizes of image files", DRAWN)
 _DRAWN_SIDE, _DRAWN_COUNT = 32, 20  # pixels, and pictures of a domain: a tenth of a second
 _IN_FULL = {
     "names of images": "names of images, or another order of them",

@@ -46,9 +46,9 @@ class Learned:
     @classmethod
     def of(cls, path: str, config: Config, domain: Domain, split: Split) -> Learned:
         """Of all that a run trains or validates on."""
-        trained = split.trained if config.finetunes_on_validation else split.train
-        digests = (learned_digests(domain, index) for index in (split.trained, trained))
-        return cls(path, domain.class_names(split.trained), *digests, split_settings(config))
+        seen = learned_digests(domain, split.trained)
+        trained = seen if config.finetunes_on_validation else learned_digests(domain, split.train)
+        return cls(path, domain.class_names(split.trained), seen, trained, split_settings(config))
 
 
 def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:

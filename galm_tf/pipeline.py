@@ -20,6 +20,7 @@ from galm_tf import (
     data_digests,
     export,
     frozen_trunk,
+    leakage,
     plots,
     preparation,
     pretrained,
@@ -28,7 +29,6 @@ from galm_tf import (
     run_result,
     scoring,
     search_space,
-    leakage,
     source_runs,
     temperature,
     transfer,
@@ -193,15 +193,14 @@ def _write_examples(prepared: Prepared, folder: RunFolder) -> None:
 
 
 def derive_network(search: Search, beside: Optional[Mapping[str, np.ndarray]] = None) -> DerivedNetwork:
-    """The architectures that a search chose, with fixed, recalibrated batch norms, the reading of the trunk, and as
-    sure as validation found them right.
+    """The architectures that a search chose, with fixed batch norms, the reading of the trunk, and as sure as validation
+    found them right.
 
     Args:
-      search: finished.
+      search: finished, with the batch norms of its trunk as `Search.run` leaves them.
       beside: weights by the names of `Supernet.variables` of what the search's own supernet has none of: a trunk that
         no longer learns.
     """
-    search.calibrate()  # something else may have been judged since it ended
     index = search.validation.calibration_index(final=True)
     weights = {**(beside or {}), **search.supernet.weights}
     architectures = [search_space.Architecture.from_number(n) for n in search.state.chosen]

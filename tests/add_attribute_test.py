@@ -71,6 +71,7 @@ def _finished(config, path):
     count = search.num_attributes
     search.state.chosen = np.random.default_rng(0).integers(0, 2304, count).tolist()
     search.state.thresholds, search.state.val_auc = np.linspace(0.3, 0.7, count).tolist(), [0.5] * count
+    search.calibrate()
     network = pipeline.derive_network(search)
     result = run_result.build_result(search, prepared, pipeline.test(network, prepared))
     pipeline.write_result(search, network, prepared, {**result, "seconds_total": 100.0}, folder)

@@ -181,6 +181,7 @@ def test_networks_are_as_sure_as_validation_found_right(searched):
     assert search.state.temperature == pytest.approx(
         temperature.fit(judged.labels, judged.log_odds, search.validation.levels())[0], rel=1e-4
     )
+    search.calibrate()
     its, found = search.state.temperature, []
     for search.state.temperature in (1.0, 4.0, its):
         found.append(pipeline.test(pipeline.derive_network(search), prepared))

@@ -599,6 +599,7 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
     validation = dataclasses.replace(config, calibration_images=40, finetune_steps=0, class_balance=0.0)
     search.config, search.split = validation, patched
     search.validation._config, search.validation._split = validation, patched
+    search.calibrate()
     network = pipeline.derive_network(search)
     expected = network(pipeline.scale_images(images)).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-3)

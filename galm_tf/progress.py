@@ -55,6 +55,7 @@ class Progress:
             mininterval=0.2 if self._terminal else _PLAIN_SECONDS,
             bar_format=_FORMAT,
             dynamic_ncols=self._terminal,
+            position=None if self._terminal else 0,  # one within another moves no cursor in a file
             leave=True,
         )
 

@@ -639,7 +639,7 @@ def test_networks_see_as_much_of_the_target_with_a_source_as_alone(name, monkeyp
     assert taken[1] == (1 if name == "ft" else 4) * taken[0]
 
 
-def test_a_source_helps_dap_where_it_knows_the_causes():
+def test_a_source_helps_dap_where_it_knows_the_causes(capsys):
     """Four images a class of the target, under noise; the source's attributes have the same causes and many images."""
     features, labels, class_ids = _planted(6, images=2, noise=2.0)
     data = dataclasses.replace(_data(features, labels, class_ids), source=_data(*_planted(40, noise=2.0, seed=2)))
@@ -649,6 +649,8 @@ def test_a_source_helps_dap_where_it_knows_the_causes():
         evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, m.score(_inputs(test_features)))) for m in made
     )
     assert helped > alone + 0.02
+    svms = 4 * labels.shape[1]  # three folds and all rows
+    assert f"SVMs: 100% {svms}/{svms} [" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -662,8 +664,13 @@ def test_the_suite_pairs_learners_over_splits_and_says_which_features(small, tmp
     assert table["method"].tolist() == ["ridge", "iap", "ale"] * 2 and table["test_mauc"].between(0, 1).all()
     assert set(table["features"]) == {"pixels 16x16 (768)"}
     assert (table.groupby("split")["num_attributes_tested"].nunique() == 1).all()
-    told = capsys.readouterr().err
-    assert "fitted and tested:   0% 0/6 [" in told and "fitted and tested: 100% 6/6 [" in told
+    told = capsys.readouterr()
+    assert [line for line in told.out.splitlines() if line.startswith("Learner")] == [
+        f"Learner {3 * split + number} of 6: {name}, split {split}"
+        for split in (0, 1)
+        for number, name in enumerate(("ridge", "iap", "ale"), 1)
+    ]
+    assert "choosing a setting: 100% 15/15 [" in told.err
     methods.write(table, "iap", "learners", str(tmp_path))
     text = (tmp_path / "learners.txt").read_text()
     assert text.strip() == capsys.readouterr().out.strip() and text.count("pixels 16x16 (768)") == 3 and "low" in text

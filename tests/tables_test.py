@@ -707,7 +707,7 @@ def test_what_varies_is_named():
     assert "over seeds" in paper_table.spread_text("seed") and "splits" not in paper_table.spread_text("seed")
 
 
-def test_learners_on_images_need_no_features(tmp_path, small):
+def test_learners_on_images_need_no_features_and_show_progress(tmp_path, small, capsys):
     settings = settings_per_domain(2, "file", "", features_file=["absent.npz", "absent.npz"], features_run=[])
     table_runs = _runs(
         tmp_path,
@@ -716,6 +716,13 @@ def test_learners_on_images_need_no_features(tmp_path, small):
     cells = LearnerCells(table_runs, settings)
     row = cells.row("ft", "awa", 0, ("sun",))
     assert row["features"] == "images 32x32" and 0 <= row["test_mauc"] <= 1
+    told = capsys.readouterr()
+    assert "Learner ft: awa from sun, split 0\n" in told.out
+    assert (
+        "training of a learner: 100% 1/1 [" in told.err
+        and "choosing a setting: 100% 4/4 [" in told.err
+        and "\x1b" not in told.err
+    )
     assert os.listdir(tmp_path / "learners") == ["awa-from-sun-images"]
     assert cells.sees_other_networks("dap", "awa") and not cells.sees_other_networks("ft", "awa")
     with pytest.raises(UserError, match="absent.npz, which is no file"):

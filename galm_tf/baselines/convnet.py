@@ -20,6 +20,7 @@ from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.layers import ConvPool, SeededLayer, TowerDropout, TrunkBatchNorm, he_uniform
 from galm_tf.optimizer import LazyAdam
 from galm_tf.preprocess import scale_images
+from galm_tf.progress import Progress
 from galm_tf.schedule import cosine
 from galm_tf.scoring import in_batches
 from galm_tf.search_space import TRUNK_CHANNELS, TRUNK_KERNELS
@@ -232,15 +233,17 @@ def train(
 
     plan = BatchPlan(np.arange(len(inputs)), min(training.batch_size, len(inputs)), training.seed)
     end = steps or stops[-1]
-    for number in range(first_step, stops[-1]):
-        index = plan.at(number)
-        rate = cosine(number, end, peak)
-        seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
-        batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
-        value = step(*batch, seed, tf.constant(rate, tf.float32))
-        if number + 1 in stops:  # it stays what it is once it is none
-            expect_finite(float(value), "the training of a learner", number, "learning_rate")
-        yield from [number + 1] * list(stops).count(number + 1)
+    with Progress(stops[-1], "training of a learner", initial=first_step) as progress:
+        for number in range(first_step, stops[-1]):
+            index = plan.at(number)
+            rate = cosine(number, end, peak)
+            seed = tf.constant(tensor_seed(training.seed, Stream.NOISE, number))
+            batch = tf.constant(np.asarray(inputs[index])), tf.constant(targets[index], tf.float32)
+            value = step(*batch, seed, tf.constant(rate, tf.float32))
+            progress.update(1)
+            if number + 1 in stops:  # it stays what it is once it is none
+                expect_finite(float(value), "the training of a learner", number, "learning_rate")
+            yield from [number + 1] * list(stops).count(number + 1)
 
 
 def attribute_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

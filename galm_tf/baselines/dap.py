@@ -8,12 +8,15 @@ question. Deviations are in docs/LEARNERS.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from galm_tf.baselines.learner import AttributeLearner, FeatureScaler, Inputs, LearnerData, choose, class_folds
+from galm_tf.progress import Progress
 
 PENALTIES = (0.01, 0.1, 1.0)  # liblinear's C
 _CHOOSING_ATTRIBUTES = 12  # one C serves all; it is chosen on that many of them, evenly spaced
@@ -33,9 +36,11 @@ class DAP(AttributeLearner):
         penalty = self._choose_penalty(x, labels, class_ids)
         self.chosen = {"C": penalty}
         held_out = np.full(labels.shape, np.nan)  # decisions by an SVM that has not seen the class
-        for train, held in class_folds(class_ids):
-            held_out[held] = decisions(*fit_svms(x[train], labels[train], penalty), x[held])
-        self._weights, self._biases = fit_svms(x, labels, penalty)
+        folds = list(class_folds(class_ids))
+        with Progress((len(folds) + 1) * labels.shape[1], "SVMs", unit="SVM") as progress:
+            for train, held in folds:
+                held_out[held] = decisions(*fit_svms(x[train], labels[train], penalty, progress.each), x[held])
+            self._weights, self._biases = fit_svms(x, labels, penalty, progress.each)
         self._sigmoids = np.array([platt(held_out[:, i], labels[:, i]) for i in range(labels.shape[1])])  # [N, 2]
         return self
 
@@ -58,19 +63,22 @@ def choosing_attributes(labels: np.ndarray) -> np.ndarray:
     return labels[:, np.linspace(0, labels.shape[1] - 1, count).round().astype(int)]
 
 
-def fit_svms(x: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_svms(
+    x: np.ndarray, labels: np.ndarray, penalty: float, each: Callable[[Iterable[int]], Iterable[int]] = iter
+) -> tuple[np.ndarray, np.ndarray]:
     """An SVM per attribute on the rows whose label is known.
 
     Args:
       x: [n, D].
       labels: [n, N] in {0, 1, NaN}.
       penalty: C of `LinearSVC`.
+      each: may wrap the loop over attributes with a progress line.
 
     Returns:
       Weights [D, N] and biases [N]; NaN where the known labels are of one kind.
     """
     weights, biases = np.full((x.shape[1], labels.shape[1]), np.nan), np.full(labels.shape[1], np.nan)
-    for i in range(labels.shape[1]):
+    for i in each(range(labels.shape[1])):
         known = np.isfinite(labels[:, i])
         if 0 < labels[known, i].sum() < known.sum():
             svm = LinearSVC(C=penalty, dual=False, tol=1e-3).fit(x[known], labels[known, i] > 0.5)

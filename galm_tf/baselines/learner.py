@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from galm_tf import evaluation
 from galm_tf.domains.domain import finer
 from galm_tf.errors import UserError
+from galm_tf.progress import Progress
 
 FOLDS = 3
 
@@ -179,12 +180,14 @@ def choose(
     """
     if len(settings) == 1:
         return settings[0]
-    values = []
-    for train, held in sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]:
-        means = [evaluation.mean_auc(evaluation.auc_per_attribute(labels[held], s)) for s in scores_of(train, held)]
-        assert len(means) == len(settings), f"{len(means)} scores of {len(settings)} settings"
-        if None not in means:  # else the fold has one kind of each label
-            values.append(means)
+    values, looked_at = [], sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]
+    with Progress(len(looked_at) * len(settings), "choosing a setting", unit="fit") as progress:
+        for train, held in looked_at:
+            each = progress.each(scores_of(train, held))
+            means = [evaluation.mean_auc(evaluation.auc_per_attribute(labels[held], scores)) for scores in each]
+            assert len(means) == len(settings), f"{len(means)} scores of {len(settings)} settings"
+            if None not in means:  # else the fold has one kind of each label
+                values.append(means)
     return settings[int(np.mean(values, axis=0).argmax())] if values else settings[0]
 
 

@@ -24,6 +24,7 @@ from galm_tf.benchmark import learner_data
 from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
+from galm_tf.benchmark.paired import REPETITION
 from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
@@ -103,6 +104,9 @@ class LearnerCells:
             source = join([part.data for part in parts])
             of_target = dataclasses.replace(of_target, data=dataclasses.replace(of_target.data, source=source))
         prepared = self._of_kind(kind, target)
+        print(
+            f"Learner {name}: {target}{' from ' + '+'.join(sources) if sources else ''}, {REPETITION[self._runs.vary]} {number}"
+        )
         row = learners_lib.run_one(name, of_target, prepared, self._runs.subset((target,), number))
         made = environment()
         return {**row, **{key: made[key] for key in ("commit", "computed_on")}}

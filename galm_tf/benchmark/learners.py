@@ -42,7 +42,6 @@ from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
-from galm_tf.progress import Progress
 from galm_tf.words import listed
 
 RIDGE = "ridge"
@@ -136,11 +135,11 @@ def run_learners(
         for theirs in learned:
             leakage.expect_unseen(theirs, cell, prepared.domain, prepared.split)
     rows, names = [], (RIDGE, *learners)
-    with Progress(len(seeds) * len(names), "fitted and tested", unit="learner") as progress:
-        for number, cell, prepared in zip(seeds, cells, data):
-            seen = features_of(prepared, cell, settings, source)
-            for name in progress.each(names):
-                rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
+    for number, cell, prepared in zip(seeds, cells, data):
+        seen = features_of(prepared, cell, settings, source)
+        for name in names:
+            print(f"Learner {len(rows) + 1} of {len(seeds) * len(names)}: {name}, {REPETITION[vary]} {number}")
+            rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
     return pd.DataFrame(rows)
 
 

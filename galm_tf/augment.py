@@ -6,6 +6,8 @@ pictures. All images of a batch are changed at once, each in its own way.
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 DRAWS = 6
@@ -25,6 +27,11 @@ class Augment(tf.keras.layers.Layer):
     def __init__(self, flip: bool, shift: float, color: float) -> None:
         super().__init__(name="augment")
         self.flip, self.shift, self.color = flip, shift, color
+
+    @classmethod
+    def of(cls, settings: Any) -> "Augment":
+        """By the fields augment_flip, augment_crop and augment_color, as `Config` calls them."""
+        return cls(settings.augment_flip, settings.augment_crop, settings.augment_color)
 
     def call(self, images, seed):
         """seed: int32 [2]."""

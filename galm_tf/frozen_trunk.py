@@ -158,7 +158,7 @@ def fill_views(
       changed: int64 [k], those of them whose other views are changed pictures; the others' repeat the first.
       cache: what of it earlier runs have left.
     """
-    augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+    augment = Augment.of(config)
     pictures, draws = tf.TensorSpec([None, *images.shape[1:]], tf.uint8), tf.TensorSpec([None, DRAWS], tf.float32)
     # of one trace, whatever the last batch's size
     straight = traced(lambda x: _seen(trunk(scale_images(x))), input_signature=[pictures])

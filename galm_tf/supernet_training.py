@@ -50,7 +50,7 @@ class SupernetTraining:
         self._log_weights = tf.constant(np.log(positive_weights), tf.float32)
         self._weight_decay = config.weight_decay
         self._dtype = tf.as_dtype(config.precision)
-        self._augment = augment or Augment(config.augment_flip, config.augment_crop, config.augment_color)
+        self._augment = augment or Augment.of(config)
 
     @traced
     def step(self, images, index, attribute_ids, choices, seed, learning_rate) -> dict[str, tf.Tensor]:

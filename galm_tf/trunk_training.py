@@ -68,7 +68,7 @@ def train(
     }
     layers = {f"trunk/{i}": weight for i, weight in enumerate(weights)}
     optimizers = [LazyAdam(variables, frozenset()) for variables in (reading, layers)]
-    augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+    augment = Augment.of(config)
 
     @traced
     def step(pictures, rows, seed, rate):

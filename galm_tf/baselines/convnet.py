@@ -126,7 +126,7 @@ class ConvNet:
         seed = tf.keras.Input((), dtype="int32", name="dropout_seed")
         self.model = tf.keras.Model([image, seed], build(image, seed))
         self._training = training
-        self._augment = Augment(training.augment_flip, training.augment_crop, training.augment_color)
+        self._augment = Augment.of(training)
         signature = [tf.TensorSpec((None, image_size, image_size, 3), tf.uint8)]
         self._calibrate = tf.function(lambda images: self._infer(images, True), signature, autograph=False)
         self._scores = tf.function(lambda images: self._infer(images, False), signature, autograph=False)

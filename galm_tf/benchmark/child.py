@@ -119,7 +119,7 @@ class Child:
         loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
         self.model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss)
         self._config, self._seed = config, seed
-        self._augment = Augment(config.augment_flip, config.augment_crop, config.augment_color)
+        self._augment = Augment.of(config)
 
     def train(self, data: AttributeData, part: str, first_epoch: int, last_epoch: int) -> None:
         """Epochs first_epoch to last_epoch - 1 over the records of a part, train or final."""

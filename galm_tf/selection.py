@@ -38,18 +38,42 @@ def entropy(log_probs: np.ndarray) -> float:
     return float(-(np.exp(log_probs) * log_probs).sum(axis=1).mean())
 
 
+def most_probable(log_probs: np.ndarray) -> np.ndarray:
+    """The likeliest choice of every decision, given those before it; whether there is an Fc-2 comes before its width.
+
+    Not the network of the greatest pooled probability: one without Fc-2 goes by three of the 2304 numbers, and of a
+    nearly uniform policy would be taken whatever that has learned.
+
+    Args:
+      log_probs: [A, 2304].
+
+    Returns:
+      int64 [A], canonical numbers.
+    """
+    grid = np.exp(log_probs - log_probs.max(axis=1, keepdims=True)).reshape(-1, *search_space.NUM_CHOICES)
+    grid, rows, choices = grid.swapaxes(-1, -2), np.arange(len(grid)), []
+    while grid.ndim > 1:
+        choices.append(grid.sum(axis=tuple(range(2, grid.ndim))).argmax(axis=1))
+        grid = grid[rows, choices[-1]]
+    *others, fc3_input, fc2_width = choices
+    numbers = np.ravel_multi_index((*others, fc2_width, fc3_input), search_space.NUM_CHOICES)
+    return search_space.canonical_numbers()[numbers]
+
+
 def derive(log_probs: np.ndarray, table: Optional[RewardTable], top: int) -> np.ndarray:
-    """The policy's most probable distinct architectures, re-ranked by reward.
+    """The policy's `most_probable` architecture and those of the greatest probability, re-ranked by reward.
 
     Args:
       log_probs: [A, 2304] of the policy.
       table: rewards; attributes without one, or no table, take the most probable.
-      top: how many are re-ranked.
+      top: how many distinct ones are re-ranked.
 
     Returns:
       int64 [A], numbers of architectures.
     """
-    candidates = np.argsort(-canonical_log_probs(log_probs), axis=1, kind="stable")[:, :top]
+    pooled = canonical_log_probs(log_probs)
+    pooled[np.arange(len(pooled)), most_probable(log_probs)] = np.inf  # the first
+    candidates = np.argsort(-pooled, axis=1, kind="stable")[:, :top]
     if table is None:
         return candidates[:, 0]
     rewards = np.take_along_axis(np.nan_to_num(table.full, nan=-np.inf), candidates, axis=1)

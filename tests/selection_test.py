@@ -36,10 +36,51 @@ def test_derive_takes_the_best_reward_among_the_most_probable():
     log_probs = np.full((3, 2304), -50.0)
     favourites = rng.choice(distinct[distinct % 2 == 1], (3, 4), replace=False)
     for row, numbers in enumerate(favourites):
-        log_probs[row, numbers] = -1.0 - np.arange(4) / 10
+        log_probs[row, numbers] = -1.0 - np.arange(4)  # the first has most of every choice of its own
     assert selection.derive(log_probs, table, 1).tolist() == favourites[:, 0].tolist()
     best = [numbers[table.full[row, numbers].argmax()] for row, numbers in enumerate(favourites)]
     assert selection.derive(log_probs, table, 4).tolist() == best
+
+
+def _policy(*choices):
+    """log P of independent decisions with these chances of their choices: [1, 2304]."""
+    grid = np.zeros(search_space.NUM_CHOICES)
+    for axis, chances in enumerate(choices):
+        grid = grid + np.log(chances).reshape([-1 if a == axis else 1 for a in range(grid.ndim)])
+    return grid.reshape(1, -1)
+
+
+_SLIGHTLY = [np.full(n, 1 / n) + 0.01 * (np.arange(n) == n - 1) for n in search_space.NUM_CHOICES]
+
+
+def test_a_nearly_uniform_policy_takes_fc2_where_it_prefers_that():
+    log_probs = _policy(*_SLIGHTLY)
+    last = search_space.NUM_ARCHITECTURES - 1  # the last choice of every decision, Fc-2 among them
+    assert selection.most_probable(log_probs).tolist() == [last] == selection.derive(log_probs, None, 1).tolist()
+    assert search_space.Architecture.from_number(last).fc3_input == "fc2"
+    assert selection.canonical_log_probs(log_probs).argmax() != last
+    nothing = np.full((1, 2304), np.nan)
+    assert selection.derive(log_probs, RewardTable(nothing, (nothing, nothing)), 8).tolist() == [last]
+
+
+def test_a_policy_without_a_say_on_void_widths_takes_fc1_where_it_prefers_that():
+    grid = np.exp(_policy(*_SLIGHTLY[:-2], np.ones(3), np.ones(2))).reshape(-1, 3, 2)
+    log_probs = np.log(grid * [[0.2, 0.01], [0.2, 0.01], [0.2, 0.38]]).reshape(1, -1)  # Fc-1 by 0.6, in three parts
+    chosen, likeliest = selection.most_probable(log_probs)[0], int(log_probs.argmax())
+    inputs = [search_space.Architecture.from_number(n).fc3_input for n in (chosen, likeliest)]
+    assert inputs == ["fc1", "fc2"]
+    assert chosen == search_space.canonical_numbers()[chosen] and chosen // 6 == likeliest // 6  # the same before
+
+
+def test_no_candidate_is_there_twice():
+    log_probs = np.random.default_rng(11).normal(size=(4, 2304))
+    log_probs[3] = _policy(*_SLIGHTLY)
+    rewards = np.zeros((4, 2304), np.float32)
+    for n in range(1, 10):  # the best of each n takes the n-th candidate, which from then on is worth nothing
+        chosen = selection.derive(log_probs, RewardTable(rewards, (rewards, rewards)), n)
+        assert (rewards[np.arange(4), chosen] == 0).all()
+        rewards[np.arange(4), chosen] = -1.0
+    assert ((rewards < 0).sum(axis=1) == 9).all()
 
 
 def test_derive_without_a_reward_follows_the_policy():

@@ -485,11 +485,6 @@ class Config:
                 f"Expected --method=galm or random with --reward_data=batch. Received: method={self.method}, which "
                 "reads the rewards of all architectures; leave --reward_data out."
             )
-        if self.reward_data == "batch" and self.reward_bn == "recalibrated":
-            raise UserError(
-                "Expected --reward_bn=batch with --reward_data=batch, whose statistics are those of the mini-batch. "
-                f"Received: reward_data={self.reward_data} and reward_bn={self.reward_bn}."
-            )
         if self.reward_data == "batch" and self.size_penalty:
             raise UserError(
                 "Expected --size_penalty=0 with --reward_data=batch, since a penalty weighs the rewards of all architectures. "

@@ -104,7 +104,8 @@ class BatchRewards:
 
     Args:
       supernet: its tower weights are read.
-      images: trunk features and labels of the validation images.
+      images: trunk features and labels of the validation images; calibration images, where such lead, stand before
+        every mini-batch and give the statistics of its batch norms, else it does itself.
       config: reward, batch_size, samples_per_step, seed.
       offsets: float32 [N], decision margins.
 
@@ -119,14 +120,15 @@ class BatchRewards:
         self._margins = traced(self._score)
 
     def step(self, training: ControllerTraining, step: int) -> dict[str, float]:
-        """Samples, scores, and updates the controller once."""
+        """Samples, scores, and updates the controller once. A mini-batch is of images that can judge some of the sampled
+        attributes: of several domains, others know nothing of them.
+        """
         rng = generator(self._config.seed, Stream.CONTROLLER, step + 1)
         ids = rng.choice(self.judged, self._config.samples_per_step).astype(np.int32)
         seed = tf.constant(tensor_seed(self._config.seed, Stream.CONTROLLER, step + 1))
         actions = training.draw(tf.constant(ids), seed)
-        rows = rng.choice(
-            len(self._images.labels), min(self._config.batch_size, len(self._images.labels)), replace=False
-        )
+        known = np.flatnonzero(np.isfinite(self._images.labels[:, ids]).any(axis=1))
+        rows = rng.choice(known, min(self._config.batch_size, len(known)), replace=False)
         scores = self._margins(tf.constant(rows), tf.constant(ids), actions).numpy()
         rewards = [self._reward(self._images.labels[rows, i], scores[:, k], i) for k, i in enumerate(ids)]
         return training.reinforce.step_with_rewards(
@@ -134,8 +136,11 @@ class BatchRewards:
         )
 
     def _score(self, rows, ids, actions):
-        maps = [tf.gather(m, rows) for m in self._maps]
-        return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(actions), tf.size(rows)))
+        leading = self._images.num_calibration
+        index = tf.concat([tf.range(leading, dtype=rows.dtype), leading + rows], 0)
+        maps = [tf.gather(m, index) for m in self._maps]
+        statistics = tf.constant(leading) if leading else tf.size(rows)
+        return margins(self._supernet.tower_logits(maps, ids, gates_from_indices(actions), statistics))[leading:]
 
     def _reward(self, labels: np.ndarray, scores: np.ndarray, attribute: int) -> float:
         """NaN where the mini-batch cannot judge the attribute."""

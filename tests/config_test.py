@@ -52,7 +52,7 @@ def test_numbers_of_numpy_become_pythons():
         (dict(seed=2**64), "between 0 and 4294967294. Received: seed=18446744073709551616"),
         (dict(learning_rate=float("nan")), "finite number. Received: learning_rate=nan"),
         (dict(class_balance=-0.5), "--class_balance between 0 and 1, or -1 to go by the split"),
-        (dict(reward_data="batch", reward="accuracy"), "--reward_bn=batch with --reward_data=batch"),
+        (dict(reward_data="batch", method="enas"), "--method=galm or random with --reward_data=batch"),
     ],
 )
 def test_contradictions_name_both_values(settings, message):

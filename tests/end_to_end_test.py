@@ -350,7 +350,6 @@ def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
     [
         dict(
             reward_data="batch",
-            reward_bn="batch",
             reward="accuracy",
             size_penalty=0.0,
             controller_optimizer="sgd",

@@ -9,9 +9,12 @@ import tensorflow as tf
 from galm_tf import controller_training, reinforce, search_space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
+from galm_tf.draws import Stream, generator
 from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import ScoringImages
+from galm_tf.scoring import Scoring
+from galm_tf.supernet import build_supernet
 from planted_rewards import INDICES, planted, quality
 
 N = 4
@@ -373,3 +376,64 @@ def test_a_reward_of_a_mini_batch_is_that_of_its_images_attribute_and_architectu
                 continue
             expected = reward_columns(kind, labels[rows, i][known], scores[None, known, k], offsets[i])
             assert rewards[k] == pytest.approx(expected[0])
+
+
+def _rewards(supernet, maps, leading, labels, **settings):
+    """`BatchRewards` on these maps, and the rows and margins of every step to come."""
+    config = Config(reward_data="batch", size_penalty=0.0, reward="accuracy", **settings)
+    images = ScoringImages(tuple(maps), leading, labels, None)
+    made, seen = controller_training.BatchRewards(supernet, images, config, np.zeros(labels.shape[1])), []
+    score = made._margins
+
+    def margins(rows, *others):
+        seen.append((rows.numpy(), score(rows, *others)))
+        return seen[-1][1]
+
+    made._margins = margins
+    return made, seen
+
+
+def test_a_score_does_not_depend_on_the_other_images_of_the_mini_batch(eagerly):
+    leading, rng = 16, np.random.default_rng(0)
+    net = build_supernet(1, 32, 0.0, 0)
+    spread = rng.uniform(0.1, 1, (leading + 30, 1, 1, 1))
+    pixels = rng.uniform(-1, 1, (leading + 30, 32, 32, 3)) * spread + rng.uniform(-0.5, 0.5, spread.shape)
+    maps = [m.numpy() for m in net.trunk(pixels.astype(np.float32), training=True)]
+    policy, labels = _Policy(), (np.arange(30)[:, None] % 2).astype(np.float32)
+    policy.numbers = np.array([777])
+    made, seen = _rewards(net, maps, leading, labels, batch_size=20, samples_per_step=1)
+    for step in range(2):
+        made.step(policy, step)
+    first, second = (dict(zip(rows, scores.numpy()[:, 0])) for rows, scores in seen)
+    both = sorted({*first} & {*second})
+    assert len(first) == len(second) == 20 > len(both) >= 10
+    np.testing.assert_allclose([first[row] for row in both], [second[row] for row in both], rtol=1e-4, atol=1e-5)
+    # those of the exact rewards' network
+    chosen = Scoring(net).score_chosen(ScoringImages(tuple(maps), leading, labels, None), [0], [777])[:, 0]
+    np.testing.assert_allclose([first[row] for row in both], chosen[both], rtol=1e-4, atol=1e-5)
+
+
+def test_a_mini_batch_is_of_images_that_can_judge_its_attribute(monkeypatch, eagerly):
+    monkeypatch.setattr(controller_training, "gates_from_indices", lambda actions: actions)
+    labels = np.full((60, 2), np.nan, np.float32)
+    labels[:25, 0], labels[25:, 1] = 1.0, 0.0  # of two domains
+    maps, policy = [np.arange(60, dtype=np.float32)], _Policy()
+    policy.numbers = policy.numbers[:1]
+    made, seen = _rewards(_Towers(), maps, 0, labels, batch_size=20, samples_per_step=1)
+    for step in range(6):
+        made.step(policy, step)
+    told = [(int(ids[0]), rewards[0]) for ids, rewards, _ in policy.told]
+    assert {attribute for attribute, _ in told} == {0, 1} and np.isfinite([reward for _, reward in told]).all()
+    for (attribute, _), (rows, _) in zip(told, seen):
+        assert len({*rows}) == 20 and ((rows < 25) == (attribute == 0)).all()
+
+
+def test_where_all_is_known_the_draws_are_of_all_images(monkeypatch, eagerly):
+    monkeypatch.setattr(controller_training, "gates_from_indices", lambda actions: actions)
+    policy = _Policy()
+    maps, labels = [np.arange(50, dtype=np.float32)], np.ones((50, 3), np.float32)
+    made, seen = _rewards(_Towers(), maps, 0, labels, batch_size=20, samples_per_step=6)
+    made.step(policy, 4)
+    rng = generator(0, Stream.CONTROLLER, 5)
+    np.testing.assert_array_equal(policy.told[0][0], rng.choice(3, 6))
+    np.testing.assert_array_equal(seen[0][0], rng.choice(50, 20, replace=False))

@@ -76,7 +76,7 @@ _FIXED = (
     *PRETRAINED_SETTINGS,
 )  # fmt: skip
 _MATCH_BATCH = 64
-_CONTROLLER_STEPS, _CONTROLLER_RATE = 100, 3e-2  # at most, and at least: one embedding learns, not a policy
+_CONTROLLER_STEPS = 100  # at most: one embedding learns, not a policy
 _DERIVE_TOP = 64  # at least: an embedding alone steers a converged policy coarsely
 _SAME_SHARE = 1e-6
 _NAMED = 5  # attributes in a note
@@ -133,7 +133,7 @@ def source_settings(
     first = stored if guided else _first_settings(stored)
     rate = first.controller_learning_rate
     if stored.controller_optimizer == "adam" and guided:
-        rate = max(_CONTROLLER_RATE, rate)
+        rate = max(matching.EMBEDDING_RATE, rate)
     return dataclasses.replace(
         stored,
         run_dir="",

@@ -34,6 +34,7 @@ from galm_tf.supernet import TRUNK_WEIGHTS
 
 MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
 EMBEDDING, _WEIGHT = "policy/arm_embedding", "policy/arm_weight"
+EMBEDDING_RATE = 3e-2  # of Adam, where embeddings alone learn and not a policy
 _IMAGES = 2000  # of the target's training images, at most
 _OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 
@@ -244,8 +245,10 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     Args:
       source: has a policy.
       table: the target's rewards [A, 2304]; an attribute without any keeps its random e.
-      config: controller_steps of samples_per_step rewards are what an e is trained on.
+      config: controller_steps of samples_per_step rewards are what an e is trained on; where it asks for plain ascent, by
+        which none moves, those of a default policy at `EMBEDDING_RATE`.
     """
+    config = _moving(config)
     policy = source.expect_policy()
     # Not the run's seed: by that of the source, row i would begin where the source's row i began.
     seed = int(tensor_seed(config.seed, Stream.MATCHES)[0])
@@ -260,6 +263,15 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     vectors = controller.arm.vectors().numpy(), policy_vectors(policy)
     new, known = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
     return new @ known.T
+
+
+def _moving(config: Config) -> Config:
+    """Settings by which embeddings alone learn: of the controller's steps only how many there are need be the run's."""
+    if config.controller_optimizer == "adam":
+        return config
+    names = ("controller_optimizer", "samples_per_step", "entropy_weight", "baseline", "normalize_advantage")
+    default = {name: getattr(Config(), name) for name in names}
+    return dataclasses.replace(config, controller_learning_rate=EMBEDDING_RATE, **default)
 
 
 def policy_vectors(policy: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -69,6 +69,7 @@ def test_paper_flags_keep_the_letter(parse):
         1,
         "concat",
     )
+    assert (paper.reward_bn, paper.adapt_steps, paper.weight_decay) == ("recalibrated", 0, 0)
 
 
 def test_a_folder_alone_names_its_domain_and_paths_from_home_are_whole(parse, monkeypatch, tmp_path):

@@ -120,7 +120,7 @@ def _with_those_of_sources(transfer: Optional[dict[str, Any]], key: str, names: 
     return sorted({*theirs.get(key, theirs.get("classes_seen", [])), *names})
 
 
-def choice_frequencies(per_attribute: dict[str, Any]) -> dict[str, dict[str, float]]:
+def choice_frequencies(per_attribute: dict[str, Any]) -> dict[str, dict[str, Optional[float]]]:
     """Table 4 of the architectures that were chosen for a reason, by rows of result.json; nothing of none."""
     chosen = [
         search_space.Architecture.from_json(row["architecture"]).number
@@ -131,9 +131,10 @@ def choice_frequencies(per_attribute: dict[str, Any]) -> dict[str, dict[str, flo
 
 
 def _about_search(search: Search | Readings) -> dict[str, Any]:
-    """What a search reached on validation, and what it cost."""
+    """What a search reached on validation, None where that was not measured, and what it cost."""
     state = search.state
     return {
+        **dict.fromkeys(("specialisation", "skill")),
         **{k: v for k, v in state.search.items() if k != "num_attributes_rewarded"},
         "seconds": sum(state.phase_seconds.values()),
         "phase_seconds": {**search.before, **state.phase_seconds},
@@ -196,6 +197,8 @@ def _attribute_row(
         "train_positives": config.train_positives or None,  # of all that the data have
         "prevalence": float(np.nanmean(domain.labels[prepared.split.train, i])),
     }
+    # why it is not judged, not tested, or both
+    reason = prepared.split.reasons.get(domain.attributes[i])
     if row["test_auc"] is None:
-        row["reason"] = prepared.split.reasons.get(domain.attributes[i], "its known test labels are of one kind only")
-    return row
+        reason = reason or "its known test labels are of one kind only"
+    return {**row, "reason": reason} if reason else row

@@ -139,15 +139,17 @@ def regret(table: RewardTable, chosen: np.ndarray) -> Optional[float]:
     return float((best - got).sum()) / spread if spread > 0 else 0.0
 
 
-def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, float]]:
-    """Table 4: decision -> choice -> share of architectures that take it; void Fc-2 widths stay out."""
+def choice_frequencies(numbers: np.ndarray) -> dict[str, dict[str, Optional[float]]]:
+    """Table 4: decision -> choice -> share of architectures that take it; void Fc-2 widths stay out: None where none
+    has an Fc-2.
+    """
     architectures = [search_space.Architecture.from_number(n).canonical() for n in numbers]
     result = {}
     for decision in search_space.DECISIONS:
         values = [getattr(a, decision.name) for a in architectures]
         if decision.name == "fc2_width":
             values = [v for v in values if v]  # 0 is void
-        shares = [float(np.mean([v == choice for v in values])) if values else 0.0 for choice in decision.choices]
+        shares = [float(np.mean([v == choice for v in values])) if values else None for choice in decision.choices]
         result[decision.name] = dict(zip(map(str, decision.choices), shares))
     return result
 

@@ -223,6 +223,7 @@ def test_a_result_tells_what_was_tested_and_what_was_learned(photos, steps, lear
     rows = [result["per_attribute"][name] for name in domain.attributes]
     assert [row["val_auc"] for row in rows] == [0.6, 0.7, None] and rows[2]["reason"] == "few"
     assert [row["judged_by"] for row in rows] == ["classes", "images", "none"]
+    assert {"specialisation": None, "skill": None}.items() <= result["search"].items()  # which nobody measured
     for i, (row, threshold) in enumerate(zip(rows[:2], (0.2, 0.8))):
         its = labels[12:23, i]
         assert row["test_auc"] == pytest.approx(roc_auc_score(its, log_odds[:11, i]))
@@ -234,6 +235,16 @@ def test_a_result_tells_what_was_tested_and_what_was_learned(photos, steps, lear
         assert row["architecture"] == Architecture.from_number(state.chosen[i]).to_json()
     assert result["test_mauc"] == pytest.approx(np.mean([row["test_auc"] for row in rows[:2]]))
     assert result["per_attribute"]["photos/dull"] == {"excluded": "rare"}
+    # tested, but not judged
+    split = dataclasses.replace(split, reasons={"photos/red": "not judged: few"})
+    result = run_result.build_result(search, Prepared(domain, split, None, {}, []), log_odds)
+    rows = [result["per_attribute"][name] for name in domain.attributes]
+    assert [row.get("reason") for row in rows] == [
+        "not judged: few",
+        None,
+        "its known test labels are of one kind only",
+    ]
+    assert [row["test_auc"] is None for row in rows] == [False, False, True]
 
 
 def test_classes_of_one_domain_and_photographs_of_another_are_drawn_each_by_itself():

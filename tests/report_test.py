@@ -931,6 +931,14 @@ def test_what_was_not_tested_is_told_at_the_top(copy, galm_html):
     assert NASTY in text_of(page) and "<img src=x" not in page
 
 
+def test_what_was_tested_but_not_judged_is_not_called_untested(copy):
+    edit_row(copy, "mine/red", reason="not judged: no positive among the validation images")
+    run = read_run(str(copy))
+    assert notices.untested(run, {"mine/unseen": "unseen"})["count"] == 1
+    page = html.unescape(html.unescape(render(page_of(run, with_pictures=False))))
+    assert page.count('"not tested": ""') == 3 and "not judged: no positive" not in page
+
+
 def test_many_untested_attributes_are_folded(copy):
     result = json.loads((copy / "result.json").read_text())
     row = {

@@ -120,7 +120,7 @@ def test_a_run_by_the_random_method_whose_towers_and_reading_learn_shares_where_
     # towers, choosing, exporting
     assert len(learned) == 3 and all(set(np.unique(t[np.isfinite(t)])) == {0.25, 0.75} for t in learned)
     assert any(row["test_auc"] is not None for row in result["per_attribute"].values())
-    assert result["num_attributes_tested"] == 20 - len(LEFT_OUT) and "skill" not in result["search"]
+    assert result["num_attributes_tested"] == 20 - len(LEFT_OUT) and result["search"]["skill"] is None
     assert (tmp_path / "run" / "saved_model" / "saved_model.pb").exists()
     assert not (tmp_path / "run" / "policy.npz").exists()
 

@@ -144,6 +144,9 @@ def test_choice_frequencies_leave_void_widths_out():
     assert shares["conv1_conv4"] == {"False": 0.5, "True": 0.5}
     assert shares["fc2_width"] == {"64": 0.0, "128": 0.0, "256": 1.0}
     assert shares["fc1_width"] == {"64": 0.5, "128": 0.5, "256": 0.0}
+    without = selection.choice_frequencies(np.array([number]))
+    assert without["fc2_width"] == dict.fromkeys(("64", "128", "256"))  # a share of nothing
+    assert without["fc3_input"] == {"fc1": 1.0, "fc2": 0.0}
 
 
 def test_table_4_of_a_run_counts_what_was_chosen_for_a_reason():

@@ -77,7 +77,10 @@ def choice_frequencies(run: FinishedRun) -> pd.DataFrame:
         architectures = [a for name, a in chosen.items() if domain_of(name) == domain]
         for decision, choices in selection.choice_frequencies([a.number for a in architectures]).items():
             count = sum(getattr(a, decision) != 0 or decision != "fc2_width" for a in architectures)
-            rows += [(domain, count, decision, choice, share if count else np.nan) for choice, share in choices.items()]
+            rows += [
+                (domain, count, decision, choice, np.nan if share is None else share)
+                for choice, share in choices.items()
+            ]
     return pd.DataFrame(rows, columns=["domain", "attributes", "decision", "choice", "share"])
 
 

@@ -205,10 +205,41 @@ def test_no_photograph_both_trains_and_judges(mode):
     if mode == "classes":  # they are more than a tenth, so that no more are drawn of most classes
         assert beside and len(split.validation_images) < len(beside) + len(apart.validation_images)
     one = dataclasses.replace(whole, paths=("/zoo/0.png",) * len(paths))
-    with pytest.raises(
-        UserError, match=r"Received: 220 boxes in 1 photographs, all of them with one; add photographs\."
-    ):
+    refused = {
+        "classes": r"Received: 220 boxes in 1 photographs, all of them with one; add photographs\.",
+        "images": r"3 images, not all of one photograph, .* Received: 220 images of 11 classes in 1 photographs with",
+    }
+    with pytest.raises(UserError, match=refused[mode]):
         make_split(one, _config(validation_split=mode))
+
+
+@pytest.mark.parametrize("mode", ["classes", "images"])
+@pytest.mark.parametrize(
+    "boxes, share, of_a_class", [(1, 0.1, 2), (2, 0.1, 2), (5, 0.1, 5), (5, 0.3, 10), (10, 0.3, 10)]
+)
+def test_of_photographs_with_several_boxes_no_more_validate_than_the_share_needs(mode, boxes, share, of_a_class):
+    """20 images of a class, as many of each photograph: a tenth are 2 of them, three tenths 6."""
+    domain = _random_domain()
+    paths = tuple(f"/zoo/{i // boxes}.png" for i in range(len(domain.paths)))
+    split = make_split(
+        dataclasses.replace(domain, paths=paths), _config(validation_split=mode, validation_fraction=share)
+    )
+    counts = np.bincount(domain.class_ids[split.validation_images], minlength=14)
+    assert set(counts.tolist()) == {0, of_a_class} and (counts > 0).sum() == 11 - len(split.held_out_classes)
+
+
+def test_no_class_leaves_training_with_the_photographs_that_validate():
+    """Of class 2 every image is on a photograph of the first two, of class 3 all are of one."""
+    class_ids = np.repeat([0, 1, 2, 3, 4], [10, 10, 4, 6, 5])
+    domain = _domain(np.eye(2, dtype=np.float32)[class_ids % 2], class_ids, test=(4,))
+    shown = [*range(20), 0, 1, 10, 11, *[20] * 6, *range(21, 26)]
+    domain = dataclasses.replace(domain, paths=tuple(f"/zoo/{i}.png" for i in shown))
+    for seed in range(20):
+        split = make_split(domain, _config(validation_split="images", validation_fraction=0.5, seed=seed))
+        trained, validated = (
+            np.bincount(class_ids[part], minlength=5) for part in (split.train, split.validation_images)
+        )
+        assert trained[:4].all() and validated.tolist()[3:] == [0, 0] and validated[:2].min() >= 4
 
 
 def test_no_photograph_of_two_joined_domains_trains_in_one_and_judges_in_the_other():
@@ -466,5 +497,7 @@ def test_a_part_without_images_is_an_error(test, missing):
 
 def test_nothing_to_hold_out_is_an_error():
     domain = _domain(np.zeros((6, 1)), np.repeat([0, 1, 2], 2), test=(2,))
-    with pytest.raises(UserError, match="Received: 4 images of 2 classes with --validation_split=classes; add images"):
+    with pytest.raises(
+        UserError, match="Received: 4 images of 2 classes in 4 photographs with --validation_split=classes; add images"
+    ):
         make_split(domain, _config())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -120,9 +121,9 @@ def make_split(domain: Domain, config: Config) -> Split:
     validation_images = rest[np.isin(photographs[rest], photographs[np.concatenate(drawn)])]
     if not len(validation_classes) + len(validation_images):
         raise UserError(
-            f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, or "
+            f"Expected a training class of {domain.name} with at least {_MIN_CLASS_IMAGES} images, not all of one photograph, or "
             f"{_MIN_TRAINING_CLASSES} training classes of which none is tested, to hold some out for validation. Received: {len(training)} "
-            f"images of {len(np.unique(domain.class_ids[training]))} classes with "
+            f"images of {len(np.unique(domain.class_ids[training]))} classes in {len(np.unique(photographs[training]))} photographs with "
             f"--validation_split={config.validation_split}{_why_none_held_out(domain, training)}; add images."
         )
     train = np.setdiff1d(rest, validation_images)
@@ -385,6 +386,8 @@ def _share_of_each_class(
 ) -> np.ndarray:
     """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted.
 
+    No more photographs are taken than the share needs, and none without which a class would have no image left.
+
     Args:
       index: int64, records.
       taken: int64, those of them that are part of it anyway.
@@ -396,18 +399,24 @@ def _share_of_each_class(
     part, first = np.isin(index, taken), {}
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
-    shown = _places(photographs[index])
-    for c, members in _places(domain.class_ids[index]).items():
+    shown, classes = _places(photographs[index]), domain.class_ids[index]
+    left = Counter(classes[~part].tolist())  # of each class, in training
+    for c, members in _places(classes).items():
         number = c - first[domain.classes[c].split("/")[0]]
         if len(members) < _MIN_CLASS_IMAGES:
             continue
-        lacking = max(1, round(share * len(members))) - part[members].sum()
+        most_left = len(members) - max(1, round(share * len(members)))
+        lacking = left[c] - most_left
         if lacking > 0:
             drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(
                 index[members[~part[members]]], lacking, replace=False
             )
             for photograph in photographs[drawn]:
-                part[shown[photograph]] = True
+                records = shown[photograph]
+                taken = Counter(classes[records[~part[records]]].tolist())
+                if left[c] > most_left and all(left[other] > count for other, count in taken.items()):
+                    part[records] = True
+                    left.subtract(taken)
     return index[part]
 
 

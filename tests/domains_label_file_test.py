@@ -5,6 +5,7 @@ import re
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from galm_tf.config import Config
@@ -117,6 +118,16 @@ def test_shares_of_joined_domains_stay_beside_added_ones(add):
     np.testing.assert_array_equal(np.isnan(few.targets), np.isnan(few.labels))
     plain = add("image,shiny\n1.jpg,0.75\n")
     np.testing.assert_array_equal(plain.targets[0], [0, 0.75])
+
+
+def test_a_row_of_parquet_without_a_box_holds_for_all_parts(tmp_path):
+    cells = {
+        name: pd.array([side, None], "Int32")
+        for name, side in zip(("left", "top", "right", "bottom"), BOXES[4].tolist())
+    }
+    path = tmp_path / "labels.parquet"
+    pd.DataFrame({"image": ["b/3.jpg", "1.jpg"], **cells, "shiny": [1, 0]}).to_parquet(path)
+    np.testing.assert_array_equal(with_labels(_domain(), str(path)).labels[:, 1], [0, np.nan, np.nan, np.nan, 1])
 
 
 def test_a_box_means_one_part_of_an_image(add):

@@ -824,6 +824,28 @@ def test_a_categorical_split_with_empty_cells_in_parquet(folder, monkeypatch):
     assert any("1 of 3 rows of" in note and "have no split and are unused" in note for note in domain.notes)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda side: [float(side), np.nan, np.nan],
+        lambda side: pd.array([side, None, None], "Int32"),
+        lambda side: pd.array([str(side), None, "?"], "string"),
+        lambda side: [str(side), None, "NA"],
+        lambda side: pd.Categorical([str(side), None, None]),
+        lambda side: pd.Series([decimal.Decimal(side), None, pd.NA], dtype=object),
+    ],
+    ids=["float", "Int32", "string", "text", "category", "mixed"],
+)
+def test_a_parquet_row_with_an_empty_box_is_the_whole_image(column):
+    sides = ("left", "top", "right", "bottom")
+    table = pd.DataFrame({name: column(side) for name, side in zip(sides, (3, 4, 7, 9))})
+    boxes = table_file.read_boxes(table, "a.parquet")
+    assert boxes.tolist() == [[3, 4, 7, 9], [-1] * 4, [-1] * 4]
+    table = table.assign(bottom=[9, 5, None]).rename_axis("row")
+    with pytest.raises(UserError, match="0 <= top < bottom in a.parquet, row 1"):
+        table_file.read_boxes(table, "a.parquet")
+
+
 def test_parquet_file_read_for_real(folder):
     text = pd.read_csv(folder / "attributes.csv")
     (folder / "attributes.csv").unlink()

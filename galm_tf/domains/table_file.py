@@ -342,7 +342,7 @@ def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     """int32 [n, 4]; the whole image where no box is given. Checks order and sign, not the image's size."""
     if not all(c in table for c in _BOX):
         return np.tile(np.array(WHOLE_IMAGE, np.int32), (len(table), 1))
-    empty = np.stack([blank(table[c]) | table[c].astype(str).map(is_unknown) for c in _BOX], axis=1)
+    empty = np.stack([blank(table[c]) | [is_unknown(str(cell)) for cell in table[c]] for c in _BOX], axis=1)
     values = np.stack([_numbers(table[c]) for c in _BOX], axis=1)
     whole = empty.all(axis=1)
     good = ((values[:, :2] >= 0) & (values[:, 2:] > values[:, :2]) & (values[:, 2:] < 2**31)).all(axis=1)

@@ -247,7 +247,7 @@ def run(
         source_runs.expect_same(config, folder)
     with progress.timed(seconds, "load"):
         finished = read_finished(config)
-        prepared = prepare(config, finished)
+        prepared, images_tested = prepare(config, finished)
         data_digests.remember_data(config, folder, prepared.domain, finished.split)
         leakage.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
@@ -256,6 +256,7 @@ def run(
         result = _join_results(
             run_result.build_result(search, prepared, pipeline.test(network, prepared, search)), finished, config
         )
+    result["num_images_tested"] = images_tested
     result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
     if finished.policy is not None:  # new rows alone would pass for those of all
@@ -290,8 +291,10 @@ def read_finished(config: Config) -> Finished:
     return Finished(source, result, parts, predictor, read_policy(path, len(rows)))
 
 
-def prepare(config: Config, finished: Finished) -> Prepared:
-    """The source's data and split with the new attributes alone; raises UserError when they cannot be learned."""
+def prepare(config: Config, finished: Finished) -> tuple[Prepared, int]:
+    """The source's data and split with the new attributes alone, and how many test images have a label of these or of
+    the source's; raises UserError when they cannot be learned.
+    """
     theirs = dataclasses.replace(config, label_files=config.label_files[:-1])
     before = load_domains(theirs, has_split=True)
     domain = label_file.with_labels(before, config.label_files[-1], config.on_bad_image)
@@ -301,6 +304,8 @@ def prepare(config: Config, finished: Finished) -> Prepared:
     domain, images, bad = load_images(domain, config)
     _expect_same_data(domain, finished, config)
     new = np.arange(len(domain.attributes)) >= len(before.attributes)
+    every = new | np.isin(domain.attributes, list(run_result.searched_rows(finished.result)))
+    images_tested = int(np.isfinite(domain.labels[np.ix_(finished.split.test, every)]).any(axis=1).sum())
     domain = with_few_positives(domain.select_attributes(new), finished.split.train, config)
     lacking = unlearnable_attributes(domain, finished.split.train)
     for name, reason in lacking.items():
@@ -308,7 +313,7 @@ def prepare(config: Config, finished: Finished) -> Prepared:
             f"Expected positives and negatives of each attribute of {config.add_attribute} among the training images. "
             f"Received: {reason} for {name}; label more of them, or remove the column."
         )
-    return Prepared(domain, with_judges(finished.split, domain), images, {}, bad)
+    return Prepared(domain, with_judges(finished.split, domain), images, {}, bad), images_tested
 
 
 def _expect_same_data(domain: Domain, finished: Finished, config: Config) -> None:

@@ -344,7 +344,7 @@ def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, lab
         f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3"
     )
     finished = add_attribute.read_finished(config)
-    prepared = add_attribute.prepare(config, finished)
+    prepared = add_attribute.prepare(config, finished)[0]
     assert prepared.domain.attributes == ("sun/treeless", "sun/water")
     assert (np.nansum(prepared.domain.labels[finished.split.train], axis=0) == 3).all()
 
@@ -497,7 +497,11 @@ def test_labels_of_training_images_alone_suffice(small, source, eagerly):
     split = preparation.prepare(source[0]).split
     dark = _labels(source[0], "sun/night")
     dark[np.setdiff1d(np.arange(len(dark)), split.train)] = np.nan
-    result = _add(_table(small / "trained.csv", source[0], dim=dark), source[1], small / "A-dim", *FEW)[1]
+    path = shutil.copytree(source[1], small / "A-told")
+    told = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps({**told, "num_images_tested": 3}))
+    result = _add(_table(small / "trained.csv", source[0], dim=dark), path, small / "A-dim", *FEW)[1]
+    assert result["num_images_tested"] == len(split.test)  # which have labels of the source's attributes
     row = result["per_attribute"]["sun/dim"]
     assert (row["val_auc"], row["test_auc"], row["threshold"]) == (None, None, None)
     assert result["search"]["skill"] is None and result["method"] == "galm"
@@ -515,7 +519,7 @@ def test_a_run_whose_additions_knew_fewer_positives_can_be_added_to(small, sourc
     for positives in (3, 0):
         config = dataclasses.replace(config, train_positives=positives)
         finished = add_attribute.read_finished(config)
-        known = (add_attribute.prepare(config, finished).domain.labels[finished.split.train] > 0.5).sum()
+        known = (add_attribute.prepare(config, finished)[0].domain.labels[finished.split.train] > 0.5).sum()
         assert known == 3 if positives else known > 3
         assert finished.source.finetuned_on_validation  # as its own source was, whose trunk it has
 
@@ -525,8 +529,9 @@ def test_a_source_of_few_labels_is_added_to_with_as_few(small, source, labels):
     config = main_flags.settings(f"--add_attribute={labels}", f"--source_run={path}")
     assert config.train_positives == 3
     finished = add_attribute.read_finished(config)
-    prepared = add_attribute.prepare(config, finished)
+    prepared, tested = add_attribute.prepare(config, finished)
     assert (prepared.domain.labels[finished.split.train] > 0.5).sum(axis=0).tolist() == [3, 3]
+    assert tested == len(finished.split.test)
     fewer = load_domains(config).select_images(np.arange(30))
     with pytest.raises(UserError, match="Received: 30 images, 400 then, other names"):
         add_attribute._expect_same_data(fewer, finished, config)
@@ -826,7 +831,7 @@ def test_the_table_of_a_run_may_become_that_of_the_next_attribute(extended, labe
     _table(table, extended[0], next=np.arange(len(load_domains(extended[0]).paths)) % 2)
     config = main_flags.settings(f"--add_attribute={table}", f"--source_run={copy}")
     finished = add_attribute.read_finished(config)
-    assert add_attribute.prepare(config, finished).domain.attributes == ("sun/next",)
+    assert add_attribute.prepare(config, finished)[0].domain.attributes == ("sun/next",)
     (copy / "labels" / "0-labels.csv").unlink()
     told = f"a table of new attributes in --add_attribute. Received: {table}, which --source_run={copy} is made of; write the new labels into"
     with pytest.raises(UserError, match=re.escape(told)):

@@ -218,12 +218,18 @@ def _run_of(model: str) -> Optional[str]:
 
 
 def _learned(domain: Domain, index: np.ndarray, run: Optional[str]) -> np.ndarray:
-    """Which of the records `index` are of classes that a run has seen, whatever their domain was called there: bool
-    [m]; none without a run.
+    """Which of the records `index` are of classes that a run has seen: bool [m]; none without a run.
+
+    Of a domain that the run has seen the whole name counts, as in its result.json; of another all but the domain's, as
+    `attribute_names.plain` writes it.
     """
-    seen = read_json(run, "result.json", "model").get("classes_seen") if run else None
-    known = set(map(attribute_names.plain, seen or ()))
-    return np.array([attribute_names.plain(name) in known for name in domain.classes])[domain.class_ids[index]]
+    seen = frozenset((read_json(run, "result.json", "model").get("classes_seen") if run else None) or ())
+    domains, known = (set(map(part, seen)) for part in (attribute_names.domain_of, attribute_names.plain))
+    learned = [
+        name in seen if attribute_names.domain_of(name) in domains else attribute_names.plain(name) in known
+        for name in domain.classes
+    ]
+    return np.array(learned)[domain.class_ids[index]]
 
 
 def _subset_of(domain: Domain) -> str:

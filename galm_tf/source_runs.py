@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional, Sequence
 import numpy as np
 
 from galm_tf import frozen_trunk
-from galm_tf.attribute_names import plain
+from galm_tf.attribute_names import domain_of, plain
 from galm_tf.config import PRETRAINED_SETTINGS, READING, Config, as_flag
 from galm_tf.derived import Trunk
 from galm_tf.domains.build import with_classes
@@ -231,10 +231,12 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
     apay.
     """
     classed = split.test[with_classes(domain)[split.test]]
-    tested, seen = (
-        {plain(name): name for name in names} for names in (domain.class_names(classed), source.classes or ())
+    seen: dict[str, set[str]] = {}  # name -> the domains that have a class of it
+    for name in source.classes or ():
+        seen.setdefault(plain(name), set()).add(domain_of(name))
+    return sorted(
+        {plain(name) for name in domain.class_names(classed) if seen.get(plain(name), set()) - {domain_of(name)}}
     )
-    return sorted(name for name in tested if name in seen and tested[name] != seen[name])
 
 
 def validation_note(path: str) -> str:

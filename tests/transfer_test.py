@@ -831,6 +831,11 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     )
     (name,) = source_runs.namesakes(known, search.domain, search.split)
     assert name == short.lower().replace("_", " ").replace("-", " ")
+    in_other_letters = frozenset([f"{search.domain.name}/{short.upper()}"])
+    of_its_own = dataclasses.replace(known, classes=in_other_letters)
+    assert source_runs.namesakes(of_its_own, search.domain, search.split) == []
+    in_both = dataclasses.replace(known, classes=known.classes | in_other_letters)
+    assert source_runs.namesakes(in_both, search.domain, search.split) == [name]
     assert attribute_names.plain("awa/Polar+Bear") == attribute_names.plain(
         "x/polar_bear"
     ) == "polar bear" and attribute_names.plain("x/Tür") != attribute_names.plain("x/Tor")

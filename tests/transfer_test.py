@@ -6,6 +6,7 @@ import shutil
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -472,6 +473,19 @@ def test_cosines_are_taken_anew_on_the_frozen_trunk_of_another_source(source, un
     assert trunks == [0, 1]
 
 
+
+
+def test_the_benchmark_of_transfer_compares_searches_at_their_ends_alone():
+    from benchmarks import transfer_matching  # which no installation brings
+
+    rewards = {"whole": (0.6, 0.9), "whole_quickened": (0.7, 0.95), "quarter": (0.8,), "moved": (0.92,)}
+    curves = pd.DataFrame(
+        dict(source="awa", target="sun", seed=0, search=kind, steps=52 * (i + 1), reward=reward)
+        for kind, of_rounds in rewards.items() for i, reward in enumerate(of_rounds)
+    )  # fmt: skip
+    (row,) = transfer_matching.last_rewards(curves).to_dict("records")
+    ends = {kind: of_rounds[-1] for kind, of_rounds in rewards.items()}
+    assert row == {"source": "awa", "target": "sun", "seed": 0, **ends}
 def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
     policy = ControllerTraining(3, Config())
     assert transfer.soften(policy) == 1.0  # a new one is uncertain enough

@@ -674,6 +674,10 @@ def expect_read(config: Config) -> None:
     if config.reward_data == "batch" and config.reward_images not in (0, _REWARD_IMAGES):
         raise UserError(
             "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
+    places = [os.path.realpath(path) for path in config.source_run]
+    twice = [path for i, path in enumerate(config.source_run) if places[i] in places[:i]]
+    if twice:
+        raise UserError(f"Expected each --source_run once. Received: {twice[0]}, named twice; name different runs.")
             f"Received: reward_images={config.reward_images}; leave one out."
         )
 

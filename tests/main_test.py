@@ -265,3 +265,13 @@ def test_a_run_from_a_source_tells_what_was_matched():
         "started from runs/A: no, a trial from nothing was better"
     ]
     assert main._started({"transfer": None}) == []
+
+
+def test_a_source_run_named_twice_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "A")
+    for again in (f"{tmp_path}/A", f"{tmp_path}/A/", f"{tmp_path}/x/../A", f"{tmp_path}/link"):
+        with pytest.raises(
+            UserError, match=f"^Expected each --source_run once. Received: {again}, named twice; name different runs.$"
+        ):
+            main_flags.settings("--domain=sun", f"--source_run={tmp_path}/A,{again}")
+    assert main_flags.settings("--domain=sun", f"--source_run={tmp_path}/A,{tmp_path}/B").source_run

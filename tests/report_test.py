@@ -773,10 +773,27 @@ def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
 def test_transfer_tells_how_matches_were_found_and_what_was_handed_over(copy, match, method, found, taken):
     edit(copy / "config.json", method=method)
     text = transferred(copy, *[{**MATCH, "sign": 1, "auc": None}] * 4, match=match, parts=["policy", "towers"])[1]
-    assert (
-        f"4 of 4 attributes {found}; the table" in text and f"the source attribute whose {taken} it took over." in text
-    )
+    figure = ", and the cosine between their embeddings" * (match == "cosine")
+    assert f"4 of 4 attributes {found}; the table" in text
+    assert f"the source attribute whose {taken} it took over{figure}." in text
     assert f"It started from A ({'policy, ' * (method == 'galm')}towers)" in text  # a policy is of galm alone
+
+
+def test_a_match_by_cosine_tells_the_cosine_and_a_random_one_no_figure(copy):
+    match = {**MATCH, "sign": 1, "auc": None, "strength": -0.625}
+    rows, text = transferred(copy, *[match] * 3, {**match, "close": False}, match="cosine")
+    assert "a/<b>hot</b> (-0.62) c4" in rows[0] and "nothing" in rows[3]
+    assert "though only the trunk was handed over, and the cosine between their embeddings." in text
+    rows, text = transferred(copy, *[match] * 4, match="random")
+    assert "a/<b>hot</b> c4" in rows[0] and "the cosine between" not in text
+
+
+def test_an_attribute_that_an_added_one_stands_beside_has_a_dash_for_its_start(copy):
+    rows, text = transferred(copy, MATCH, MATCH, MATCH, MATCH)
+    assert "A dash there" not in text
+    rows, text = transferred(copy, MATCH)
+    assert "(0.88) c4" in rows[0] and all("% – c4" in row for row in rows[1:])
+    assert "A dash there: it was in the run that was added to." in text
 
 
 def test_a_trial_that_was_no_better_is_told(copy):

@@ -20,14 +20,16 @@ def starts(run: FinishedRun) -> dict[str, str]:
     transfer = transfer_section(run)
     if not transfer or not transfer["used"]:
         return {}
-    return {name: _start(match, transfer["parts"]) for name, match in run.result["transfer"]["matches"].items()}
+    matches, rule = run.result["transfer"]["matches"], transfer["match"]
+    return {name: _start(match, transfer["parts"], rule) for name, match in matches.items()}
 
 
-def _start(match: Optional[dict[str, Any]], parts: Sequence[str]) -> str:
+def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> str:
     if not is_close(match):
         return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
-    auc = "" if match["auc"] is None else f" ({max(match['auc'], 1 - match['auc']):.2f})"
-    return match["attribute"] + " reversed" * (match["sign"] < 0) + auc
+    auc = None if match["auc"] is None else max(match["auc"], 1 - match["auc"])
+    like = match.get("strength") if rule == "cosine" else auc
+    return match["attribute"] + " reversed" * (match["sign"] < 0) + ("" if like is None else f" ({like:.2f})")
 
 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:

@@ -207,7 +207,7 @@ class Config:
     # A finished run to start from, or to add to.
     source_run: tuple[str, ...] = _setting(
         (),
-        "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it.",
+        "Folders of finished runs to start from, comma-separated; each attribute starts from the source attribute most like it. Of several runs all comes from the one that matches most, whose trunk the others' towers do not fit; where --transfer names towers without trunk, towers come from all of them.",
     )
     add_attribute: str = _setting(
         "",
@@ -516,6 +516,11 @@ class Config:
         """The parts of `transfer` that the method takes from source runs."""
         return tuple(part for part in self.transfer if part != "policy" or self.hands_over_policy)
 
+    @property
+    def takes_one_source(self) -> bool:
+        """Whether all comes from one source run, however many there are: only towers fit beside those of another."""
+        return "trunk" in self.transfer or "towers" not in self.transfer
+
     def to_json(self) -> dict[str, Any]:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
@@ -669,15 +674,15 @@ _READ_BESIDE = (
 def expect_read(config: Config) -> None:
     """Raises UserError for settings that a run would pass over."""
     _expect_beside(config, _READ_BESIDE)
+    places = [os.path.realpath(path) for path in config.source_run]
+    twice = [path for i, path in enumerate(config.source_run) if places[i] in places[:i]]
+    if twice:
+        raise UserError(f"Expected each --source_run once. Received: {twice[0]}, named twice; name different runs.")
     if config.source_run:
         expect_handed_over(config)
     if config.reward_data == "batch" and config.reward_images not in (0, _REWARD_IMAGES):
         raise UserError(
             "Expected --reward_images=0 with --reward_data=batch, whose rewards are of mini-batches of all validation images. "
-    places = [os.path.realpath(path) for path in config.source_run]
-    twice = [path for i, path in enumerate(config.source_run) if places[i] in places[:i]]
-    if twice:
-        raise UserError(f"Expected each --source_run once. Received: {twice[0]}, named twice; name different runs.")
             f"Received: reward_images={config.reward_images}; leave one out."
         )
 

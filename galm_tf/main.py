@@ -25,7 +25,7 @@ from galm_tf import add_attribute, evaluation, pipeline, run_result, source_runs
 from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
-from galm_tf.matches import is_close
+from galm_tf.matches import givers, is_close
 from galm_tf.network_size import Size
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs, with_kept_tables
 from galm_tf.schedule import FINETUNE
@@ -193,10 +193,12 @@ def _started(result: dict[str, Any]) -> list[str]:
     transfer = result.get("transfer")
     if not transfer:
         return []
-    line = f"started from {', '.join(transfer['sources'])}"
+    given, left = givers(transfer)
+    line = f"started from {', '.join(given)}"
+    others = f"; {', '.join(left)} matched no better and gave nothing" if left else ""
     gate = transfer.get("gate")  # the first version had none
     if gate and not gate["passed"]:
-        return [f"{line}: no, a trial from nothing was better"]
+        return [f"{line}: no, a trial from nothing was better{others}"]
     matches = transfer["matches"]
     close = sorted(
         filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0)
@@ -206,9 +208,11 @@ def _started(result: dict[str, Any]) -> list[str]:
     ]
     if not close:
         towers = "; towers begin as the nearest ones there" * ("towers" in transfer["parts"])
-        return [f"{line} ({', '.join(transfer['parts'])}): none of {len(matches)} attributes is like one there{towers}"]
+        return [
+            f"{line} ({', '.join(transfer['parts'])}): none of {len(matches)} attributes is like one there{towers}{others}"
+        ]
     return [
-        f"{line} ({', '.join(transfer['parts'])}): {len(close)} of {len(matches)} attributes matched by {transfer['match']} ({', '.join(shown)})"
+        f"{line} ({', '.join(transfer['parts'])}): {len(close)} of {len(matches)} attributes matched by {transfer['match']} ({', '.join(shown)}){others}"
     ]
 
 

@@ -14,6 +14,7 @@ attributes' embeddings alone are trained on rewards before cosines are taken;
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 from typing import Any, Callable, Mapping, Optional, Sequence
@@ -130,8 +131,10 @@ def find_matches(
 ) -> list[Match]:
     """One per target attribute, by --match.
 
-    A tower does not fit another run's trunk: where both are handed over, all attributes match within the source that
-    matches most.
+    A tower does not fit another run's trunk, nor an embedding another run's controller: unless towers are handed over
+    without a trunk, all attributes match within one source. For that every source is matched by itself, and the one is
+    taken whose close matches are the strongest in sum; among equals the one that most attributes choose where all stand
+    open, then the first.
 
     Args:
       search: its attributes are the target's.
@@ -149,13 +152,15 @@ def find_matches(
             index = match_index(search.domain.labels, search.split.train, generator(config.seed, Stream.MATCHES))
         find = _predictor_matches(search, score(index), index)
     matches = find(every, np.arange(len(every)))
-    if config.match == "cosine" and config.freeze_trunk and trunk_source(matches):
-        find = _cosine_matches(search, sources, trunk_source(matches))  # on the trunk that is taken
-        matches = find(every, np.arange(len(every)))
-    if len(sources) > 1 and {"trunk", "towers"} <= set(config.transfer):
-        main = trunk_source(matches)
-        matches = find(every, np.flatnonzero([s == main for s, _, _ in every]))
-    return matches
+    if len(sources) == 1 or not config.takes_one_source:
+        return matches
+    columns = [np.flatnonzero([s == source for s, _, _ in every]) for source in range(len(sources))]
+    within = [find(every, its) for its in columns]
+    chosen = collections.Counter(match.source for match in matches)
+    main = max(range(len(sources)), key=lambda source: (_close_strength(within[source]), chosen[source]))
+    if config.match == "cosine" and config.freeze_trunk and main:
+        return _cosine_matches(search, sources, main)(every, columns[main])  # on the trunk that is taken
+    return within[main]
 
 
 def copy_trunk(search: Search, source: Source) -> None:
@@ -281,10 +286,14 @@ def policy_vectors(policy: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def trunk_source(matches: Sequence[Match]) -> int:
     """The source that matches most, where that is equal most often: its trunk knows most of the target."""
-    strengths: dict[int, list[float]] = {}
+    found: dict[int, list[Match]] = {}
     for match in matches:
-        strengths.setdefault(match.source, []).append(match.strength if match.close else 0.0)
-    return max(sorted(strengths), key=lambda source: (sum(strengths[source]), len(strengths[source])))
+        found.setdefault(match.source, []).append(match)
+    return max(sorted(found), key=lambda source: (_close_strength(found[source]), len(found[source])))
+
+
+def _close_strength(matches: Sequence[Match]) -> float:
+    return sum(match.strength for match in matches if match.close)
 
 
 def to_json(match: Match, sources: Sequence[Source]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from galm_tf import search_space, selection, source_runs
+from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.data import class_weights, log_odds
 from galm_tf.draws import Stream, generator
@@ -61,6 +62,7 @@ def start_from(search: Search) -> list[Source]:
     matches = find_matches(search, sources, score)
     before = search.arrays()
     hand_over(search, sources, matches)
+    sources = _taken_from(search.config, sources, matches)
     started = search.state.transfer
     if config.hands_over_policy:
         started["temperature"] = soften(search.strategy)
@@ -91,17 +93,23 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
         _begin_heads(search, np.array([not match.close for match in matches]))
     if config.hands_over_policy:
         _copy_policy(search, sources, matches)
-    pairs = zip(search.domain.attributes, matches)
+    pairs, taken = zip(search.domain.attributes, matches), _taken_from(config, sources, matches)
     search.state.transfer = {
         "sources": [source.path for source in sources],
+        "taken_from": taken[0].path if len(taken) < len(sources) else None,
         "parts": list(config.handed_over),
         "match": config.match,
         "gate": None,
-        "classes_seen": sorted(frozenset().union(*(source.classes or () for source in sources))),
-        "classes_learned": sorted(frozenset().union(*(source.learned for source in sources))),
-        "notes": [note for source in sources for note in notes(source, search.domain, search.split)],
+        "classes_seen": sorted(frozenset().union(*(source.classes or () for source in taken))),
+        "classes_learned": sorted(frozenset().union(*(source.learned for source in taken))),
+        "notes": [note for source in taken for note in notes(source, search.domain, search.split)],
         "matches": {name: to_json(m, sources) for name, m in pairs},
     }
+
+
+def _taken_from(config: Config, sources: Sequence[Source], matches: Sequence[Match]) -> list[Source]:
+    """Those of the sources that may give something; the others were matched and no more."""
+    return [sources[trunk_source(matches)]] if config.takes_one_source else list(sources)
 
 
 def soften(policy: ControllerTraining) -> float:

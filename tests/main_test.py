@@ -267,6 +267,32 @@ def test_a_run_from_a_source_tells_what_was_matched():
     assert main._started({"transfer": None}) == []
 
 
+def test_a_run_of_several_sources_tells_which_gave_nothing():
+    match = {"attribute": "b/x", "sign": 1, "strength": 0.1, "close": True}
+    transfer = {
+        "sources": ["runs/A", "runs/B", "runs/C"],
+        "taken_from": "runs/B",
+        "match": "predictor",
+        "parts": ["trunk", "towers"],
+        "gate": None,
+        "matches": {"mine/a": match},
+    }
+    rest = "; runs/A, runs/C matched no better and gave nothing"
+    assert main._started({"transfer": transfer}) == [
+        f"started from runs/B (trunk, towers): 1 of 1 attributes matched by predictor (mine/a ← b/x){rest}"
+    ]
+    far = {"mine/a": {**match, "close": False}}
+    assert main._started({"transfer": {**transfer, "matches": far}}) == [
+        f"started from runs/B (trunk, towers): none of 1 attributes is like one there; towers begin as the nearest ones there{rest}"
+    ]
+    assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == [
+        f"started from runs/B: no, a trial from nothing was better{rest}"
+    ]
+    assert main._started({"transfer": {**transfer, "taken_from": None}})[0].startswith(
+        "started from runs/A, runs/B, runs/C (trunk, towers): 1 of 1"
+    )
+
+
 def test_a_source_run_named_twice_is_refused(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "A")
     for again in (f"{tmp_path}/A", f"{tmp_path}/A/", f"{tmp_path}/x/../A", f"{tmp_path}/link"):

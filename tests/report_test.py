@@ -796,6 +796,19 @@ def test_an_attribute_that_an_added_one_stands_beside_has_a_dash_for_its_start(c
     assert "A dash there: it was in the run that was added to." in text
 
 
+def test_of_several_sources_the_page_tells_which_gave_nothing(copy):
+    told = {"sources": ["runs/A", "runs/<b>B", "runs/C/"], "taken_from": "runs/A", "parts": ["trunk", "towers"]}
+    text = transferred(copy, *[MATCH] * 4, **told)[1]
+    assert "It started from A (trunk, towers): 4 of 4" in text
+    assert "the table of attributes names it. <b>B, C matched no better and gave nothing." in text
+    gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
+    text = transferred(copy, *[MATCH] * 4, gate=gate, **told)[1]
+    assert "a trial from A (trunk, towers) was no better" in text
+    assert "against 0.750). <b>B, C matched no better and gave nothing." in text
+    text = transferred(copy, *[MATCH] * 4, **{**told, "taken_from": None})[1]
+    assert "It started from A, <b>B, C (trunk, towers)" in text and "gave nothing" not in text
+
+
 def test_a_trial_that_was_no_better_is_told(copy):
     gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
     rows, text = transferred(copy, *[MATCH] * 4, gate=gate)

@@ -473,6 +473,85 @@ def test_cosines_are_taken_anew_on_the_frozen_trunk_of_another_source(source, un
     assert trunks == [0, 1]
 
 
+def _planted_strengths(strengths):
+    """A `_predictor_matches` by which source attributes are as strong as planted, [A, sources]; one of each source."""
+
+    def find(every, columns):
+        chosen = [max(columns, key=lambda column: row[column]) for row in strengths]
+        return [
+            matching.Match(*every[i], strength=row[i], close=row[i] >= matching.MATCH_BAR)
+            for row, i in zip(strengths, chosen)
+        ]
+
+    return lambda *_: find
+
+
+THREE_STRENGTHS = [(0.30, 0.31, 0.01), (0.30, 0.01, 0.31), (0.30, 0.31, 0.01)]  # the first knows all, each other a part
+
+
+@pytest.mark.parametrize("parts", [("trunk", "towers"), ("policy", "trunk"), ("trunk",), ("policy",)])
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_source_is_taken_that_matches_most_by_itself(monkeypatch, parts, count):
+    """Where it stands beside others it is hardly ever the best of all."""
+    monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths(np.array(THREE_STRENGTHS)[:, :count]))
+    search = types.SimpleNamespace(config=Config(source_run=("a", "b", "c")[:count], transfer=parts))
+    sources = [types.SimpleNamespace(attributes=(name,)) for name in "xyz"[:count]]
+    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    assert [(match.source, match.name, match.strength) for match in matches] == [(0, "x", 0.30)] * 3
+
+
+@pytest.mark.parametrize("parts", [("towers",), ("policy", "towers")])
+def test_where_towers_come_without_a_trunk_every_source_serves(monkeypatch, parts):
+    monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths(THREE_STRENGTHS))
+    search = types.SimpleNamespace(config=Config(source_run=("a", "b", "c"), transfer=parts))
+    sources = [types.SimpleNamespace(attributes=(name,)) for name in "xyz"]
+    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    assert [match.source for match in matches] == [1, 2, 1]
+
+
+def test_where_no_source_is_like_the_target_the_one_that_is_nearest_most_often_is_taken(monkeypatch):
+    monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths([(0.02, 0.01), (0.01, 0.02), (0.01, 0.02)]))
+    search = types.SimpleNamespace(config=Config(source_run=("a", "b"), transfer=("trunk", "towers")))
+    sources = [types.SimpleNamespace(attributes=(name,)) for name in "xy"]
+    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    assert [match.source for match in matches] == [1] * 3
+
+
+def test_cosines_on_a_frozen_trunk_stay_with_the_source_whose_trunk_that_is(monkeypatch):
+    """Though there another source were the better one."""
+    strengths = [[(0.1, 0.9)] * 2, [(0.9, 0.1)] * 2]  # on the trunk of the first, of the second
+    monkeypatch.setattr(
+        matching, "_cosine_matches", lambda search, sources, trunk=0: _planted_strengths(strengths[trunk])()
+    )
+    config = Config(source_run=("a", "b"), transfer=("trunk", "towers"), match="cosine", freeze_trunk=True)
+    sources = [types.SimpleNamespace(attributes=(name,)) for name in "xy"]
+    matches = matching.find_matches(types.SimpleNamespace(config=config), sources, None)
+    assert [(match.source, match.strength) for match in matches] == [(1, 0.1)] * 2
+
+
+@pytest.mark.parametrize("parts, taken", [(("trunk", "towers"), "b"), (("policy", "trunk"), "b"), (("towers",), None)])
+def test_a_run_tells_which_of_its_sources_was_taken_and_takes_no_more_from_the_others(
+    source, untouched, monkeypatch, parts, taken
+):
+    search = untouched[0]
+    search.config = dataclasses.replace(source[0], domain=("sun",), source_run=("a", "b"), transfer=parts)
+    given = source_runs.read_source(source[1], source[0])
+    first, second = (
+        dataclasses.replace(given, path=path, classes=frozenset({path}), learned=frozenset({path})) for path in "ab"
+    )
+    monkeypatch.setattr(transfer, "notes", lambda of, *_: [f"note of {of.path}"])
+    monkeypatch.setattr(transfer, "read_source", lambda path, config: {"a": first, "b": second}[path])
+    monkeypatch.setattr(transfer, "expect_unseen", lambda *_: None)
+    matches = [matching.Match(1, 0, "x", strength=0.3)] * 20
+    monkeypatch.setattr(transfer, "find_matches", lambda *_: matches)
+    giving = transfer.start_from(search)
+    told = search.state.transfer
+    assert told["sources"] == ["a", "b"] and told["taken_from"] == taken
+    every = ["b"] if taken else ["a", "b"]
+    assert [one.path for one in giving] == told["classes_seen"] == told["classes_learned"] == every
+    assert told["notes"] == [f"note of {path}" for path in every]
+    transfer.hand_over(search, [first], [dataclasses.replace(match, source=0) for match in matches])
+    assert search.state.transfer["taken_from"] is None  # there was no other
 
 
 def test_the_benchmark_of_transfer_compares_searches_at_their_ends_alone():
@@ -486,6 +565,8 @@ def test_the_benchmark_of_transfer_compares_searches_at_their_ends_alone():
     (row,) = transfer_matching.last_rewards(curves).to_dict("records")
     ends = {kind: of_rounds[-1] for kind, of_rounds in rewards.items()}
     assert row == {"source": "awa", "target": "sun", "seed": 0, **ends}
+
+
 def test_a_certain_policy_is_softened_to_half_of_the_greatest_entropy():
     policy = ControllerTraining(3, Config())
     assert transfer.soften(policy) == 1.0  # a new one is uncertain enough

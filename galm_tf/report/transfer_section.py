@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Sequence
 
-from galm_tf.matches import is_close
+from galm_tf.matches import givers, is_close
 from galm_tf.report.run_reading import FinishedRun, folder_name
 
 _FOUND = {  # what --match did for an attribute
@@ -40,10 +40,12 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     if not transfer:
         return None
     matches, gate = list(transfer["matches"].values()), transfer.get("gate")
+    given, left = (list(map(folder_name, paths)) for paths in givers(transfer))
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     return {
-        "sources": list(map(folder_name, transfer["sources"])),
+        "sources": given,
+        "left": left,
         "parts": parts,
         "match": transfer["match"],
         "found": _FOUND[transfer["match"]],

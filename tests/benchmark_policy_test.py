@@ -1,5 +1,8 @@
 """Suites `policy` and `controller`: figures of a controller on planted tables, and the paper's settings."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 
@@ -55,12 +58,23 @@ def test_a_file_without_rewards_is_refused(tmp_path):
             policy.read_table(str(tmp_path / name))
 
 
-def test_a_table_of_one_attribute_is_refused_before_any_is_judged(tmp_path, monkeypatch):
-    one = {k: v[:1] for k, v in policy.planted_table(2).to_arrays().items()}
-    np.savez(tmp_path / "one.npz", **one)
+def test_a_table_or_cell_that_cannot_be_had_is_told_before_any_is_judged(tmp_path, monkeypatch):
+    np.savez(tmp_path / "one.npz", **{k: v[:1] for k, v in policy.planted_table(2).to_arrays().items()})
     monkeypatch.setattr(policy, "judge", None)
     with pytest.raises(UserError, match="at least two attributes.*one.npz with 1;"):
-        policy.run_policy(Config(), [str(tmp_path / "one.npz")], ["default"], [0])
+        policy.run_policy(Config(), [policy.PLANTED, str(tmp_path / "one.npz")], ["default"], [0])
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
+    told = "Expected tensorflow-addons, .* Asked for by --settings=nas.$"
+    with pytest.raises(UserError, match=told):
+        policy.run_policy(Config(), [policy.PLANTED], ["default", "nas"], [0])
+
+
+@pytest.mark.parametrize("name", policy.SETTINGS)
+def test_every_setting_differs_from_the_default_in_what_it_names(name):
+    given, default = policy.SETTINGS[name], Config()
+    own = dataclasses.replace(default, **given)
+    assert all(getattr(own, key) == value != getattr(default, key) for key, value in given.items())
+    assert bool(given) == (name != "default")
 
 
 def test_tables_are_told_apart_by_as_much_of_their_path_as_that_takes():

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from absl import logging
 
-from galm_tf import search_space, selection
+from galm_tf import addons, search_space, selection
 from galm_tf.benchmark.paired import mean_interval
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
@@ -44,6 +44,13 @@ SETTINGS = {
     "nas": {"controller_cell": "nas"},
     "layernorm_lstm": {"controller_cell": "layernorm_lstm"},
     "most_probable": {"derive_top": 1},
+    # the default less one thing each
+    "concat": {"conditioning": "concat"},
+    "small_embeddings": {"embedding_scale": 0.1},
+    "raw_advantage": {"normalize_advantage": False},
+    "global_baseline": {"baseline": "global"},
+    "no_entropy": {"entropy_weight": 0.0},
+    "raw_no_entropy": {"normalize_advantage": False, "entropy_weight": 0.0},
 }
 PLANTED = "planted"
 
@@ -57,19 +64,31 @@ def run_policy(config: Config, tables: Sequence[str], settings: Sequence[str], s
     over attributes), regret (on the very table it saw) and entropy in nats.
     """
     rows = []
+    own = {name: _with_setting(config, name) for name in settings}
     read = [read_table(path) for path in tables]
-    for path, shown, table in zip(tables, _names(tables), read):
+    for path, table in zip(tables, read):
         if table.crossfitted.sum() < 2:
             raise UserError(
                 "Expected --reward_tables with at least two attributes that both halves of validation can judge. Received: "
                 f"{path} with {int(table.crossfitted.sum())}; take a run on more images."
             )
+    for shown, table in zip(_names(tables), read):
         for name in settings:
             for seed in seeds:
-                own = dataclasses.replace(config, seed=seed, **SETTINGS[name])
-                rows.append({"table": shown, "method": name, "seed": seed, **judge(table, own)})
+                figures = judge(table, dataclasses.replace(own[name], seed=seed))
+                rows.append({"table": shown, "method": name, "seed": seed, **figures})
                 logging.info("%s %s seed %d: skill %.3f", rows[-1]["table"], name, seed, rows[-1]["skill"])
     return pd.DataFrame(rows)
+
+
+def _with_setting(config: Config, name: str) -> Config:
+    """The settings with those of a name; raises UserError where this stack cannot have them."""
+    own = dataclasses.replace(config, **SETTINGS[name])
+    try:
+        addons.expect_cell(own.controller_cell)
+    except UserError as error:
+        raise UserError(f"{error} Asked for by --settings={name}.") from None
+    return own
 
 
 def judge(table: RewardTable, config: Config) -> dict[str, float]:

@@ -259,7 +259,9 @@ def test_the_last_choice_can_be_fine_tuned(config, measured, eagerly):
     with open(os.path.join(out, "finetuned", "galm-split_seed3", "result.json"), encoding="utf-8") as file:
         result = json.load(file)
     row, cost = tuned.curves.iloc[-1], tuned.costs.iloc[-1]
-    assert row["kind"] == "finetuned" and cost["last_training_seconds"] > 0
+    assert row["kind"] == "finetuned" and result["readout"] is None
+    phases = result["search"]["phase_seconds"]
+    assert cost["last_training_seconds"] == pytest.approx(sum(phases.values())) and phases[one_supernet.NETWORK] > 0
     tested = [result["per_attribute"][name]["test_auc"] for name in found.attributes]
     assert row["test_mauc"] == pytest.approx(np.mean(tested))
     with open(os.path.join(out, "cells", "galm-split_seed3.json"), encoding="utf-8") as file:

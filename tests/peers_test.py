@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -171,6 +172,22 @@ def test_damaged_or_unwritable_children_are_told_in_a_sentence(planted, tmp_path
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="Expected to be able to write .*; the same command goes on"):
         _searched(tmp_path / "file", "rl_nas")
+
+
+def test_the_seconds_of_the_last_training_are_without_its_test(planted, tmp_path, monkeypatch):
+    now = [0]
+    monkeypatch.setattr(peers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def auc(self, data, index):
+        now[0] += 100
+        return 0.5
+
+    def train(self, *_):
+        now[0] += 1
+
+    monkeypatch.setattr(Planted, "auc", auc)
+    monkeypatch.setattr(Planted, "train", train)
+    assert _searched(tmp_path, "rl_nas")["retrain_seconds"] == 1
 
 
 def test_hyperband_trains_many_briefly_and_the_better_ones_on(planted, tmp_path):

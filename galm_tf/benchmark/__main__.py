@@ -238,7 +238,7 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "finetune_last",
         False,
-        "Suite nas: also fine-tune the networks that each method chose last, as suite derived does.",
+        "Suite nas: also fine-tune the networks that each method chose last, as suite derived does, but without a linear reading (--readout_share=0), which children have none of.",
     )
     flags.DEFINE_list(
         "cells",

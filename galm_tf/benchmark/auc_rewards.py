@@ -19,8 +19,8 @@ def by_auc(config: Config, suite: str) -> Config:
 
 
 def beside_children(config: Config, suite: str) -> Config:
-    """As `by_auc`, beside networks that are trained from fresh weights and judged on all validation images; raises
-    UserError also for a search that starts from another run.
+    """As `by_auc`, beside networks that are trained from fresh weights, judged on all validation images and without a
+    linear reading; raises UserError also for a search that starts from another run.
     """
     config = by_auc(config, suite)
     if config.source_run:
@@ -28,4 +28,4 @@ def beside_children(config: Config, suite: str) -> Config:
             f"Expected no --source_run in suite {suite}, where all start from nothing. Received: "
             f"source_run={','.join(config.source_run)}; leave it out."
         )
-    return dataclasses.replace(config, reward_images=0)
+    return dataclasses.replace(config, reward_images=0, readout_share=0.0)

@@ -8,7 +8,8 @@ every child from scratch, one attribute at a time (`peers`). All are judged on
 the same few attributes: on validation images by what the method would choose
 at that point, and on the test classes with the weights of that point, which are
 the supernet's or the child's own. Rewards are of all validation images, as those
-of the children are, whatever --reward_images says.
+of the children are, whatever --reward_images says; networks are fine-tuned
+without a linear reading, which children have none of, whatever --readout_share says.
 
 Each (method, split) and (peer, attribute, split, budget) is a cell, so that a
 killed command goes on. What this does not do: alternate the two phases. `--method`
@@ -41,7 +42,7 @@ from galm_tf.progress import Progress
 from galm_tf.run_folder import environment
 
 REFERENCE, RANDOM = "galm", "random"
-QUICK = dict(peers_suite.QUICK, image_size=32, evaluations=16)  # about a minute's worth
+QUICK = dict(peers_suite.QUICK, image_size=32, evaluations=16)  # a minute or two of processor time
 QUICK_SEARCHES = dict(trials=2, epochs=1, num_attributes=1)  # of the generated domain
 SHARED, SCRATCH, FINETUNED, RETRAINED = "shared", "scratch", "finetuned", "retrained"
 COLUMNS = ("method", "split", "seconds", "architectures", "val_reward", "test_mauc", "kind", "attributes_searched")
@@ -105,7 +106,7 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     """Runs what is left of the suite.
 
     Args:
-      config: data and settings of every search; `reward_images` is taken as 0, all.
+      config: data and settings of every search; `reward_images` is taken as 0, all, and `readout_share` as 0.
       searches: see there.
       numbers: the splits or seeds.
       vary: `split_seed` or `seed`.

@@ -153,7 +153,8 @@ def _legend(found: Comparison) -> list[str]:
         "architectures: with shared weights the rewards read per attribute, repeated ones counted (ENAS reads one of every "
         "attribute a sample); from scratch the distinct ones trained",
         "last training: fine-tuning of all networks (sharing), or retraining of the best child on training and validation "
-        "images (scratch); only test mAUC after it is of networks as they would be used",
+        "images (scratch), without the test; only test mAUC after it is of networks as they would be used, but for the linear "
+        "reading of the trunk, which is left out (--readout_share=0): children have none",
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any, Mapping, Optional
 
 import numpy as np
 
-from galm_tf import data_digests, pipeline, preparation, run_result
+from galm_tf import data_digests, pipeline, preparation, progress, run_result
 from galm_tf.benchmark.methods import free_networks
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
@@ -27,6 +27,7 @@ from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
 
 _COSTS = "costs.json"
+NETWORK = "network"  # deriving it and fixing its batch norms, beside the phases of its training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,8 @@ def _finetune(config, folder: RunFolder, prepared: preparation.Prepared, weights
         variable.assign(weights[f"supernet/{name}"])
     with Telemetry(folder) as telemetry:
         searched.run(telemetry)
-    network = pipeline.derive_network(searched)
+    with progress.timed(searched.state.phase_seconds, NETWORK):
+        network = pipeline.derive_network(searched)
     return run_result.build_result(searched, prepared, pipeline.test(network, prepared))
 
 

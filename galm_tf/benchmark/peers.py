@@ -125,12 +125,13 @@ class Cell:
         architecture = Architecture.from_number(best["architecture"])
         final = Child(architecture, self.config, self._child_seed(len(self.children)))
         final.train(self.data, "final", 0, self.epochs)
+        retrained = time.monotonic() - started
         return {
             "val_auc": best[OBJECTIVE],
             "test_auc": final.auc(self.data, self.data.test),
             "architecture": architecture.describe(),
             "seconds": sum(child["seconds"] for child in self.children),
-            "retrain_seconds": time.monotonic() - started,
+            "retrain_seconds": retrained,
             "architectures": len({child["architecture"] for child in self.children}),
         }
 

@@ -4,6 +4,7 @@ GALM searches all attributes of the domain at once, a peer one at a time. Of
 GALM's rewards each of the 1536 networks of an attribute counts once, though
 every round judges them all; its time is that of all phases before an
 architecture is chosen, the supernet's training and the controller's included.
+Its networks have no linear reading here, whatever --readout_share says: children have none.
 """
 
 from __future__ import annotations

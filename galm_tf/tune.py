@@ -3,8 +3,8 @@
     python -m galm_tf.tune --domain=sun --trials=20 --out=runs/tune
     python -m galm_tf.tune --domain=sun --tuner=random --settings=entropy_weight --settings=controller_learning_rate
 
-Each trial is a search without adaptation and fine-tuning. Its figure is the policy's
-cross-fitted validation skill: test images are not looked at. Beside the trials stands `flags`,
+Each trial is a search without adaptation and fine-tuning, and with --size_penalty=0. Its figure is the
+policy's cross-fitted validation skill, which is of the AUC alone: test images are not looked at. Beside the trials stands `flags`,
 the settings as they are. The same command goes on after a stop. Flags of galm_tf.main apply.
 """
 
@@ -70,7 +70,7 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
     """Runs what is left of the trials.
 
     Args:
-      config: every setting that is not tuned.
+      config: every setting that is not tuned; `size_penalty` is taken as 0.
       tuner: a name in `TUNERS`.
       settings: names in `SPACE`.
       trials: how many in all, besides that of the settings as they are.
@@ -81,11 +81,12 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
       seconds.
 
     Raises:
-      UserError: another method, rewards of mini-batches, a folder with a tuning of other settings, or a data set
+      UserError: another method, rewards of mini-batches, a penalty on size, a folder with a tuning of other settings, or a data set
         without cross-fitted rewards.
     """
     _expect_tunable(config)
-    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
+    # skill is of the AUC alone, whatever the size of networks
+    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0, size_penalty=0.0)
     asked = {**config.to_json(), "tuner": tuner, "settings": list(settings)}
     _expect_flat(os.path.join(out, _BEGUN))
     begun = Begun(os.path.join(out, _BEGUN), asked, "tuning")
@@ -216,6 +217,10 @@ def _expect_tunable(config: Config) -> None:
             "Expected --reward_data=full, whose table of all rewards tells the skill of a search. Received: "
             f"reward_data={config.reward_data}; leave it out."
         )
+    if config.size_penalty not in (0, Config().size_penalty):
+        raise UserError(
+            f"Expected no --size_penalty in a tuning, whose figure is of the AUC alone. Received: size_penalty={config.size_penalty}; leave it out."
+        )
     config_lib.expect_read(config)
 
 
@@ -305,6 +310,7 @@ def main(arguments: list[str]) -> None:
     with result_file(path) as partial:
         table.to_csv(partial, index=False)
     print(shown(table))
+    print("Networks are chosen by their AUC alone here, as by --size_penalty=0.")
     print(best(table, settings))
     print(f"{path}; watch it: tensorboard --logdir={os.path.join(FLAGS.out, 'trials')}")
 

@@ -325,6 +325,15 @@ def test_rewards_of_mini_batches_tell_no_skill(config, tmp_path):
     assert not (tmp_path / "tune").exists()
 
 
+def test_skill_is_tuned_on_networks_chosen_by_their_auc_alone(config, tuned, tmp_path):
+    for name in ("flags", "0", "1"):
+        with open(os.path.join(tuned[0], "trials", name, "config.json"), encoding="utf-8") as file:
+            assert json.load(file)["size_penalty"] == 0.0
+    with pytest.raises(UserError, match="Expected no --size_penalty in a tuning.*Received: size_penalty=0.1; leave it"):
+        tune.tune(dataclasses.replace(config, size_penalty=0.1), "random", SETTINGS, 1, str(tmp_path / "tune"))
+    assert not (tmp_path / "tune").exists()
+
+
 def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
     path = os.path.join(tuned[0], "trials", tune.AS_GIVEN, "data.json")
     with open(path, encoding="utf-8") as file:

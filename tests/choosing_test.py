@@ -103,14 +103,23 @@ def test_derived_networks_are_counted_with_their_reading(table, monkeypatch):
     for share in (0.0, 0.3):
         config = Config(rounds=1, controller_steps=2, samples_per_step=8, readout_share=share)
         with untraced():
-            rows = choosing.run_derived(config, [0], "nowhere", ["exhaustive"]).set_index("method")
+            rows = choosing.run_derived(config, [0], "nowhere", ["exhaustive"], [0.1]).set_index("method")
         sizes.append(rows.loc["exhaustive", "multiply_adds"])
     assert sizes[1] - sizes[0] == N * numbers_read()
+    of_rewards = ["galm, most probable", "galm, reranked by shrunken rewards", choosing.SHRUNKEN]
+    assert list(rows.index) == [choosing.REFERENCE, "galm, size penalty 0.1", *of_rewards, "exhaustive"]
 
 
 def test_networks_are_chosen_by_their_auc_alone_whatever_the_penalty():
     config = Config(size_penalty=0.1)
     assert auc_rewards.by_auc(config, "choosing") == dataclasses.replace(config, size_penalty=0.0)
+
+
+def test_networks_beside_children_have_no_reading_either():
+    config = Config(readout_share=0.6, reward_images=10)
+    for suite in ("nas", "peers"):
+        asked = auc_rewards.beside_children(config, suite)
+        assert asked == dataclasses.replace(config, size_penalty=0.0, reward_images=0, readout_share=0.0)
 
 
 @pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["inf"], ["0.1", "0.10"]])

@@ -3,7 +3,7 @@
 For each class-disjoint split one supernet is trained, and every method chooses
 from its validation rewards (`one_supernet`). So methods differ in nothing but
 what they choose (DESIGN §3.3, §3.7). In `choosing` networks keep the supernet's
-weights; in `derived` those of every method are fine-tuned from them, by the
+weights; in `derived` those of every choice are fine-tuned from them, by the
 same number of steps, and tested as a run tests its own. Suite `methods` repeats
 whole runs, supernet and all; `nas` looks at what a search costs.
 """
@@ -29,7 +29,7 @@ from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
 
 REFERENCE = "galm, reranked"  # the rule of `ControllerTraining.choose`
-SHRUNKEN = "best of shrunken rewards"
+SHRUNKEN, RANDOM = "best of shrunken rewards", "random"
 
 
 def run_choosing(
@@ -61,7 +61,7 @@ def run_choosing(
             rows.append(
                 {"method": name, "split": split, "val_mauc": means[0], "test_mauc": means[1], "multiply_adds": network}
             )
-        for name, picked in (("random", np.mean), ("oracle", np.max)):
+        for name, picked in ((RANDOM, np.mean), ("oracle", np.max)):
             value = float(picked(test.full[judged], axis=1).mean())
             rows.append({"method": name, "split": split, "test_mauc": value})
     return pd.DataFrame(rows)
@@ -74,9 +74,10 @@ def run_derived(
     methods: Sequence[str] = tuple(METHODS),
     size_penalties: Sequence[float] = (),
 ) -> pd.DataFrame:
-    """Test mAUC of every method's fine-tuned networks on every split: columns as of `run_choosing`.
+    """Test mAUC of the fine-tuned networks of every rule and method on every split: columns and rules as of
+    `run_choosing`.
 
-    All start from the supernet of `run_choosing`; a finished (split, method) is
+    All start from the supernet of `run_choosing`; a finished (split, rule) is
     not run again. `random` is one uniform architecture per attribute.
     """
     config = _checked(config, methods, "derived")
@@ -88,14 +89,14 @@ def run_derived(
         prepared = preparation.prepare(of_split)
         table = one_supernet.shared_rewards(of_split, path, prepared).validation
         choices = _choices(table, config, methods, size_penalties)
-        choices["random"] = RandomArchitecture(len(table.full), of_split).choose(None)
-        for name in (REFERENCE, *map(_penalised, size_penalties), SHRUNKEN, *methods):
-            if name in choices:  # galm is the reference
-                own = os.path.join(path, _file_name(name))
-                result = one_supernet.finetuned(of_split, own, path, prepared, choices[name])
-                figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
-                size = _multiply_adds(choices[name], config, read)
-                rows.append({"method": name, "split": split, **figures, "multiply_adds": size})
+        if RANDOM in methods:
+            choices[RANDOM] = RandomArchitecture(len(table.full), of_split).choose(None)
+        for name, chosen in choices.items():
+            own = os.path.join(path, _file_name(name))
+            result = one_supernet.finetuned(of_split, own, path, prepared, chosen)
+            figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
+            size = _multiply_adds(chosen, config, read)
+            rows.append({"method": name, "split": split, **figures, "multiply_adds": size})
     return pd.DataFrame(rows)
 
 
@@ -131,7 +132,7 @@ def _choices(
         strategy, wanted = METHODS["galm"](n, config), selection.less_size(table, penalty, map_side(config))
         strategy.train_on_table(wanted, 0, steps)
         penalised[_penalised(penalty)] = strategy.choose(wanted)
-    strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != "random"}
+    strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != RANDOM}
     for strategy in strategies.values():
         if strategy.learns:
             strategy.train_on_table(table, 0, steps)

@@ -119,7 +119,18 @@ def test_comparison_counts_work_per_second():
     assert table["ratio_median"][0] == 1.0 and table["ratio_min"][1] > 1e3
 
 
-@pytest.mark.parametrize("ratios, ticks", [((0.1, 80.0), {"0.1", "1", "50"}), ((0.9, 1.7), {"0.8", "1", "1.6"})])
+def test_a_further_reference_is_of_the_same_rounds(monkeypatch):
+    rates = iter([1.0, 2.0, 8.0, 1.0, 4.0, 12.0])
+    monkeypatch.setattr(timing, "_rate", lambda case: next(rates))
+    table = timing.compare([timing.Case(name, lambda: None, 1.0, "x/s") for name in "abc"], 2, further=[(2, 1)])
+    assert list(zip(table["case"], table["reference"])) == [("a", "a"), ("b", "a"), ("c", "a"), ("c", "b")]
+    assert table.iloc[3][["value", "ratio_median", "ratio_min", "ratio_max"]].tolist() == [10.0, 3.5, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "ratios, ticks",
+    [((0.1, 80.0), {"0.1", "1", "50"}), ((0.7, 2.4), {"0.7", "1", "1.5"}), ((0.9, 1.7), {"0.8", "1", "1.6"})],
+)
 def test_bars_begin_at_as_fast_and_ticks_are_plain_numbers(ratios, ticks, monkeypatch, capsys):
     written = {}
     monkeypatch.setattr(timing, "write_files", lambda out, files: written.update(files))

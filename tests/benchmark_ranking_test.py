@@ -139,6 +139,15 @@ def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path
     assert (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns == stamp
 
 
+def test_scaling_with_all_attributes_a_step_has_no_second_case_of_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "COUNTS", (1, 2))
+    for per_step, names in ((0, []), (2, []), (1, ["1 of 2 attributes"])):
+        monkeypatch.setattr(scaling, "training_step", lambda *_: lambda: sum(range(1000)))
+        table = scaling.measure(Config(attributes_per_step=per_step), 1)
+        assert list(table["case"][:-3]) == ["1 attribute", "2 attributes", *names]
+        scaling.write(table, "scaling", str(tmp_path))
+
+
 def test_scaling_fits_the_cost_of_an_attribute(monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "COUNTS", (1, 4, 8))
     with untraced():

@@ -143,7 +143,7 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "quick",
         False,
-        "Suites of speed and scaling: fewer rounds; peers and nas: less of everything, where a flag is not given. A suite in about a minute.",
+        "Suites of speed and scaling: fewer rounds; peers and nas: less of everything, where a flag is not given. A suite in some minutes.",
     )
     flags.DEFINE_enum(
         "budget",

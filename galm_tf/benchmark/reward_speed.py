@@ -65,4 +65,5 @@ def measure(config: Config, repeats: int) -> pd.DataFrame:
             ),
         ],
         repeats,
+        further=[(2, 1)],  # the engine against what it takes the place of
     )

@@ -55,6 +55,7 @@ def measure_training(config: Config, repeats: int) -> pd.DataFrame:
             Case("matrix product (peak)", gemm, 2 * _GEMM**3 / 1e9, "GFLOP/s"),
         ],
         repeats,
+        further=[(1, 2)],  # the share of the peak
     )
     return pd.concat([towers, _trunks(x, config, repeats), _precisions(config, repeats)], ignore_index=True)
 

@@ -15,7 +15,8 @@ from galm_tf.benchmark.results import write_files
 from galm_tf.progress import Progress
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
-_NEAR = 5  # greatest by least ratio, up to which even steps mark an axis well
+# greatest by least ratio, up to which even steps mark an axis well, and from which on there is room for few
+_NEAR, _FAR = 5, 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Case:
     unit: str
 
 
-def compare(cases: Sequence[Case], repeats: int) -> pd.DataFrame:
+def compare(cases: Sequence[Case], repeats: int, further: Sequence[tuple[int, int]] = ()) -> pd.DataFrame:
     """Rates of all cases and their ratios to the first one: a row per case, columns `COLUMNS`.
 
-    Each round runs every case once; a ratio is taken within a round.
+    Each round runs every case once; a ratio is taken within a round. further: (case, reference) by their places, whose
+    ratios follow in rows of their own.
     """
     rates = np.zeros((repeats, len(cases)))
     with Progress((repeats + 1) * len(cases), cases[0].name, unit="run") as progress:
@@ -49,10 +51,10 @@ def compare(cases: Sequence[Case], repeats: int) -> pd.DataFrame:
             rates[place] = _rate(cases[place[1]])
             progress.update(1)
     rows = []
-    for column, case in enumerate(cases):
-        ratios = rates[:, column] / rates[:, 0]
+    for column, reference in [*((column, 0) for column in range(len(cases))), *further]:
+        case, ratios = cases[column], rates[:, column] / rates[:, reference]
         summary = [float(f(ratios)) for f in (np.median, np.min, np.max)]
-        rows.append((case.name, cases[0].name, float(np.median(rates[:, column])), case.unit, *summary))
+        rows.append((case.name, cases[reference].name, float(np.median(rates[:, column])), case.unit, *summary))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -73,8 +75,9 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     axis.barh(labels, shown["ratio_median"] - 1, left=1, xerr=error, color="#4477aa")
     if (shown["ratio_median"] > 0).all():  # a tenth is as far from 1 as ten
         axis.set_xscale("log")
-        near = max(shown["ratio_max"].max(), 1) < _NEAR * min(shown["ratio_min"].min(), 1)
-        axis.xaxis.set_major_locator(ticker.AutoLocator() if near else ticker.LogLocator(subs=(1, 2, 5)))
+        span = max(shown["ratio_max"].max(), 1) / min(shown["ratio_min"].min(), 1)
+        steps = ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < _FAR else (1, 2, 5))
+        axis.xaxis.set_major_locator(ticker.AutoLocator() if span < _NEAR else steps)
         axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.axvline(1.0, color="black", linewidth=1)

@@ -102,7 +102,7 @@ def write_result(
     base: a loaded SavedModel that the exported one holds too, before the search's attributes.
     """
     write_architecture_table(folder, run_result.searched_rows(result))
-    write_hparams(folder, search.config, {**result["search"], **result})
+    write_hparams(folder, search.config, {**result["search"], **result, "seconds": result["seconds_total"]})
     if isinstance(search, Search):
         if base is None:  # else `add_attribute` joins it to that of the others
             search.record_policy()

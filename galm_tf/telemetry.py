@@ -62,7 +62,7 @@ METRICS = {
     "run/specialisation": "what an architecture of its own gains an attribute over the best single one, cross-fitted",
     "run/regret": "how far the policy's most probable ones, before re-ranking, are below the best of the rewards that it saw",
     "run/entropy": "entropy of the final policy per architecture (nats)",
-    "run/seconds": "seconds of the phases",
+    "run/seconds": "seconds of the whole run; of a tuning's trial, of its phases",
 }
 # Settings by which runs differ most; HParams shows a column for each.
 _HPARAMS = (
@@ -71,6 +71,13 @@ _HPARAMS = (
     "seed",
     "split_seed",
     "image_size",
+    "train_positives",
+    "source_run",
+    "transfer",
+    "match",
+    "freeze_trunk",
+    "trunk_model",
+    "trunk_steps",
     "batch_size",
     "attributes_per_step",
     "warmup_steps",
@@ -81,6 +88,7 @@ _HPARAMS = (
     "dropout",
     "uniform_fraction",
     "imbalance",
+    "class_balance",
     "controller_steps",
     "samples_per_step",
     "controller_learning_rate",
@@ -94,12 +102,15 @@ _HPARAMS = (
     "reward",
     "reward_data",
     "reward_bn",
+    "size_penalty",
     "derive_top",
     "adapt_steps",
     "adapt_learning_rate",
     "finetune_steps",
     "finetune_learning_rate",
+    "readout_share",
 )
+_PLACES = ("source_run", "trunk_model")  # of which the last part is shown
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
 _FIGURES = ("val_auc", "test_auc", "threshold")  # in the table of architectures
@@ -235,9 +246,7 @@ def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any])
     """The run's main settings and the `METRICS` among its figures, for TensorBoard's HParams; None is left out."""
     root = os.path.join(folder.path, "tensorboard", _HPARAMS_FOLDER)
     shutil.rmtree(root, ignore_errors=True)  # of this very run, stopped between here and its result
-    settings = {
-        name: value if not isinstance(value, list) else ",".join(value) for name, value in config.to_json().items()
-    }
+    settings = {name: _setting(name, value) for name, value in config.to_json().items()}
     with _written_into(folder, _HPARAMS_FOLDER):
         # Runs of the same settings stay rows of their own.
         hparams.hparams({name: settings[name] for name in _HPARAMS}, trial_id=os.path.basename(folder.path))
@@ -245,6 +254,14 @@ def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any])
             value = figures.get(tag.split("/")[1])
             if value is not None:
                 tf.summary.scalar(tag, value, 0)
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting as HParams shows it: several in one text, of places their names."""
+    values = value if isinstance(value, list) else [value]
+    if name in _PLACES:
+        values = [os.path.basename(os.path.abspath(path)) if path else "" for path in values]
+    return ",".join(values) if isinstance(value, list) else values[0]
 
 
 def _show(value: Any) -> str:

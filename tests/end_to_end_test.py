@@ -109,7 +109,9 @@ def test_the_policy_is_left_as_probabilities(finished):
 
 def test_hparams_hold_the_runs_figures(finished):
     events = EventAccumulator(str(finished[0] / "tensorboard" / "hparams"), {"tensors": 0}).Reload()
-    for tag, value in (("run/test_mauc", finished[1]["test_mauc"]), ("run/skill", finished[1]["search"]["skill"])):
+    result = finished[1]
+    told = {"test_mauc": result["test_mauc"], "skill": result["search"]["skill"], "seconds": result["seconds_total"]}
+    for tag, value in ((f"run/{name}", figure) for name, figure in told.items()):
         assert float(tf.make_ndarray(events.Tensors(tag)[0].tensor_proto)) == pytest.approx(value, rel=1e-5)
 
 

@@ -301,7 +301,10 @@ def test_embeddings_for_the_projector(folder):
 
 
 def test_hparams_are_settings_and_metrics_of_the_run(folder):
-    config = Config(domain=("awa", "sun"), entropy_weight=0.125, normalize_advantage=False)
+    config = Config(
+        domain=("awa", "sun"), entropy_weight=0.125, normalize_advantage=False, source_run=("runs/A/",),
+        trunk_model="models/b0.keras", transfer=("trunk", "towers"), train_positives=5,
+    )  # fmt: skip
     write_hparams(folder, config, {"test_mauc": 0.25, "skill": 1.0})  # stopped here, and then done anew
     write_hparams(folder, config, {"test_mauc": 0.75, "val_mauc": 0.5, "skill": None, "domains": ["awa"]})
     events = _events(folder, "hparams")
@@ -317,3 +320,10 @@ def test_hparams_are_settings_and_metrics_of_the_run(folder):
     shown = {name: value.string_value or value.number_value for name, value in session.hparams.items()}
     assert shown["domain"] == "awa,sun" and shown["entropy_weight"] == 0.125 and shown["controller_steps"] == 1000
     assert "cache_dir" not in shown and "run_dir" not in shown
+    assert (shown["source_run"], shown["trunk_model"], shown["transfer"]) == ("A", "b0.keras", "trunk,towers")
+    assert (
+        telemetry._setting("source_run", ["runs/A/", "/x/B"]) == "A,B" and telemetry._setting("trunk_model", "") == ""
+    )
+    assert shown["train_positives"] == 5 and {
+        "match", "freeze_trunk", "trunk_steps", "size_penalty", "readout_share", "class_balance"
+    } <= set(shown)  # fmt: skip

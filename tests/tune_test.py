@@ -94,8 +94,9 @@ def test_hparams_hold_settings_and_skill(tuned):
     out, first, _ = tuned
     events = EventAccumulator(f"{out}/trials/{first.loc[0, 'trial']}/tensorboard/hparams", size_guidance={"tensors": 0})
     events.Reload()
-    (skill,) = events.Tensors("run/skill")
-    assert float(tf.make_ndarray(skill.tensor_proto)) == pytest.approx(first.loc[0, "skill"], rel=1e-5)
+    for name in ("skill", "seconds"):
+        (figure,) = events.Tensors(f"run/{name}")
+        assert float(tf.make_ndarray(figure.tensor_proto)) == pytest.approx(first.loc[0, name], rel=1e-5)
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 

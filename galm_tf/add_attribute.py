@@ -52,7 +52,7 @@ from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.map_cache import MapCache
-from galm_tf.matches import is_close
+from galm_tf.matches import givers, is_close
 from galm_tf.predict import Predictor
 from galm_tf.preparation import Prepared
 from galm_tf.run_folder import (
@@ -442,7 +442,7 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
         "test_mauc_interval": None,  # the old ones' scores are not at hand
         **{key: _mean_of_all(every, key) for key in (f"test_{name}" for name in evaluation.BESIDE_AUC)},
         "per_attribute": {**rows, **left_out},
-        "transfer": added["transfer"],
+        "transfer": _join_transfers(before.get("transfer"), added["transfer"]),
         "choice_frequencies": run_result.choice_frequencies(rows),
         "network": (sizes[0] + sizes[1] - stored_once).to_json(),
         "search": added["search"],
@@ -450,10 +450,48 @@ def _join_results(added: dict[str, Any], finished: Finished, config: Config) -> 
             "attributes": names,
             "source_run": finished.source.path,
             "source_seconds": before.get("seconds_total"),
+            "searched": _searched(finished),
+            "earlier": _additions(before),
             "flattered": flattered,
             **{key: added[key] for key in ("temperature", "log_odds_shift", "readout")},
         },  # fmt: skip
     }
+
+
+def _join_transfers(before: Optional[dict[str, Any]], added: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """What the new attributes started from, with the matches of the source's own beneath theirs.
+
+    An entry whose run handed over other parts, or matched by another rule, says which. Of a source whose trial from
+    others was no better than one from nothing no match is kept: it took nothing from them.
+    """
+    if not before or not added or not (before.get("gate") or {"passed": True})["passed"]:
+        return added
+    other = {key: before[key] for key in ("parts", "match") if before[key] != added[key]}
+    kept = {name: match and {**other, **match} for name, match in before["matches"].items()}
+    return {
+        **added,
+        "sources": list(dict.fromkeys([*givers(before)[0], *added["sources"]])),
+        "matches": {**kept, **added["matches"]},
+    }
+
+
+def _searched(finished: Finished) -> Optional[dict[str, Any]]:
+    """The run that a chain of additions began with, and the seconds that it took; None where an earlier version, which
+    noted neither, added to it.
+    """
+    before = finished.result
+    if "added" in before:
+        return before["added"].get("searched")
+    return {"run": finished.source.path, "seconds": before.get("seconds_total")}
+
+
+def _additions(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was added to a run, in order: attributes, temperature, seconds; of a chain by an earlier version the last."""
+    added = result.get("added")
+    if not added:
+        return []
+    last = {"attributes": added["attributes"], "temperature": added.get("temperature")}
+    return [*added.get("earlier", []), {**last, "seconds": result.get("seconds_total")}]
 
 
 def _mean_of_all(rows: Sequence[dict[str, Any]], key: str) -> Optional[float]:
@@ -512,13 +550,25 @@ def _reserve(row: dict[str, Any]) -> str:
     return ": below chance on validation, so that its yes and no mean little" * evaluation.below_chance(row)
 
 
+def _cost_before(added: dict[str, Any]) -> str:
+    """What the run took without what was added last, in brackets; "" where it is not known."""
+    searched, earlier = added.get("searched"), added.get("earlier")
+    if not searched:  # an earlier version does not tell whether the source was an extended run itself
+        seconds = added["source_seconds"]
+        return f" ({added['source_run']} took {seconds:.0f} s, or what was added to it last)" if seconds else ""
+    known = [("the search of {run} took", searched["seconds"])]
+    known += [("additions before this", sum(one["seconds"] or 0.0 for one in earlier))] if earlier else []
+    told = ", ".join(f"{what.format(**searched)} {seconds:.0f} s" for what, seconds in known if seconds)
+    return f" ({told})" if told else ""
+
+
 def summary(result: dict[str, Any], path: str) -> str:
     """What was added and where it lies, for a person."""
     added = result["added"]
     before = result["num_attributes"] - len(added["attributes"])
     lines = [
         f"{len(added['attributes'])} added to the {before} attributes of {added['source_run']}, which are as they were: "
-        f"{result['seconds_total']:.0f} s (the source took {added['source_seconds'] or 0:.0f} s)"
+        f"{result['seconds_total']:.0f} s{_cost_before(added)}"
     ]
     for name in added["attributes"]:
         row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
@@ -529,7 +579,7 @@ def summary(result: dict[str, Any], path: str) -> str:
             else "no attribute like it"
         )
         lines.append(f"{name}: {tested} ({row['description']}; {start}){_reserve(row)}")
-    lines += filter(None, [temperature.told(added.get("temperature"))])
+    lines += filter(None, [temperature.told(added.get("temperature"), added["attributes"])])
     lines.append(f"Look at it: python -m galm_tf.report {shlex.quote(path)}")
     lines.append(
         f"Try it:     python -m galm_tf.predict --model={shlex.quote(os.path.join(path, 'saved_model'))} IMAGE..."

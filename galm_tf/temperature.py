@@ -14,16 +14,18 @@ found beside the temperature (Platt 1999). With all labels it is not worth its o
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 
 from galm_tf.metrics import both_labels
+from galm_tf.words import listed
 
 _COLDEST, _HOTTEST = 0.1, 20.0  # readings alone begin with spreads of 1, whatever they know
 _FARTHEST = 10.0  # shift
+_NAMED = 4  # added attributes in a sentence
 _UNSURE = 5.0  # from here on probabilities tell little but how frequent an attribute is, which is said
 
 
@@ -42,11 +44,15 @@ def moved(thresholds: np.ndarray, level: np.ndarray, final_level: np.ndarray, sh
     return np.where(shift == 0, thresholds, expit(logit(thresholds) + shift))
 
 
-def told(temperature: Optional[float]) -> str:
-    """A sentence where probabilities tell little; "" else, and of a run of an earlier version, which does not tell."""
+def told(temperature: Optional[float], added: Sequence[str] = ()) -> str:
+    """A sentence where probabilities tell little; "" else, and of a run of an earlier version, which does not tell.
+
+    added: the attributes that it is of, where others stand beside them.
+    """
     if temperature is None or temperature < _UNSURE:
         return ""
-    return f"Validation found the networks far too sure (temperature {temperature:.0f}): all probabilities lie near an attribute's frequency"
+    whose = f"Of {listed(added, _NAMED)} (added) validation" if added else "Validation"
+    return f"{whose} found the networks far too sure (temperature {temperature:.0f}): all probabilities lie near an attribute's frequency"
 
 
 def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bool = False) -> tuple[float, float]:

@@ -339,6 +339,39 @@ def test_new_attributes_start_from_ones_of_the_source_turned_where_these_say_the
         assert match["sign"] == (1 if match["auc"] >= 0.5 else -1)
 
 
+def test_an_addition_keeps_what_the_other_attributes_started_from(extended, longer):
+    first, second = extended[2]["transfer"], longer[1]["transfer"]
+    assert second["sources"] == [*first["sources"], extended[1]] and second["parts"] == ["towers"]
+    for name, match in first["matches"].items():  # by another --transfer
+        assert second["matches"][name] == {"parts": first["parts"], **match}
+    assert not any("parts" in second["matches"][name] for name in longer[1]["added"]["attributes"])
+    again = add_attribute._join_transfers(second, {**first, "sources": ["x"], "matches": {"sun/more": None}})
+    assert list(again["matches"]) == [*second["matches"], "sun/more"] and again["matches"]["sun/more"] is None
+    assert [again["matches"][name]["parts"] for name in second["matches"]] == [first["parts"]] * 2 + [["towers"]] * 2
+    alike = {**first, "gate": {"passed": True}, "matches": {"sun/a": None, "sun/b": {"attribute": "awa/b"}}}
+    assert add_attribute._join_transfers(alike, first)["matches"] == {**alike["matches"], **first["matches"]}
+    refused = {**alike, "gate": {"passed": False}}
+    for nothing in (None, refused):  # none of the source's attributes has taken anything
+        assert add_attribute._join_transfers(nothing, first) == first
+
+
+def test_a_chain_tells_what_all_of_it_took(source, extended, longer):
+    first, second = extended[2]["added"], longer[1]["added"]
+    assert first["searched"] == second["searched"] == {"run": source[1], "seconds": 100.0} and first["earlier"] == []
+    told = {"temperature": first["temperature"], "seconds": extended[2]["seconds_total"]}
+    assert second["earlier"] == [{"attributes": first["attributes"], **told}]
+    result = {**longer[1], "added": {**second, "earlier": [{**second["earlier"][0], "seconds": 7.4}] * 2}}
+    assert f" s (the search of {source[1]} took 100 s, additions before this 15 s)\n" in main.summary(result, "x")
+    assert f" s (the search of {source[1]} took 100 s)\n" in main.summary(extended[2], "x")
+    earlier = {key: value for key, value in second.items() if key not in ("searched", "earlier")}
+    result = {**longer[1], "added": {**earlier, "source_seconds": 25.0}}
+    assert f" s ({extended[1]} took 25 s, or what was added to it last)\n" in main.summary(result, "x")
+    assert add_attribute._additions({**result, "added": earlier})[0]["attributes"] == second["attributes"]
+    assert add_attribute._searched(types.SimpleNamespace(result=result)) is None
+    result = {**longer[1], "added": {**second, "temperature": 7.0}}
+    assert "\nOf sun/dark and sun/rare (added) validation found the networks far too sure" in main.summary(result, "x")
+
+
 def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, labels, small):
     config = main_flags.settings(
         f"--add_attribute={labels}", f"--source_run={source[1]}", "--run_dir=x", "--train_positives=3"
@@ -620,7 +653,7 @@ def test_a_killed_addition_goes_on_where_it_was(small, longer):
     lines = [json.loads(line) for line in open(small / "A-plus-plus" / "metrics.jsonl", encoding="utf-8")]
     written = [(line["phase"], line["step"], *line) for line in lines]
     assert len(written) == len(set(written)) and written[-1][:1] == ("finetune",)
-    assert set(longer[1]["transfer"]["matches"]) == {"sun/dark", "sun/rare"}
+    assert set(longer[1]["transfer"]["matches"]) == {"sun/treeless", "sun/water", "sun/dark", "sun/rare"}
 
 
 def test_the_report_reads_an_extended_run(extended):

@@ -731,6 +731,24 @@ def test_transfer_names_every_start(copy):
     assert "the source attribute that it matched, though only the trunk was handed over, and how well" in text
 
 
+def test_an_extended_run_tells_who_started_from_what(copy):
+    """The last addition, one before it of other parts, one whose run started from others, and one from nothing."""
+    red, other, dark, unseen = read_run(str(copy)).rows
+    added = {"attributes": [unseen], "source_run": "runs/plus1", "source_seconds": 1.0}
+    edit(copy / "result.json", added=added)
+    matches = [None, MATCH, {**MATCH, "close": False, "parts": ["towers"]}, {**MATCH, "sign": 1}]
+    more = {"sources": ["runs/A/", "runs/plus1"], "parts": ["policy", "trunk", "towers"]}
+    rows, text = transferred(copy, *matches, **more)
+    assert "What was added started from plus1 (policy, trunk, towers): 1 of 1 attributes found" in text
+    assert "names it. 3 others started from A." in text and "the source attribute that it began with, and how" in text
+    assert "No match: no source attribute is like it; only its tower" in text
+    assert "a/<b>hot</b> reversed (0.88)" in rows[1] and "no match; tower of a/<b>hot</b>" in rows[2]
+    one = {"matches": {unseen: matches[-1]}}  # its source started from nothing
+    rows, text = transferred(copy, **{**more, "sources": ["runs/plus1"], **one})
+    assert "1 of 1 attributes found" in text and "others started" not in text and "No match:" not in text
+    assert not any("hot" in row for row in rows[:3]) and "whose embedding and weights it took over, and how" in text
+
+
 def test_who_matched_and_who_has_the_nearest_are_counted_apart(copy):
     transferred(copy, MATCH, None, {**MATCH, "close": False}, MATCH)
     found = transfer_section(read_run(str(copy)))
@@ -991,13 +1009,28 @@ def test_many_untested_attributes_are_folded(copy):
 
 
 def test_probabilities_that_tell_little_are_told(copy):
-    assert notices.unsure(read_run(str(copy))) == ""
+    def told():
+        run = read_run(str(copy))
+        return notices.unsure(run, single.shown_names(run))
+
+    assert told() == ""
     edit(copy / "result.json", temperature=19.6)
     text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
-    assert "far too sure (temperature 20): all probabilities lie near" in text
+    assert "far too sure (temperature 20): all probabilities lie near" in text and told().startswith("Validation found")
     added = {"attributes": ["mine/red"], "source_run": "A", "source_seconds": 1.0, "flattered": [], "temperature": 7.0}
     edit(copy / "result.json", temperature=1.0, added=added)
-    assert "(temperature 7)" in notices.unsure(read_run(str(copy)))
+    whose = "Of %s validation found the networks far too sure (temperature %d): all probabilities lie near an attribute's frequency"
+    assert told() == whose % ("red (added)", 7)
+    earlier = [
+        {"attributes": ["mine/dark", "mine/unseen"], "temperature": 12.0},
+        {"attributes": [], "temperature": 1.0},
+    ]
+    edit(copy / "result.json", added={**added, "temperature": 1.0, "earlier": earlier})
+    assert told() == whose % ("dark and unseen (added)", 12)
+    edit(copy / "result.json", temperature=20.0)
+    assert told() == ". ".join(
+        [whose % ("the attributes that were not added", 20), whose % ("dark and unseen (added)", 12)]
+    )
 
 
 def test_figures_of_other_pictures_do_not_stand_beside_the_run(copy):
@@ -1092,13 +1125,23 @@ def test_an_addition_names_what_was_added_and_its_own_time(runs, copy):
     old, new = rows[f"mine/{NASTY}"], (rows["mine/red"] + rows["mine/dark"]) / 2
     assert f"Test mAUC of the 1 old attribute, as before: {old:.3f} ; of the 2 added: {new:.3f} ." in text
     assert (
-        "2.5 min the addition alone; first took 2.0 h" in text
+        "2.5 min the addition alone; first took 2.0 h , or what was added to it last" in text
         and "whole run" not in text
         and "Time of the addition" in text
     )
     assert "others 18 s" in text  # the test is a phase of an addition
     compared = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
     assert "2.5 min 2.5 min (the addition alone)" in compared
+    edit(copy / "result.json", added={**added, "searched": {"run": "runs/zero/", "seconds": 49.2}, "earlier": []})
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert "the addition alone; the search of zero took 49 s " in text and "before this" not in text
+    earlier = [{"attributes": ["mine/unseen"], "seconds": 25.2}, {"attributes": [], "seconds": None}]
+    searched = {"run": "runs/zero/", "seconds": 49.2}
+    edit(copy / "result.json", added={**added, "searched": searched, "earlier": earlier})
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert (
+        "the search of zero took 49 s ; additions before this 25 s" in text and "last" not in text.split("mAUC is")[0]
+    )
 
 
 def test_the_legend_of_clusters_is_in_the_order_of_their_list(galm_html):

@@ -32,10 +32,19 @@ def untested(run: FinishedRun, shown: dict[str, str]) -> Optional[dict[str, Any]
     }
 
 
-def unsure(run: FinishedRun) -> str:
-    """That probabilities tell little, of the run's networks or of those added to it; "" where they tell more."""
-    found = [run.result.get("temperature"), (run.result.get("added") or {}).get("temperature")]
-    return next(filter(None, map(temperature.told, found)), "")
+def unsure(run: FinishedRun, shown: dict[str, str]) -> str:
+    """That probabilities tell little, of the run's networks and of those of each addition; "" where they tell more.
+
+    Args:
+      run: the run.
+      shown: attribute -> what the page calls it.
+    """
+    added, first = run.result.get("added"), temperature.told(run.result.get("temperature"))
+    additions = [*added.get("earlier", []), added] if added else []
+    if first and additions:
+        first = f"Of the attributes that were not added {first[0].lower()}{first[1:]}"
+    told = [temperature.told(one.get("temperature"), [shown[name] for name in one["attributes"]]) for one in additions]
+    return ". ".join(filter(None, [first, *told]))
 
 
 def stronger(rows: Sequence[dict[str, Any]]) -> str:

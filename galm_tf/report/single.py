@@ -111,7 +111,7 @@ def single_page(
         "headline": headline(run),
         "nothing_judged": evaluation.nothing_judged(run.rows),
         "untested": notices.untested(run, shown),
-        "unsure": notices.unsure(run),
+        "unsure": notices.unsure(run, shown),
         "validated": _validated(run),
         "meanings": meanings(run),
         "without_figures": _without_figures(run),
@@ -184,13 +184,27 @@ def headline(run: FinishedRun) -> dict[str, Any]:
         "unseen": result.get("class_disjoint", True),
         "scored": result["search"].get("architectures_scored"),
         "seconds": result["seconds_total"],
-        "added_to": added and {"source": folder_name(added["source_run"]), "seconds": added.get("source_seconds")},
+        "added_to": added and _added_to(added),
         "old_and_added": _old_and_added(run) if added else [],
         "image_size": run.config.image_size,
         "held_out": [shorten(run, name) for name in result.get("held_out_classes", [])],
         "versions": result.get("versions", {}),
         "commit": result.get("commit"),
         "computed_on": result.get("computed_on"),
+    }
+
+
+def _added_to(added: dict[str, Any]) -> dict[str, Any]:
+    """What an extended run took before its last addition, as far as its version tells: `searched`, the run that it began
+    with, and `earlier`, the additions to it; else `source`, which may be one itself. Seconds that are not known are
+    None.
+    """
+    searched = added.get("searched") or {}
+    return {
+        "searched": searched and folder_name(searched["run"]),
+        "source": folder_name(added["source_run"]),
+        "seconds": searched["seconds"] if searched else added.get("source_seconds"),
+        "earlier": sum(one["seconds"] or 0.0 for one in added.get("earlier", [])),
     }
 
 

@@ -21,7 +21,19 @@ def starts(run: FinishedRun) -> dict[str, str]:
     if not transfer or not transfer["used"]:
         return {}
     matches, rule = run.result["transfer"]["matches"], transfer["match"]
-    return {name: _start(match, transfer["parts"], rule) for name, match in matches.items()}
+    return {
+        name: _start(match, _parts(match, transfer["parts"]), _rule(match, rule)) for name, match in matches.items()
+    }
+
+
+def _parts(match: Optional[dict[str, Any]], parts: Sequence[str]) -> Sequence[str]:
+    """What an attribute took over: `parts`, or, of one that an extended run had before, what its match says."""
+    return (match or {}).get("parts", parts)
+
+
+def _rule(match: Optional[dict[str, Any]], rule: str) -> str:
+    """By which --match it was found, likewise."""
+    return (match or {}).get("match", rule)
 
 
 def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> str:
@@ -35,24 +47,34 @@ def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     """What a transfer run started from; `used` is False where its trial from the sources was no better than one from
     nothing.
+
+    Of an extended run it is what the last addition started from, and `before` what its other attributes did, if any.
     """
-    transfer = run.result.get("transfer")
+    transfer, added = run.result.get("transfer"), run.result.get("added")
     if not transfer:
         return None
-    matches, gate = list(transfer["matches"].values()), transfer.get("gate")
+    every, gate = transfer["matches"], transfer.get("gate")
+    own = {name: match for name, match in every.items() if not added or name in added["attributes"]}
+    matches, others = list(own.values()), [match for name, match in every.items() if name not in own]
     given, left = (list(map(folder_name, paths)) for paths in givers(transfer))
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
+    sources = [path for path in transfer["sources"] if not others or path != added["source_run"]]
     return {
-        "sources": given,
+        "sources": [folder_name(added["source_run"])] if added else given,
         "left": left,
         "parts": parts,
         "match": transfer["match"],
         "found": _FOUND[transfer["match"]],
         "matched": matched,
         "all": len(matches),
-        "nearest": sum(m is not None for m in matches) - matched,
+        "nearest": sum(match is not None for match in matches) - matched,
+        "far": any(match and not is_close(match) and "towers" in _parts(match, parts) for match in every.values()),
         "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
+        "mixed": any("parts" in (match or {}) for match in others),
+        "separated": any(match and match.get("auc") is not None for match in every.values()),
+        "by_cosine": any(match and _rule(match, transfer["match"]) == "cosine" for match in every.values()),
+        "before": {"count": len(others), "sources": list(map(folder_name, sources))} if others else None,
         "gate": gate,
         "used": gate is None or gate["passed"],
     }

@@ -130,10 +130,12 @@ def source_settings(
         transfer=tuple(parts),
         method=method or stored.method,
     ).hands_over_policy
-    first = stored if guided else _first_settings(stored)
-    rate = first.controller_learning_rate
-    if stored.controller_optimizer == "adam" and guided:
-        rate = max(matching.EMBEDDING_RATE, rate)
+    if guided:
+        stored = first = matching.embedding_settings(stored)
+        rate = max(matching.EMBEDDING_RATE, stored.controller_learning_rate)
+    else:
+        first = _first_settings(stored)
+        rate = first.controller_learning_rate
     return dataclasses.replace(
         stored,
         run_dir="",

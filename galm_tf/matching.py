@@ -253,7 +253,7 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
       config: controller_steps of samples_per_step rewards are what an e is trained on; where it asks for plain ascent, by
         which none moves, those of a default policy at `EMBEDDING_RATE`.
     """
-    config = _moving(config)
+    config = embedding_settings(config)
     policy = source.expect_policy()
     # Not the run's seed: by that of the source, row i would begin where the source's row i began.
     seed = int(tensor_seed(config.seed, Stream.MATCHES)[0])
@@ -270,7 +270,7 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     return new @ known.T
 
 
-def _moving(config: Config) -> Config:
+def embedding_settings(config: Config) -> Config:
     """Settings by which embeddings alone learn: of the controller's steps only how many there are need be the run's."""
     if config.controller_optimizer == "adam":
         return config

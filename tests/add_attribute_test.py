@@ -508,8 +508,11 @@ def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise
     plain = _copy(
         source, tmp_path, config_json=json.dumps({"format": 1, **source[0].to_json(), "controller_optimizer": "sgd"})
     )
-    # Adam's rate means nothing there
-    assert main_flags.settings(arguments[0], f"--source_run={plain}").controller_learning_rate == 2e-3
+    # by plain ascent an embedding alone does not move
+    settings = main_flags.settings(arguments[0], f"--source_run={plain}")
+    assert (settings.controller_optimizer, settings.controller_learning_rate) == ("adam", 3e-2)
+    anew = main_flags.settings(arguments[0], f"--source_run={plain}", "--transfer=towers")
+    assert (anew.controller_optimizer, anew.controller_learning_rate) == ("sgd", 2e-3)
 
 
 def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):

@@ -10,6 +10,7 @@ only those chosen (`derived`), is held to it by tests.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Callable, Optional, Sequence
 
 import numpy as np
@@ -90,16 +91,22 @@ class Supernet:
       trunk: images float32 [B, H, H, 3] -> three feature maps.
       towers: (maps, attribute ids int32 [S], gates [S, NUM_GATES],
         statistics_images int32 [1], dropout_seed int32 [2]) -> logits [B, S, 2].
-      supernet: both, from images.
       num_attributes: N.
       scale: stored records, as images are cached, -> what the trunk reads.
     """
 
     trunk: tf.keras.Model
     towers: tf.keras.Model
-    supernet: tf.keras.Model
     num_attributes: int
     scale: Callable[[tf.Tensor], tf.Tensor] = scale_images
+
+    @functools.cached_property
+    @untouched
+    def supernet(self) -> tf.keras.Model:
+        """Trunk and towers together, from images; built when it is asked for, since Keras goes through every layer again."""
+        image = layers.float_input(self.trunk.inputs[0].shape[1:], "image")
+        controls = list(_control_inputs().values())
+        return tf.keras.Model([image, *controls], self.towers([self.trunk(image), *controls]), name="supernet")
 
     @property
     def parts(self) -> list[layers.SeededLayer]:
@@ -140,11 +147,7 @@ def build_supernet(
     rng = np.random.Generator(np.random.Philox(key=[seed, 0x5EED]))
     trunk = build_trunk(image_size, rng) if trunk is None else trunk
     towers = build_towers(num_attributes, [tuple(m.shape[1:]) for m in trunk.outputs], dropout, rng)
-    image = layers.float_input(trunk.inputs[0].shape[1:], "image")
-    controls = list(_control_inputs().values())
-    logits = towers([trunk(image), *controls])
-    supernet = tf.keras.Model([image, *controls], logits, name="supernet")
-    return Supernet(trunk, towers, supernet, num_attributes, scale)
+    return Supernet(trunk, towers, num_attributes, scale)
 
 
 def margins(logits: tf.Tensor) -> tf.Tensor:

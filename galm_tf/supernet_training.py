@@ -70,9 +70,8 @@ class SupernetTraining:
         targets = tf.gather(tf.gather(self._targets, index), attribute_ids, axis=1)
         images = self.supernet.scale(self._augment(images, seed))
         with layers.convolutions_in(self._dtype), tf.GradientTape() as tape:
-            logits = self.supernet.supernet(
-                [images, attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed + 1], training=True
-            )
+            controls = [attribute_ids, gates_from_indices(choices), tf.shape(images)[:1], seed + 1]
+            logits = self.supernet.towers([self.supernet.trunk(images, training=True), *controls], training=True)
             margins = supernet_lib.margins(logits)
             loss = masked_loss(targets, margins, tf.gather(self._log_weights, attribute_ids))
         gradients = tape.gradient(loss, list(self._trained.values()))

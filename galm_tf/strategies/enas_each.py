@@ -60,19 +60,22 @@ class EnasEach(PolicyStrategy):
         if not table.rewarded.any():
             return {}
         others = np.flatnonzero(~table.rewarded)
+        rows = {
+            name: variable.numpy() for name, variable in self._rows.items()
+        }  # a row of a variable takes long to reach
         for group in [[i] for i in np.flatnonzero(table.rewarded)] + [list(others)] * bool(len(others)):
             i = group[0]
             for name, variable in self._policy.variables.items():
-                variable.assign(self._rows[name][i])
+                variable.assign(rows[name][i])
             seed = int(tensor_seed(self.config.seed, Stream.CONTROLLER, int(i))[0])
             figures.append(
                 self._policy.reinforce.train_on_table(full[i : i + 1], np.array([True]), first_step, num_steps, seed)
             )
-            log_probs = self._tell(tf.constant([0]))[0]
-            for row in group:
-                for name, variable in self._policy.variables.items():
-                    self._rows[name][row].assign(variable)
-                self._rows[_LOG_PROBS][row].assign(log_probs)
+            rows[_LOG_PROBS][group] = self._tell(tf.constant([0])).numpy()
+            for name, variable in self._policy.variables.items():
+                rows[name][group] = variable.numpy()
+        for name, variable in self._rows.items():
+            variable.assign(rows[name])
         return {tag: float(np.mean([row[tag] for row in figures])) for tag in figures[0]}
 
     def log_probs(self) -> np.ndarray:

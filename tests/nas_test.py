@@ -26,7 +26,7 @@ from small_domains import LEFT_OUT, few_images
 
 N = 6
 TINY = dict(
-    domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=16, attributes_per_step=2,
+    domain=("sun",), leave_out=LEFT_OUT, image_size=32, warmup_steps=3, rounds=2, supernet_steps=1, batch_size=64, attributes_per_step=2,
     controller_steps=4, samples_per_step=8, calibration_images=32, derive_top=2, adapt_steps=1, finetune_steps=1, evaluations=4,
     reward_images=16,
 )  # fmt: skip
@@ -178,7 +178,7 @@ def test_costs_are_those_of_all_that_was_used(config, measured):
     np.testing.assert_allclose(costs[parts].sum(axis=1)[ends.index], ends)
     assert costs.loc["random", "rewards_seconds"] == 0 < costs.loc["exhaustive", "rewards_seconds"]
     steps = len(AttributeData.of(_prepared_of(out), found.attributes[0], config).train)
-    assert costs.loc["kerastuner random", "child_steps"] == 2 * 2 * -(-steps // 16)  # attributes, children, batches
+    assert costs.loc["kerastuner random", "child_steps"] == 2 * 2 * -(-steps // 64)  # attributes, children, batches
 
 
 def _prepared_of(out):

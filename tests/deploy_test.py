@@ -79,6 +79,19 @@ def run(network, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def whole(run):
+    """The run's model, to be read."""
+    return Predictor(run)
+
+
+@pytest.fixture
+def read_once(run, whole, monkeypatch):
+    """Reading the run's model takes longest of all: for tests of what is made of it, deploy has it read already."""
+    read = deploy.Predictor
+    monkeypatch.setattr(deploy, "Predictor", lambda model, **rest: whole if model == run else read(model, **rest))
+
+
+@pytest.fixture(scope="module")
 def extended(network, run, tmp_path_factory):
     """A run to which attributes were added, without a reading of their own."""
     folder = tmp_path_factory.mktemp("extended")
@@ -114,11 +127,11 @@ def test_a_network_is_read_back_as_it_was(network):
         ("some.tflite", ["furry", "warm, sunny", "metal"]),
     ],
 )
-def test_attributes_say_what_they_said_in_the_whole(run, images, tmp_path, out, names):
+def test_attributes_say_what_they_said_in_the_whole(run, whole, images, tmp_path, out, names):
     out = str(tmp_path / "new" / out)
     told = deploy.deploy(run, out, names)
     full = [f"sun/{n}" for n in names] or OLD
-    whole, part = Predictor(os.path.join(run, "saved_model")), Predictor(out)
+    part = Predictor(out)
     assert part.attributes == full and f"{len(full)} of 5 attributes" in told and part.notice == "drawn" and part.boxes
     columns = [OLD.index(n) for n in full]
     for given in (images[:1], images.repeat(2, 1)[:, 5:], images):  # of any size
@@ -140,10 +153,10 @@ def test_added_attributes_stand_beside_old_ones(extended, images, tmp_path):
     np.testing.assert_array_equal(whole.decides, [not np.isnan(THRESHOLDS[n]) for n in OLD + NEW])
 
 
-def test_a_part_can_be_parted_again(run, images, tmp_path):
+def test_a_part_can_be_parted_again(run, whole, images, tmp_path, read_once):
     deploy.deploy(run, str(tmp_path / "two"), ["night", "trees"])
     deploy.deploy(str(tmp_path / "two"), str(tmp_path / "one.tflite"), ["trees"])
-    expected = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [2]]
+    expected = whole(images)[0][:, [2]]
     np.testing.assert_allclose(Predictor(str(tmp_path / "one.tflite"))(images)[0], expected, atol=1e-5)
 
 
@@ -155,13 +168,13 @@ def test_weights_that_there_are_not_are_refused_from_python_too(run, tmp_path, o
         deploy.deploy(run, str(tmp_path / out), weights="int4")
 
 
-def test_fewer_bytes_for_weights(run, images, tmp_path):
+def test_fewer_bytes_for_weights(run, whole, images, tmp_path, read_once):
     files = {weights: str(tmp_path / f"{weights}.tflite") for weights in lite.WEIGHTS}
     told = {weights: deploy.deploy(run, path, ["metal", "furry"], weights) for weights, path in files.items()}
     sizes = [os.path.getsize(files[weights]) for weights in lite.WEIGHTS]
     assert sizes[1] < 0.6 * sizes[0] and sizes[2] < 0.35 * sizes[0]
-    whole = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [1, 3]]
-    apart = [np.abs(Predictor(files[weights])(images)[0] - whole).max() for weights in lite.WEIGHTS]
+    expected = whole(images)[0][:, [1, 3]]
+    apart = [np.abs(Predictor(files[weights])(images)[0] - expected).max() for weights in lite.WEIGHTS]
     assert apart[0] < 1e-5 < apart[1] < 0.01 and apart[1] < apart[2] < 0.1
     assert all(
         "by 0.0" in told[weights] and "on photographs by several times that" in told[weights]
@@ -174,7 +187,7 @@ def test_fewer_bytes_for_weights(run, images, tmp_path):
         }
 
 
-def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
+def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path, read_once):
     path = str(tmp_path / "some.tflite")
     deploy.deploy(run, path, ["trees", "metal"])
     with zipfile.ZipFile(path) as archive:
@@ -186,7 +199,7 @@ def test_a_lite_file_tells_its_names_to_other_programs(run, tmp_path):
     ]
 
 
-def test_predict_reads_a_lite_file(run, images, tmp_path, capfd):
+def test_predict_reads_a_lite_file(run, images, tmp_path, capfd, read_once):
     deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "night"])
     Image.fromarray(images[0]).resize((200, 150)).save(tmp_path / "picture.png")
     outputs = []
@@ -214,11 +227,11 @@ def trees(run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(run, tmp_path_factory):
+def both(run, whole, tmp_path_factory):
     """One model as a SavedModel and in TensorFlow Lite."""
     path = str(tmp_path_factory.mktemp("both") / "all.tflite")
     deploy.deploy(run, path)
-    return Predictor(run), Predictor(path)
+    return whole, Predictor(path)
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["SavedModel", "Lite"])
@@ -279,7 +292,7 @@ def _spoil_conversion(monkeypatch, away):
     monkeypatch.setattr(lite, "convert", spoiled)
 
 
-def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
+def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch, read_once):
     _spoil_conversion(monkeypatch, np.ones(5))
     with pytest.raises(
         UserError,
@@ -289,7 +302,7 @@ def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch):
+def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch, read_once):
     _spoil_conversion(monkeypatch, np.array([0, 0, 0, 0, 9]))
     with pytest.raises(
         UserError,
@@ -326,7 +339,7 @@ def test_small_readings_beside_large_ones_keep_their_figures_in_int8():
     np.testing.assert_allclose(np.log(found / (1 - found)), margins, atol=0.05 * margins.std())
 
 
-def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch):
+def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch, read_once):
     convert, path = lite.convert, tmp_path / "some.tflite"
 
     def meanwhile(*arguments):
@@ -339,10 +352,10 @@ def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch):
     assert path.read_text() == "mine" and os.listdir(tmp_path) == ["some.tflite"]
 
 
-def test_a_slash_and_capitals_do_not_matter(run, images, tmp_path):
+def test_a_slash_and_capitals_do_not_matter(run, whole, images, tmp_path, read_once):
     deploy.deploy(run, f"{tmp_path}/some.TFLITE/", ["trees"])
     assert os.path.isfile(tmp_path / "some.TFLITE")
-    expected = Predictor(os.path.join(run, "saved_model"))(images)[0][:, [2]]
+    expected = whole(images)[0][:, [2]]
     np.testing.assert_allclose(Predictor(f"{tmp_path}/some.TFLITE/")(images)[0], expected, atol=1e-5)
 
 
@@ -409,13 +422,13 @@ def test_formats_that_are_not_written_are_told(run, tmp_path):
         ),
     ],
 )
-def test_bad_input_is_told(run, tmp_path, model, changes, message):
+def test_bad_input_is_told(run, tmp_path, model, changes, message, read_once):
     with pytest.raises(UserError, match=message):
         deploy.deploy(run if model == "run" else model, str(tmp_path / "new"), **changes)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_list_of_attributes_that_is_empty_does_not_mean_all(run, tmp_path, monkeypatch):
+def test_a_list_of_attributes_that_is_empty_does_not_mean_all(run, tmp_path, monkeypatch, read_once):
     values = flags.FlagValues()
     for name in ("model", "out"):
         flags.DEFINE_string(name, None, "", flag_values=values)
@@ -436,7 +449,7 @@ def test_a_place_that_cannot_be_written_is_told(run, tmp_path):
             deploy.deploy(run, str(tmp_path / "file" / "deeper" / name))
 
 
-def test_a_part_is_none_to_be_named_again(run, tmp_path):
+def test_a_part_is_none_to_be_named_again(run, tmp_path, read_once):
     deploy.deploy(run, str(tmp_path / "some.tflite"), ["trees", "", "trees"])
     assert Predictor(str(tmp_path / "some.tflite")).attributes == ["sun/trees"]
     for end in ("", os.sep):
@@ -472,13 +485,13 @@ def earlier(network, tmp_path_factory):
 
 
 @pytest.mark.parametrize("out", ["some", "some.tflite"])
-def test_margins_of_an_earlier_version_are_shifted_as_it_says(run, earlier, images, tmp_path, out):
+def test_margins_of_an_earlier_version_are_shifted_as_it_says(whole, earlier, images, tmp_path, out):
     names = ["metal", "furry"]
     deploy.deploy(str(earlier), str(tmp_path / out), names)
-    whole, part = Predictor(str(earlier / "saved_model")), Predictor(str(tmp_path / out))
+    old, part = Predictor(str(earlier / "saved_model")), Predictor(str(tmp_path / out))
     columns = [OLD.index(f"sun/{n}") for n in names]
-    np.testing.assert_allclose(part(images)[0], whole(images)[0][:, columns], atol=1e-5)
-    assert np.abs(whole(images)[0] - Predictor(os.path.join(run, "saved_model"))(images)[0]).max() > 0.1
+    np.testing.assert_allclose(part(images)[0], old(images)[0][:, columns], atol=1e-5)
+    assert np.abs(old(images)[0] - whole(images)[0]).max() > 0.1
     assert "margin_offsets" not in part.metadata
 
 
@@ -510,7 +523,7 @@ def test_networks_on_different_trunks_are_refused(run, tmp_path):
         deploy.deploy(path, str(tmp_path / "new"))
 
 
-def test_a_network_of_other_shapes_is_that_of_an_earlier_version(run, tmp_path, monkeypatch):
+def test_a_network_of_other_shapes_is_that_of_an_earlier_version(run, tmp_path, monkeypatch, read_once):
     monkeypatch.setattr(deploy, "read_back", lambda *_: np.zeros((4, 3)) + np.zeros((4, 2)))
     told = "Received: one that cannot be taken apart, as those of earlier versions; search again."
     with pytest.raises(UserError, match=re.escape(told)):

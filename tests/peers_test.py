@@ -34,7 +34,7 @@ TINY = dict(
     warmup_steps=3,
     rounds=2,
     supernet_steps=1,
-    batch_size=16,
+    batch_size=64,
     attributes_per_step=2,
     controller_steps=2,
     samples_per_step=8,
@@ -212,9 +212,11 @@ def test_names_are_checked(config):
 
 @pytest.fixture(scope="module")
 def measured(config, tmp_path_factory):
+    """Its few steps are not traced: that would take longer than they do."""
     out = str(tmp_path_factory.mktemp("peers"))
     budget = peers_suite.Budget((), ("random",), 2, 1, num_attributes=1)
-    table, curves = peers_suite.measure(config, budget, out)
+    with untraced():
+        table, curves = peers_suite.measure(config, budget, out)
     peers_suite.write(table, curves, out)
     return out, budget, table, curves
 

@@ -9,6 +9,9 @@ ARGS ?=
 PEERS_OUT ?= runs/peers
 TORCH ?= torch
 JOBS ?= 2
+ifneq ($(words $(VENV)),1)
+$(error Expected VENV to name one folder without spaces. Received: VENV=$(VENV))
+endif
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -55,5 +58,5 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 # Leaves runs/ alone.
 clean:
 	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
-	rm -rf .pytest_cache .ruff_cache
+	rm -rf .pytest_cache .ruff_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

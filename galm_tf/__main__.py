@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import pathlib
+import sys
 import textwrap
 
 COMMANDS = ("main", "domains", "predict", "evaluate", "deploy", "report", "tune", "benchmark")
@@ -25,5 +27,21 @@ def main() -> None:
         print(textwrap.fill(summary(command), _WIDTH, initial_indent=begins, subsequent_indent=" " * len(begins)))
 
 
+def _told() -> int:
+    """Exit status once all is written; no failure where the reader has seen enough, e.g. `| head`."""
+    try:
+        main()
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere
+        if not isinstance(error, BrokenPipeError):
+            print(
+                f"error: Expected to write standard output. Received: {error.strerror}; make room there.",
+                file=sys.stderr,
+            )
+            return 2
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(_told())

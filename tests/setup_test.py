@@ -167,7 +167,9 @@ def _make(project, *arguments, **environment):
 
 @needs_make
 def test_make_sets_up_once(project):
-    """First call: environment and packages. Second: neither. Changed requirements: packages. Broken: all."""
+    """First call: environment and packages. Second: neither. Changed requirements, or a package that was left half
+    installed: packages. Broken: all.
+    """
     code, text = _make(project, "search", f"PYTHON={sys.executable}")
     assert code == 0 and "Setting up .venv with" in text and "install" in text and "RAN --domain=sun\n" in text
     code, text = _make(project, "search", "ARGS=--seed=3")
@@ -175,6 +177,13 @@ def test_make_sets_up_once(project):
     os.utime(project / "requirements.txt")
     code, text = _make(project, "search")
     assert code == 0 and "Setting up" not in text and "install" in text
+    (packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
+    torn = packages / "torn-1.0.dist-info"
+    torn.mkdir()
+    (torn / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1.0\n", encoding="utf-8")
+    code, text = _make(project, "search")
+    assert code == 0 and "torn-1.0.dist-info was left half installed" in text and "install --quiet" in text
+    assert not torn.exists() and len(list(packages.glob("*.dist-info")))
     (project / ".venv" / "bin" / "python").unlink()
     code, text = _make(project, "search", f"PYTHON={sys.executable}")
     assert code == 0 and "Setting up .venv with" in text and "install" in text and "RAN" in text
@@ -214,6 +223,24 @@ def test_make_with_a_python_that_does_not_fit(project, machine, python, message)
     _executable(tools / "python3", "#!/bin/sh\necho 3.7\n")
     code, text = _make(project, "search", f"PYTHON={python}", PATH=environment["PATH"], HOME=environment["HOME"])
     assert code and message in text and not (project / ".venv").exists()
+
+
+@needs_make
+def test_make_takes_no_environment_with_a_space_in_its_name(project):
+    code, text = _make(project, "search", "VENV=my env")
+    assert code and "Expected VENV to name one folder without spaces. Received: VENV=my env" in text
+    assert not (project / "my").exists() and not (project / "env").exists()
+
+
+def test_the_list_of_commands_ends_well_when_its_reader_has_seen_enough():
+    command = [sys.executable, "-m", "galm_tf"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2 and done.stderr.startswith("error: Expected to write standard output. Received: No")
 
 
 @needs_make

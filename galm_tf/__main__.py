@@ -29,6 +29,8 @@ def main() -> None:
 
 def _told() -> int:
     """Exit status once all is written; no failure where the reader has seen enough, e.g. `| head`."""
+    if sys.stdout is None:  # closed
+        return 0
     try:
         main()
         sys.stdout.flush()

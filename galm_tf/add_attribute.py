@@ -131,7 +131,8 @@ def source_settings(
         method=method or stored.method,
     ).hands_over_policy
     if guided:
-        stored = first = matching.embedding_settings(stored)
+        # a table of few attributes costs little, and mini-batches teach an embedding alone nothing
+        stored = first = dataclasses.replace(matching.embedding_settings(stored), reward_data="full")
         rate = max(matching.EMBEDDING_RATE, stored.controller_learning_rate)
     else:
         first = _first_settings(stored)

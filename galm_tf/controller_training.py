@@ -23,6 +23,7 @@ _POLICY_RECORD_STEPS = 500  # the whole policy is written out this often; it cos
 # attributes whose policy is written out at once; of a single block that, and sampling, are so quick that tracing would
 # not pay
 _BLOCK = 16
+_TOGETHER = 8  # architectures that are scored on a mini-batch at once, whose maps are held together
 
 
 class ControllerTraining(PolicyStrategy):
@@ -129,7 +130,10 @@ class BatchRewards:
         actions = training.draw(tf.constant(ids), seed)
         known = np.flatnonzero(np.isfinite(self._images.labels[:, ids]).any(axis=1))
         rows = rng.choice(known, min(self._config.batch_size, len(known)), replace=False)
-        scores = self._margins(tf.constant(rows), tf.constant(ids), actions).numpy()
+        parts = [slice(start, start + _TOGETHER) for start in range(0, len(ids), _TOGETHER)]
+        scores = np.concatenate(
+            [self._margins(tf.constant(rows), tf.constant(ids[p]), actions[p]).numpy() for p in parts], axis=1
+        )
         rewards = [self._reward(self._images.labels[rows, i], scores[:, k], i) for k, i in enumerate(ids)]
         return training.reinforce.step_with_rewards(
             tf.constant(ids), actions, tf.constant(np.array(rewards, np.float32)), step

@@ -26,7 +26,7 @@ _DRAWN_SIDE, _DRAWN_COUNT = 32, 20  # pixels, and pictures of a domain: a tenth 
 _IN_FULL = {
     "names of images": "names of images, or another order of them",
     DRAWN: f"{DRAWN}, as another version of galm_tf drew them",
-    "split": "split (who trains, judges and is tested)",
+    "split": "split (who trains, judges and is tested), which another version of galm_tf may have drawn otherwise",
 }
 
 

@@ -195,10 +195,10 @@ def _started(result: dict[str, Any]) -> list[str]:
         return []
     given, left = givers(transfer)
     line = f"started from {', '.join(given)}"
-    others = f"; {', '.join(left)} matched no better and gave nothing" if left else ""
+    others = f"; nothing came from {', '.join(left)}" if left else ""
     gate = transfer.get("gate")  # the first version had none
     if gate and not gate["passed"]:
-        return [f"{line}: no, a trial from nothing was better{others}"]
+        return [f"{line}: no, a trial from nothing was better"]
     matches = transfer["matches"]
     close = sorted(
         filter(lambda name: is_close(matches[name]), matches), key=lambda name: -(matches[name].get("strength") or 0.0)

@@ -511,6 +511,11 @@ def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise
     # by plain ascent an embedding alone does not move
     settings = main_flags.settings(arguments[0], f"--source_run={plain}")
     assert (settings.controller_optimizer, settings.controller_learning_rate) == ("adam", 3e-2)
+    letter = {"controller_optimizer": "sgd", "reward_data": "batch", "samples_per_step": 1, "reward": "accuracy"}
+    letter = {"format": 1, **source[0].to_json(), **letter, "size_penalty": 0.0}
+    letter = _copy(source, tmp_path / "letter", config_json=json.dumps(letter))
+    settings = main_flags.settings(arguments[0], f"--source_run={letter}")
+    assert (settings.reward_data, settings.samples_per_step) == ("full", 64)
     anew = main_flags.settings(arguments[0], f"--source_run={plain}", "--transfer=towers")
     assert (anew.controller_optimizer, anew.controller_learning_rate) == ("sgd", 2e-3)
 

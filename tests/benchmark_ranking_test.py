@@ -137,6 +137,9 @@ def test_derived_fine_tunes_every_choice_from_the_same_supernet(config, tmp_path
     stamp = (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns
     pd.testing.assert_frame_equal(choosing.run_derived(config, [0], str(tmp_path)), table)
     assert (tmp_path / "split0" / "random" / "result.json").stat().st_mtime_ns == stamp
+    monkeypatch.setattr(choosing, "_choices", lambda table, config, *_: {"galm, most probable": table.full.argmin(1)})
+    with pytest.raises(UserError, match="networks of .*split0/galm-most-probable to be those that are chosen now"):
+        choosing.run_derived(config, [0], str(tmp_path))
 
 
 def test_scaling_with_all_attributes_a_step_has_no_second_case_of_them(monkeypatch, tmp_path):

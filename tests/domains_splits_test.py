@@ -242,6 +242,19 @@ def test_no_class_leaves_training_with_the_photographs_that_validate():
         assert trained[:4].all() and validated.tolist()[3:] == [0, 0] and validated[:2].min() >= 4
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_classes_too_small_to_lend_images_leave_with_the_photographs_that_others_lend(every):
+    """100 photographs show a person and, all or every second one, something that no other shows."""
+    alone = np.arange(0, 100, every)
+    class_ids = np.r_[np.zeros(100, int), 1 + np.arange(len(alone)), np.full(5, 1 + len(alone))]
+    domain = _domain(np.eye(2, dtype=np.float32)[class_ids % 2], class_ids, test=(1 + len(alone),))
+    shown = [*range(100), *alone, *range(100, 105)]
+    domain = dataclasses.replace(domain, paths=tuple(f"/zoo/{i}.png" for i in shown))
+    for seed in range(8):
+        split = make_split(domain, _config(validation_split="images", validation_fraction=0.1, seed=seed))
+        assert (class_ids[split.validation_images] == 0).sum() == 10
+
+
 def test_no_photograph_of_two_joined_domains_trains_in_one_and_judges_in_the_other():
     zoo, farm = _random_domain(), _random_domain(seed=1, name="farm")
     joined = join_domains([zoo, dataclasses.replace(farm, paths=zoo.paths)])

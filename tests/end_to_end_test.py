@@ -245,7 +245,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
         "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
         "other drawn pictures, as another version of galm_tf drew them": (_redrawn(domain), split),
-        "other split (who trains, judges and is tested)": (
+        "other split (who trains, judges and is tested), which another version of galm_tf may have drawn otherwise": (
             domain,
             dataclasses.replace(split, test=split.train, train=split.test),
         ),

@@ -237,6 +237,10 @@ def test_the_list_of_commands_ends_well_when_its_reader_has_seen_enough():
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 0)
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m galm_tf >&-', sys.executable], cwd=ROOT, capture_output=True, check=False
+    )
+    assert (done.stderr, done.returncode) == (b"", 0)
     if os.path.exists("/dev/full"):
         with open("/dev/full", "wb") as full:
             done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -237,7 +237,7 @@ def test_a_trial_without_a_skill(config, tuned, tmp_path, monkeypatch, crossfitt
         return found
 
     monkeypatch.setattr(tune.pipeline, "search", without_skill)
-    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0)
+    config = dataclasses.replace(config, adapt_steps=0, finetune_steps=0, size_penalty=0.0)
     shutil.copytree(os.path.join(tuned[0], "trials", tune.AS_GIVEN), tmp_path / "trials" / "0")
     os.remove(tmp_path / "trials" / "0" / "trial.json")  # searched, and stopped before its figures were kept
     arguments = config, {}, str(tmp_path), "0", tune.preparation.prepare(config)

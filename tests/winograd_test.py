@@ -62,13 +62,11 @@ def test_the_supernet_in_tiles_is_the_supernet(monkeypatch, size, kernels):
     choices[:, 2] = np.arange(8) % 2 if kernels == "mixed" else [3, 5].index(kernels)
     supernet = build_supernet(8, size, 0.0, 0)
     images, gates = _images((4, size, size, 3)), gates_from_indices(tf.constant(choices))
-    variables = list(supernet.trainable.values())
+    variables, model = list(supernet.trainable.values()), supernet.supernet
 
     def call():
         with tf.GradientTape() as tape:
-            logits = supernet.supernet(
-                [images, tf.range(8), gates, tf.constant([4]), tf.constant([-1, 0])], training=True
-            )
+            logits = model([images, tf.range(8), gates, tf.constant([4]), tf.constant([-1, 0])], training=True)
             total = tf.reduce_sum(tf.sin(logits))
         return logits, [tf.convert_to_tensor(g) for g in tape.gradient(total, variables, unconnected_gradients="zero")]
 

@@ -18,10 +18,12 @@ import numpy as np
 from galm_tf import data_digests, pipeline, preparation, progress, run_result
 from galm_tf.benchmark.methods import free_networks
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.schedule import WARMUP, search_steps
 from galm_tf.search import Search, archive
+from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import RandomArchitecture
 from galm_tf.strategy import Strategy
 from galm_tf.telemetry import Telemetry
@@ -89,6 +91,9 @@ def finetuned(
       supernet: run folder of `shared_rewards`.
       prepared: the data.
       chosen: int64 [N], an architecture per attribute.
+
+    Raises:
+      UserError: the finished ones are of other architectures, which another version chose.
     """
     config = dataclasses.replace(config, method="random", warmup_steps=0, supernet_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
@@ -98,7 +103,15 @@ def finetuned(
         folder.write_json("result.json", _finetune(config, folder, prepared, weights, chosen))
         folder.drop_checkpoints()  # nothing starts from these networks
         free_networks()
-    return folder.read_json("result.json")
+    result = folder.read_json("result.json")
+    rows = run_result.searched_rows(result).values()
+    tested = [Architecture.from_json(row["architecture"]).canonical() for row in rows]
+    if tested != [Architecture.from_number(number).canonical() for number in chosen]:
+        raise UserError(
+            f"Expected the networks of {path} to be those that are chosen now. Received: others, which an earlier version "
+            "chose; name another folder by --out."
+        )
+    return result
 
 
 def _finetune(config, folder: RunFolder, prepared: preparation.Prepared, weights, chosen: np.ndarray) -> dict[str, Any]:

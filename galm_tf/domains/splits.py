@@ -386,7 +386,8 @@ def _share_of_each_class(
 ) -> np.ndarray:
     """A seeded share of the images of each class, none of classes with fewer than three: int64, sorted.
 
-    No more photographs are taken than the share needs, and none without which a class would have no image left.
+    No more photographs are taken than the share needs, and none without which a class that lends some would have no
+    image left.
 
     Args:
       index: int64, records.
@@ -400,7 +401,7 @@ def _share_of_each_class(
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
     shown, classes = _places(photographs[index]), domain.class_ids[index]
-    left = Counter(classes[~part].tolist())  # of each class, in training
+    left, sizes = Counter(classes[~part].tolist()), Counter(classes.tolist())  # of each class: in training, in all
     for c, members in _places(classes).items():
         number = c - first[domain.classes[c].split("/")[0]]
         if len(members) < _MIN_CLASS_IMAGES:
@@ -408,15 +409,19 @@ def _share_of_each_class(
         most_left = len(members) - max(1, round(share * len(members)))
         lacking = left[c] - most_left
         if lacking > 0:
-            drawn = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES).choice(
-                index[members[~part[members]]], lacking, replace=False
+            rng, free = (
+                generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES),
+                index[members[~part[members]]],
             )
-            for photograph in photographs[drawn]:
+            drawn = rng.choice(free, lacking, replace=False)
+            others = rng.permutation(np.setdiff1d(free, drawn))  # in the place of photographs that stay
+            for photograph in photographs[np.concatenate([drawn, others])]:
                 records = shown[photograph]
-                taken = Counter(classes[records[~part[records]]].tolist())
-                if left[c] > most_left and all(left[other] > count for other, count in taken.items()):
+                its = Counter(classes[records[~part[records]]].tolist())
+                emptied = any(left[other] == count for other, count in its.items() if sizes[other] >= _MIN_CLASS_IMAGES)
+                if left[c] > most_left and not emptied:
                     part[records] = True
-                    left.subtract(taken)
+                    left.subtract(its)
     return index[part]
 
 

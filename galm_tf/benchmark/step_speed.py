@@ -135,7 +135,7 @@ def plain_network(a: Architecture, image_size: int) -> tf.keras.Model:
     """The whole network of one architecture as a user would write it: images -> margin [B, 1]."""
     trunk = plain_trunk(image_size)
     tower = plain_tower(a, [m.shape[1:] for m in trunk.outputs])
-    return tf.keras.Model(trunk.inputs, tower(trunk.outputs))
+    return tf.keras.Model(trunk.input, tower(trunk.outputs))
 
 
 def measure_inference(config: Config, repeats: int) -> pd.DataFrame:

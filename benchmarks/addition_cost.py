@@ -34,13 +34,13 @@ from galm_tf.begun import expect_writable, result_file
 from galm_tf.config import Config, as_flag
 from galm_tf.domains import load_domains
 from galm_tf.domains.domain import WHOLE_IMAGE, Domain
+from galm_tf.domains.table_file import BOX
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.run_folder import flagfile
 from galm_tf.words import listed
 
 FLAGS = flags.FLAGS
-_BOX = ("left", "top", "right", "bottom")
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 _NAMED = 5  # attributes in a sentence
 
@@ -133,7 +133,7 @@ def label_table(domain: Domain, columns: Sequence[int]) -> pd.DataFrame:
     if (boxes != WHOLE_IMAGE).any():
         whole = (boxes == WHOLE_IMAGE).all(axis=1)
         table = table.assign(
-            **{side: pd.array(np.where(whole, None, boxes[:, i]), "Int64") for i, side in enumerate(_BOX)}
+            **{side: pd.array(np.where(whole, None, boxes[:, i]), "Int64") for i, side in enumerate(BOX)}
         )
     values = {domain.attributes[column]: pd.array(labels[known, i], "Int64") for i, column in enumerate(columns)}
     return pd.concat([table, pd.DataFrame(values)], axis=1)

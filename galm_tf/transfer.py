@@ -25,7 +25,6 @@ from typing import Any, Sequence
 import numpy as np
 
 from galm_tf import search_space, selection, source_runs
-from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.data import class_weights, log_odds
 from galm_tf.draws import Stream, generator
@@ -61,8 +60,7 @@ def start_from(search: Search) -> list[Source]:
     fresh = search.trial_table(gate_steps) if gate_steps else None
     matches = find_matches(search, sources, score)
     before = search.arrays()
-    hand_over(search, sources, matches)
-    sources = _taken_from(search.config, sources, matches)
+    sources = hand_over(search, sources, matches)
     started = search.state.transfer
     if config.hands_over_policy:
         started["temperature"] = soften(search.strategy)
@@ -83,8 +81,10 @@ def start_from(search: Search) -> list[Source]:
     return sources
 
 
-def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> None:
-    """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state."""
+def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match]) -> list[Source]:
+    """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state;
+    returns those of the sources that may give something: the others were matched and no more.
+    """
     config = search.config
     if "trunk" in config.transfer:
         copy_trunk(search, sources[trunk_source(matches)])
@@ -93,7 +93,8 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
         _begin_heads(search, np.array([not match.close for match in matches]))
     if config.hands_over_policy:
         _copy_policy(search, sources, matches)
-    pairs, taken = zip(search.domain.attributes, matches), _taken_from(config, sources, matches)
+    pairs = zip(search.domain.attributes, matches)
+    taken = [sources[trunk_source(matches)]] if config.takes_one_source else list(sources)
     search.state.transfer = {
         "sources": [source.path for source in sources],
         "taken_from": taken[0].path if len(taken) < len(sources) else None,
@@ -105,11 +106,7 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
         "notes": [note for source in taken for note in notes(source, search.domain, search.split)],
         "matches": {name: to_json(m, sources) for name, m in pairs},
     }
-
-
-def _taken_from(config: Config, sources: Sequence[Source], matches: Sequence[Match]) -> list[Source]:
-    """Those of the sources that may give something; the others were matched and no more."""
-    return [sources[trunk_source(matches)]] if config.takes_one_source else list(sources)
+    return taken
 
 
 def soften(policy: ControllerTraining) -> float:

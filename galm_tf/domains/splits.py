@@ -401,27 +401,28 @@ def _share_of_each_class(
     for c, name in enumerate(domain.classes):
         first.setdefault(name.split("/")[0], c)
     shown, classes = _places(photographs[index]), domain.class_ids[index]
-    left, sizes = Counter(classes[~part].tolist()), Counter(classes.tolist())  # of each class: in training, in all
-    for c, members in _places(classes).items():
+    left, members_of = Counter(classes[~part].tolist()), _places(classes)  # of each class: how many train, and all
+    for c, members in members_of.items():
         number = c - first[domain.classes[c].split("/")[0]]
         if len(members) < _MIN_CLASS_IMAGES:
             continue
         most_left = len(members) - max(1, round(share * len(members)))
         lacking = left[c] - most_left
-        if lacking > 0:
-            rng, free = (
-                generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES),
-                index[members[~part[members]]],
-            )
-            drawn = rng.choice(free, lacking, replace=False)
-            others = rng.permutation(np.setdiff1d(free, drawn))  # in the place of photographs that stay
-            for photograph in photographs[np.concatenate([drawn, others])]:
-                records = shown[photograph]
-                its = Counter(classes[records[~part[records]]].tolist())
-                emptied = any(left[other] == count for other, count in its.items() if sizes[other] >= _MIN_CLASS_IMAGES)
-                if left[c] > most_left and not emptied:
-                    part[records] = True
-                    left.subtract(its)
+        if lacking <= 0:
+            continue
+        rng = generator(seed, Stream.VALIDATION, number + draw * _MOST_CLASSES)
+        free = index[members[~part[members]]]
+        drawn = rng.choice(free, lacking, replace=False)
+        others = rng.permutation(np.setdiff1d(free, drawn))  # in the place of photographs that stay
+        for photograph in photographs[np.concatenate([drawn, others])]:
+            if left[c] <= most_left:
+                break
+            records = shown[photograph]
+            its = Counter(classes[records[~part[records]]].tolist())
+            lending = [other for other in its if len(members_of[other]) >= _MIN_CLASS_IMAGES]
+            if all(left[other] > its[other] for other in lending):
+                part[records] = True
+                left.subtract(its)
     return index[part]
 
 

@@ -23,8 +23,8 @@ from galm_tf.domains.domain import WHOLE_IMAGE
 from galm_tf.errors import UserError
 from galm_tf.words import listed
 
-_BOX = ["left", "top", "right", "bottom"]
-_RENAMED = f"call them {', '.join(_BOX)}"
+BOX = ["left", "top", "right", "bottom"]
+_RENAMED = f"call them {', '.join(BOX)}"
 _CORNERS = {  # what others have in place of these four -> how to come by them
     ("x1", "y1", "x2", "y2"): _RENAMED,
     ("xmin", "ymin", "xmax", "ymax"): _RENAMED,
@@ -33,7 +33,7 @@ _CORNERS = {  # what others have in place of these four -> how to come by them
     ("xcenter", "ycenter", "width", "height"): "give left = x_center - width / 2 and so on in pixels",
 }
 _NAMED = ("image", "class", "split")
-RESERVED = (*_NAMED, *_BOX)
+RESERVED = (*_NAMED, *BOX)
 _ROUNDED = 0.01
 _SHOWN = 5  # columns in a message
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # that stand between cells
@@ -198,7 +198,7 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
     """Raises UserError for names that are missing, none, or there twice; first: of the columns, as it stands in the
     file.
     """
-    known = RESERVED if {c.lower() for c in columns}.issuperset(_BOX) else _NAMED
+    known = RESERVED if {c.lower() for c in columns}.issuperset(BOX) else _NAMED
     meant = {c: c.lower() for c in columns if c.lower() in known and c.lower() not in columns}
     if meant:
         which, them = ("columns", "them") if len(meant) > 1 else ("column", "it")
@@ -224,17 +224,17 @@ def _check_columns(columns: list[str], first: str, path: str, required: Sequence
 
 def _check_box(columns: list[str], path: str) -> None:
     """Raises UserError where some columns of a box are missing, or all have other names."""
-    there = [c for c in _BOX if c in columns]
-    if 0 < len(there) < len(_BOX):
+    there = [c for c in BOX if c in columns]
+    if 0 < len(there) < len(BOX):
         rename = "it if it is an attribute" if len(there) == 1 else "these if they are attributes"
         raise UserError(
-            f"Expected the columns {_BOX} together in {path}. Received: {there} only; add the others, or rename {rename}."
+            f"Expected the columns {BOX} together in {path}. Received: {there} only; add the others, or rename {rename}."
         )
     spelt = {c.lower().replace("_", ""): c for c in columns}
     for corners, repair in _CORNERS.items():
         if not there and all(c in spelt for c in corners):
             raise UserError(
-                f"Expected the columns {_BOX} of a box in {path}. Received: {[spelt[c] for c in corners]}; {repair}, or rename "
+                f"Expected the columns {BOX} of a box in {path}. Received: {[spelt[c] for c in corners]}; {repair}, or rename "
                 "them if they are attributes."
             )
 
@@ -340,16 +340,16 @@ def _label_repair(column: pd.Series, row: int, names: pd.Index, classes: bool, s
 
 def read_boxes(table: pd.DataFrame, path: str) -> np.ndarray:
     """int32 [n, 4]; the whole image where no box is given. Checks order and sign, not the image's size."""
-    if not all(c in table for c in _BOX):
+    if not all(c in table for c in BOX):
         return np.tile(np.array(WHOLE_IMAGE, np.int32), (len(table), 1))
-    empty = np.stack([blank(table[c]) | [is_unknown(str(cell)) for cell in table[c]] for c in _BOX], axis=1)
-    values = np.stack([_numbers(table[c]) for c in _BOX], axis=1)
+    empty = np.stack([blank(table[c]) | [is_unknown(str(cell)) for cell in table[c]] for c in BOX], axis=1)
+    values = np.stack([_numbers(table[c]) for c in BOX], axis=1)
     whole = empty.all(axis=1)
     good = ((values[:, :2] >= 0) & (values[:, 2:] > values[:, :2]) & (values[:, 2:] < 2**31)).all(axis=1)
     wrong = np.flatnonzero(~whole & ~good)
     if len(wrong):
         row = int(wrong[0])
-        got = ", ".join(f"{c}={table[c].iloc[row]}" for c in _BOX)
+        got = ", ".join(f"{c}={table[c].iloc[row]}" for c in BOX)
         raise UserError(
             f"Expected 0 <= left < right and 0 <= top < bottom in {place(table, path, row)}. Received: {got}; "
             "correct the box, or leave all four cells empty for the whole image."

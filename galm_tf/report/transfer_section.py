@@ -22,18 +22,16 @@ def starts(run: FinishedRun) -> dict[str, str]:
         return {}
     matches, rule = run.result["transfer"]["matches"], transfer["match"]
     return {
-        name: _start(match, _parts(match, transfer["parts"]), _rule(match, rule)) for name, match in matches.items()
+        name: _start(match, _own(match, "parts", transfer["parts"]), _own(match, "match", rule))
+        for name, match in matches.items()
     }
 
 
-def _parts(match: Optional[dict[str, Any]], parts: Sequence[str]) -> Sequence[str]:
-    """What an attribute took over: `parts`, or, of one that an extended run had before, what its match says."""
-    return (match or {}).get("parts", parts)
-
-
-def _rule(match: Optional[dict[str, Any]], rule: str) -> str:
-    """By which --match it was found, likewise."""
-    return (match or {}).get("match", rule)
+def _own(match: Optional[dict[str, Any]], key: str, common: Any) -> Any:
+    """`parts` that an attribute took over, or the `match` by which it was found: `common`, or, of one that an extended
+    run had before, what its match says.
+    """
+    return (match or {}).get(key, common)
 
 
 def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> str:
@@ -69,11 +67,13 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
         "matched": matched,
         "all": len(matches),
         "nearest": sum(match is not None for match in matches) - matched,
-        "far": any(match and not is_close(match) and "towers" in _parts(match, parts) for match in every.values()),
+        "far": any(
+            match and not is_close(match) and "towers" in _own(match, "parts", parts) for match in every.values()
+        ),
         "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
         "mixed": any("parts" in (match or {}) for match in others),
         "separated": any(match and match.get("auc") is not None for match in every.values()),
-        "by_cosine": any(match and _rule(match, transfer["match"]) == "cosine" for match in every.values()),
+        "by_cosine": any(match and _own(match, "match", transfer["match"]) == "cosine" for match in every.values()),
         "before": {"count": len(others), "sources": list(map(folder_name, sources))} if others else None,
         "gate": gate,
         "used": gate is None or gate["passed"],

@@ -8,7 +8,7 @@ from matplotlib.container import ErrorbarContainer
 from scipy import stats
 
 from galm_tf import evaluation
-from galm_tf.baselines import linear_pixels
+from galm_tf import linear_pixels
 from galm_tf.benchmark import methods, timing
 from galm_tf.benchmark.paired import paired_interval
 from galm_tf.domains.splits import Split

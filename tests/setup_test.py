@@ -45,8 +45,8 @@ def test_each_machine_gets_its_stack(version, machine):
     assert ("tensorflow-addons" in wanted) == (older and machine in ("linux x86_64", "mac"))
 
 
-def test_modules_import_one_another_without_circles():
-    """Within functions too."""
+def _imports() -> dict[str, set[str]]:
+    """Module of the package -> those of it that it imports, within functions too."""
     paths = {
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").replace(".__init__", ""): path
         for path in (ROOT / "galm_tf").rglob("*.py")
@@ -60,10 +60,31 @@ def test_modules_import_one_another_without_circles():
         ]
         wanted = {whole if (whole := f"{n.module}.{a.name}") in paths else n.module for n in nodes for a in n.names}
         graph[name] = (wanted & set(paths)) - {name, "galm_tf"}
+    return graph
+
+
+def test_modules_import_one_another_without_circles():
+    graph = _imports()
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises for a circle
-    assert set(order) == set(paths) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index(
+    assert set(order) == set(graph) and order.index("galm_tf.layers") < order.index("galm_tf.supernet") < order.index(
         "galm_tf.main"
     )
+
+
+@pytest.mark.parametrize(
+    "part, users",
+    [
+        ("baselines", ("benchmark",)),
+        ("benchmark", ()),
+        ("strategies", ("benchmark", "report", "main")),
+    ],
+)
+def test_the_core_does_without_what_it_is_compared_with(part, users):
+    def within(name, *parts):
+        return any(f"{name}.".startswith(f"galm_tf.{one}.") for one in parts)
+
+    found = {name for name, wanted in _imports().items() if any(within(other, part) for other in wanted)}
+    assert {name for name in found if not within(name, part, *users)} == set() and found
 
 
 def test_commands_in_docstrings_stand_on_lines_of_their_own():

@@ -11,7 +11,8 @@ import numpy as np
 
 from galm_tf import leakage, preparation, source_runs
 from galm_tf.baselines import features as features_lib
-from galm_tf.baselines import linear_pixels, network_features
+from galm_tf import linear_pixels
+from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
 from galm_tf.errors import UserError

@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from galm_tf import evaluation, leakage, preparation
-from galm_tf.baselines import linear_pixels, sources
+from galm_tf import linear_pixels
+from galm_tf.baselines import sources
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE
 from galm_tf.baselines.amt import AMT

@@ -15,7 +15,7 @@ import pandas as pd
 import tensorflow as tf
 
 from galm_tf import evaluation, pipeline, preparation
-from galm_tf.baselines import linear_pixels
+from galm_tf import linear_pixels
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config

@@ -13,7 +13,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 
 from galm_tf import data_digests, source_runs
-from galm_tf.baselines import linear_pixels
+from galm_tf import linear_pixels
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData, read_data

@@ -8,7 +8,7 @@ import pathlib
 import sys
 import textwrap
 
-COMMANDS = ("main", "domains", "predict", "evaluate", "deploy", "report", "tune", "benchmark")
+COMMANDS = ("main", "domains", "predict", "evaluate", "deploy", "report", "imagenet", "tune", "benchmark")
 _WIDTH = 110
 
 

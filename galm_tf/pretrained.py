@@ -184,7 +184,7 @@ def expect_file(config: Config, folder: Optional[RunFolder] = None) -> None:
     if path and not config.source_run and not (folder and folder.has(FOLDER)) and not os.path.isfile(path):
         raise UserError(
             f"Expected a Keras model file in --trunk_model. Received: {path}, which is {'a folder' if os.path.isdir(path) else 'no file'}; write one "
-            "by model.save('NAME.keras')."
+            "by python -m galm_tf.imagenet --out=NAME.keras, or by model.save('NAME.keras')."
         )
 
 

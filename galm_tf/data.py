@@ -111,7 +111,6 @@ def class_weights(index: np.ndarray, domain: Domain, config: Config) -> Optional
         else float(config.class_balance)
     )
     weights = _of_mean_one(np.bincount(classes)[classes] ** -balance, domains)
-    weights = _of_mean_one(np.minimum(weights, _MOST_WEIGHT), domains)
     return None if np.ptp(weights) < 1e-9 else weights
 
 
@@ -124,8 +123,16 @@ def _tested_unseen(index: np.ndarray, domain: Domain) -> np.ndarray:
 
 
 def _of_mean_one(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Weights [m] times a factor for each group, so that its mean is 1."""
-    return weights * (np.bincount(groups) / np.bincount(groups, weights))[groups]
+    """Weights [m] times a factor for each group, so that its mean is 1; what would be more than `_MOST_WEIGHT` is that,
+    and the others share the rest.
+    """
+    cut, count = np.zeros(len(weights), bool), np.bincount(groups)
+    while True:
+        left = count - _MOST_WEIGHT * np.bincount(groups, cut)
+        scaled = np.where(cut, _MOST_WEIGHT, weights * (left / np.bincount(groups, weights * ~cut))[groups])
+        if not (scaled > _MOST_WEIGHT).any():
+            return scaled
+        cut |= scaled > _MOST_WEIGHT
 
 
 def training_batches(images: np.ndarray, plan: BatchPlan, first_step: int, last_step: int) -> tf.data.Dataset:

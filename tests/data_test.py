@@ -177,7 +177,18 @@ def test_classes_count_by_the_root_of_their_images_or_all_alike_and_domains_as_b
     # one image would be a third of all
     rare = _domain(np.zeros((1001, 1), np.float32), np.repeat([0, 1, 2], [500, 500, 1]))
     weights = class_weights(np.arange(1001), rare, Config())
-    assert weights[-1] / weights[0] == pytest.approx(15, rel=0.01) and weights.mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights[[0, 500, 1000]], [991 / 1000, 991 / 1000, 10])
+
+
+@pytest.mark.parametrize("sizes", [[1, 1000], [1, 1, 1000], [2] * 5 + [500], [1, 5, 50, 500], [3] * 3 + [300] * 20])
+def test_no_image_counts_more_than_ten_times_the_mean_beside_a_domain_of_its_own(sizes):
+    classes = np.repeat(np.arange(len(sizes) + 2), [*sizes, 30, 10])
+    domain = _domain(np.zeros((len(classes), 1), np.float32), classes, (classes >= len(sizes)).astype(int))
+    weights, first = class_weights(np.arange(len(classes)), domain, Config()), sum(sizes)
+    assert weights.max() == pytest.approx(10) and weights[:first].mean() == pytest.approx(1)
+    np.testing.assert_allclose(weights[first:], np.repeat([40 / 2 / 30, 40 / 2 / 10], [30, 10]))
+    ordered = weights[:first][np.argsort(-np.repeat(sizes, sizes), kind="stable")]
+    assert (np.diff(ordered) >= -1e-9).all()  # of a smaller class never less
 
 
 def test_every_joined_domain_goes_by_its_own_test():

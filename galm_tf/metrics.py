@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
+from galm_tf.errors import UserError
+
 _BLOCK_VALUES = 2**15  # scores sorted at a time, so that they stay in the cache
 
 
@@ -19,14 +21,28 @@ def both_labels(labels: np.ndarray) -> bool:
     return bool((labels > 0.5).any() and (labels <= 0.5).any())
 
 
+def expect_finite(scores: np.ndarray) -> None:
+    """Raises UserError for scores [...] of networks whose training has diverged in its last step, after which nobody
+    asks for the loss.
+    """
+    if not np.isfinite(scores).all():
+        raise UserError(
+            "Expected finite scores. Received: NaN or infinity: training has diverged; begin anew with smaller learning "
+            "rates (--learning_rate, --adapt_learning_rate, --finetune_learning_rate)."
+        )
+
+
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve, exact with ties (Mann & Whitney 1947).
 
     Args:
       labels: [n] in {0, 1}, at least one of each.
       scores: finite [n], compared in their own precision.
+
+    Raises:
+      UserError: scores of diverged training.
     """
-    assert np.isfinite(scores).all(), "scores of diverged training"
+    expect_finite(scores)
     positive = np.asarray(labels) > 0.5
     return float(_auc_of_rank_sums(rankdata(scores)[positive].sum(), positive))
 
@@ -36,10 +52,13 @@ def auc_columns(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
     Args:
       labels: [n] in {0, 1}, at least one of each.
-      scores: float32 [K, n], one row per scorer.
+      scores: finite float32 [K, n], one row per scorer.
 
     Returns:
       float64 [K].
+
+    Raises:
+      UserError: scores of diverged training.
     """
     positive = np.asarray(labels) > 0.5
     step = max(1, _BLOCK_VALUES // scores.shape[1])
@@ -67,6 +86,7 @@ def _rank_sums(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     bits = keys.view(np.int64)
     bits |= positive
     keys.sort(axis=1)
+    expect_finite(keys[:, [0, -1]])  # where what is none goes
     sums = (bits & 1).astype(np.float64) @ np.arange(1, scores.shape[1] + 1, dtype=np.float64)
     bits >>= 1
     tied = (bits[:, 1:] == bits[:, :-1]).any(axis=1)

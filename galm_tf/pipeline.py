@@ -21,6 +21,7 @@ from galm_tf import (
     export,
     frozen_trunk,
     leakage,
+    metrics,
     plots,
     preparation,
     pretrained,
@@ -252,6 +253,9 @@ def test(network: tf.Module, prepared: Prepared, searched: Optional[Search | Rea
 
     searched: what the network is of; where its trunk is a pretrained one, this one's maps are looked for in the cache
       folder, and kept there, for an addition or another method tests the same images.
+
+    Raises:
+      UserError: the network's training has diverged.
     """
     test_index = prepared.split.test
     if searched is not None and searched.trunk is not None:
@@ -260,12 +264,18 @@ def test(network: tf.Module, prepared: Prepared, searched: Optional[Search | Rea
         if views is not None:
             with _told(len(test_index)) as told:
                 said = [told(network.of_outputs(outputs).numpy()) for outputs in views.outputs(test_index)]
-            return np.concatenate(said).astype(np.float64)
+            return _finite(np.concatenate(said))
     # of one trace, whatever the last batch's size
     signature = [tf.TensorSpec([None, *prepared.images.shape[1:]], tf.uint8)]
     call = traced(lambda x: network(scale_images(x)), input_signature=signature)
     with _told(len(test_index)) as told:
         said = scoring.in_batches(lambda batch: told(call(batch)), prepared.images, test_index, _TEST_BATCH)
+    return _finite(said)
+
+
+def _finite(said: np.ndarray) -> np.ndarray:
+    """The same as float64; raises UserError where training has diverged."""
+    metrics.expect_finite(said)
     return said.astype(np.float64)
 
 

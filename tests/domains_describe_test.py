@@ -269,6 +269,19 @@ def test_the_sheet_shows_every_part_and_frames_examples():
     assert contact_sheet(_domain(), split, images).height > sheet.height  # a line for the note
 
 
+def test_a_break_in_a_note_is_drawn_as_a_space():
+    split = make_split(_domain(), Config(domain=("zoo",)))
+    sheets = [
+        np.asarray(
+            contact_sheet(
+                dataclasses.replace(_domain(), notes=(f"x.png{gap}y.png",)), split, np.zeros((240, 32, 32, 3), np.uint8)
+            )
+        )
+        for gap in ("\n", " ")
+    ]
+    np.testing.assert_array_equal(*sheets)
+
+
 def test_the_sheet_shows_the_box_in_its_photograph(tmp_path):
     domain = _domain(images=6, unknown=0.0)
     paths = []

@@ -90,6 +90,17 @@ def test_held_out_classes_are_the_best_of_all_sets(seed):
     assert _worth(counts, chosen) == best
 
 
+def test_the_order_of_attributes_settles_no_tie():
+    """Of sets that are equally even sums in another order differ in their last bit."""
+    of_classes = ["1011110", "1000000", "1101111", "0101010", "1100000", "1111001", "1100110", "0010101"]
+    labels = np.repeat(np.array([list(map(float, row)) for row in of_classes], np.float32), 3, axis=0)
+    chosen = {
+        tuple(most_telling(labels[:, order], np.repeat(np.arange(8), 3), 2, np.random.default_rng(0), even=True))
+        for order in itertools.islice(itertools.permutations(range(7)), 0, 5040, 40)
+    }
+    assert len(chosen) == 1
+
+
 def test_the_planted_classes_are_held_out():
     domain = _planted("zoo", (1, 4), ((0, 2), (5, 7)))
     split = make_split(domain, _config(validation_class_fraction=0.2))

@@ -186,7 +186,7 @@ def test_copies_of_a_file_are_one_photograph(folder, with_classes):
         assert len(np.unique(domain.photographs)) == 12
         assert (
             sum(
-                "36 files are copies of others, byte for byte, e.g. copy0-0.png of p0.png: " in note
+                "36 files are copies of others, byte for byte, e.g. copy1-0.png of copy0-0.png: " in note
                 for note in domain.notes
             )
             == 1
@@ -956,6 +956,7 @@ def test_copies_are_told_by_all_of_their_bytes(tmp_path):
     paths = [str(tmp_path / name) for name in (*contents, "absent")]  # of which two are empty
     found = copies.originals([*paths, paths[0]])
     assert {os.path.basename(c): os.path.basename(o) for c, o in found.items()} == {"c": "a", "f": "a", "g": "b"}
+    assert copies.originals(paths[::-1]) == found
 
 
 CLASS_TABLE = "class;striped;old\ntram;1;0,5\nTür;0;NA\nbus;;1\nship;1;1\n"

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from galm_tf import metrics
+from galm_tf.errors import UserError
 
 
 @pytest.mark.parametrize("decimals", [6, 1, 0])
@@ -21,10 +22,15 @@ def test_auc_of_constant_and_signed_zero_scores_is_a_half():
     assert metrics.auc_columns(labels, scores).tolist() == [metrics.auc(labels, row) for row in scores] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_have_no_auc(wrong):
-    with pytest.raises(AssertionError, match="diverged"):
-        metrics.auc(np.array([1, 0, 1]), np.array([0.5, wrong, 0.2]))
+@pytest.mark.parametrize("wrong", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1])
+def test_scores_that_are_no_numbers_have_no_auc(wrong, place):
+    labels, scores = np.array([1, 0, 1]), np.array([0.5, 0.3, 0.2], np.float32)
+    good = scores.copy()
+    scores[place] = wrong
+    for told in (lambda: metrics.auc(labels, scores), lambda: metrics.auc_columns(labels, np.stack([good, scores]))):
+        with pytest.raises(UserError, match="Expected finite scores. Received: NaN or infinity: training has diverged"):
+            told()
 
 
 def test_accuracies_equal_scikit_learn():

@@ -189,23 +189,29 @@ def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, preci
     assert ("--precision=bfloat16 is for GPUs: a processor may take many times as long" in caplog.text) == told
 
 
-def test_training_that_diverges_is_told(tmp_path, drawn):
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (
+            dict(warmup_steps=30, learning_rate=1e6),
+            r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\.",
+        ),
+        (
+            dict(warmup_steps=1, finetune_steps=1, finetune_learning_rate=1e30),
+            r"Expected finite scores. Received: NaN or infinity: training has diverged.*--finetune_learning_rate",
+        ),
+    ],
+    ids=["on the way", "by the last step"],
+)
+def test_training_that_diverges_is_told(tmp_path, drawn, settings, message):
     config = Config(
         domain=("sun",),
         leave_out=LEFT_OUT,
         method="random",
         image_size=32,
-        warmup_steps=30,
-        learning_rate=1e6,
+        **{"rounds": 1, "supernet_steps": 0, "adapt_steps": 0, "finetune_steps": 0, **settings},
         batch_size=8,
         cache_dir=drawn,
     )
-    with (
-        few_images(12),
-        untraced(),
-        pytest.raises(
-            UserError,
-            match=r"Expected a finite loss in warmup, step \d+. Received: (nan|inf).*a smaller --learning_rate\.",
-        ),
-    ):
+    with few_images(12), untraced(), pytest.raises(UserError, match=message):
         pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=RandomArchitecture)

@@ -195,7 +195,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The text, or as much of it as fits in `width` pixels and an ellipsis."""
+    """The text in one line, or as much of it as fits in `width` pixels and an ellipsis."""
+    text = " ".join(text.split())  # a table's cell, such as an image's name, may hold a break, which is not drawn
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

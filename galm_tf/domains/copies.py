@@ -12,12 +12,12 @@ _END = 4096  # bytes by which files of one size are told apart first: pictures w
 
 
 def originals(paths: Sequence[str]) -> dict[str, str]:
-    """Path -> the first path whose file holds the same bytes, of files that come later.
+    """Path -> the first path, by name, whose file holds the same bytes, of all but that: whatever order they come in.
 
     Only of files of one size the ends are read, and whole only those that end alike. What cannot be read has no copies,
     and what is empty shows no photograph.
     """
-    groups: list[list[str]] = [list(dict.fromkeys(paths))]
+    groups: list[list[str]] = [sorted(set(paths))]
     for told in (_size, _end, _digest):
         groups = [alike for group in groups for alike in _alike(group, told)]
     return {path: first for first, *others in groups for path in others}

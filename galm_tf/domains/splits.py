@@ -317,7 +317,10 @@ def _most_judgeable(
         lost = learnable & (rest < MIN_LABELS)
         large = held[:, 0, -1] > _MOST_HELD_OUT * total[0, -1]
         worth = judged.sum(axis=1) * (attributes + 1) - lost.sum(axis=1) - large * (attributes + 1) ** 2
-        return worth - np.abs(held / np.maximum(1, total) - number / len(counts)).mean(axis=(1, 2)) if even else worth
+        if not even:
+            return worth
+        uneven = np.abs(held / np.maximum(1, total) - number / len(counts)).mean(axis=(1, 2))
+        return worth - np.round(uneven, 9)  # else the order of attributes, by which it is summed, would settle ties
 
     best, best_value = np.arange(number), -np.inf
     for _ in range(_RESTARTS if len(counts) <= _MANY_CLASSES else 1):

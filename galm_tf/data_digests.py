@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from galm_tf import source_runs
+from galm_tf import leakage, source_runs
 from galm_tf.config import Config
 from galm_tf.domains import expect_data, load_domains
 from galm_tf.domains.domain import Domain
@@ -20,6 +20,7 @@ from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
 from galm_tf.words import listed
 
 DRAWN = "drawn pictures"
+TESTED = "tested"  # of data.json: `test_digests`
 # of data.json, whatever is learned of them
 IMAGES = ("images", "names of images", "boxes", "sizes of image files", DRAWN)
 _DRAWN_SIDE, _DRAWN_COUNT = 32, 20  # pixels, and pictures of a domain: a tenth of a second
@@ -48,7 +49,11 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     if before is now:  # what stands there is the same
         folder.write_json("split.json", split.to_json())
         folder.keep_tables(config.label_files)
-        folder.write_json(DATA, {**now, source_runs.DIGESTS: [run_digest(path) for path in config.source_run]})
+        tested = test_digests(domain, split.test)
+        if config.add_attribute:  # its other attributes were tested as the source has it
+            tested["labels"].update(read_data(config.source_run[0]).get(TESTED, {}).get("labels", {}))
+        digests = [run_digest(path) for path in config.source_run]
+        folder.write_json(DATA, {**now, TESTED: tested, source_runs.DIGESTS: digests})
         return
     if "split" in before and not _is_whole(folder, now["split"]):
         folder.write_json("split.json", split.to_json())
@@ -123,6 +128,27 @@ def _listed_digests(domain: Domain) -> dict[str, Any]:
 def label_digests(attributes: Sequence[str], targets: np.ndarray) -> dict[str, str]:
     """Digests of what is learned: targets [n, N] of the attributes."""
     return {"names of attributes": _digest(list(attributes)), "labels": hashlib.sha256(targets.tobytes()).hexdigest()}
+
+
+def test_digests(domain: Domain, test: np.ndarray) -> dict[str, Any]:
+    """What is tested, records int64 [t], whatever their numbers and what trains beside them: a digest of the images,
+    and by attribute one of their labels.
+    """
+    pictures = leakage.image_digests(domain, test)
+    labels = {}
+    for name, column in zip(domain.attributes, domain.labels[test].T):
+        of_alike = np.nan_to_num(column, nan=-1.0)  # images that are the same are in the order of their labels
+        labels[name] = hashlib.sha256(of_alike[np.lexsort((of_alike, pictures))].astype(np.int8).tobytes()).hexdigest()
+    told = np.sort(pictures).tobytes() + json.dumps(drawn_digest(domain)).encode()
+    return {"images": hashlib.sha256(told).hexdigest(), "labels": labels}
+
+
+def read_data(path: str) -> dict[str, Any]:
+    """What a run's data.json says of its data; nothing where an earlier version left none. Raises UserError when it is
+    damaged.
+    """
+    folder = RunFolder(path, lock=False)
+    return folder.read_json(DATA) if folder.has(DATA) else {}
 
 
 def content_digests(domain: Domain) -> dict[str, str]:

@@ -671,6 +671,23 @@ def test_the_report_reads_an_extended_run(extended):
     assert not page.content["relations"]["missing"]
 
 
+def test_an_extended_run_tells_what_it_and_its_source_were_tested_on(source, labels, tmp_path):
+    prepared, tables = preparation.prepare(source[0]), {}
+    new = prepared.domain.select_attributes(np.arange(N) < 1)
+    new = dataclasses.replace(new, attributes=("sun/new",), labels=1 - new.labels)
+    path = _copy(source, tmp_path)
+    for name in ("told", "untold"):
+        config = dataclasses.replace(source[0], source_run=(str(path),), add_attribute=labels)
+        folder = RunFolder.create(str(tmp_path / name), config)
+        data_digests.remember_data(config, folder, new, prepared.split)
+        tables[name] = data_digests.read_data(folder.path)["tested"]
+        (tmp_path / "copy" / "data.json").write_text('{"images": 1}')  # as of an earlier version
+    before = data_digests.read_data(source[1])["tested"]
+    own = tables["untold"]["labels"]
+    assert list(own) == ["sun/new"] and tables["told"] == {**before, "labels": {**before["labels"], **own}}
+    assert len(before["labels"]) == N and own["sun/new"] not in before["labels"].values()
+
+
 def test_the_policy_of_old_and_new_stands_in_one_file(source, extended, longer, small):
     old, new = (RunFolder(path, lock=False).read_arrays("policy.npz") for path in (source[1], extended[1]))
     for name, rows in old.items():

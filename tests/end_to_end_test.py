@@ -228,6 +228,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     data_digests.remember_data(settings, folder, domain, split)
     data_digests.remember_data(config, folder, domain, split)
     before = (tmp_path / "run" / "split.json").read_bytes()
+    assert set(folder.read_json("data.json")["tested"]["labels"]) == set(domain.attributes)
     elsewhere = tmp_path / os.path.basename(domain.paths[0])
     elsewhere.write_bytes(b"larger")
     relabelled = domain.labels.copy()
@@ -262,7 +263,8 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
         assert (tmp_path / "run" / "split.json").read_bytes() == before
     # as an earlier version wrote it: what it lacks is not compared
     stored = folder.read_json("data.json")
-    folder.write_json("data.json", {name: value for name, value in stored.items() if name != data_digests.DRAWN})
+    lacking = data_digests.DRAWN, data_digests.TESTED
+    folder.write_json("data.json", {name: value for name, value in stored.items() if name not in lacking})
     data_digests.remember_data(config, folder, _redrawn(domain), split)
     folder.write_json("data.json", {"images": len(domain.paths)})
     (tmp_path / "run" / "split.json").write_bytes(b"{}")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from galm_tf import export, selection
+from galm_tf import data_digests, export, selection
 from galm_tf.config import READING, Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.splits import keep_few_positives, make_split
@@ -90,6 +90,7 @@ def write_run(
             ),
         )
     write_json(path / "split.json", split.to_json())
+    write_json(path / "data.json", {data_digests.TESTED: data_digests.test_digests(domain, split.test)})
     write_json(path / "config.json", {"format": 1, **config.to_json()})
     (path / "flags.txt").write_text(flagfile(config), encoding="utf-8")
     export.export_saved_model(

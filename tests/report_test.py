@@ -576,6 +576,11 @@ def test_a_run_beside_it_that_was_tested_on_others_is_no_rival(runs, copy, tmp_p
     edit(tmp_path / "random" / "config.json", learning_rate=0.5)
     assert rivals.neighbours(run) == []
     shutil.copy(runs[0] / "random" / "config.json", tmp_path / "random" / "config.json")
+    tested = json.loads((copy / "data.json").read_text())["tested"]
+    edit(tmp_path / "random" / "data.json", tested={**tested, "images": "others"})
+    assert rivals.neighbours(run) == []
+    (copy / "data.json").unlink()  # as of an earlier version
+    assert len(rivals.neighbours(run)) == 1
     split = json.loads((copy / "split.json").read_text())
     edit(tmp_path / "random" / "split.json", test=split["test"][1:])
     assert rivals.neighbours(run) == []
@@ -623,17 +628,22 @@ def test_ridge_weighs_images_as_the_run_did(runs):
 def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     run = read_run(str(runs[0] / "galm"))
     assert len(rivals.other_runs(run, [str(copy)])) == 1
+    (copy / "data.json").unlink()  # as of an earlier version
+    (old,) = rivals.other_runs(run, [str(copy)])
+    assert notices.doubts([old], {}) == [f"Whether {old.name} had the same test labels, the run folders do not tell."]
     split = json.loads((copy / "split.json").read_text())
     edit(copy / "split.json", test=[*split["test"][1:], split["train"][0]])  # as drawn by another seed
-    with pytest.raises(UserError, match="Expected comparators that were tested on the images of"):
+    with pytest.raises(UserError, match="Expected comparators that were tested on the images and labels of"):
         rivals.other_runs(run, [str(copy)])
     edit(copy / "split.json", test=split["test"])
     edit(copy / "config.json", sun_positive=0.9)  # other labels of the same images
-    with pytest.raises(UserError, match="Expected comparators that were tested on the images of"):
+    with pytest.raises(UserError, match="Expected comparators that were tested on the images and labels of"):
         rivals.other_runs(run, [str(copy)])
     edit(copy / "config.json", sun_positive=0.5)
     edit(copy / "config.json", split_seed=3)
-    with pytest.raises(UserError, match="Expected comparators that were tested on the images of .* side by side"):
+    with pytest.raises(
+        UserError, match="Expected comparators that were tested on the images and labels of .* side by side"
+    ):
         rivals.other_runs(run, [str(copy)])
 
 
@@ -683,8 +693,74 @@ def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
         ({"boxes": "x", "names of attributes": "y"}, False),
         ({"labels": "x", "names of attributes": "y"}, True),
     ):
-        monkeypatch.setattr(rivals, "read_data", {run.path: stored, other.path: {**stored, **changes}}.get)
-        assert rivals.same_test(run, other) is same, changes
+        monkeypatch.setattr(data_digests, "read_data", {run.path: stored, other.path: {**stored, **changes}}.get)
+        found = rivals.same_test(run, other)
+        assert found.same is same, changes
+        # labels of other attributes are of no use
+        assert found.untold == (() if same and "names of attributes" not in changes else tuple(rivals.tested(run)))
+
+
+def test_labels_and_images_of_the_test_alone_say_whether_figures_compare(runs, copy):
+    """However records are numbered, whatever trains beside them, and however the tables are called."""
+    first, data = read_run(str(runs[0] / "galm")), load_data(read_run(str(runs[0] / "galm")))
+    order = np.random.default_rng(0).permutation(len(data.domain.paths))
+    domain, test = data.domain.select_images(order), np.flatnonzero(np.isin(order, data.split.test))
+    labels = domain.labels.copy()
+    labels[np.setdiff1d(np.arange(len(order)), test)[:3]] = 1.0
+    images = {"images": 3, "names of images": "others", "labels": "others", "names of attributes": "others"}
+
+    def retested(labels):
+        told = data_digests.test_digests(dataclasses.replace(domain, labels=labels), test)
+        write_json(copy / "data.json", {**images, "tested": told})
+        return read_run(str(copy))
+
+    edit(copy / "config.json", label_files=["other.csv"], split_seed=7)
+    second = retested(labels)
+    assert (
+        rivals.same_test(first, second) == rivals.SameTest(True)
+        and compare_page([first, second]).content["warnings"] == []
+    )
+    assert rivals.other_runs(first, [str(copy)])[0].aucs == rivals.tested(second)
+    labels[test[0], list(domain.attributes).index("mine/red")] = np.nan
+    second = retested(labels)
+    page = compare_page([first, second])
+    assert page.content["warnings"] == [
+        "red was tested on other labels in 2: run than in 1: galm, and left out of the differences: of the test means, only that on attributes "
+        "that all tested alike compares."
+    ]
+    assert page.content["paired"][0][1]["count"] == 2
+    assert [row["name"] for row in page.content["rows"] if row["differences"] == [None]] == ["red"]
+    assert "test mAUC on attributes that all tested alike (2)" in dict(page.content["headline"])
+    others = rivals.other_runs(first, [str(copy)])
+    told = page_of(first, with_pictures=False, others=others).content
+    assert told["doubts"] == ["red was tested on other labels in run (method galm, seed 0), and left out there."]
+    assert [row["count"] for row in told["rivals"] if row["name"].startswith("run")] == [2]
+    assert f'<p class="notice">{told["doubts"][0]}</p>' in render(page_of(first, with_pictures=False, others=others))
+    retested(np.where(np.isnan(labels), labels, 1 - labels))
+    with pytest.raises(UserError, match="tested on the images and labels of .*, with other data"):
+        rivals.other_runs(first, [str(copy)])
+    told = json.loads((copy / "data.json").read_text())["tested"]
+    before = json.loads((runs[0] / "galm" / "data.json").read_text())["tested"]
+    without = {name: one for name, one in before["labels"].items() if name != "mine/red"}
+    edit(copy / "data.json", tested={**told, "labels": without})  # as of an addition to a run of an earlier version
+    assert rivals.same_test(first, second) == rivals.SameTest(True, untold=("mine/red",))
+    test = test[1:]
+    assert rivals.same_test(first, retested(labels)) == rivals.SameTest(False)
+
+
+def test_test_digests_tell_equal_images_and_attributes_apart(runs):
+    """Copies of an image have no order of their own."""
+    data = load_data(read_run(str(runs[0] / "galm")))
+    contents, test = data.domain.contents.copy(), data.split.test
+    contents[test[1]] = contents[test[0]]
+    domain = dataclasses.replace(data.domain, contents=contents)
+    labels = domain.labels.copy()
+    labels[test[:2]] = labels[test[1::-1]]
+    told, swapped = (
+        data_digests.test_digests(dataclasses.replace(domain, labels=of), test) for of in (domain.labels, labels)
+    )
+    assert told == swapped and set(told["labels"]) == set(domain.attributes) and len(set(told["labels"].values())) > 1
+    assert told["images"] != data_digests.test_digests(data.domain, test)["images"]
 
 
 def test_few_labels_are_those_that_the_run_knew(runs, tmp_path, monkeypatch):
@@ -1286,14 +1362,16 @@ def test_compares_a_reading_with_a_search(runs, read_copy):
     ]
 
 
-def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparison(runs):
+def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparison(runs, copy):
     first = read_run(str(runs[0] / "galm"))
-    joint = dataclasses.replace(first, result={**first.result, "domains": [*first.result["domains"], "more"]})
+    write_json(copy / "data.json", {"tested": {"images": "more", "labels": {}}})
+    joint = read_run(str(copy))
+    joint = dataclasses.replace(joint, result={**joint.result, "domains": [*joint.result["domains"], "more"]})
     elsewhere = dataclasses.replace(joint, result={**joint.result, "domains": ["other"]})
     resplit = dataclasses.replace(joint, config=dataclasses.replace(joint.config, split_seed=3))
     told = [compare_page([first, other]).content["warnings"][0] for other in (joint, elsewhere, resplit)]
     assert told[0].startswith(
-        "2: galm was tested on other domains than 1: galm: their figures compare where both tested an attribute on the same images"
+        "2: run was tested on other domains than 1: galm: their figures compare where both tested an attribute on the same images"
     )
     assert all(text.endswith("as 1: galm: their figures do not compare.") for text in told[1:])
 
@@ -1324,9 +1402,22 @@ def test_comparison_warns_when_tested_attributes_differ(runs, copy):
 
 
 def test_comparison_warns_when_test_images_differ(runs, copy):
+    def warnings():
+        return compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))]).content["warnings"]
+
+    tested = json.loads((copy / "data.json").read_text())["tested"]
+    edit(copy / "data.json", tested={**tested, "images": "others"})
+    assert warnings() == [
+        "2: run was not tested on the same images and labels as 1: galm: their figures do not compare."
+    ]
+    (copy / "data.json").unlink()  # as of an earlier version
+    assert warnings()[0].startswith(
+        "Whether 2: run was tested on the same labels as 1: galm, their folders do not tell of red, "
+    )
     edit(copy / "config.json", split_seed=3)
-    page = compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])
-    assert "not tested on the same images" in page.content["warnings"][0]
+    assert warnings() == [
+        "2: run was not tested on the same images and labels as 1: galm, as far as their folders tell: their figures do not compare."
+    ]
 
 
 def test_comparison_without_shared_attributes(runs, copy):
@@ -1334,7 +1425,7 @@ def test_comparison_without_shared_attributes(runs, copy):
     result["per_attribute"] = {f"other{n}": r for n, r in result["per_attribute"].items()}
     write_json(copy / "result.json", result)
     text = text_of(render(compare_page([read_run(str(runs[0] / "galm")), read_run(str(copy))])))
-    assert "no attribute was tested in the first run and in another" in text
+    assert "no attribute was tested alike in the first run and in another" in text
 
 
 @pytest.mark.parametrize(

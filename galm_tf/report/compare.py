@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Collection, Sequence
 
 import numpy as np
 
 from galm_tf import evaluation
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
-from galm_tf.report import figures, rivals
+from galm_tf.report import figures, notices, rivals
 from galm_tf.report.names import without_directions
 from galm_tf.report.page import Page, duration, figure, millions
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.report.single import MEANINGS, setting_text
 from galm_tf.run_folder import FREE_SETTINGS
+from galm_tf.words import listed
 
 _MAUC = "test mAUC"
+_NAMED = 4  # names of attributes in a sentence
 _LOG_LOSS = (
     "How far probabilities are from the labels, most of all where they are sure and wrong: the lower, the better."
 )
@@ -69,14 +71,17 @@ def _of_addition(run: FinishedRun) -> str:
 def compare_page(runs: Sequence[FinishedRun]) -> Page:
     """The page about several runs, side by side."""
     labels = [f"{i}: {run.name}" for i, run in enumerate(runs, 1)]
+    tests = [rivals.same_test(runs[0], run) for run in runs[1:]]
+    otherwise = [(), *(test.otherwise for test in tests)]
     aucs = [rivals.tested(run) for run in runs]
     few = {name for run in runs for name, row in run.rows.items() if evaluation.told_by_few(row)}
-    told = [{name: value for name, value in auc.items() if name not in few} for auc in aucs]
+    compared = [rivals.without(auc, names) for auc, names in zip(aucs, otherwise)]
+    told = [rivals.without(auc, few) for auc in compared]
     differences = {
         label: {n: auc[n] - told[0][n] for n in told[0] if n in auc} for label, auc in zip(labels[1:], told[1:])
     }
     differences = {label: of for label, of in differences.items() if of}
-    pairs = zip(labels[1:], aucs[1:], told[1:])
+    pairs = zip(labels[1:], compared[1:], told[1:])
     paired = [(label, rivals.paired(every, aucs[0]), rivals.paired(sure, told[0])) for label, every, sure in pairs]
     names = _shown_names(aucs)
     content = {
@@ -84,12 +89,12 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "made_from": "the run folders alone",
         "runs": list(zip(labels, runs)),
         "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
-        "headline": _headline(runs, aucs),
+        "headline": _headline(runs, aucs, set().union(*otherwise)),
         "meanings": _meanings(runs),
         "settings": _different_settings(runs),
-        "warnings": _warnings(runs, labels),
+        "warnings": _warnings(runs, labels, tests, names),
         "paired": paired,
-        "rows": [{"name": shown, "few": name in few, **_row(name, aucs)} for name, shown in names.items()],
+        "rows": [{"name": shown, "few": name in few, **_row(name, aucs, compared)} for name, shown in names.items()],
         "least_tested": evaluation.MIN_TOLD,
         "methods_differ": len({run.searched for run in runs}) > 1,
         "shared": any(pair["count"] for _, pair, _ in paired),
@@ -106,21 +111,28 @@ def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:
     return {n: without_directions(n if joined else without_domain(n)) for n in names}
 
 
-def _headline(runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]]) -> list[tuple[str, list[str]]]:
-    """(name, its value in every run); the mean over what all tested stands beside that over what each did, where these
-    differ.
+def _headline(
+    runs: Sequence[FinishedRun], aucs: Sequence[dict[str, float]], otherwise: Collection[str]
+) -> list[tuple[str, list[str]]]:
+    """(name, its value in every run); the mean over what all tested alike stands beside that over what each did, where
+    these differ.
+
+    Args:
+      runs: [R].
+      aucs: of each, attribute -> test AUC.
+      otherwise: attributes that some run tested on other labels than the first.
     """
     rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE]
-    if any(auc.keys() != aucs[0].keys() for auc in aucs):
+    if otherwise or any(auc.keys() != aucs[0].keys() for auc in aucs):
         # a run that shares nothing with the first leaves the others comparable
         alike = [auc for auc in aucs if not auc.keys().isdisjoint(aucs[0])]
-        common = [name for name in aucs[0] if all(name in auc for auc in alike)]
+        common = [name for name in aucs[0] if name not in otherwise and all(name in auc for auc in alike)]
         who = "all" if len(alike) == len(runs) else "those with a figure all"
         means = [figure(float(np.mean([auc[n] for n in common])) if common and auc in alike else None) for auc in aucs]
         if len(alike) > 1:
             rows.insert(
                 1 + [name for name, _ in rows].index(_MAUC),
-                (f"{_MAUC} on attributes that {who} tested ({len(common)})", means),
+                (f"{_MAUC} on attributes that {who} tested{' alike' * bool(otherwise)} ({len(common)})", means),
             )
     return rows
 
@@ -132,11 +144,11 @@ def _meanings(runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return [*([("log loss", _LOG_LOSS)] if losses else []), *((name, MEANINGS[name]) for name in had)]
 
 
-def _row(name: str, aucs: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """An attribute's AUC in every run, and what each has more than the first."""
-    values = [auc.get(name) for auc in aucs]
-    more = [None if v is None or values[0] is None else v - values[0] for v in values[1:]]
-    return {"aucs": values, "differences": more}
+def _row(name: str, aucs: Sequence[dict[str, float]], compared: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """An attribute's AUC in every run, and what each of which it compares has more than the first."""
+    first, *others = (auc.get(name) for auc in compared)
+    more = [None if v is None or first is None else v - first for v in others]
+    return {"aucs": [auc.get(name) for auc in aucs], "differences": more}
 
 
 def _different_settings(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
@@ -146,19 +158,40 @@ def _different_settings(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str
     return [(n, [setting_text(s[n]) for s in stored]) for n in names if any(s[n] != stored[0][n] for s in stored)]
 
 
-def _warnings(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[str]:
-    """Sentences that a reader of the differences must know."""
+def _warnings(
+    runs: Sequence[FinishedRun], labels: Sequence[str], tests: Sequence[rivals.SameTest], names: dict[str, str]
+) -> list[str]:
+    """Sentences that a reader of the differences must know.
+
+    Args:
+      runs: [R].
+      labels: what the page calls them.
+      tests: whether those of all but the first are that of the first.
+      names: attribute -> what the page calls it.
+    """
     found, first = [], runs[0]
-    for label, run in zip(labels[1:], runs[1:]):
-        if not rivals.same_test(first, run):
+    for label, run, test in zip(labels[1:], runs[1:], tests):
+        if not test.same:
+            as_told = ", as far as their folders tell" if test.untold else ""
             found.append(
                 f"{label} was tested on other domains than {labels[0]}: their figures compare where both tested an attribute on the same images, which "
                 "their folders do not tell." if rivals.may_share_images(first, run)
-                else f"{label} was not tested on the same images and labels as {labels[0]}: their figures do not compare."
+                else f"{label} was not tested on the same images and labels as {labels[0]}{as_told}: their figures do not compare."
             )  # fmt: skip
+            continue
+        if test.otherwise:
+            found.append(
+                f"{notices.other_labels(test.otherwise, names)} in {label} than in {labels[0]}, and left out of the differences: of the test means, "
+                "only that on attributes that all tested alike compares."
+            )
         elif rivals.tested(first).keys() != rivals.tested(run).keys():
             found.append(
                 f"{label} does not have the same tested attributes as {labels[0]}: of the test means, only that on attributes that all tested compares."
+            )
+        if test.untold:
+            told = listed([names[name] for name in test.untold], _NAMED)
+            found.append(
+                f"Whether {label} was tested on the same labels as {labels[0]}, their folders do not tell of {told}."
             )
     return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])
 

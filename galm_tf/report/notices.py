@@ -6,6 +6,7 @@ from typing import Any, Optional, Sequence
 
 from galm_tf import evaluation, temperature
 from galm_tf.report.page import figure
+from galm_tf.report.rivals import Rival
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.words import listed
 
@@ -57,3 +58,29 @@ def stronger(rows: Sequence[dict[str, Any]]) -> str:
         return ""
     have = "have" if len(names) > 1 else "has"
     return f"On the same test images and attributes {listed(names, _TOLD)} {have} a higher test mAUC than this run's networks."
+
+
+def doubts(others: Sequence[Rival], shown: dict[str, str]) -> list[str]:
+    """What a reader must know of the labels that other runs were tested on.
+
+    Args:
+      others: other runs.
+      shown: attribute -> what the page calls it.
+    """
+    found = [
+        f"{other_labels(rival.otherwise, shown)} in {rival.name}, and left out there."
+        for rival in others
+        if rival.otherwise
+    ]
+    untold = [rival.name for rival in others if rival.untold]
+    return found + (
+        [f"Whether {listed(untold, _TOLD)} had the same test labels, the run folders do not tell."] if untold else []
+    )
+
+
+def other_labels(names: Sequence[str], shown: dict[str, str]) -> str:
+    """That these attributes were tested on other labels.
+
+    shown: attribute -> what the page calls it.
+    """
+    return f"{listed([shown[name] for name in names], _TOLD)} {'was' if len(names) == 1 else 'were'} tested on other labels"

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shlex
-from typing import Any, Optional, Sequence
+from typing import Any, Collection, Optional, Sequence
 
 import numpy as np
 
@@ -16,13 +16,13 @@ from galm_tf import data_digests, source_runs
 from galm_tf import linear_pixels
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
-from galm_tf.report.run_data import RunData, read_data
+from galm_tf.report.run_data import RunData
 from galm_tf.report.run_reading import FinishedRun, read_run
 from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.strategies import METHODS
 
 RIDGE = f"ridge regression on {linear_pixels.SIDE}×{linear_pixels.SIDE} pixels"
-_NOT_TESTED = ("split", source_runs.DIGESTS)  # of data.json; of the split the test alone counts
+_NOT_TESTED = ("split", data_digests.TESTED, source_runs.DIGESTS)  # of data.json; of the split the test alone counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,30 @@ class Rival:
 
     Attributes:
       name: for the page.
-      aucs: attribute -> its test AUC, of those that were tested.
+      aucs: attribute -> its test AUC, of those that were tested as in the run.
+      otherwise, untold: of `SameTest`.
     """
 
     name: str
     aucs: dict[str, float]
+    otherwise: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SameTest:
+    """What the folders of two runs tell of whether their test figures compare.
+
+    Attributes:
+      same: whether both were tested on the same images; of runs of earlier versions, on the same labels too, as far as
+        their folders tell.
+      otherwise: attributes that both tested, on the same images with other labels: their figures do not compare.
+      untold: attributes that both tested, whose labels the folders do not tell to be the same.
+    """
+
+    same: bool
+    otherwise: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
 
 
 def chance(run: FinishedRun) -> Rival:
@@ -55,7 +74,7 @@ def ridge(run: FinishedRun, data: RunData) -> Rival:
 
 
 def other_runs(run: FinishedRun, folders: Sequence[str]) -> list[Rival]:
-    """Finished runs that were tested on the same images; raises UserError for one that was not.
+    """Finished runs that were tested on the same images and labels; raises UserError for one that was not.
 
     Args:
       run: the run.
@@ -64,12 +83,14 @@ def other_runs(run: FinishedRun, folders: Sequence[str]) -> list[Rival]:
     found = []
     for folder in folders:
         other = read_run(folder)
-        if not same_test(run, other):
+        told = same_test(run, other)
+        rival = _as_rival(other, told)
+        if not told.same or (told.otherwise and rival.aucs.keys().isdisjoint(tested(run))):
             raise UserError(
-                f"Expected comparators that were tested on the images of {run.path}. Received: {folder}, with other data or "
+                f"Expected comparators that were tested on the images and labels of {run.path}. Received: {folder}, with other data or "
                 f"another split; python -m galm_tf.report {shlex.quote(run.path)} {shlex.quote(folder)} shows both side by side."
             )
-        found.append(_as_rival(other))
+        found.append(rival)
     return found
 
 
@@ -83,8 +104,8 @@ def neighbours(run: FinishedRun) -> list[Rival]:
             other = read_run(folder)
         except UserError:
             continue  # nobody asked for it
-        if _same_but_method(run, other):
-            found.append(_as_rival(other))
+        if _same_but_method(run, other) and (told := same_test(run, other)).same:
+            found.append(_as_rival(other, told))
     return found
 
 
@@ -97,11 +118,12 @@ def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
     if not all(METHODS[one].rewarded for one in (ours["method"], theirs["method"]) if one in METHODS):
         unread.add("size_penalty")
     same = all(ours[k] == theirs[k] for k in ours if k not in unread)
-    return same and ours["method"] != theirs["method"] and same_test(run, other)
+    return same and ours["method"] != theirs["method"]
 
 
-def _as_rival(run: FinishedRun) -> Rival:
-    return Rival(f"{run.name} (method {run.result['method']}, seed {run.result['seed']})", tested(run))
+def _as_rival(run: FinishedRun, told: SameTest) -> Rival:
+    name = f"{run.name} (method {run.result['method']}, seed {run.result['seed']})"
+    return Rival(name, without(tested(run), told.otherwise), told.otherwise, told.untold)
 
 
 def tested(run: FinishedRun) -> dict[str, float]:
@@ -109,20 +131,48 @@ def tested(run: FinishedRun) -> dict[str, float]:
     return {name: row["test_auc"] for name, row in run.rows.items() if row["test_auc"] is not None}
 
 
-def same_test(run: FinishedRun, other: FinishedRun) -> bool:
-    """Whether the test figures of two runs compare: the same images, and as far as the runs tell the same labels."""
-    if test_data(run) != test_data(other):
-        return False
+def without(aucs: dict[str, float], names: Collection[str]) -> dict[str, float]:
+    """What is not of these attributes."""
+    return {name: auc for name, auc in aucs.items() if name not in names}
+
+
+def same_test(run: FinishedRun, other: FinishedRun) -> SameTest:
+    """Whether the test figures of two runs compare: by what was tested, where both tell, else by all data and
+    settings.
+    """
     try:
-        ours, theirs = (read_data(r.path) for r in (run, other))
+        ours, theirs = (data_digests.read_data(r.path) for r in (run, other))
     except UserError:
-        return True  # a damaged file tells nothing
+        ours = theirs = {}  # a damaged file tells nothing
+    both = [name for name in tested(run) if name in tested(other)]
+    if data_digests.TESTED in ours and data_digests.TESTED in theirs:
+        ours, theirs = ours[data_digests.TESTED], theirs[data_digests.TESTED]
+        if ours["images"] != theirs["images"]:
+            return SameTest(False)
+        before, after = ours["labels"], theirs["labels"]
+        # an extended run does not tell of attributes of a source by an earlier version
+        untold = [name for name in both if not (name in before and name in after)]
+        otherwise = [name for name in both if name not in untold and before[name] != after[name]]
+        return SameTest(True, tuple(otherwise), tuple(untold))
+    same, labels_too = _same_data(run, other, ours, theirs)
+    return SameTest(same, untold=() if labels_too else tuple(both))
+
+
+def _same_data(run: FinishedRun, other: FinishedRun, ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether two runs, of which one does not tell what it tested, were tested on the same as far as they tell; and
+    whether that is told of the labels.
+
+    ours, theirs: of their data.json.
+    """
+    if test_data(run) != test_data(other):
+        return False, False
     alike = ("soft_labels", "train_positives", "label_files")  # else what was learned differs where the test does not
     if ours.get("names of attributes") != theirs.get("names of attributes") or any(
         getattr(run.config, k) != getattr(other.config, k) for k in alike
     ):
         ours = {name: value for name, value in ours.items() if name in data_digests.IMAGES}
-    return not data_digests.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
+    same = not data_digests.changed_data({k: v for k, v in ours.items() if k not in _NOT_TESTED}, theirs)
+    return same, same and "labels" in ours and "labels" in theirs
 
 
 def may_share_images(run: FinishedRun, other: FinishedRun) -> bool:

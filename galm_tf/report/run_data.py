@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shlex
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from galm_tf.image_cache import load_images
 from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.predict import Predictor
 from galm_tf.report.run_reading import FinishedRun
-from galm_tf.run_folder import DATA, RunFolder, with_kept_tables
+from galm_tf.run_folder import with_kept_tables
 from galm_tf.words import listed
 
 _SAME_AUC = 0.005  # scores of another machine differ by rounding, which may swap a few close images
@@ -193,7 +193,7 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
     targets: [n, N], in the order of the run's rows.
     """
     try:
-        before = read_data(run.path)
+        before = data_digests.read_data(run.path)
     except UserError:
         before = {}
     if changed := data_digests.changed_data(data_digests.data_digests(domain), before) + data_digests.changed_labels(
@@ -202,14 +202,6 @@ def _check_data(run: FinishedRun, domain: Domain, targets: np.ndarray) -> None:
         raise Unavailable(
             f"Pictures and ridge regression are left out, for the data have changed since the run: {listed(changed, len(changed))}."
         )
-
-
-def read_data(path: str) -> dict[str, Any]:
-    """What a run's data.json says of its data; nothing where an earlier version left none. Raises UserError when it is
-    damaged.
-    """
-    folder = RunFolder(path, lock=False)
-    return folder.read_json(DATA) if folder.has(DATA) else {}
 
 
 def _check_labels(run: FinishedRun, training_labels: np.ndarray) -> None:

@@ -118,6 +118,7 @@ def single_page(
         "phases": _phases(run),
         "rivals": against,
         "stronger": notices.stronger(against),
+        "doubts": notices.doubts(others, shown),
         "transfer": transfer_section(run),
         "pictures": _pictures(run, extremes, evidence),
         "attributes": _attribute_rows(run, shown, networks, plain, relations),

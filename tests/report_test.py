@@ -1420,6 +1420,26 @@ def test_comparison_warns_when_test_images_differ(runs, copy):
     ]
 
 
+def test_comparison_tells_what_computed_the_runs(runs, copy):
+    first = read_run(str(runs[0] / "galm"))
+    versions = {**first.result["versions"], "tensorflow": "2.21.0", "numpy": "2.0"}
+    edit(copy / "result.json", commit="fedcba9876543210", versions=versions, computed_on="NVIDIA H200")
+    content = compare_page([first, read_run(str(copy))]).content
+    assert content["headline"][-3:] == [
+        ("commit", ["0123456789ab", "fedcba987654"]),
+        ("tensorflow", ["not noted", "2.21.0"]),
+        ("computed on", ["not noted", "NVIDIA H200"]),
+    ]
+    assert content["warnings"] == [
+        "The runs were computed at several commits (0123456789ab, fedcba987654), which may differ in procedure: so may figures of the same "
+        "settings."
+    ]
+    edit(copy / "result.json", commit=first.result["commit"], versions={"galm_tf": "0.2.0"})
+    (told,) = compare_page([first, read_run(str(copy))]).content["warnings"]
+    assert "computed by several versions of galm_tf (0.1.0, 0.2.0), which" in told
+    assert "commit" not in dict(compare_page([first, first]).content["headline"])
+
+
 def test_comparison_without_shared_attributes(runs, copy):
     result = json.loads((copy / "result.json").read_text())
     result["per_attribute"] = {f"other{n}": r for n, r in result["per_attribute"].items()}

@@ -19,7 +19,16 @@ from galm_tf.run_folder import FREE_SETTINGS
 from galm_tf.words import listed
 
 _MAUC = "test mAUC"
-_NAMED = 4  # names of attributes in a sentence
+_NOT_NOTED = "not noted"
+_COMMIT, _SHOWN, _NAMED = "commit", 12, 4  # of a commit's digits; names of attributes in a sentence
+_PROGRAM: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (  # told where runs differ
+    (_COMMIT, lambda r: (r.result.get("commit") or _NOT_NOTED)[:_SHOWN]),
+    *(
+        (name, lambda r, name=name: r.result.get("versions", {}).get(name, _NOT_NOTED))
+        for name in ("galm_tf", "tensorflow")
+    ),
+    ("computed on", lambda r: r.result.get("computed_on", _NOT_NOTED)),
+)
 _LOG_LOSS = (
     "How far probabilities are from the labels, most of all where they are sure and wrong: the lower, the better."
 )
@@ -122,7 +131,7 @@ def _headline(
       aucs: of each, attribute -> test AUC.
       otherwise: attributes that some run tested on other labels than the first.
     """
-    rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE]
+    rows = [(name, [text(run) for run in runs]) for name, text in _HEADLINE] + _program(runs)
     if otherwise or any(auc.keys() != aucs[0].keys() for auc in aucs):
         # a run that shares nothing with the first leaves the others comparable
         alike = [auc for auc in aucs if not auc.keys().isdisjoint(aucs[0])]
@@ -135,6 +144,12 @@ def _headline(
                 (f"{_MAUC} on attributes that {who} tested{' alike' * bool(otherwise)} ({len(common)})", means),
             )
     return rows
+
+
+def _program(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
+    """(name, its value in every run) of what of the program and the machine is not the same for all."""
+    rows = [(name, [text(run) for run in runs]) for name, text in _PROGRAM]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
 def _meanings(runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
@@ -193,7 +208,20 @@ def _warnings(
             found.append(
                 f"Whether {label} was tested on the same labels as {labels[0]}, their folders do not tell of {told}."
             )
+    found += _program_warnings(runs)
     return found + _reward_warnings([(label, run) for label, run in zip(labels, runs) if run.searched])
+
+
+def _program_warnings(runs: Sequence[FinishedRun]) -> list[str]:
+    """The same of runs that several versions of the program computed."""
+    rows = dict(_program(runs))
+    for name, words in ((_COMMIT, "at several commits"), ("galm_tf", "by several versions of galm_tf")):
+        if name in rows:
+            told = ", ".join(dict.fromkeys(rows[name]))
+            return [
+                f"The runs were computed {words} ({told}), which may differ in procedure: so may figures of the same settings."
+            ]
+    return []
 
 
 def _reward_warnings(searched: Sequence[tuple[str, FinishedRun]]) -> list[str]:

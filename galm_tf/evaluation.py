@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Optional, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse import csgraph
 from sklearn import metrics as sk_metrics
 
 from galm_tf import metrics
@@ -20,7 +21,7 @@ from galm_tf.metrics import both_labels
 
 _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
 BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
-MIN_UNITS = 5  # classes; an interval over fewer says nothing
+MIN_UNITS = 5  # classes of a domain; an interval over fewer says nothing
 _MOST_GROUPS = 30
 _ONE_OF = {"classes": "class", "images": "image"}
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
@@ -50,8 +51,8 @@ def mean_auc(aucs: np.ndarray) -> Optional[float]:
 
 
 def mean_auc_interval(
-    labels: np.ndarray, scores: np.ndarray, units: np.ndarray
-) -> Optional[tuple[Optional[float], Optional[float], int]]:
+    labels: np.ndarray, scores: np.ndarray, units: np.ndarray, domains: Optional[np.ndarray] = None
+) -> Optional[tuple[Optional[float], Optional[float], int, np.ndarray]]:
     """95 % interval of the mean AUC over what was drawn to be tested: classes, each with all its images.
 
     By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A
@@ -59,39 +60,67 @@ def mean_auc_interval(
     attribute that one class alone has nothing is left without it, so that the interval is too narrow where there are
     many of these.
 
+    Joined domains draw each its own: their variances add up, whose degrees of freedom are those of Welch and
+    Satterthwaite (1946). Domains that share a photograph count as one.
+
     Args:
       labels: [n, N] in {0, 1, NaN}.
       scores: [n, N].
       units: int [n], the class of each image, or its photograph where there are no classes.
+      domains: int [n], the domain of each image; one when left out.
 
     Returns:
-      (low, high, how many units tell of an attribute that is judged), low and high None where these are fewer than
-      `MIN_UNITS`; None where no attribute can be judged, and where the mean is the same without any of them, which
-      tells nothing.
+      (low, high, how many units tell of an attribute that is judged, of which images bool [n]); low and high None
+      where a domain has fewer than `MIN_UNITS` of these, and then the fewest and their images. None where no attribute
+      can be judged, and where the mean is the same without any of them, which tells nothing.
     """
     whole = auc_per_attribute(labels, scores)
     judged = np.isfinite(whole)
     known = np.isfinite(labels[:, judged])
     tells = known.any(axis=1)
-    shown, places = np.unique(units[tells], return_inverse=True)
-    if len(shown) < MIN_UNITS:
-        return (None, None, len(shown)) if len(shown) else None
+    if not tells.any():
+        return None
+    parts = _drawn_together(units[tells], np.zeros(tells.sum(), int) if domains is None else domains[tells])
+    shown = [np.unique(units[tells][parts == part]) for part in range(parts.max() + 1)]
+    sizes = np.array([*map(len, shown)])
+    if sizes.min() < MIN_UNITS:
+        tells[tells] = parts == sizes.argmin()
+        return None, None, int(sizes.min()), tells
     labels = labels[tells][:, judged]
     scores = scores[tells][:, judged]
     known = known[tells]
-    groups = places % _MOST_GROUPS
-    count = min(len(shown), _MOST_GROUPS)
-    # [N, count]
+    counts = np.minimum(sizes, _MOST_GROUPS)
+    starts = np.cumsum(counts) - counts
+    groups = np.zeros(len(parts), np.int64)
+    for part, own in enumerate(shown):
+        rows = parts == part
+        groups[rows] = starts[part] + np.searchsorted(own, units[tells][rows]) % _MOST_GROUPS
+    # [N, groups of all domains]
     left = np.stack(
-        [metrics.aucs_without_each_group(y[k], s[k], groups[k], count) for y, s, k in zip(labels.T, scores.T, known.T)]
+        [
+            metrics.aucs_without_each_group(y[k], s[k], groups[k], counts.sum())
+            for y, s, k in zip(labels.T, scores.T, known.T)
+        ]
     )
     there = np.isfinite(left)
     moved = np.where(there, left - whole[judged, None], 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    error = np.sqrt((count - 1) / count * np.square(moved - moved.mean()).sum())
+    variances = np.array([(len(m) - 1) / len(m) * np.square(m - m.mean()).sum() for m in np.split(moved, starts[1:])])
+    error = np.sqrt(variances.sum())
     if not error > 1e-12:
         return None
-    low, high = whole[judged].mean() + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, count - 1) * error
-    return float(max(low, 0.0)), float(min(high, 1.0)), len(shown)
+    freedom = 1 / (np.square(variances / variances.sum()) / (counts - 1)).sum()
+    low, high = whole[judged].mean() + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, freedom) * error
+    return float(max(low, 0.0)), float(min(high, 1.0)), int(sizes.sum()), tells
+
+
+def _drawn_together(units: np.ndarray, domains: np.ndarray) -> np.ndarray:
+    """Number of the domain of each image, from 0, of domains that share a unit the same: units, domains int [n] ->
+    int [n].
+    """
+    (_, unit), (names, domain) = (np.unique(values, return_inverse=True) for values in (units, domains))
+    size = len(names) + unit.max() + 1
+    shares = sparse.coo_matrix((np.ones(len(unit)), (domain, len(names) + unit)), (size, size))
+    return csgraph.connected_components(shares, directed=False)[1][domain]
 
 
 def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
@@ -106,12 +135,13 @@ def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
 
 
 def too_few_in_words(interval: Optional[Mapping[str, Any]]) -> str:
-    """`2 classes: too few to say what others would give`, of `test_mauc_interval` of result.json; nothing where there
-    are enough, or it is None.
+    """`2 classes: too few to say what others would give`, of joined domains `2 classes of awa: ...`, of
+    `test_mauc_interval` of result.json; nothing where there are enough, or it is None.
     """
     if not interval or interval["low"] is not None:
         return ""
-    over = interval["over"] if interval["count"] > 1 else _ONE_OF.get(interval["over"], interval["over"])
+    kind, *where = interval["over"].split(" ", 1)
+    over = " ".join([kind if interval["count"] > 1 else _ONE_OF.get(kind, kind), *where])
     return f"{interval['count']} {over}: too few to say what others would give"
 
 

@@ -86,7 +86,8 @@ def interval_over_classes(
     domain: Domain, index: np.ndarray, labels: np.ndarray, scores: np.ndarray, learned: np.ndarray
 ) -> Optional[dict[str, Any]]:
     """Where the mean AUC over all that the tested were drawn from lies: `low` and `high` at 95 %, None where too few
-    were tested, `over` what, and how many were, `count`.
+    were tested, `over` what, and how many were, `count`; of joined domains each draws its own, and where one has too
+    few, these two are of that one.
 
     Args:
       domain: of the images.
@@ -101,9 +102,16 @@ def interval_over_classes(
     """
     classed = with_classes(domain)[index] & _of_new_classes(domain, index, learned)
     units = np.where(classed, domain.class_ids[index], len(domain.classes) + domain.photographs[index])
-    found = evaluation.mean_auc_interval(labels, scores, units)
+    domains = domain.image_domains[index]
+    found = evaluation.mean_auc_interval(labels, scores, units, domains)
+    if not found:
+        return None
+    low, high, count, tells = found
+    classed = classed[tells]
     over = " and ".join(kind for kind, there in (("classes", classed.any()), ("images", not classed.all())) if there)
-    return found and {**dict(zip(("low", "high", "count"), found)), "over": over}
+    if low is None and len(domain.domain_names) > 1:
+        over += f" of {' and '.join(domain.domain_names[i] for i in np.unique(domains[tells]))}"
+    return {"low": low, "high": high, "count": count, "over": over}
 
 
 def _of_new_classes(domain: Domain, index: np.ndarray, learned: np.ndarray) -> np.ndarray:

@@ -255,8 +255,15 @@ def test_classes_of_one_domain_and_photographs_of_another_are_drawn_each_by_itse
     )  # fmt: skip
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, (36, 3)).astype(np.float32), rng.random((36, 3))
-    found = run_result.interval_over_classes(domain, np.arange(36), labels, scores, np.zeros(36, bool))
-    assert (found["over"], found["count"]) == ("classes and images", 24)
+
+    def found(of):
+        return run_result.interval_over_classes(domain, of, labels[of], scores[of], np.zeros(len(of), bool))
+
+    every = found(np.arange(36))
+    assert (every["over"], every["count"]) == ("classes and images", 24) and every["low"] < every["high"]
+    few = found(np.r_[0:3, 24:36])  # of the first domain three classes
+    assert few == {"low": None, "high": None, "count": 3, "over": "classes of a"}
+    assert found(np.r_[0:24, 24:27]) == {"low": None, "high": None, "count": 3, "over": "images of b"}
 
 
 def test_what_a_model_was_trained_on_is_told(photos, tmp_path, caplog):

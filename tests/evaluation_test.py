@@ -116,7 +116,7 @@ def test_the_interval_holds_what_other_classes_would_give():
     truth = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores))
     inside, wide = [], []
     for _ in range(150):
-        low, high, count = evaluation.mean_auc_interval(*_classes(rng, 12))
+        low, high, count, _ = evaluation.mean_auc_interval(*_classes(rng, 12))
         assert count == 12
         inside.append(low <= truth <= high)
         wide.append(high - low)
@@ -138,7 +138,10 @@ def test_the_interval_is_the_jackknifes_and_students(count):
     left = np.array([mean(units % parts != part) for part in range(parts)])
     error = np.sqrt((parts - 1) / parts * np.square(left - left.mean()).sum())
     whole, reach = mean(units >= 0), stats.t.ppf(0.975, parts - 1) * error
-    assert evaluation.mean_auc_interval(labels, scores, units) == pytest.approx((whole - reach, whole + reach, count))
+    found = evaluation.mean_auc_interval(labels, scores, units)
+    assert found[:3] == pytest.approx((whole - reach, whole + reach, count), rel=1e-12) and found[3].all()
+    one = evaluation.mean_auc_interval(labels, scores, units, np.full(len(units), 3))
+    assert one[:3] == found[:3]
 
 
 def test_an_interval_ends_where_an_auc_does():
@@ -150,14 +153,19 @@ def test_an_interval_ends_where_an_auc_does():
 def test_there_is_no_interval_over_few_classes_or_of_nothing():
     labels, scores, units = _classes(np.random.default_rng(1), 8)
     assert evaluation.mean_auc_interval(labels, scores, units) is not None
-    assert evaluation.mean_auc_interval(labels, scores, units % 4) == (None, None, 4)
+    assert evaluation.mean_auc_interval(labels, scores, units % 4)[:3] == (None, None, 4)
     assert evaluation.mean_auc_interval(np.zeros_like(labels), scores, units) is None
     assert evaluation.interval_in_words(None) == ""
     assert (
         evaluation.interval_in_words({"low": 0.5, "high": 0.6104, "over": "classes", "count": 8})
         == " (95 %, over 8 classes: 0.500 to 0.610)"
     )
-    for over, count, told in (("classes", 2, "2 classes"), ("images", 1, "1 image")):
+    for over, count, told in (
+        ("classes", 2, "2 classes"),
+        ("images", 1, "1 image"),
+        ("classes of awa", 3, "3 classes of awa"),
+        ("images of a and b", 1, "1 image of a and b"),
+    ):
         few = {"low": None, "high": None, "over": over, "count": count}
         assert evaluation.interval_in_words(few) == f" ({told}: too few to say what others would give)"
 
@@ -174,7 +182,7 @@ def test_an_attribute_of_one_class_does_not_move_the_interval_by_being_gone():
     )
     assert np.ptp(plain[:2]) * 6 / 7 <= np.ptp(with_one[:2]) <= np.ptp(plain[:2])
     # alone: nothing is left to judge without its class
-    low, high, _ = evaluation.mean_auc_interval(one, scores[:, :1], units)
+    low, high, *_ = evaluation.mean_auc_interval(one, scores[:, :1], units)
     assert 0 <= low < evaluation.mean_auc(evaluation.auc_per_attribute(one, scores[:, :1])) < high <= 1
 
 
@@ -182,14 +190,76 @@ def test_classes_that_nothing_is_known_of_do_not_count():
     labels, scores, units = _classes(np.random.default_rng(3), 12)
     labels[units >= 7] = np.nan
     some = units < 7
-    assert evaluation.mean_auc_interval(labels, scores, units) == evaluation.mean_auc_interval(
-        labels[some], scores[some], units[some]
-    )
-    assert evaluation.mean_auc_interval(labels, scores, units)[2] == 7
+    found = evaluation.mean_auc_interval(labels, scores, units)
+    assert found[:3] == evaluation.mean_auc_interval(labels[some], scores[some], units[some])[:3]
+    assert found[2] == 7 and (found[3] == some).all()
     labels[units >= 4] = np.nan
-    assert evaluation.mean_auc_interval(labels, scores, units) == (None, None, 4)
+    assert evaluation.mean_auc_interval(labels, scores, units)[:3] == (None, None, 4)
 
 
 def test_where_no_class_moves_the_mean_nothing_is_told():
     labels, _, units = _classes(np.random.default_rng(4), 8)
     assert evaluation.mean_auc_interval(labels, labels, units) is None  # all are 1
+
+
+def _joined(rng, *counts):
+    """`_classes` of so many domains, with attributes of their own: labels [n, N], scores [n, N], class of each [n], its
+    domain [n].
+    """
+    parts = [_classes(rng, count) for count in counts]
+    domains = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    labels = np.full((len(domains), 6 * len(parts)), np.nan, np.float32)
+    scores = rng.normal(size=labels.shape)
+    for i, part in enumerate(parts):
+        own = np.ix_(domains == i, np.arange(6 * i, 6 * i + 6))
+        labels[own], scores[own] = part[:2]
+    return labels, scores, np.concatenate([part[2] for part in parts]) + 100 * domains, domains
+
+
+@pytest.mark.parametrize("counts", [(6, 40), (6, 6, 8)])
+def test_joined_domains_draw_each_their_own_classes(counts):
+    """By hand: variances of the domains add up, and their degrees of freedom are Welch's and Satterthwaite's."""
+    labels, scores, units, domains = _joined(np.random.default_rng(7), *counts)
+
+    aucs, variances, freedom = evaluation.auc_per_attribute(labels, scores), [], []
+    for i, count in enumerate(counts):
+        parts = min(count, 30)
+        kept = [(domains != i) | ((units - 100 * i) % parts != part) for part in range(parts)]
+        moved = [np.nanmean(evaluation.auc_per_attribute(labels[rows], scores[rows]) - aucs) for rows in kept]
+        variances.append((parts - 1) / parts * np.square(moved - np.mean(moved)).sum())
+        freedom.append(parts - 1)
+    total = sum(variances)
+    reach = stats.t.ppf(0.975, total**2 / (np.square(variances) / freedom).sum()) * np.sqrt(total)
+    whole = np.nanmean(aucs)
+    found = evaluation.mean_auc_interval(labels, scores, units, domains)
+    assert found[:3] == pytest.approx((whole - reach, whole + reach, sum(counts))) and found[3].all()
+
+
+@pytest.mark.parametrize("counts, few", [((3, 40), 0), ((4, 4), 0), ((40, 6, 2), 2)])
+def test_there_is_no_interval_where_one_domain_has_few_classes(counts, few):
+    labels, scores, units, domains = _joined(np.random.default_rng(8), *counts)
+    low, high, count, tells = evaluation.mean_auc_interval(labels, scores, units, domains)
+    assert (low, high, count) == (None, None, counts[few]) and (tells == (domains == few)).all()
+    labels[domains == few] = np.nan  # it judges nothing: the others decide
+    rest = evaluation.mean_auc_interval(labels, scores, units, domains)
+    assert (rest[0] is None) == (counts == (4, 4)) and not rest[3][domains == few].any()
+
+
+def test_domains_of_the_same_photographs_are_drawn_together():
+    """As if their attributes were of one domain."""
+    labels, scores, units = _classes(np.random.default_rng(9), 12)
+    once = evaluation.mean_auc_interval(labels, scores, units)
+    twice, unknown = np.tile(units, 2), np.full_like(labels, np.nan)
+    joined = np.block([[labels, unknown], [unknown, labels]])
+    found = evaluation.mean_auc_interval(joined, np.tile(scores, (2, 2)), twice, np.repeat([0, 1], len(units)))
+    assert found[:3] == pytest.approx(once[:3])
+
+
+def test_the_interval_of_joined_domains_holds_what_other_classes_would_give():
+    rng = np.random.default_rng(0)
+    labels, scores, _ = _classes(rng, 2000, images=1, attributes=50)
+    truth, inside = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores)), []
+    for _ in range(100):
+        low, high, *_ = evaluation.mean_auc_interval(*_joined(rng, 5, 20))
+        inside.append(low <= truth <= high)
+    assert 0.88 <= np.mean(inside) <= 0.99

@@ -16,6 +16,7 @@ from galm_tf.domains.splits import Split
 from galm_tf.preprocess import resize_images
 from galm_tf.ridge import PENALTIES
 from galm_tf.scoring import in_batches
+from galm_tf.validation import validation_labels
 
 SIDE = 16
 # of records int64 [m]: how much each counts, [m] of mean 1; None where all alike
@@ -61,20 +62,22 @@ def fit_and_score(
 ) -> np.ndarray:
     """Scores of the test images: float64 [t, N].
 
-    The penalty is chosen by validation mAUC, then training and validation images
-    are fitted together, as GALM's fine-tuning does, or training images alone.
+    The penalty is chosen by validation mAUC, each attribute by the images that may
+    judge it, as GALM chooses (`validation_labels`); where none may judge any, it is
+    the middle one (`ridge.choose`). Then training and validation images are fitted
+    together, as GALM's fine-tuning does, or training images alone.
 
     Args:
       features: [n, D].
       labels: [n, N] in {0, 1, NaN}, which choose.
       targets: [n, N] in [0, 1], NaN where labels are, which are learned.
-      split: of the records.
+      split: of the records; its `judged_by` is that of the N attributes.
       weights: how much records count.
       with_validation: fit validation images too in the end, where GALM's last training sees them.
     """
     validation = split.validation
     fits = ridge.fit(features[split.train], targets[split.train], PENALTIES, weights(split.train))
-    best = ridge.choose(fits, features[validation], labels[validation])
+    best = ridge.choose(fits, features[validation], validation_labels(labels, split, validation))
     if not with_validation:
         return fits[best](features[split.test])
     fitted = np.concatenate([split.train, validation])

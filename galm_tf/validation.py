@@ -134,7 +134,7 @@ class Validation:
     def judge_readings(self) -> Judged:
         """As `judge_blend`, of readings alone on a frozen trunk."""
         scored = self._scored(None)
-        labels = validation_labels(self._domain, self._split, scored)
+        labels = validation_labels(self._domain.labels, self._split, scored)
         features = self.readout_features(scored)
         fits = self._readings()
         best = ridge.choose(fits, features, labels)
@@ -221,7 +221,7 @@ class Validation:
 
     def _scoring_images(self, group: Optional[int], count: int, recalibrated: bool) -> ScoringImages:
         scored = self._scored(group)
-        labels = validation_labels(self._domain, self._split, scored)
+        labels = validation_labels(self._domain.labels, self._split, scored)
         if 0 < count < len(scored):
             kept = some_images(labels, count, generator(self._config.seed, Stream.REWARD_IMAGES))
             scored, labels = scored[kept], labels[kept]
@@ -280,9 +280,11 @@ def some_images(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.
     return np.sort(order[kept])
 
 
-def validation_labels(domain: Domain, split: Split, scored: np.ndarray) -> np.ndarray:
-    """Labels of validation images, NaN where they may not judge the attribute: float32 [n, N]."""
-    labels = domain.labels[scored].copy()
+def validation_labels(labels: np.ndarray, split: Split, scored: np.ndarray) -> np.ndarray:
+    """Of labels {0, 1, NaN} [n, N] of all records those of validation images, int64 [m], NaN where they may not judge
+    the attribute: [m, N].
+    """
+    labels = labels[scored].copy()
     held_out = np.isin(scored, split.validation_classes)
     for i, judge in enumerate(split.judged_by):
         if judge == "classes":

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -57,6 +58,22 @@ def test_the_last_fit_can_leave_out_validation(monkeypatch):
     )
     np.testing.assert_array_equal(*alone)
     assert np.abs(both[0] - both[1]).max() > 0.1 and np.abs(both[0] - alone[0]).max() > 0.01
+
+
+def test_the_penalty_is_chosen_by_what_may_judge_each_attribute(monkeypatch):
+    """As GALM chooses: by held-out classes alone where these have enough of both labels."""
+    choose, asked = linear_pixels.ridge.choose, []
+    monkeypatch.setattr(linear_pixels.ridge, "choose", lambda *of: asked.append((choose(*of), of[2])) or asked[-1][0])
+    rng, split = np.random.default_rng(0), _split(80)
+    features, labels = rng.normal(size=(80, 6)).astype(np.float32), rng.integers(0, 2, (80, 3)).astype(np.float32)
+    parts = {"validation_classes": split.validation[:12], "validation_images": split.validation[12:]}
+    for judges in (("classes", "images", "none"), ("none",) * 3):
+        judged = dataclasses.replace(split, **parts, judged_by=judges)
+        linear_pixels.fit_and_score(features, labels, labels, judged, lambda index: None)
+    expected = labels[split.validation]
+    expected[12:, 0], expected[:, 2] = np.nan, np.nan
+    np.testing.assert_array_equal(asked[0][1], expected)
+    assert np.isnan(asked[1][1]).all() and asked[1][0] == len(linear_pixels.PENALTIES) // 2  # none may judge
 
 
 def test_pixel_features_are_the_picture_in_small():

@@ -16,7 +16,7 @@ from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.svm import LinearSVC
 
-from galm_tf import evaluation, leakage, preparation
+from galm_tf import evaluation, leakage, linear_pixels, preparation
 from galm_tf.baselines import (
     afs,
     ale,
@@ -25,7 +25,6 @@ from galm_tf.baselines import (
     hap,
     iap,
     learner,
-    linear_pixels,
     mdg,
     network_features,
     sources,
@@ -151,7 +150,11 @@ def test_shares_of_votes_are_fitted_in_place_of_labels():
             evaluation.mean_auc(evaluation.auc_per_attribute(test_labels, made.score(_inputs(test_features)))) > 0.75
         ), name
     split = types.SimpleNamespace(
-        train=np.arange(0, len(labels), 2), validation=np.arange(1, len(labels), 2), test=np.arange(len(labels))
+        train=np.arange(0, len(labels), 2),
+        validation=np.arange(1, len(labels), 2),
+        validation_classes=np.arange(0),
+        test=np.arange(len(labels)),
+        judged_by=("images",) * labels.shape[1],
     )
     scores = linear_pixels.fit_and_score(features, planted, shares, split, lambda index: None)
     assert evaluation.mean_auc(evaluation.auc_per_attribute(planted, scores)) > 0.8

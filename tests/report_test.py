@@ -625,6 +625,16 @@ def test_ridge_weighs_images_as_the_run_did(runs):
     assert np.ptp(asked[0]) > 0 and asked[2] is None
 
 
+def test_ridge_chooses_by_the_judges_of_the_runs_attributes(runs, monkeypatch):
+    """An extended run's split.json has those of its source's attributes alone."""
+    run = read_run(str(runs[0] / "galm"))
+    data, asked = load_data(run), []
+    monkeypatch.setattr(rivals.linear_pixels, "fit_and_score", lambda *of: asked.append(of[3]) or of[1][of[3].test])
+    rivals.ridge(run, dataclasses.replace(data, split=dataclasses.replace(data.split, judged_by=("none",))))
+    assert asked[0].judged_by == tuple(row["judged_by"] for row in run.rows.values()) and len(run.rows) == 4
+    np.testing.assert_array_equal(asked[0].validation, data.split.validation)
+
+
 def test_comparators_must_have_been_tested_on_the_same_images(runs, copy):
     run = read_run(str(runs[0] / "galm"))
     assert len(rivals.other_runs(run, [str(copy)])) == 1

@@ -104,7 +104,7 @@ def test_an_attribute_is_judged_by_what_may_judge_it(animals):
     config, prepared = animals
     split = dataclasses.replace(prepared.split, judged_by=("classes", "images", "none") + ("none",) * 17)
     assert len(split.validation_classes) and len(split.validation_images)
-    labels = validation_labels(prepared.domain, split, split.validation)
+    labels = validation_labels(prepared.domain.labels, split, split.validation)
     whole = prepared.domain.labels[split.validation]
     held_out = np.isin(split.validation, split.validation_classes)
     np.testing.assert_array_equal(labels[:, 0], np.where(held_out, whole[:, 0], np.nan))

@@ -60,7 +60,7 @@ class AttributeData:
         number = attribute_number(prepared, name)
         domain, split = prepared.domain, prepared.split
         labels = domain.labels[:, number]
-        judging = np.isfinite(validation_labels(domain, split, split.validation)[:, number])
+        judging = np.isfinite(validation_labels(domain.labels, split, split.validation)[:, number])
         tuned = np.sort(split.trained) if config.finetunes_on_validation else split.train
         train, final, test = (index[np.isfinite(labels[index])] for index in (split.train, tuned, split.test))
         targets, judging = domain.targets[:, number], split.validation[judging]

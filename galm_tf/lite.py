@@ -23,7 +23,6 @@ import tensorflow as tf
 
 from galm_tf.errors import UserError
 from galm_tf.export import DEFAULT_THRESHOLD
-from galm_tf.hardware import usable_cores
 from galm_tf.preprocess import resize_images, scale_images
 from galm_tf.quiet_start import held_back
 from galm_tf.tracing import untouched
@@ -143,7 +142,7 @@ class LiteModel:
         try:
             with warnings.catch_warnings(), held_back():
                 warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
-                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=usable_cores())
+                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
                 self._interpreter.allocate_tensors()  # gives notice once
                 self._run = self._interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:

@@ -339,6 +339,21 @@ def test_small_readings_beside_large_ones_keep_their_figures_in_int8():
     np.testing.assert_allclose(np.log(found / (1 - found)), margins, atol=0.05 * margins.std())
 
 
+def test_a_file_runs_by_one_thread(monkeypatch):
+    """Several wait for one another by spinning, which beside other processes takes many times as long."""
+    interpreter, threads = tf.lite.Interpreter, []
+
+    def watched(*arguments, num_threads, **more):
+        threads.append(num_threads)
+        return interpreter(*arguments, num_threads=num_threads, **more)
+
+    monkeypatch.setattr(tf.lite, "Interpreter", watched)
+    weights = np.zeros((16 * 16 * 3, 2), np.float32)
+    network = ReadingNetwork(Readout(np.zeros(2, np.float32), weights, np.zeros(2, np.float32)), _Pixels())
+    lite.LiteModel(lite.convert(network, 16), {"image_size": 16, "thresholds": [0.5, 0.5]})
+    assert threads == [1]
+
+
 def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch, read_once):
     convert, path = lite.convert, tmp_path / "some.tflite"
 

@@ -209,18 +209,23 @@ class Validation:
         if self._kept is None:
             return self._scoring_images(group, count, recalibrated)
         group = None if len(self._domain.domain_names) == 1 else group  # the same images
-        key = group, count if 0 < count < len(self._scored(group)) else 0, recalibrated
+        key = group, count if 0 < count < len(self._scored(group, recalibrated)) else 0, recalibrated
         if key not in self._kept:
             self._kept[key] = self._scoring_images(*key)
         return self._kept[key]
 
-    def _scored(self, group: Optional[int]) -> np.ndarray:
-        """The validation images of a domain, or of all: int64 records."""
+    def _scored(self, group: Optional[int], recalibrated: bool = True) -> np.ndarray:
+        """The validation images of a domain, or of all, that judge some attribute; all where none does, or where batch
+        norms go by these very images: int64 records.
+        """
         scored = self._split.validation
-        return scored if group is None else scored[self._domain.image_domains[scored] == group]
+        if group is not None:
+            scored = scored[self._domain.image_domains[scored] == group]
+        judging = np.isfinite(validation_labels(self._domain.labels, self._split, scored)).any(axis=1)
+        return scored[judging] if recalibrated and judging.any() else scored
 
     def _scoring_images(self, group: Optional[int], count: int, recalibrated: bool) -> ScoringImages:
-        scored = self._scored(group)
+        scored = self._scored(group, recalibrated)
         labels = validation_labels(self._domain.labels, self._split, scored)
         if 0 < count < len(scored):
             kept = some_images(labels, count, generator(self._config.seed, Stream.REWARD_IMAGES))

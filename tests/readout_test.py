@@ -17,6 +17,7 @@ from galm_tf.search_space import Architecture
 from galm_tf.strategies.tabular import RandomArchitecture
 from galm_tf.supernet import build_supernet
 from galm_tf.tracing import untraced
+from galm_tf.validation import validation_labels
 from small_domains import LEFT_OUT, few_images
 
 
@@ -200,15 +201,14 @@ def test_validation_is_judged_by_a_reading_that_has_not_seen_it(searched):
     split, labels = prepared.split, prepared.domain.labels
     found = search.validation.judge_blend(search.state.chosen, 1.0)
     penalty, aucs, judged = found.penalty, found.aucs, found.labels
+    scored = split.validation[
+        np.isfinite(validation_labels(prepared.domain.labels, split, split.validation)).any(axis=1)
+    ]
     features = search.validation.readout_features(np.arange(len(labels)))
     fits = dict(zip(ridge.PENALTIES, ridge.fit(features[split.train], labels[split.train], ridge.PENALTIES)))
-    values = {
-        p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[split.validation]))) for p, fit in fits.items()
-    }
+    values = {p: np.nanmean(evaluation.auc_per_attribute(judged, fit(features[scored]))) for p, fit in fits.items()}
     assert values[penalty] == pytest.approx(max(values.values()), abs=1e-6)
-    np.testing.assert_allclose(
-        aucs, evaluation.auc_per_attribute(judged, fits[penalty](features[split.validation])), atol=1e-3
-    )
+    np.testing.assert_allclose(aucs, evaluation.auc_per_attribute(judged, fits[penalty](features[scored])), atol=1e-3)
 
 
 def test_a_share_of_none_leaves_it_out(searched, tmp_path):

@@ -29,6 +29,11 @@ def _search(config, prepared, **changes):
     return Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["random"])
 
 
+def _judged_by_all(prepared):
+    """The split, by which every validation image judges every attribute."""
+    return dataclasses.replace(prepared.split, judged_by=("images",) * len(prepared.domain.attributes))
+
+
 def test_rare_labels_stay_when_images_are_drawn():
     rng = np.random.default_rng(0)
     labels = (rng.random((500, 6)) < [0.01, 0.99, 0.02, 0.5, 0.5, 0.5]).astype(np.float32)
@@ -61,7 +66,7 @@ def test_the_images_are_drawn_at_random_where_no_label_is_rare():
 
 def test_rewards_come_from_some_images_and_the_judgement_from_all(animals):
     config = dataclasses.replace(animals[0], reward_images=40)
-    validation = _search(config, animals[1]).validation
+    validation = _search(config, animals[1], split=_judged_by_all(animals[1])).validation
     some, all_images = validation.scoring_images(0, config.reward_images), validation.scoring_images()
     assert len(some.labels) == 40 < len(all_images.labels) == len(validation.judge([0] * 20).labels)
     ours, every = (images.maps[2][16:].reshape(len(images.labels), -1) for images in (some, all_images))
@@ -74,6 +79,26 @@ def test_rewards_come_from_some_images_and_the_judgement_from_all(animals):
     expected = validation.engine(some).table([3])
     np.testing.assert_allclose(table.full[3], expected.full[0], atol=1e-6)
     assert not np.allclose(table.full[3], validation.engine(all_images).table([3]).full[0], atol=1e-3)
+
+
+def test_images_whose_labels_judge_nothing_are_not_scored(animals):
+    config, prepared = animals
+    split = dataclasses.replace(prepared.split, judged_by=("classes",) * 20)
+    held_out, every = split.validation_classes, split.validation
+    assert 0 < len(held_out) < len(every)
+    validation = _search(config, prepared, split=split).validation
+    np.testing.assert_array_equal(validation.scoring_images().labels, prepared.domain.labels[held_out])
+    assert len(validation.scoring_images(0, len(held_out)).labels) == len(validation.judge([5] * 20).labels)
+    some = validation.scoring_images(0, 10)
+    assert np.isfinite(some.labels).all() and len(some.labels) < len(held_out)
+    whole = validation.features(every, validation_labels(prepared.domain.labels, split, every))
+    tables = [validation.engine(images).table([3]).full for images in (validation.scoring_images(0), whole)]
+    np.testing.assert_allclose(*tables, atol=1e-6)
+    # the statistics are of all
+    by_batch = _search(dataclasses.replace(config, reward_bn="batch"), prepared, split=split).validation
+    assert len(by_batch.scoring_images(0).labels) == len(every) > len(by_batch.judge([5] * 20).labels)
+    unjudged = dataclasses.replace(split, judged_by=("none",) * 20)
+    assert len(_search(config, prepared, split=unjudged).validation.judge([5] * 20).labels) == len(every)
 
 
 def test_a_domain_without_validation_images_has_no_rewards(drawn):
@@ -127,7 +152,8 @@ def test_the_adaptation_sees_no_image_of_validation_and_the_fine_tuning_all(anim
 def test_a_blend_is_scaled_by_images_that_train(animals, monkeypatch, eagerly):
     """Whichever images it judges beside one, what it says of that one stays."""
     monkeypatch.setattr(ridge, "PENALTIES", (1.0,))
-    validation, split = _search(*animals).validation, animals[1].split
+    split = _judged_by_all(animals[1])
+    validation = _search(*animals, split=split).validation
     whole = validation.judge_blend([5] * 20, 0.5).log_odds
     fewer = {k: getattr(split, k)[::3] for k in ("validation_classes", "validation_images")}
     validation._split = dataclasses.replace(split, **fewer)
@@ -168,7 +194,8 @@ def test_parts_of_one_photograph_judge_on_the_same_side(animals):
     paths = tuple(prepared.domain.paths[i - i % 2] for i in range(len(prepared.domain.paths)))  # two to a photograph
     halves = []
     for domain in (prepared.domain, dataclasses.replace(prepared.domain, paths=paths)):
-        halves.append(_search(config, prepared, domain=domain).validation.scoring_images().halves)
+        search = _search(config, prepared, domain=domain, split=_judged_by_all(prepared))
+        halves.append(search.validation.scoring_images().halves)
     shown = np.unique(np.array(paths)[prepared.split.validation], return_inverse=True)[1]
     pairs = [np.flatnonzero(shown == one) for one in range(shown.max() + 1)]
     assert all(len(set(halves[1][pair])) == 1 for pair in pairs) and any(

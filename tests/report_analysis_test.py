@@ -332,6 +332,26 @@ def test_agreement_with_labels_is_told():
     assert find_relations(planted(names=NAMES[:1], angles=ANGLES[:1]), Evidence()) == []
 
 
+def test_scores_of_few_images_relate_nothing():
+    """Two images put any two attributes in the same order, or in the opposite one."""
+    names = tuple(f"{d}/{i}" for d in "ab" for i in range(6))
+    run = planted(names=names, angles=tuple(range(12)), architectures=(READS_FC1,) * 12)
+    evidence = _evidence(agree=True)
+    for count, bases in ((9, [EMBEDDINGS]), (10, [SCORES, EMBEDDINGS])):
+        kept = np.r_[:count, 75 : 75 + 9]  # of either domain
+        split = type("Split", (), {"test": evidence.data.split.test[kept]})
+        scores = dataclasses.replace(evidence.scores, probability=evidence.scores.probability[kept])
+        few = dataclasses.replace(evidence, data=dataclasses.replace(evidence.data, split=split), scores=scores)
+        assert [r.basis for r in find_relations(run, few)] == bases
+    few.data.split.test = few.data.split.test[1:]
+    reason = "Correlations are taken of at least 10 test images of a domain; this run has 9 of one at most"
+    related = [Relations(EMBEDDINGS, of_embeddings(run.vectors), None)]
+    found, _ = relations_section.relations_section(run, single.shown_names(run), related, few)
+    assert found["without_scores"] == f"{reason}."
+    found, _ = relations_section.relations_section(run, single.shown_names(run), [], few)
+    assert f"its networks' scores were not compared ({reason})." in found["missing"]
+
+
 def test_an_agreement_goes_by_ranks_and_by_pairs_enough():
     labels = ALIKE**9  # in the same order
     assert relations._agreement(ALIKE, labels) == pytest.approx(1)

@@ -432,7 +432,7 @@ def test_sections_without_material_are_left_out_in_a_sentence(runs):
     page = render(page_of(read_run(str(runs[0] / "random")), with_pictures=False))
     text = text_of(page)
     assert (
-        "has no attribute embeddings (method random; galm learns them) and its test images were not scored (Pictures"
+        "has no attribute embeddings (method random; galm learns them) and its networks' scores were not compared (Pictures"
         in text
     )
     assert (

@@ -14,13 +14,13 @@ from typing import Optional
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from galm_tf.report.run_data import Evidence
 from galm_tf.report.run_reading import FinishedRun
 
 SCORES, EMBEDDINGS = "scores", "embeddings"
-_LEAST_IMAGES = 10  # that a correlation is taken of
+LEAST_IMAGES = 10  # that a correlation is taken of
 _LEAST_PAIRS = 10  # that an agreement is taken of
 
 
@@ -41,10 +41,12 @@ class Relations:
 
 
 def find_relations(run: FinishedRun, evidence: Evidence) -> list[Relations]:
-    """What the run has of both: by scores first, where its data and its model are at hand."""
+    """What the run has of both: by scores first, where its data and its model are at hand, and test images enough."""
     found: dict[str, np.ndarray] = {}
     if len(run.rows) > 1 and evidence.scores is not None:
-        found[SCORES] = of_scores(evidence.scores.probability, evidence.test_domains())
+        by_scores = of_scores(evidence.scores.probability, evidence.test_domains())
+        if by_scores is not None:
+            found[SCORES] = by_scores
     if len(run.rows) > 1 and run.vectors is not None:
         found[EMBEDDINGS] = of_embeddings(run.vectors)
     labels = None
@@ -56,8 +58,9 @@ def find_relations(run: FinishedRun, evidence: Evidence) -> list[Relations]:
     ]
 
 
-def of_scores(scores: np.ndarray, domains: np.ndarray) -> np.ndarray:
-    """Rank correlation of scores [t, N], the mean of that on each domain's images: float64 [N, N].
+def of_scores(scores: np.ndarray, domains: np.ndarray) -> Optional[np.ndarray]:
+    """Rank correlation of scores [t, N], the mean of that on each domain's images: float64 [N, N]; None where no domain
+    has `LEAST_IMAGES`.
 
     A domain's images are taken by themselves, since what tells animals from scenes would relate all attributes of
     either.
@@ -67,9 +70,11 @@ def of_scores(scores: np.ndarray, domains: np.ndarray) -> np.ndarray:
       domains: the domain of each image, [t].
     """
     parts = [scores[domains == d] for d in np.unique(domains)]
-    kept = [part for part in parts if len(part) >= _LEAST_IMAGES] or [scores]
-    # 0: scores that never change
-    found = np.mean([pd.DataFrame(part).corr("spearman").fillna(0.0) for part in kept], axis=0)
+    kept = [part for part in parts if len(part) >= LEAST_IMAGES]
+    if not kept:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0: scores that never change
+        found = np.mean([np.nan_to_num(np.corrcoef(rankdata(part, axis=0), rowvar=False)) for part in kept], axis=0)
     np.fill_diagonal(found, 1.0)
     return np.clip(found, -1, 1)
 
@@ -82,7 +87,7 @@ def of_embeddings(vectors: np.ndarray) -> np.ndarray:
 
 def _of_labels(targets: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """Pearson's correlation of labels [t, N] of attributes of the same domain, else NaN: float64 [N, N]."""
-    found = pd.DataFrame(targets).corr(min_periods=_LEAST_IMAGES).to_numpy(copy=True)
+    found = pd.DataFrame(targets).corr(min_periods=LEAST_IMAGES).to_numpy(copy=True)
     found[domains[:, None] != domains[None]] = np.nan
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.report import analysis, figures
-from galm_tf.report.relations import EMBEDDINGS, SCORES, Relations
+from galm_tf.report.relations import EMBEDDINGS, LEAST_IMAGES, SCORES, Relations
 from galm_tf.report.run_data import Evidence
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.telemetry import clustered_order
@@ -28,7 +28,7 @@ def relations_section(
       related: how its attributes relate; the first is shown.
       evidence: its data and scores, where they are at hand.
     """
-    without_scores = evidence.missing or evidence.scores_missing
+    without_scores = _without_scores(evidence)
     if not related:
         missing = (
             "The heat map, the correlation of domains (Fig. 5), the most correlated attributes (Table 5) and the clusters are left "
@@ -81,11 +81,19 @@ def _clusters(
     return {**found, "folded": len(names) > _OPEN_LEAVES}, drawn
 
 
+def _without_scores(evidence: Evidence) -> str:
+    """Why nothing goes by scores, where that is so, in a sentence."""
+    if evidence.scores is None:
+        return evidence.missing or evidence.scores_missing
+    images = int(np.unique(evidence.test_domains(), return_counts=True)[1].max())
+    return f"Correlations are taken of at least {LEAST_IMAGES} test images of a domain; this run has {images} of one at most."
+
+
 def _too_few(run: FinishedRun, without_scores: str) -> str:
     """What a run without relations lacks, in words."""
     if len(run.rows) < 2:
         return "a single attribute"
-    return f"no attribute embeddings (method {run.result['method']}; galm learns them) and its test images were not scored ({without_scores.rstrip('.')})"
+    return f"no attribute embeddings (method {run.result['method']}; galm learns them) and its networks' scores were not compared ({without_scores.rstrip('.')})"
 
 
 def _domain_tables(run: FinishedRun, matrix: np.ndarray) -> list[dict[str, Any]]:
@@ -109,19 +117,20 @@ def _most_correlated(run: FinishedRun, shown: dict[str, str], matrix: np.ndarray
     """Table 5 for the attributes that are most like some of the other domains, and for each attribute in words."""
     table = analysis.correlated_attributes(run, matrix)
     sources = [domain for domain in analysis.domains_of(run) if domain in set(table["source"])]
-    cells = {
-        key: [(without_domain(r.correlated), r.correlation) for r in rows.itertuples()]  # its column names the domain
-        for key, rows in table.groupby(["attribute", "source"])
-    }
-    strength = table[table["rank"] == 1].groupby("attribute")["correlation"].mean()
+    cells, first = {}, {}
+    for r in table.itertuples():
+        # its column names the domain
+        cells.setdefault((r.attribute, r.source), []).append((without_domain(r.correlated), r.correlation))
+        if r.rank == 1:
+            first.setdefault(r.attribute, []).append((r.correlated, r.correlation))
+    strength = {name: np.mean([correlation for _, correlation in found]) for name, found in first.items()}
     groups = []
     for domain in analysis.domains_of(run):
         names = sorted((n for n in run.rows if domain_of(n) == domain), key=lambda n: (-strength.get(n, -1), n))
         rows = [(shown[n], [cells.get((n, source), []) for source in sources]) for n in names[:_CORRELATED_ROWS]]
         groups.append((domain, rows))
-    first = table[table["rank"] == 1]
     words = {
-        name: ", ".join(f"{shown[r.correlated]} ({r.correlation:.2f})" for r in rows.itertuples())
-        for name, rows in first.groupby("attribute")
+        name: ", ".join(f"{shown[other]} ({correlation:.2f})" for other, correlation in found)
+        for name, found in first.items()
     }
     return {"sources": sources, "groups": groups, "words": words}

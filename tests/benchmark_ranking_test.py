@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from galm_tf.benchmark import choosing, ranking, scaling
+from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -114,6 +115,26 @@ def test_what_has_no_order_is_no_zero(tmp_path, capsys):
     assert [found[k] for k in ("tau", "low", "high", "reliability")] == pytest.approx([1.0] * 4)
     ranking.write(more, str(tmp_path))
     assert "mean of 1 attribute, n = 8 architectures: 1.000 (95 % interval 1.000 to 1.000)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["sun/price $x^ in $", 300 * "W"])
+def test_names_of_any_kind_stand_above_their_panels(tmp_path, name):
+    rows = [{"architecture": a, "attribute": n, "shared": a, "alone0": a} for a in range(3) for n in ("x", name)]
+    figure = ranking._plot(pd.DataFrame(rows), ranking.rank_correlations(pd.DataFrame(rows)))
+    write_files(str(tmp_path), {"ranking.png": figure})
+    first, second = (axis.title.get_window_extent() for axis in figure.axes)
+    assert not first.overlaps(second) and name[:9] in figure.axes[0].get_title() + figure.axes[1].get_title()
+
+
+def test_figures_are_told_and_kept_before_they_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ranking, "_plot", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ranking.write(
+            pd.DataFrame([{"architecture": a, "attribute": "x", "shared": a, "alone0": a} for a in range(3)]),
+            str(tmp_path),
+        )
+    assert capsys.readouterr().out == (tmp_path / "ranking.txt").read_text(encoding="utf-8") != ""
+    assert (tmp_path / "ranking.csv").exists()
 
 
 def test_means_of_noisy_trainings_agree_more_than_single_ones():

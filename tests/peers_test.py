@@ -245,6 +245,16 @@ def test_the_suite_compares_galm_with_its_peers(config, measured):
     assert (curves.loc[curves["peer"] != "galm"].groupby("peer")["architectures"].last() <= 2).all()
 
 
+def test_the_suite_draws_names_of_any_kind_and_keeps_its_tables_first(measured, tmp_path, monkeypatch):
+    _, _, table, curves = measured
+    peers_suite.write(table, curves.assign(attribute="sun/price $x^ in $" + 300 * "W"), str(tmp_path))
+    assert (tmp_path / "peers.png").stat().st_size > 5000
+    monkeypatch.setattr(peers_suite, "_draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        peers_suite.write(table, curves, str(tmp_path / "new"))
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["peers.csv", "peers_curves.csv"]
+
+
 def test_exported_pictures_are_those_that_the_peers_saw(config, measured):
     out, budget, _, curves = measured
     name = curves["attribute"].iloc[0]

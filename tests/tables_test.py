@@ -470,6 +470,19 @@ def test_table_3_with_learners_by_hand():
     np.testing.assert_allclose(axis.images[0].get_array(), [[0.15, 0], [-0.25, 0], [0, -0.3]], atol=1e-9)
 
 
+def test_names_of_domains_are_drawn_as_they_are():
+    table = _planted().replace({"a-b": "a$^-$b", "b-a": "$b_-$a"})
+    summary = paper_table.summarise(table, ALONE)
+    sourced = summary[summary["method"] == TRANSFERRED].assign(method="galm", source=TRANSFERRED)
+    few = table.assign(scenario=table["scenario"] + ", 5 positives")
+    for figure in (
+        paper_table.draw(summary, ALONE, "table3"),
+        transfer_table.draw(sourced, "table3"),
+        domain_transfer.draw_curve(few),
+    ):
+        FigureCanvasAgg(figure).draw()
+
+
 def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
     table = _planted().assign(val_mauc=[0.9, 0.4, 0.9, 0.6, 0.1, 0.2])
     paper_table.write(

@@ -191,7 +191,8 @@ def draw_curve(table: pd.DataFrame) -> Figure:
             mask = summary["scenario"].str.startswith(f"{panel}, ") & (summary["method"] == method)
             part = summary[mask]
             axis.errorbar(counts[mask], part["mean"], yerr=part["std"].fillna(0), fmt="o-", capsize=2, label=method)
-        axis.set(xscale="log", xlabel="known positives per attribute", title=panel)
+        axis.set(xscale="log", xlabel="known positives per attribute")
+        axis.set_title(panel, parse_math=False)
         axis.set_xticks(sorted(counts.unique()), [str(c) for c in sorted(counts.unique())], minor=False)
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # names 6×10⁰ too, over the others
     figure.axes[0].set_ylabel("test mAUC")

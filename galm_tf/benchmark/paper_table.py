@@ -128,7 +128,7 @@ def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_s
             axes[1].errorbar(
                 part["difference"], place, xerr=[part["difference"] - low, high - part["difference"]], **style
             )
-    axes[0].set_yticks(range(len(scenarios)), scenarios)
+    axes[0].set_yticks(range(len(scenarios)), scenarios, parse_math=False)
     axes[0].invert_yaxis()
     axes[0].set_xlabel(f"test mAUC, mean ± standard deviation of {REPETITION[vary]}s")
     axes[1].axvline(0.0, color="black", linewidth=1)

@@ -34,9 +34,11 @@ from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, REWARDS, SUPERNET, WARMUP
+from galm_tf.words import abridged
 
 GALM = "galm"
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+_LABEL = 32  # letters of a name above its panels
 # about a minute's worth
 QUICK = dict(warmup_steps=60, rounds=1, supernet_steps=20, controller_steps=200, adapt_steps=2, finetune_steps=20)
 QUICK_BUDGET = dict(trials=3, epochs=2, num_attributes=1)  # of the generated domain
@@ -190,11 +192,12 @@ def _row(values: pd.Series, reference: pd.Series, unit: str) -> tuple:
 def write(table: pd.DataFrame, curves: pd.DataFrame, out: str) -> None:
     """Prints the table; writes peers.csv, peers_curves.csv and peers.png into `out`."""
     print(table.to_string(index=False, float_format="%.4g"))
+    write_files(out, {"peers.csv": table, "peers_curves.csv": curves})
     names = curves["attribute"].unique()
     figure = Figure((11, 1 + 3.2 * len(names)), dpi=100, layout="constrained")
     for axes, name in zip(figure.subplots(len(names), 2, squeeze=False), names):
         _draw(axes, curves[curves["attribute"] == name], name)
-    write_files(out, {"peers.csv": table, "peers_curves.csv": curves, "peers.png": figure})
+    write_files(out, {"peers.png": figure})
 
 
 def _draw(axes, curves: pd.DataFrame, name: str) -> None:
@@ -208,6 +211,6 @@ def _draw(axes, curves: pd.DataFrame, name: str) -> None:
             {"seconds": "seconds of the search", "architectures": "architectures judged for this attribute"}[x]
         )
         axis.set_ylabel("best validation AUC")
-        axis.set_title(name)
+        axis.set_title(abridged(name, _LABEL), parse_math=False)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)

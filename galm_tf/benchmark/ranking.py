@@ -43,8 +43,10 @@ from galm_tf.strategies.tabular import Exhaustive
 from galm_tf.supernet import build_supernet
 from galm_tf.supernet_training import SupernetTraining
 from galm_tf.validation import Validation
+from galm_tf.words import abridged
 
 _RESAMPLES = 1000
+_LABEL = 32  # letters of a name above its panel
 
 
 def run_ranking(config: Config, num_architectures: int, num_attributes: int, seeds: int, out: str) -> pd.DataFrame:
@@ -218,8 +220,9 @@ def write(table: pd.DataFrame, out: str) -> None:
         lines.append(
             f"between the means of one half of them and of the other: {_tau_text(found['reliability_of_means'])}"
         )
-    write_files(out, {"ranking.csv": table, "ranking.txt": "\n".join(lines) + "\n", "ranking.png": _plot(table, found)})
     print("\n".join(lines))
+    write_files(out, {"ranking.csv": table, "ranking.txt": "\n".join(lines) + "\n"})
+    write_files(out, {"ranking.png": _plot(table, found)})
 
 
 def _plot(table: pd.DataFrame, found: dict[str, Any]) -> Figure:
@@ -229,7 +232,8 @@ def _plot(table: pd.DataFrame, found: dict[str, Any]) -> Figure:
     for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names):
         rows = table["attribute"] == name
         axis.scatter(table["shared"][rows], alone[rows], s=14, color="#4477aa")
-        axis.set_title(f"{name}\nτ: {_tau_text(found['per_attribute'][name], 2)}", fontsize=9)
+        title = f"{abridged(name, _LABEL)}\nτ: {_tau_text(found['per_attribute'][name], 2)}"
+        axis.set_title(title, fontsize=9, parse_math=False)
         axis.set_xlabel("AUC, shared weights")
     figure.axes[0].set_ylabel("AUC, trained alone")
     return figure

@@ -107,7 +107,7 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
             dark = abs(added[y, x]) > 0.6 * limit
             text = f"{value:.3f}{'*' * bool(added[y, x] > 0)}"
             axis.text(x, y, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-    axis.set_xticks(range(len(scenarios)), scenarios, rotation=30, ha="right")
+    axis.set_xticks(range(len(scenarios)), scenarios, rotation=30, ha="right", parse_math=False)
     axis.set_yticks(range(len(methods)), methods)
     figure.colorbar(image, ax=axis, label=f"minus {ALONE}")
     figure.suptitle(f"{title}: test mAUC {TRANSFERRED}", x=0.01, ha="left")

@@ -282,7 +282,7 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     figure = Figure((inches + 1.5, inches), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    drawn = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
+    drawn = axes.imshow(matrix[np.ix_(order, order)], cmap="RdBu", vmin=-1, vmax=1)
     labels = [abridged(names[i], _LABEL) for i in order]  # a long one leaves the map no room
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7, parse_math=False)
     axes.set_yticks(range(len(labels)), labels, fontsize=7, parse_math=False)

@@ -271,6 +271,35 @@ def test_the_map_names_its_points_apart(browser, pages, width):
     assert not overlaps
 
 
+def test_a_narrow_legend_is_whole_and_leaves_the_leaves_room(browser, pages):
+    show(browser, pages["galm"], 390)
+    legend, entries, leaf = browser.execute_script(
+        "const tree = document.getElementById('tree'), all = tree.querySelectorAll('.legend .traces');"
+        "return [tree.querySelector('.legend .bg').getBoundingClientRect().height, all.length, tree._fullLayout.yaxis._length / 4]"
+    )
+    assert legend >= 19 * entries and entries > 2 and leaf > 10
+
+
+def test_runs_stand_in_the_order_of_the_legend(browser, pages):
+    show(browser, pages["compared"])
+    assert browser.execute_script(
+        "const [low, high] = document.getElementById('differences')._fullLayout.yaxis.range; return low > high"
+    )
+
+
+def test_one_row_is_one_attribute(browser, pages):
+    show(browser, pages["galm"])
+    assert browser.find_element("id", "row-count").text == "4 attributes"
+    alone = pages["galm"].with_name("alone.html")
+    row = "(() => { const rows = document.querySelectorAll('#attribute-table tbody tr'); [...rows].slice(1).forEach((r) => r.remove()); })();"
+    text = pages["galm"].read_text(encoding="utf-8")
+    alone.write_text(text.replace('"use strict";\n', f'"use strict";\n{row}\n', 1), encoding="utf-8")
+    show(browser, alone)
+    assert browser.find_element("id", "row-count").text == "1 attribute"
+    browser.find_element("id", "search-box").send_keys("nothing")
+    assert browser.find_element("id", "row-count").text == "0 of 1 attribute"
+
+
 def test_sorts_with_unknown_figures_last(browser, pages):
     show(browser, pages["galm"])
     headings = browser.find_elements("css selector", "#attribute-table th button")

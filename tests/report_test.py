@@ -273,6 +273,7 @@ def test_without_data_correlation_is_the_cosine_in_clustered_order(runs):
     assert tree["layout"]["yaxis"]["ticktext"] == figure["layout"]["ticks"]  # the same order
     assert len([x for x in tree["data"][0]["x"] if x is None]) == 3  # joins of four leaves
     assert max(x for x in tree["data"][0]["x"] if x) > 1  # `unseen` points away from all
+    assert all(trace["cliponaxis"] is False for trace in tree["data"] if trace["mode"] == "markers")
 
 
 def test_curves_are_the_records(galm_html):
@@ -299,6 +300,24 @@ def test_losses_are_drawn_phase_by_phase(runs):
 def test_a_policy_stands_beside_one_that_knows_nothing(galm_html):
     policy, uniform = drawn(galm_html)["curve-entropy"]["data"]
     assert uniform["y"] == [pytest.approx(np.log(2304))] * 2 and max(policy["y"]) < uniform["y"][0]
+
+
+def test_the_baseline_does_not_cover_the_reward(runs):
+    records = [{"phase": "controller", "step": i, "controller/reward": 0.7, "controller/baseline": 0.7} for i in (1, 2)]
+    run = dataclasses.replace(read_run(str(runs[0] / "galm")), records=tuple(records))
+    reward, baseline = figures.learning_curves(run)["reward"]["data"]
+    assert baseline["line"]["dash"] == "dot" and not reward["line"]
+
+
+@pytest.mark.parametrize(
+    "values, ends",
+    [((0.76, 0.76), (0.74, 0.78)), ((0.76, 0.764), (0.742, 0.782)), ((1.0, 1.0), (0.98, 1.0)), ((0.7, 0.72), None)],
+)
+def test_a_flat_curve_has_an_axis_of_its_own(runs, values, ends):
+    records = [{"phase": "adapt", "step": i, "derived/validation_mauc": value} for i, value in enumerate(values)]
+    run = dataclasses.replace(read_run(str(runs[0] / "galm")), records=tuple(records))
+    layout = figures.learning_curves(run)["validation"]["layout"]
+    assert layout.get("yaxis") == (ends and {"range": pytest.approx(ends)})
 
 
 def test_whose_validation_figures_these_are_is_told(runs):
@@ -1299,7 +1318,7 @@ def test_bars_are_what_a_run_has_more_than_the_first(copy):
     edit_row(copy, "mine/dark", test_auc=0.5)
     edit_row(copy, f"mine/{NASTY}", test_auc=1.0)
     ((bars,),) = (figure["data"] for figure in compare_page([first, read_run(str(copy))]).figures.values())
-    assert bars["x"] == [-0.25, 0.0, 0.25] and bars["text"][:2] == ["dark", "red"]  # from the lowest
+    assert bars["x"] == [0.25, 0.0, -0.25] and bars["text"][1:] == ["red", "dark"]  # from the highest, on top
 
 
 def test_figures_side_by_side_are_those_of_result_json(runs, copy):

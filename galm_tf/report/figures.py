@@ -27,16 +27,17 @@ _LOSSES = (
     ("finetune", "derived/loss", "fine-tuning", "fourth"),
 )
 _REWARDS = (
-    ("controller/reward", "sampled architectures", "accent", "lines"),
-    ("controller/baseline", "baseline", "muted", "lines"),
-    ("validation/table_best", "best of the table", "second", "markers"),
-    ("validation/table_mean", "mean of the table", "third", "markers"),
+    ("controller/reward", "sampled architectures", "accent", "lines", {}),
+    ("controller/baseline", "baseline", "muted", "lines", {"dash": "dot", "width": 1.5}),  # close to the line below it
+    ("validation/table_best", "best of the table", "second", "markers", {}),
+    ("validation/table_mean", "mean of the table", "third", "markers", {}),
 )
 _ROLES = ("accent", "second", "third", "fourth")
 # of further groups and bars, once all roles are taken
 _SYMBOLS, _PATTERNS = ("circle", "square", "diamond"), ("", "/", ".", "x")
 _BAR_PIXELS, _LEAF_PIXELS = 17, 15
 _NAMED_POINTS = 25  # more names would cover one another
+_FLAT, _AROUND = 0.01, 0.02  # mAUCs that differ by less are drawn so far from the edges
 
 
 def plot_text(name: str) -> str:
@@ -52,7 +53,7 @@ def tick_text(name: str) -> str:
 def learning_curves(run: FinishedRun) -> dict[str, Figure]:
     """Curve id -> figure, of the phases that the run had."""
     losses = [_line(run, tag, name, role, phase=phase) for phase, tag, name, role in _LOSSES]
-    rewards = [_line(run, tag, name, role, mode) for tag, name, role, mode in _REWARDS]
+    rewards = [_line(run, tag, name, role, mode, line=line) for tag, name, role, mode, line in _REWARDS]
     entropy = [_line(run, "controller/entropy", "policy", "accent")]
     validation = [_line(run, "derived/validation_mauc", "chosen architectures", "accent", "lines+markers")]
     if validation[0] and len(validation[0]["x"]) < 2:  # nothing was adapted, but only judged
@@ -65,16 +66,28 @@ def learning_curves(run: FinishedRun) -> dict[str, Figure]:
     }
     if curves["entropy"]:
         _add_uniform_entropy(curves["entropy"])
+    if curves["validation"]:
+        _frame_flat(curves["validation"])
     return {name: curve for name, curve in curves.items() if curve}
 
 
-def _line(run: FinishedRun, tag: str, name: str, role: str, mode: str = "lines", phase: str = "") -> Optional[Figure]:
+def _line(
+    run: FinishedRun,
+    tag: str,
+    name: str,
+    role: str,
+    mode: str = "lines",
+    phase: str = "",
+    line: Optional[dict[str, Any]] = None,
+) -> Optional[Figure]:
     points = [(r["step"], r[tag]) for r in run.records if _finite(r.get(tag)) and (not phase or r["phase"] == phase)]
     if not points:
         return None
     steps, values = zip(*points)
     mode = mode if len(points) > 1 else "markers"  # a line of one point is not seen
-    return _scatter(mode, name=name, role=role, x=steps, y=values, hovertemplate="%{y:.4f} at step %{x}")
+    return _scatter(
+        mode, name=name, role=role, x=steps, y=values, line=line or {}, hovertemplate="%{y:.4f} at step %{x}"
+    )
 
 
 def _scatter(mode: str, **more: Any) -> Figure:
@@ -103,6 +116,17 @@ def _add_uniform_entropy(figure: Figure) -> None:
     line = {"name": "uniform, ln 2304", "role": "muted", "x": ends, "y": [highest, highest], "line": {"dash": "dash"}}
     figure["data"].append(_scatter("lines", **line, hovertemplate="%{y:.2f}"))
     figure["layout"].update(showlegend=True, yaxis={"range": [0, highest * 1.08]})
+
+
+def _frame_flat(figure: Figure) -> None:
+    """mAUCs that hardly differ get an axis of their own: plotly's would show noise, or, where they are equal, reach
+    from 0 to past 1.
+    """
+    low, high = (end(figure["data"][0]["y"]) for end in (min, max))
+    if high - low < _FLAT:
+        middle = (low + high) / 2
+        figure["layout"]["yaxis"] = {"range": [middle - _AROUND, min(middle + _AROUND, 1.0)]}
+        figure["data"][0]["cliponaxis"] = False  # a mark at 1 is shown whole
 
 
 def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional[Figure]:
@@ -214,7 +238,8 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
         text = [f"{plot_text(names[i])}, cluster {found.labels[i]}" for _, i in rows]
         at = {"x": [0] * len(rows), "y": [place for place, _ in rows]}
         marks = {"name": plot_text(group), **_group_marks(number), **at}
-        traces.append(_scatter("markers", **marks, text=text, hovertemplate="%{text}<extra></extra>"))
+        more = {"text": text, "hovertemplate": "%{text}<extra></extra>"}
+        traces.append(_scatter("markers", **marks, **more, cliponaxis=False))  # whole, though the axis begins there
     line = {"x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5], "line": {"dash": "dash", "width": 1}}
     cut = _scatter("lines", role="second", **line, name="cut into clusters", hoverinfo="skip")
     layout = {
@@ -226,6 +251,9 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
             "tickvals": list(range(len(names))),
             "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],
             "range": [len(names) - 0.5, -0.5],
+            "layer": "below traces",
+            "ticks": "outside",  # unseen, for the marks
+            "tickcolor": "transparent",
             "bars": True,
         },
     }
@@ -242,7 +270,7 @@ def _bar_marks(number: int) -> Figure:
 
 
 def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
-    """Test AUC minus that of the first run.
+    """Test AUC minus that of the first run, the highest on top.
 
     Args:
       differences: run label -> attribute -> difference.
@@ -250,7 +278,7 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
       shown: attribute -> what the page calls it.
     """
     first = next(iter(differences.values()))
-    names = sorted({n for d in differences.values() for n in d}, key=lambda n: (first.get(n, 0.0), n))
+    names = sorted({n for d in differences.values() for n in d}, key=lambda n: (-first.get(n, 0.0), n))
     places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
     traces = [
         {
@@ -273,6 +301,11 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
         "barmode": "group",
         "showlegend": len(traces) > 1,
         "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
-        "yaxis": {"tickvals": places, "ticktext": [tick_text(shown[n]) for n in names], "bars": True},
+        "yaxis": {
+            "tickvals": places,
+            "ticktext": [tick_text(shown[n]) for n in names],
+            "autorange": "reversed",  # runs from top to bottom, as in the legend
+            "bars": True,
+        },
     }
     return {"data": traces, "layout": layout}

@@ -1,6 +1,6 @@
 "use strict";
 (function () {
-  const NARROW = 560;
+  const NARROW = 560, LEGEND_LINE = 19;
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)").matches;
@@ -42,7 +42,7 @@
       uirevision: "kept",  // drawn anew, it is still zoomed as it was
     });
     if (layout.names) { square(layout, width); }
-    if (layout.yaxis.bars) { bars(layout, narrow); }
+    if (layout.yaxis.bars) { bars(layout, narrow, figure.data.filter((trace) => trace.showlegend !== false).length); }
     delete layout.placed;
     return layout;
   }
@@ -65,11 +65,12 @@
     delete layout.ticks;
   }
 
-  function bars(layout, narrow) {
+  function bars(layout, narrow, entries) {
     layout.yaxis.tickfont = { size: narrow ? 9 : 11 };
     layout.yaxis.showgrid = false;
     layout.xaxis.zeroline = true;
     layout.legend = { orientation: "h", y: 1, yanchor: "bottom", x: 0 };
+    if (narrow && layout.showlegend) { layout.height += entries * LEGEND_LINE; }  // one below the other
     delete layout.yaxis.bars;
   }
 
@@ -217,7 +218,7 @@
       row.hidden = !hit || (folded && hits > FEW);
       if (row.detail) { row.detail.hidden = row.hidden; }
     }
-    count.textContent = words.length ? hits + " of " + rows.length + " attributes" : rows.length + " attributes";
+    count.textContent = (words.length ? hits + " of " : "") + rows.length + (rows.length === 1 ? " attribute" : " attributes");
     more.hidden = !folded || hits <= FEW;
     more.textContent = "Show all " + hits;
   }

@@ -828,12 +828,19 @@ def transferred(copy, *matches, **changes) -> tuple[list[str], str]:
 
 def test_transfer_names_every_start(copy):
     rows, text = transferred(copy, MATCH, None, {**MATCH, "sign": 1, "auc": None}, None)
-    assert "a/<b>hot</b> reversed (0.88)" in rows[0] and "nothing" in rows[1] and "a/<b>hot</b> c4" in rows[2]
+    assert (
+        "a/<b>hot</b> reversed (0.88, strength 0.20)" in rows[0]
+        and "nothing" in rows[1]
+        and "a/<b>hot</b> c4" in rows[2]
+    )
     assert (
         "It started from A (trunk): 2 of 4 attributes found a source attribute whose predictor separates their labels"
         in text
     )
     assert "the source attribute that it matched, though only the trunk was handed over, and how well" in text
+    assert "by which it was chosen as the best of all source attributes, which flatters it, and its strength" in text
+    rows, text = transferred(copy, *[{name: MATCH[name] for name in MATCH if name != "strength"}] * 4)
+    assert "reversed (0.88) c4" in rows[0] and "which flatters it; " in text and "strength" not in text
 
 
 def test_an_extended_run_tells_who_started_from_what(copy):
@@ -844,13 +851,13 @@ def test_an_extended_run_tells_who_started_from_what(copy):
     matches = [None, MATCH, {**MATCH, "close": False, "parts": ["towers"]}, {**MATCH, "sign": 1}]
     more = {"sources": ["runs/A/", "runs/plus1"], "parts": ["policy", "trunk", "towers"]}
     rows, text = transferred(copy, *matches, **more)
-    assert "What was added started from plus1 (policy, trunk, towers): 1 of 1 attributes found" in text
+    assert "What was added started from plus1 (policy, trunk, towers): 1 of 1 attribute found" in text
     assert "names it. 3 others started from A." in text and "the source attribute that it began with, and how" in text
     assert "No match: no source attribute is like it; only its tower" in text
-    assert "a/<b>hot</b> reversed (0.88)" in rows[1] and "no match; tower of a/<b>hot</b>" in rows[2]
+    assert "a/<b>hot</b> reversed (0.88, strength 0.20)" in rows[1] and "no match; tower of a/<b>hot</b>" in rows[2]
     one = {"matches": {unseen: matches[-1]}}  # its source started from nothing
     rows, text = transferred(copy, **{**more, "sources": ["runs/plus1"], **one})
-    assert "1 of 1 attributes found" in text and "others started" not in text and "No match:" not in text
+    assert "1 of 1 attribute found" in text and "others started" not in text and "No match:" not in text
     assert not any("hot" in row for row in rows[:3]) and "whose embedding and weights it took over, and how" in text
 
 
@@ -866,7 +873,7 @@ def test_a_match_that_is_not_close_names_the_tower_that_was_handed_over(copy):
         copy, {**MATCH, "close": True}, far, None, MATCH, parts=["policy", "trunk", "towers"], gate=None
     )
     assert (
-        "a/<b>hot</b> reversed (0.88)" in rows[0]
+        "a/<b>hot</b> reversed (0.88, strength 0.20)" in rows[0]
         and "no match; tower of a/<b>hot</b> c4" in rows[1]
         and "nothing" in rows[2]
     )
@@ -915,7 +922,7 @@ def test_an_attribute_that_an_added_one_stands_beside_has_a_dash_for_its_start(c
     rows, text = transferred(copy, MATCH, MATCH, MATCH, MATCH)
     assert "A dash there" not in text
     rows, text = transferred(copy, MATCH)
-    assert "(0.88) c4" in rows[0] and all("% – c4" in row for row in rows[1:])
+    assert "(0.88, strength 0.20) c4" in rows[0] and all("% – c4" in row for row in rows[1:])
     assert "A dash there: it was in the run that was added to." in text
 
 
@@ -941,6 +948,15 @@ def test_a_trial_that_was_no_better_is_told(copy):
     )
     assert not any("hot" in row for row in rows) and "Started from" not in text and "Judged by" in text
     assert "It started from A (trunk): 4 of 4" in transferred(copy, *[MATCH] * 4, gate={**gate, "passed": True})[1]
+
+
+def test_one_attribute_is_no_attributes(copy):
+    result = json.loads((copy / "result.json").read_text())
+    rows = {"mine/red": result["per_attribute"]["mine/red"]}
+    edit(copy / "result.json", per_attribute=rows, num_attributes=1, num_attributes_rewarded=1, num_attributes_tested=1)
+    (copy / "policy.npz").unlink()
+    text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
+    assert "1 of 1 attribute could be rewarded" in text and "1 attributes" not in text
 
 
 def test_nothing_tested(copy):

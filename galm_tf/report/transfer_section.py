@@ -37,9 +37,10 @@ def _own(match: Optional[dict[str, Any]], key: str, common: Any) -> Any:
 def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> str:
     if not is_close(match):
         return f"no match; tower of {match['attribute']}" if match and "towers" in parts else "nothing"
-    auc = None if match["auc"] is None else max(match["auc"], 1 - match["auc"])
-    like = match.get("strength") if rule == "cosine" else auc
-    return match["attribute"] + " reversed" * (match["sign"] < 0) + ("" if like is None else f" ({like:.2f})")
+    auc, strength = match["auc"], match.get("strength")
+    like = strength if rule == "cosine" else None if auc is None else max(auc, 1 - auc)
+    held = f", strength {strength:.2f}" if rule != "cosine" and strength is not None else ""
+    return match["attribute"] + " reversed" * (match["sign"] < 0) + ("" if like is None else f" ({like:.2f}{held})")
 
 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
@@ -73,6 +74,7 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
         "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
         "mixed": any("parts" in (match or {}) for match in others),
         "separated": any(match and match.get("auc") is not None for match in every.values()),
+        "strengths": any(match and match.get("strength") is not None for match in every.values()),
         "by_cosine": any(match and _own(match, "match", transfer["match"]) == "cosine" for match in every.values()),
         "before": {"count": len(others), "sources": list(map(folder_name, sources))} if others else None,
         "gate": gate,

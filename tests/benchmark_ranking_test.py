@@ -117,7 +117,7 @@ def test_what_has_no_order_is_no_zero(tmp_path, capsys):
     assert "mean of 1 attribute, n = 8 architectures: 1.000 (95 % interval 1.000 to 1.000)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["sun/price $x^ in $", 300 * "W"])
+@pytest.mark.parametrize("name", ["sun/price $^$", 300 * "W"])
 def test_names_of_any_kind_stand_above_their_panels(tmp_path, name):
     rows = [{"architecture": a, "attribute": n, "shared": a, "alone0": a} for a in range(3) for n in ("x", name)]
     figure = ranking._plot(pd.DataFrame(rows), ranking.rank_correlations(pd.DataFrame(rows)))

@@ -247,7 +247,7 @@ def test_the_suite_compares_galm_with_its_peers(config, measured):
 
 def test_the_suite_draws_names_of_any_kind_and_keeps_its_tables_first(measured, tmp_path, monkeypatch):
     _, _, table, curves = measured
-    peers_suite.write(table, curves.assign(attribute="sun/price $x^ in $" + 300 * "W"), str(tmp_path))
+    peers_suite.write(table, curves.assign(attribute="sun/price $^$" + 300 * "W"), str(tmp_path))
     assert (tmp_path / "peers.png").stat().st_size > 5000
     monkeypatch.setattr(peers_suite, "_draw", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

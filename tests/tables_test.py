@@ -471,7 +471,7 @@ def test_table_3_with_learners_by_hand():
 
 
 def test_names_of_domains_are_drawn_as_they_are():
-    table = _planted().replace({"a-b": "a$^-$b", "b-a": "$b_-$a"})
+    table = _planted().replace({"a-b": "a$^$-b", "b-a": "b-a$_$"})
     summary = paper_table.summarise(table, ALONE)
     sourced = summary[summary["method"] == TRANSFERRED].assign(method="galm", source=TRANSFERRED)
     few = table.assign(scenario=table["scenario"] + ", 5 positives")

@@ -48,7 +48,6 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, few_positives, unlearnable_attributes, with_few_positives, with_judges
-from galm_tf.draws import Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.map_cache import MapCache
@@ -413,9 +412,7 @@ def _start(search: Search, prepared: Prepared, finished: Finished) -> None:
     def score(index: np.ndarray) -> np.ndarray:
         return finished.predictor.of_records(prepared.images, index, _MATCH_BATCH)[0]
 
-    rng = generator(search.config.seed, Stream.MATCHES)
-    index = matching.match_index(search.domain.labels, search.split.train, rng, some=0)
-    matches = matching.find_matches(search, [finished.source], score, index)
+    matches = matching.find_matches(search, [finished.source], score, some=0)
     transfer.hand_over(search, [finished.source], matches)
     search.strategy.remember_initial()
 

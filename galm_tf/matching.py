@@ -24,6 +24,7 @@ import numpy as np
 from galm_tf import selection
 from galm_tf.config import Config
 from galm_tf.controller import Controller
+from galm_tf.domains.domain import Domain
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.metrics import auc_columns, both_labels
 from galm_tf.reinforce import Reinforce
@@ -127,7 +128,7 @@ def find_matches(
     search: Search,
     sources: Sequence[Source],
     score: Callable[[np.ndarray], np.ndarray],
-    index: Optional[np.ndarray] = None,
+    some: int = _IMAGES,
 ) -> list[Match]:
     """One per target attribute, by --match.
 
@@ -140,7 +141,7 @@ def find_matches(
       search: its attributes are the target's.
       sources: finished runs.
       score: int64 [n] records -> scores of all sources' predictors [n, K], one source after the other.
-      index: training records to match on; by `match_index` when left out.
+      some: how many of all training records to match on (`match_records`).
     """
     config = search.config
     every = [(s, k, name) for s, source in enumerate(sources) for k, name in enumerate(source.attributes)]
@@ -148,9 +149,9 @@ def find_matches(
     if config.match in others:
         find = others[config.match](search, sources)
     else:
-        if index is None:
-            index = match_index(search.domain.labels, search.split.train, generator(config.seed, Stream.MATCHES))
-        find = _predictor_matches(search, score(index), index)
+        rng = generator(config.seed, Stream.MATCHES)
+        index, labels = match_records(search.domain.labels, search.split.train, rng, some)
+        find = _predictor_matches(search.domain, score(index), index, labels)
     matches = find(every, np.arange(len(every)))
     if len(sources) == 1 or not config.takes_one_source:
         return matches
@@ -197,13 +198,11 @@ def _cosine_matches(search: Search, sources: Sequence[Source], trunk: int = 0) -
     ]
 
 
-def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) -> _Find:
-    domain = search.domain
+def _predictor_matches(domain: Domain, scores: np.ndarray, index: np.ndarray, labels: np.ndarray) -> _Find:
+    """By scores [m, K] and labels [m, A] of records `index`, int64 [m]."""
 
     def find(every, columns):
-        found = match_predictors(
-            scores[:, columns], domain.labels[index], domain.class_ids[index], domain.photographs[index]
-        )
+        found = match_predictors(scores[:, columns], labels, domain.class_ids[index], domain.photographs[index])
         return [
             Match(
                 *every[columns[i]],
@@ -218,8 +217,13 @@ def _predictor_matches(search: Search, scores: np.ndarray, index: np.ndarray) ->
     return find
 
 
-def match_index(labels: np.ndarray, train: np.ndarray, rng: np.random.Generator, some: int = _IMAGES) -> np.ndarray:
+def match_records(
+    labels: np.ndarray, train: np.ndarray, rng: np.random.Generator, some: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Training records to match on: `some` of all, and more of a label of an attribute of which these show few.
+
+    What was drawn for one attribute is no sample of another's label, whose match it would tell wrongly: there the label
+    counts as unknown.
 
     Args:
       labels: [n, A] in {0, 1, NaN}.
@@ -228,16 +232,21 @@ def match_index(labels: np.ndarray, train: np.ndarray, rng: np.random.Generator,
       some: how many of all.
 
     Returns:
-      int64, sorted: of either label of each attribute at least _OF_EITHER records, or all that there are.
+      int64 [m], sorted, and their labels, float32 [m, A]: of either label of each attribute at least _OF_EITHER, or all
+      that there are.
     """
-    drawn = [rng.choice(train, min(some, len(train)), replace=False)]
-    rest = np.setdiff1d(train, drawn[0])
+    first = rng.choice(train, min(some, len(train)), replace=False)
+    rest, taken = np.setdiff1d(train, first), []
     for column in labels.T:
+        own = [first]
         for label in (0, 1):
             more = rest[column[rest] == label]
-            lacking = max(0, _OF_EITHER - int((column[drawn[0]] == label).sum()))
-            drawn.append(rng.choice(more, min(lacking, len(more)), replace=False))
-    return np.unique(np.concatenate(drawn))
+            lacking = max(0, _OF_EITHER - int((column[first] == label).sum()))
+            own.append(rng.choice(more, min(lacking, len(more)), replace=False))
+        taken.append(np.concatenate(own))
+    index = np.unique(np.concatenate(taken))
+    known = [np.where(np.isin(index, own), column[index], np.nan) for own, column in zip(taken, labels.T)]
+    return index, np.stack(known, axis=1).astype(np.float32)
 
 
 def source_cosines(source: Source, table: RewardTable, config: Config) -> np.ndarray:

@@ -948,22 +948,38 @@ def test_rare_labels_are_among_the_images_that_match():
     labels[:, 1] = np.arange(9000) % 2
     labels[:8000, 2] = np.nan
     train = np.arange(1, 9000)
-    index = matching.match_index(labels, train, np.random.default_rng(0))
-    assert labels[index, 0].sum() == 3 and (labels[index, 2] == 0).sum() >= 100 and 2000 < len(index) < 2200
+    index, known = matching.match_records(labels, train, np.random.default_rng(0), some=2000)
+    assert known[:, 0].sum() == 3 and (known[:, 2] == 0).sum() >= 100 and 2000 < len(index) < 2200
     assert len(np.unique(index)) == len(index) and index.min() >= 1
-    few = matching.match_index(labels[:, :2], train, np.random.default_rng(0), some=0)
-    assert [(labels[few, 0] == 1).sum(), (labels[few, 1] == 1).sum() >= 100] == [3, True] and len(few) <= 303
+    few, known = matching.match_records(labels[:, :2], train, np.random.default_rng(0), some=0)
+    assert np.isfinite(known).sum(axis=0).tolist() == [103, 200] and 200 <= len(few) <= 303
+    np.testing.assert_array_equal(known, np.where(np.isfinite(known), labels[few, :2], np.nan))
+
+
+def test_images_drawn_for_one_attribute_tell_nothing_of_another():
+    """Those of a rare one are no sample of what often comes with it: its predictor would seem that of both."""
+    rng = np.random.default_rng(1)
+    rare = rng.random(40_000) < 0.003
+    often = rare | (rng.random(40_000) < 0.01)
+    scores = (rare + 0.1 * rng.normal(size=40_000)).astype(np.float32)
+    index, known = matching.match_records(
+        np.stack([often, rare], axis=1).astype(np.float32), np.arange(40_000), rng, some=2000
+    )
+    told = np.isfinite(known[:, 0])
+    assert len(index) - told.sum() > 50
+    assert auc(known[told, 0], scores[index][told]) == pytest.approx(auc(often, scores), abs=0.05)
+    assert auc(often[index], scores[index]) > auc(often, scores) + 0.08
 
 
 def test_matches_go_by_training_images_alone_and_by_their_classes():
     scores, labels, class_ids = _planted(np.random.default_rng(0))
     train = np.arange(60, 180)
-    index = matching.match_index(labels, train, np.random.default_rng(0), some=100)
+    index, known = matching.match_records(labels, train, np.random.default_rng(0), some=100)
     assert 100 <= len(index) and np.isin(index, train).all()
-    domain = types.SimpleNamespace(labels=labels, class_ids=class_ids, photographs=np.arange(len(labels)))
-    find = matching._predictor_matches(types.SimpleNamespace(domain=domain), scores[index], index)
+    domain = types.SimpleNamespace(class_ids=class_ids, photographs=np.arange(len(labels)))
+    find = matching._predictor_matches(domain, scores[index], index, known)
     found = find([(0, k, "x") for k in range(3)], np.arange(3))
-    wanted = [strength for _, _, strength in _matches(scores[index], labels[index], class_ids[index])]
+    wanted = [strength for _, _, strength in _matches(scores[index], known, class_ids[index])]
     assert [match.strength for match in found] == wanted
 
 

@@ -183,7 +183,8 @@ def _call(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> in
 def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> int:
     """Exit status of `main`, whose end is told where it is no success."""
     try:
-        return main(parse_flags(argv)) or DONE
+        with interrupted():
+            return main(parse_flags(argv)) or DONE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -192,6 +193,19 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         return INTERRUPTED
     except SystemExit as end:  # of help
         return end.code
+
+
+@contextlib.contextmanager
+def interrupted(how: str = "") -> Iterator[None]:
+    """Lets an interrupt of what it holds tell how to go on; without words, as what is within has it."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(how or str(stop)) from None
+    except RuntimeError as error:
+        if "KeyboardInterrupt" not in str(error):  # as compiled code calls one that reached it
+            raise
+        raise KeyboardInterrupt(how) from None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -231,7 +231,7 @@ def _take(predictor: Predictor, columns: list[int], tiles: bool) -> _Part:
     else:
         network = ReadingNetwork(part, trunk)
     if export.OFFSETS in metadata:
-        network.rescale(1.0, -np.array([metadata[export.OFFSETS][i] or 0.0 for i in columns]))
+        network.rescale(np.ones(len(columns)), -np.array([metadata[export.OFFSETS][i] or 0.0 for i in columns]))
     read = 0 if beside is None else len(beside.weights)
     return _Part(columns, network, architectures, side, _metadata(metadata, columns), read)
 

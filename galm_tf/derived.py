@@ -154,12 +154,13 @@ class _Head(_Stage):
             outputs.append((tf.matmul(y, kernel) + bias)[:, :, 0])
         return tf.transpose(tf.gather(tf.concat(outputs, 0), self.rank))
 
-    def rescale(self, factor: float, shift: np.ndarray) -> None:
+    def rescale(self, factor: np.ndarray, shift: np.ndarray) -> None:
         """As `DerivedNetwork.rescale`, by Fc-3."""
         for (_, ids), weight in zip(self.groups, self.weights):
             kernel, bias = weight[-1]
-            kernel.assign(factor * kernel)
-            bias.assign(factor * bias + shift[ids, None, None].astype(np.float32))
+            of_each, more = (np.float32(values)[ids, None, None] for values in (factor, shift))
+            kernel.assign(of_each * kernel)
+            bias.assign(of_each * bias + more)
 
 
 class DerivedNetwork(tf.Module):
@@ -218,8 +219,8 @@ class DerivedNetwork(tf.Module):
         names = ("keep", "weights", "biases")
         self._readout = tuple(tf.Variable(getattr(beside, name), name=f"readout_{name}") for name in names)
 
-    def rescale(self, factor: float, shift: np.ndarray) -> None:
-        """Makes every margin that many times itself, plus the attribute's shift, [N]."""
+    def rescale(self, factor: np.ndarray, shift: np.ndarray) -> None:
+        """Makes every margin the attribute's factor, [N], times itself, plus its shift, [N]."""
         if self._readout is None:
             return self.head.rescale(factor, shift)
         _rescale(self._readout, factor, shift)
@@ -281,7 +282,7 @@ class ReadingNetwork(tf.Module):
         weights, biases = self._readout
         return readout.product(readout.features(outputs), weights) + biases
 
-    def rescale(self, factor: float, shift: np.ndarray) -> None:
+    def rescale(self, factor: np.ndarray, shift: np.ndarray) -> None:
         """As `DerivedNetwork.rescale`."""
         _rescale(self._readout, factor, shift)
 
@@ -306,12 +307,12 @@ class Trunk(tf.Module):
         return maps
 
 
-def _rescale(beside: Sequence[tf.Variable], factor: float, shift: np.ndarray) -> None:
+def _rescale(beside: Sequence[tf.Variable], factor: np.ndarray, shift: np.ndarray) -> None:
     """As `DerivedNetwork.rescale`, by what reads the trunk: factors, and the biases last."""
     *factors, biases = beside
     for variable in factors:
-        variable.assign(factor * variable)
-    biases.assign(factor * biases + shift.astype(np.float32))
+        variable.assign(np.float32(factor) * variable)
+    biases.assign(np.float32(factor) * biases + np.float32(shift))
 
 
 def _open_sources(sources: Sequence[tf.Tensor], key: tuple) -> tf.Tensor:

@@ -97,18 +97,15 @@ def run(config: Config, path: str) -> dict[str, Any]:
     task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     print(f"Run folder: {path}", file=sys.stderr)
-    try:
-        with folder.kept_if_used():
-            if finished:
-                _expect_result(folder)
-                noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
-                print(
-                    f"This run was finished before: nothing is done{noted}, and no picture is looked at.",
-                    file=sys.stderr,
-                )
-            return task(config, folder, make_strategy=METHODS.get(config.method))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}") from None
+    again = f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"
+    with command_line.interrupted(again), folder.kept_if_used():
+        if finished:
+            _expect_result(folder)
+            noted = f" but to note the new {' and '.join(moved)}" if (moved := folder.moved(config)) else ""
+            print(
+                f"This run was finished before: nothing is done{noted}, and no picture is looked at.", file=sys.stderr
+            )
+        return task(config, folder, make_strategy=METHODS.get(config.method))
 
 
 def _expect_result(folder: RunFolder) -> None:

@@ -98,7 +98,7 @@ def _draw_entropy(axis, records) -> None:
 
 
 def _draw_validation(axis, records) -> None:
-    axis.set_title("validation mAUC while adapting")
+    axis.set_title("validation mAUC of towers alone, adapting")
     axis.set_xlabel("supernet step")
     steps, values = _series(records, "derived/validation_mauc")
     if len(steps) > 1:  # else nothing was adapted, but only judged

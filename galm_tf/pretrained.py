@@ -202,7 +202,8 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
         reason = reason[:200]
         raise UserError(
             f"Expected a Keras model that Keras {keras.__version__} reads in --trunk_model. Received: {path} ({type(error).__name__}: {reason}); "
-            "save it anew by model.save('NAME.keras') with this Keras."
+            "write it anew with this Keras, by python -m galm_tf.imagenet --out=NAME.keras where it came from there, else by "
+            "model.save('NAME.keras')."
         ) from error
     inputs = getattr(model, "inputs", None) or []  # Keras 3 has none of a model that is not built
     shape = tuple(inputs[0].shape) if len(inputs) == 1 else ()

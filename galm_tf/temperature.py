@@ -29,9 +29,18 @@ _NAMED = 4  # added attributes in a sentence
 _UNSURE = 5.0  # from here on probabilities tell little but how frequent an attribute is, which is said
 
 
-def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float, shift: float = 0.0) -> np.ndarray:
-    """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature, and shifted."""
+def scaled(log_odds: np.ndarray, level: np.ndarray, temperature: float | np.ndarray, shift: float = 0.0) -> np.ndarray:
+    """Log-odds [n, N] about those of the attributes' frequencies [N], divided by the temperature, or by that of each
+    [N], and shifted.
+    """
     return level + (log_odds - level) / temperature + shift
+
+
+def of_each(temperature: float, judged: Sequence[bool]) -> np.ndarray:
+    """The temperature of each attribute, float64 [N]: those that did not find it, not `judged`, are made less sure by it
+    but never surer.
+    """
+    return np.where(judged, temperature, max(1.0, temperature))
 
 
 def moved(thresholds: np.ndarray, level: np.ndarray, final_level: np.ndarray, share: float) -> np.ndarray:

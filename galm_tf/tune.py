@@ -302,10 +302,8 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial traces its functions anew, as it must
     config = config_lib.from_flags(FLAGS)
     settings = list(dict.fromkeys(FLAGS.settings))
-    try:
+    with command_line.interrupted("The same command goes on."):
         table = tune(source_runs.with_pretrained_trunk(config), FLAGS.tuner, settings, FLAGS.trials, FLAGS.out)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("The same command goes on.") from None
     path = os.path.join(FLAGS.out, "trials.csv")
     with result_file(path) as partial:
         table.to_csv(partial, index=False)

@@ -262,6 +262,7 @@ def test_words_without_dashes_are_refused():
         (None, 0, ""),
         (UserError("Expected a. Received: b."), 2, "error: Expected a. Received: b.\n"),
         (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+        (RuntimeError("error_already_set: X REPLACED BY KeyboardInterrupt"), 130, "\nInterrupted.\n"),
         (KeyboardInterrupt("Add --resume."), 130, "\nInterrupted. Add --resume.\n"),
     ],
 )
@@ -274,6 +275,20 @@ def test_exit_status(capsys, raised, status, told):
         command_line.run(main, ["main"])
     assert stop.value.code == status
     assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), RuntimeError("error REPLACED BY KeyboardInterrupt")])
+def test_the_outer_of_two_that_can_go_on_tells_how(capsys, raised):
+    def main(_):
+        with command_line.interrupted("The same command goes on."), command_line.interrupted("Add --resume."):
+            raise raised
+
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(main, ["main"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "\nInterrupted. The same command goes on.\n"
+    with pytest.raises(RuntimeError, match="other"), command_line.interrupted():
+        raise RuntimeError("other")
 
 
 def _ended(module, *arguments, before=""):

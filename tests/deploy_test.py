@@ -286,7 +286,7 @@ def _spoil_conversion(monkeypatch, away):
     convert = lite.convert
 
     def spoiled(network, size, weights):
-        network.rescale(1.0, away[: network.num_attributes])
+        network.rescale(np.ones(network.num_attributes), away[: network.num_attributes])
         return convert(network, size, weights)
 
     monkeypatch.setattr(lite, "convert", spoiled)

@@ -130,8 +130,9 @@ def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():
     beside = readout.Readout(*(rng.normal(size=shape).astype(np.float32) for shape in (2, (network_size.READ, 2), 2)))
     network.attach(beside)
     np.testing.assert_allclose(network(images).numpy(), beside(before, features), rtol=1e-4, atol=1e-3)
-    network.rescale(0.25, np.array([3.0, -1.0]))
-    np.testing.assert_allclose(network(images).numpy(), 0.25 * beside(before, features) + [3, -1], rtol=1e-4, atol=1e-3)
+    network.rescale(np.array([0.25, 2.0]), np.array([3.0, -1.0]))
+    expected = np.array([0.25, 2.0]) * beside(before, features) + [3, -1]
+    np.testing.assert_allclose(network(images).numpy(), expected, rtol=1e-4, atol=2e-3)
     assert (
         sum(int(np.prod(v.shape)) for v in network.variables)
         == network_size.network_size(architectures, 8, network_size.READ, network_size.trunk_size(64)).parameters

@@ -77,6 +77,15 @@ def test_attributes_count_alike_however_many_of_their_labels_are_known():
     assert found == pytest.approx(2.0 / logit((0.5 + 0.9) / 2), rel=0.05)
 
 
+def test_what_nothing_judged_is_made_less_sure_but_never_surer():
+    log_odds, level = np.array([[2.0, 2.0], [-6.0, -6.0]]), np.array([-4.0, -4.0])
+    for found, expected in ((0.25, [0.25, 1.0]), (3.0, [3.0, 3.0])):
+        each = temperature.of_each(found, [True, False])
+        np.testing.assert_array_equal(each, expected)
+        said = temperature.scaled(log_odds, level, each)
+        np.testing.assert_allclose(said, level + (log_odds - level) / np.array(expected))
+
+
 def test_thresholds_part_the_same_images_about_other_levels():
     labels, log_odds, level = _drawn(400)
     final, thresholds = level + np.array([0.0, 1.0, -0.5, 2.0, 0.1]), np.array([0.2, np.nan, 0.3, 0.5, 0.6])

@@ -287,12 +287,8 @@ def main(arguments: list[str]) -> None:
         return timing.write(_SPEED[FLAGS.suite](config, _rounds()), FLAGS.suite, FLAGS.out)
     # each network and policy traces its functions anew, as it must
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    try:
+    with command_line.interrupted("The same command goes on." if FLAGS.table or FLAGS.suite in _MAKE_RUNS else ""):
         _TABLE_MAKERS[FLAGS.table](config) if FLAGS.table else _SUITES[FLAGS.suite](config)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "The same command goes on." if FLAGS.table or FLAGS.suite in _MAKE_RUNS else ""
-        ) from None
 
 
 def _base() -> Optional[Config]:

@@ -62,7 +62,9 @@ def learning_curves(run: FinishedRun) -> dict[str, Figure]:
         "loss": _curve("Training loss (cross-entropy)", "supernet step", losses),
         "reward": _curve("Validation reward of sampled architectures", "controller step", rewards),
         "entropy": _curve("Entropy of the policy (nats)", "controller step", entropy),
-        "validation": _curve("Validation mAUC while the chosen adapt", "supernet step", validation),
+        "validation": _curve(
+            "Validation mAUC of the chosen towers alone, while they adapt", "supernet step", validation
+        ),
     }
     if curves["entropy"]:
         _add_uniform_entropy(curves["entropy"])

@@ -61,7 +61,8 @@ def mean_auc_interval(
     many of these.
 
     Joined domains draw each its own: their variances add up, whose degrees of freedom are those of Welch and
-    Satterthwaite (1946). Domains that share a photograph count as one.
+    Satterthwaite (1946). Domains that share a unit count as one; classes are units of their domain alone, so that two
+    that show the same pictures of classes are taken for two draws.
 
     Args:
       labels: [n, N] in {0, 1, NaN}.

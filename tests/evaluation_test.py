@@ -258,8 +258,11 @@ def test_domains_of_the_same_photographs_are_drawn_together():
 def test_the_interval_of_joined_domains_holds_what_other_classes_would_give():
     rng = np.random.default_rng(0)
     labels, scores, _ = _classes(rng, 2000, images=1, attributes=50)
-    truth, inside = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores)), []
+    truth, inside, wider = evaluation.mean_auc(evaluation.auc_per_attribute(labels, scores)), [], []
     for _ in range(100):
-        low, high, *_ = evaluation.mean_auc_interval(*_joined(rng, 5, 20))
+        *drawn, domains = _joined(rng, 5, 20)
+        (low, high, *_), pooled = (evaluation.mean_auc_interval(*drawn, given) for given in (domains, None))
         inside.append(low <= truth <= high)
+        wider.append((high - low) / (pooled[1] - pooled[0]))
     assert 0.88 <= np.mean(inside) <= 0.99
+    assert np.median(wider) > 1.05  # than of one sample of 25 classes

@@ -488,6 +488,12 @@ def _planted_strengths(strengths):
     return lambda *_: find
 
 
+def _two_images(config):
+    """What `find_matches` asks of a search, whose matches are planted."""
+    domain = types.SimpleNamespace(labels=np.zeros((2, 1), np.float32))
+    return types.SimpleNamespace(config=config, domain=domain, split=types.SimpleNamespace(train=np.arange(2)))
+
+
 THREE_STRENGTHS = [(0.30, 0.31, 0.01), (0.30, 0.01, 0.31), (0.30, 0.31, 0.01)]  # the first knows all, each other a part
 
 
@@ -496,26 +502,26 @@ THREE_STRENGTHS = [(0.30, 0.31, 0.01), (0.30, 0.01, 0.31), (0.30, 0.31, 0.01)]  
 def test_the_source_is_taken_that_matches_most_by_itself(monkeypatch, parts, count):
     """Where it stands beside others it is hardly ever the best of all."""
     monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths(np.array(THREE_STRENGTHS)[:, :count]))
-    search = types.SimpleNamespace(config=Config(source_run=("a", "b", "c")[:count], transfer=parts))
+    search = _two_images(Config(source_run=("a", "b", "c")[:count], transfer=parts))
     sources = [types.SimpleNamespace(attributes=(name,)) for name in "xyz"[:count]]
-    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    matches = matching.find_matches(search, sources, lambda index: None)
     assert [(match.source, match.name, match.strength) for match in matches] == [(0, "x", 0.30)] * 3
 
 
 @pytest.mark.parametrize("parts", [("towers",), ("policy", "towers")])
 def test_where_towers_come_without_a_trunk_every_source_serves(monkeypatch, parts):
     monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths(THREE_STRENGTHS))
-    search = types.SimpleNamespace(config=Config(source_run=("a", "b", "c"), transfer=parts))
+    search = _two_images(Config(source_run=("a", "b", "c"), transfer=parts))
     sources = [types.SimpleNamespace(attributes=(name,)) for name in "xyz"]
-    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    matches = matching.find_matches(search, sources, lambda index: None)
     assert [match.source for match in matches] == [1, 2, 1]
 
 
 def test_where_no_source_is_like_the_target_the_one_that_is_nearest_most_often_is_taken(monkeypatch):
     monkeypatch.setattr(matching, "_predictor_matches", _planted_strengths([(0.02, 0.01), (0.01, 0.02), (0.01, 0.02)]))
-    search = types.SimpleNamespace(config=Config(source_run=("a", "b"), transfer=("trunk", "towers")))
+    search = _two_images(Config(source_run=("a", "b"), transfer=("trunk", "towers")))
     sources = [types.SimpleNamespace(attributes=(name,)) for name in "xy"]
-    matches = matching.find_matches(search, sources, lambda index: None, np.arange(1))
+    matches = matching.find_matches(search, sources, lambda index: None)
     assert [match.source for match in matches] == [1] * 3
 
 

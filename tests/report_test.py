@@ -1407,6 +1407,17 @@ def test_compares_a_reading_with_a_search(runs, read_copy):
     ]
 
 
+def test_a_damaged_note_of_what_was_tested_tells_as_little_as_none(runs, copy):
+    first = read_run(str(runs[0] / "galm"))
+    data = json.loads((copy / "data.json").read_text())
+    del data["tested"]
+    write_json(copy / "data.json", data)
+    expected = rivals.same_test(first, read_run(str(copy)))
+    for told in (None, {}, [], {"images": "more", "labels": []}, {"labels": {}}):
+        write_json(copy / "data.json", {**data, "tested": told})
+        assert rivals.same_test(first, read_run(str(copy))) == expected
+
+
 def test_a_joint_run_beside_one_of_its_domains_is_not_told_to_be_beyond_comparison(runs, copy):
     first = read_run(str(runs[0] / "galm"))
     write_json(copy / "data.json", {"tested": {"images": "more", "labels": {}}})

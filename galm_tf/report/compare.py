@@ -24,7 +24,7 @@ _COMMIT, _SHOWN, _NAMED = "commit", 12, 4  # of a commit's digits; names of attr
 _PROGRAM: tuple[tuple[str, Callable[[FinishedRun], str]], ...] = (  # told where runs differ
     (_COMMIT, lambda r: (r.result.get("commit") or _NOT_NOTED)[:_SHOWN]),
     *(
-        (name, lambda r, name=name: r.result.get("versions", {}).get(name, _NOT_NOTED))
+        (name, lambda r, name=name: (r.result.get("versions") or {}).get(name, _NOT_NOTED))
         for name in ("galm_tf", "tensorflow")
     ),
     ("computed on", lambda r: r.result.get("computed_on", _NOT_NOTED)),

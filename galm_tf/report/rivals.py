@@ -147,17 +147,23 @@ def same_test(run: FinishedRun, other: FinishedRun) -> SameTest:
     except UserError:
         ours = theirs = {}  # a damaged file tells nothing
     both = [name for name in tested(run) if name in tested(other)]
-    if data_digests.TESTED in ours and data_digests.TESTED in theirs:
-        ours, theirs = ours[data_digests.TESTED], theirs[data_digests.TESTED]
-        if ours["images"] != theirs["images"]:
+    known, given = map(_tested_data, (ours, theirs))
+    if known and given:
+        if known["images"] != given["images"]:
             return SameTest(False)
-        before, after = ours["labels"], theirs["labels"]
+        before, after = known["labels"], given["labels"]
         # an extended run does not tell of attributes of a source by an earlier version
         untold = [name for name in both if not (name in before and name in after)]
         otherwise = [name for name in both if name not in untold and before[name] != after[name]]
         return SameTest(True, tuple(otherwise), tuple(untold))
     same, labels_too = _same_data(run, other, ours, theirs)
     return SameTest(same, untold=() if labels_too else tuple(both))
+
+
+def _tested_data(data: dict[str, Any]) -> Optional[dict[str, Any]]:
+    """What a run's data.json says of its test (`data_digests.test_digests`); None where that is not there, or damaged."""
+    told = data.get(data_digests.TESTED)
+    return told if isinstance(told, dict) and "images" in told and isinstance(told.get("labels"), dict) else None
 
 
 def _same_data(run: FinishedRun, other: FinishedRun, ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[bool, bool]:

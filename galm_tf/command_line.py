@@ -195,17 +195,23 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         return end.code
 
 
-@contextlib.contextmanager
-def interrupted(how: str = "") -> Iterator[None]:
-    """Lets an interrupt of what it holds tell how to go on; without words, as what is within has it."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(how or str(stop)) from None
-    except RuntimeError as error:
-        if "KeyboardInterrupt" not in str(error):  # as compiled code calls one that reached it
-            raise
-        raise KeyboardInterrupt(how) from None
+class interrupted:  # noqa: N801 (used as a function is)
+    """Lets an interrupt of what it holds tell how to go on; without words, as what is within has it.
+
+    No generator: a traceback would hold on to what it held, such as the lock of a run's folder.
+    """
+
+    def __init__(self, how: str = "") -> None:
+        self._how = how
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], traceback: Any) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(self._how or str(error)) from None
+        if isinstance(error, RuntimeError) and "KeyboardInterrupt" in str(error):  # as compiled code calls it
+            raise KeyboardInterrupt(self._how) from None
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -224,7 +224,8 @@ def _cool(network: DerivedNetwork | ReadingNetwork, search: Search | Readings) -
     """Makes of a network's margins log-odds, as sure as validation found right."""
     state, offsets = search.state, search.validation.margin_offsets(final=True)
     level = search.validation.levels(final=True)
-    temperatures = temperature.of_each(state.temperature, [auc is not None for auc in state.val_auc])
+    judged = [auc is not None for auc in state.val_auc] or np.ones(len(level), bool)  # before anything is judged
+    temperatures = temperature.of_each(state.temperature, judged)
     network.rescale(1 / temperatures, temperature.scaled(-offsets, level, temperatures, state.log_odds_shift))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -51,7 +51,8 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
         folder.keep_tables(config.label_files)
         tested = test_digests(domain, split.test)
         if config.add_attribute:  # its other attributes were tested as the source has it
-            tested["labels"].update(read_data(config.source_run[0]).get(TESTED, {}).get("labels", {}))
+            theirs = tested_of(read_data(config.source_run[0]))
+            tested["labels"].update(theirs["labels"] if theirs else {})
         digests = [run_digest(path) for path in config.source_run]
         folder.write_json(DATA, {**now, TESTED: tested, source_runs.DIGESTS: digests})
         return
@@ -149,6 +150,12 @@ def read_data(path: str) -> dict[str, Any]:
     """
     folder = RunFolder(path, lock=False)
     return folder.read_json(DATA) if folder.has(DATA) else {}
+
+
+def tested_of(data: dict[str, Any]) -> Optional[dict[str, Any]]:
+    """What a run's data.json says of its test (`test_digests`); None where that is not there, or damaged."""
+    told = data.get(TESTED)
+    return told if isinstance(told, dict) and "images" in told and isinstance(told.get("labels"), dict) else None
 
 
 def content_digests(domain: Domain) -> dict[str, str]:

@@ -32,6 +32,7 @@ from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
 from galm_tf.read_back import read_back, read_readout
 from galm_tf.readout import Readout
+from galm_tf.refusals import clear_errors, expect_new, unwritable_out
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_SHRINKS, Architecture
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS
 from galm_tf.words import choice_repair, listed
@@ -136,13 +137,9 @@ def _write(part: _Part, content: bytes, out: str, weights: str) -> None:
     if not content:
         export.export_saved_model(part.network, out, "name another place, or make room there", **part.settings())
         return
-    try:
+    with clear_errors(out, unwritable_out):
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
         lite.write(content, part.metadata, weights, out)
-    except OSError as error:
-        raise UserError(
-            f"Expected to write {out}. Received: {error.strerror or error}; name another place, or make room there."
-        ) from error
 
 
 def _expect_fitting(model: str, out: str, weights: str) -> None:
@@ -165,8 +162,7 @@ def _expect_fitting(model: str, out: str, weights: str) -> None:
             f"Expected in --out a name for a SavedModel's folder, or one with {lite.SUFFIX}. Received: out={out}; files with {ending} are not "
             "written here."
         )
-    if os.path.lexists(out):
-        raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
+    expect_new(out)
     parent = os.path.dirname(os.path.abspath(out))
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)

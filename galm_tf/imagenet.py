@@ -26,7 +26,7 @@ import numpy as np
 from keras import layers
 
 from galm_tf.errors import UserError
-from galm_tf.refusals import clear_errors
+from galm_tf.refusals import clear_errors, expect_new, unwritable_out
 from galm_tf.whole_file import whole_file
 
 FLAGS = flags.FLAGS
@@ -66,10 +66,9 @@ def write(out: str) -> None:
     """Writes the network as a Keras model file; raises UserError without its package, or where it cannot be."""
     if not out.endswith(SUFFIX):
         raise UserError(f"Expected a name with {SUFFIX} in --out. Received: out={out}; name it {out}{SUFFIX}.")
-    if os.path.lexists(out):
-        raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
+    expect_new(out)
     model = pretrained_model()
-    with clear_errors(out, _unwritable), whole_file(os.path.abspath(out), replace=False) as partial:
+    with clear_errors(out, unwritable_out), whole_file(os.path.abspath(out), replace=False) as partial:
         named = f"{partial}{SUFFIX}"  # by whose end Keras knows the format
         try:
             model.save(named)
@@ -77,10 +76,6 @@ def write(out: str) -> None:
         finally:
             if os.path.exists(named):
                 os.remove(named)
-
-
-def _unwritable(out: str, reason: str, code: Any) -> UserError:
-    return UserError(f"Expected to write {out}. Received: {reason}; name another place, or make room there.")
 
 
 def pretrained_model() -> keras.Model:

@@ -37,6 +37,17 @@ def unwritable_new(path: str, reason: str, code: Optional[int]) -> UserError:
     return UserError(f"Expected to be able to write {path}. Received: {reason}; {way}.")
 
 
+def unwritable_out(path: str, reason: str, code: Optional[int] = None) -> UserError:
+    """As `unwritable`, of what a command writes to --out."""
+    return UserError(f"Expected to write {path}. Received: {reason}; name another place, or make room there.")
+
+
+def expect_new(out: str) -> None:
+    """Raises UserError where something lies at --out, which is not to be overwritten."""
+    if os.path.lexists(out):
+        raise UserError(f"Expected a new name in --out. Received: {out}, which exists; move it away, or name another.")
+
+
 def _repairs(code: Optional[int]) -> list[str]:
     """What helps against a refusal, in words; nothing where that is not known."""
     repairs = {

@@ -9,9 +9,8 @@ from typing import Optional
 
 import numpy as np
 
-from galm_tf import leakage, preparation, source_runs
+from galm_tf import leakage, linear_pixels, preparation, source_runs
 from galm_tf.baselines import features as features_lib
-from galm_tf import linear_pixels
 from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config

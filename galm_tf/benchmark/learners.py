@@ -20,8 +20,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import evaluation, leakage, preparation
-from galm_tf import linear_pixels
+from galm_tf import evaluation, leakage, linear_pixels, preparation
 from galm_tf.baselines import sources
 from galm_tf.baselines.afs import AFS
 from galm_tf.baselines.ale import ALE

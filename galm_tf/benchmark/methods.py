@@ -14,8 +14,7 @@ from typing import Any, Optional, Sequence
 import pandas as pd
 import tensorflow as tf
 
-from galm_tf import evaluation, pipeline, preparation
-from galm_tf import linear_pixels
+from galm_tf import evaluation, linear_pixels, pipeline, preparation
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config

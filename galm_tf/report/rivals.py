@@ -12,8 +12,7 @@ from typing import Any, Collection, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import data_digests, source_runs
-from galm_tf import linear_pixels
+from galm_tf import data_digests, linear_pixels, source_runs
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData
@@ -147,7 +146,7 @@ def same_test(run: FinishedRun, other: FinishedRun) -> SameTest:
     except UserError:
         ours = theirs = {}  # a damaged file tells nothing
     both = [name for name in tested(run) if name in tested(other)]
-    known, given = map(_tested_data, (ours, theirs))
+    known, given = map(data_digests.tested_of, (ours, theirs))
     if known and given:
         if known["images"] != given["images"]:
             return SameTest(False)
@@ -158,12 +157,6 @@ def same_test(run: FinishedRun, other: FinishedRun) -> SameTest:
         return SameTest(True, tuple(otherwise), tuple(untold))
     same, labels_too = _same_data(run, other, ours, theirs)
     return SameTest(same, untold=() if labels_too else tuple(both))
-
-
-def _tested_data(data: dict[str, Any]) -> Optional[dict[str, Any]]:
-    """What a run's data.json says of its test (`data_digests.test_digests`); None where that is not there, or damaged."""
-    told = data.get(data_digests.TESTED)
-    return told if isinstance(told, dict) and "images" in told and isinstance(told.get("labels"), dict) else None
 
 
 def _same_data(run: FinishedRun, other: FinishedRun, ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[bool, bool]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -46,13 +46,9 @@ def run_choosing(
     penalties. `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one
     image, in all networks together.
     """
-    config = _checked(config, methods, "choosing")
-    rows = []
-    for split in splits:
-        of_split = dataclasses.replace(config, split_seed=split)
-        rewards = one_supernet.shared_rewards(
-            of_split, os.path.join(out, f"split{split}"), preparation.prepare(of_split)
-        )
+    config, rows = _checked(config, methods, "choosing"), []
+    for split, of_split, path in _splits(config, splits, out):
+        rewards = one_supernet.shared_rewards(of_split, path, preparation.prepare(of_split))
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
@@ -80,12 +76,9 @@ def run_derived(
     All start from the supernet of `run_choosing`; a finished (split, rule) is
     not run again. `random` is one uniform architecture per attribute.
     """
-    config = _checked(config, methods, "derived")
+    config, rows = _checked(config, methods, "derived"), []
     read = numbers_read() if config.readout_share else 0
-    rows = []
-    for split in splits:
-        of_split = dataclasses.replace(config, split_seed=split)
-        path = os.path.join(out, f"split{split}")
+    for split, of_split, path in _splits(config, splits, out):
         prepared = preparation.prepare(of_split)
         table = one_supernet.shared_rewards(of_split, path, prepared).validation
         choices = _choices(table, config, methods, size_penalties)
@@ -104,6 +97,12 @@ def _checked(config: Config, methods: Sequence[str], suite: str) -> Config:
     if methods:
         expect_names("methods", methods, METHODS)
     return by_auc(config, suite)
+
+
+def _splits(config: Config, splits: Sequence[int], out: str) -> Iterator[tuple[int, Config, str]]:
+    """Of each split its number, its settings, and the folder of its supernet."""
+    for split in splits:
+        yield split, dataclasses.replace(config, split_seed=split), os.path.join(out, f"split{split}")
 
 
 def _file_name(method: str) -> str:

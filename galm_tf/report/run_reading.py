@@ -15,6 +15,7 @@ from galm_tf.config import READING, Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
 from galm_tf.run_folder import in_use, read_config, read_policy
+from galm_tf.run_result import searched_rows
 from galm_tf.search_space import Architecture, map_side
 
 _NUMBER = (int, float)
@@ -71,7 +72,7 @@ class FinishedRun:
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
         """Attribute name -> its row of result.json, of all that have a network."""
-        return {name: row for name, row in self.result["per_attribute"].items() if "excluded" not in row}
+        return searched_rows(self.result)
 
     @property
     def attribute_domains(self) -> np.ndarray:
@@ -115,7 +116,7 @@ def read_run(path: str) -> FinishedRun:
         raise UserError(f"Expected the folder of a run. Received: {path}, which is no folder; name one below runs/.")
     config = read_config(path)
     result = _result(path)
-    count = sum("excluded" not in row for row in result["per_attribute"].values())
+    count = len(searched_rows(result))
     return FinishedRun(
         path, config, result, _records(path), _text(path, "flags.txt"), read_policy(path, count), _vectors(path, count)
     )

@@ -223,6 +223,27 @@ def test_crossfitting_starts_anew_and_leaves_the_state_alone(method):
         np.testing.assert_array_equal(strategy.variables[name].numpy(), value)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_crossfitting_shows_each_choice_its_own_half_alone(learned):
+    """What the other half, or the whole, says would make a skill of what was seen."""
+    shown = []
+
+    class Greedy(METHODS["exhaustive"]):
+        learns, chunk_steps = learned, 2
+
+        def train_on_table(self, table, first_step, num_steps):
+            shown.append((table, first_step, num_steps))
+            return {}
+
+    full, *halves = (_additive(np.random.default_rng(seed), N) for seed in range(3))
+    choices = Greedy(N, Config(rounds=1, controller_steps=5)).crossfit(RewardTable(full, tuple(halves)))
+    for chosen, half in zip(choices, halves):
+        np.testing.assert_array_equal(half[np.arange(N), chosen], half.max(axis=1))
+    assert [steps for _, *steps in shown] == [[0, 2], [2, 2], [4, 1]] * 2 * learned
+    for place, (seen, *_) in enumerate(shown):
+        assert all(part is halves[place // 3] for part in (seen.full, *seen.halves))
+
+
 def test_evolution_changes_one_decision_at_a_time_and_forgets_the_oldest():
     strategy = METHODS["evolution"](N, Config(method="evolution", samples_per_step=N))
     table = _table(_additive(np.random.default_rng(7), N))

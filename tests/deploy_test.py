@@ -19,7 +19,7 @@ from galm_tf import deploy, export, lite, predict
 from galm_tf.derived import DerivedNetwork, ReadingNetwork
 from galm_tf.errors import UserError
 from galm_tf.predict import Options, Predictor
-from galm_tf.preprocess import scale_images
+from galm_tf.preprocess import resize_images, scale_images
 from galm_tf.read_back import read_back, read_readout
 from galm_tf.readout import Readout
 from galm_tf.search_space import Architecture
@@ -54,6 +54,7 @@ def save(network, names, path, base=None, **changes):
     known = OLD + NEW if base else names
     metadata = {
         "architectures": {n: Architecture.from_number(NUMBERS[n]).to_json() for n in known},
+        "val_mauc": 0.7,
         "test_mauc": 0.8,
         "notice": "drawn",
         "boxes": True,
@@ -141,7 +142,8 @@ def test_attributes_say_what_they_said_in_the_whole(run, whole, images, tmp_path
     assert np.ptp(expected) > 0.05
     np.testing.assert_array_equal(part.decides, [not np.isnan(THRESHOLDS[n]) for n in full])
     assert part.metadata["architectures"] == {n: whole.metadata["architectures"][n] for n in full}
-    assert ("test_mauc" in part.metadata) == (not names)  # of all attributes
+    for mean in ("val_mauc", "test_mauc"):  # of all attributes
+        assert (mean in part.metadata) == (not names)
 
 
 def test_added_attributes_stand_beside_old_ones(extended, images, tmp_path):
@@ -302,6 +304,41 @@ def test_a_wrong_conversion_is_not_written(run, tmp_path, monkeypatch, read_once
     assert os.listdir(tmp_path) == []
 
 
+class _Says:
+    """A network, and its conversion, that say these probabilities of every picture."""
+
+    num_attributes = 2
+
+    def __init__(self, probabilities):
+        self.probabilities = np.float32(probabilities)
+
+    def __call__(self, images):
+        said = np.tile(self.probabilities, (len(images), 1))
+        return {"probability": tf.constant(said)} if images.dtype == np.uint8 else tf.math.log(said / (1 - said))
+
+
+@pytest.mark.parametrize(
+    "weights, within, beyond", [("float32", 8e-5, 1.2e-4), ("float16", 0.018, 0.022), ("int8", 0.18, 0.22)]
+)
+def test_how_far_probabilities_may_be_away_goes_by_the_bits_of_the_weights(weights, within, beyond, monkeypatch):
+    images, expected = np.zeros((3, 16, 16, 3), np.uint8), np.full((3, 2), 0.5, np.float32)
+    monkeypatch.setattr(lite, "convert", lambda network, size, weights: network)
+    monkeypatch.setattr(lite, "LiteModel", lambda content, metadata: content)
+
+    def part(away):
+        metadata = {"image_size": 16, "attributes": ["sun/near", "sun/far"]}
+        return deploy._Part([0, 1], _Says([0.5, 0.5 - away]), [None, None], 2, metadata, 0)
+
+    assert deploy._converted(part(within), images, expected, weights)[1] == pytest.approx(within, rel=0.02)
+    told = "converted the network wrongly" if weights == "float32" else r"away: sun/far \(0\.\d\d\); leave"
+    with pytest.raises(UserError, match=told):
+        deploy._converted(part(beyond), images, expected, weights)
+    if weights == "float32":  # what stands in a SavedModel is asked for as closely
+        assert deploy._tried(part(within), images, expected, "runs/a") == pytest.approx(within, rel=0.02)
+        with pytest.raises(UserError, match="the model in runs/a is of an earlier version"):
+            deploy._tried(part(beyond), images, expected, "runs/a")
+
+
 def test_attributes_that_fewer_bits_take_too_far_are_named(run, tmp_path, monkeypatch, read_once):
     _spoil_conversion(monkeypatch, np.array([0, 0, 0, 0, 9]))
     with pytest.raises(
@@ -337,6 +374,31 @@ def test_small_readings_beside_large_ones_keep_their_figures_in_int8():
     margins = network(scale_images(tf.constant(images))).numpy()[:, 1]
     found = model(images)["probability"].numpy()[:, 1]
     np.testing.assert_allclose(np.log(found / (1 - found)), margins, atol=0.05 * margins.std())
+
+
+def _constant_lite(margins, thresholds):
+    """A Lite model that says the same log-odds of every picture, of 16 by 16 pixels."""
+    read = Readout(np.zeros(len(margins), np.float32), np.zeros((768, len(margins)), np.float32), np.float32(margins))
+    content = lite.convert(ReadingNetwork(read, _Pixels()), 16)
+    return lite.LiteModel(content, {"image_size": 16, "thresholds": thresholds})
+
+
+def test_what_reaches_its_threshold_is_a_yes_in_lite_too():
+    model = _constant_lite([0.0, 0.0, 0.0, 1.0], [0.5, None, 0.6, None])
+    found = model(np.zeros((2, 16, 16, 3), np.uint8))
+    np.testing.assert_array_equal(found["probability"][:, :3], 0.5)
+    np.testing.assert_array_equal(found["decision"], [[True, True, False, True]] * 2)
+
+
+def test_a_lite_file_takes_pictures_of_any_size():
+    rng = np.random.default_rng(0)
+    read = Readout(np.zeros(1, np.float32), rng.normal(0, 0.1, (768, 1)).astype(np.float32), np.zeros(1, np.float32))
+    network = ReadingNetwork(read, _Pixels())
+    model = lite.LiteModel(lite.convert(network, 16), {"image_size": 16, "thresholds": [0.5]})
+    for shape in ((16, 40), (24, 16), (8, 8), (16, 16)):
+        images = rng.integers(0, 256, (3, *shape, 3)).astype(np.uint8)
+        expected = tf.sigmoid(network(scale_images(resize_images(tf.constant(images), 16))))
+        np.testing.assert_allclose(model(images)["probability"], expected, atol=1e-5)
 
 
 def test_a_file_runs_by_one_thread(monkeypatch):

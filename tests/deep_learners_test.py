@@ -305,6 +305,36 @@ def test_branches_are_made_where_they_are_worth_their_cost():
     assert fmt.cluster(np.eye(9), top, 400.0, 0).max() == 7  # at most eight
 
 
+def test_clusters_count_alike_however_many_attributes_they_have():
+    affinity = np.full((4, 4), 0.4)
+    affinity[:3, :3] = 0.7
+    np.fill_diagonal(affinity, 1.0)
+    cost = fmt.grouping_cost(affinity, np.array([0, 0, 0, 1]), len(fmt.LAYERS) - 1, 10.0)
+    assert cost == pytest.approx(1 + 10 * (1 - (0.7 + 1.0) / 2))
+
+
+def test_a_tree_grows_by_what_its_own_attributes_find_difficult_a_layer_after_the_other(monkeypatch):
+    data, asked, steps = planted_pictures(2, 3), [], []
+    made = fmt.FMT(dataclasses.replace(QUICK, steps=70, seed=3))
+    monkeypatch.setattr(made, "_train", lambda network, data, first, last: steps.append((first, last)))
+    given = [np.array([0, 1, 0, 2]), np.array([0, 1, 0]), np.array([0, 0])]
+
+    def cluster(affinity, *settings):
+        asked.append((affinity, *settings))
+        return given[len(asked) - 1]
+
+    monkeypatch.setattr(fmt, "cluster", cluster)
+    network, tree = made._grow(data, 8.0)
+    top = len(fmt.LAYERS) - 1
+    assert [settings for _, *settings in asked] == [[top - i, 8.0, 3] for i in range(3)]
+    assert steps == [(0, 10), (10, 20), (20, 30), (30, 70)]
+    affinity = fmt.task_affinity(data.labels, network.scores(data.images))  # nothing was trained
+    members = ([[0], [1], [2], [3]], [[0, 2], [1], [3]], [[0, 2, 3], [1]])
+    for (found, *_), own in zip(asked, members):
+        np.testing.assert_allclose(found, fmt.branch_affinity(affinity, [np.array(m) for m in own]), atol=1e-6)
+    assert [len(branches) for branches in tree.parents] == [1, 1, 1, 1, 2, 3]
+
+
 def test_a_widened_network_computes_the_same_and_its_branches_part():
     images, top = planted_pictures(2, 3).images, len(fmt.LAYERS) - 1
     tree = fmt.Tree.thin(4)

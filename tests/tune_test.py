@@ -81,6 +81,20 @@ def test_what_the_bayesian_process_proposes_are_pythons_numbers(config, tmp_path
     assert kinds == [{float}] * 5
 
 
+@pytest.mark.parametrize("tuner", ["bayesian", "random"])
+def test_what_is_proposed_goes_by_the_seed(config, tmp_path, monkeypatch, tuner):
+    monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(
+        tune, "trial", lambda config, values, *_: proposed.append(values) or {tune.OBJECTIVE: values["entropy_weight"]}
+    )
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        proposed = []
+        tune.tune(dataclasses.replace(config, seed=seed), tuner, SETTINGS, 3, str(tmp_path / str(number)))
+        found.append(proposed[1:])  # the first are the settings as they are
+    assert found[0] == found[1] != found[2] and len(found[0]) == 3
+
+
 def test_a_trial_is_a_run_with_those_settings_that_has_not_been_tested(tuned):
     out, _, both = tuned
     for _, row in both.iterrows():

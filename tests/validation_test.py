@@ -7,11 +7,13 @@ import pytest
 from scipy.spatial.distance import cdist
 from small_domains import few_images
 
-from galm_tf import preparation, ridge
+from galm_tf import preparation, reward, ridge
 from galm_tf.config import Config
+from galm_tf.data import positive_weights
 from galm_tf.schedule import Phase
 from galm_tf.search import Search
 from galm_tf.strategies import METHODS
+from galm_tf.tracing import untraced
 from galm_tf.validation import Validation, some_images, validation_labels
 
 
@@ -210,3 +212,56 @@ def test_a_frozen_trunks_maps_are_computed_once_where_all_images_are_few(animals
     validation = Validation(supernet, config, prepared.domain, prepared.split, prepared.images, frozen=True)
     assert validation.scoring_images(0, config.reward_images) is validation.scoring_images()
     assert validation.scoring_images(0, 20) is not validation.scoring_images()
+
+
+@pytest.fixture(scope="module")
+def weighed(animals):
+    """Of the same weights, networks whose positives count alike in the loss, and ones whose rare ones count more."""
+    split = _judged_by_all(animals[1])
+    config = dataclasses.replace(animals[0], reward="accuracy", size_penalty=0.0)
+    settings = [config, dataclasses.replace(config, imbalance="positive_weight")]
+    plain, weighed = (_search(config, animals[1], split=split).validation for config in settings)
+    offsets = weighed.margin_offsets()
+    assert np.ptp(offsets) > 0.5 and not plain.margin_offsets().any()
+    return plain, weighed, offsets
+
+
+@pytest.mark.parametrize("blend", [False, True], ids=["towers", "readings beside them"])
+def test_what_the_weight_of_positives_adds_is_taken_off_what_is_judged(weighed, blend, eagerly):
+    plain, weighed, offsets = weighed
+    judged = [v.judge_blend([5] * 20, 0.5) if blend else v.judge([5] * 20) for v in (plain, weighed)]
+    np.testing.assert_allclose(judged[1].log_odds, judged[0].log_odds - offsets, atol=1e-3)
+
+
+def test_an_accuracy_that_is_a_reward_is_at_what_the_weight_of_positives_adds(weighed):
+    _, weighed, offsets = weighed
+    images = weighed.scoring_images(0)
+    scores = weighed.engine(images).scores(3).reshape(-1, len(images.labels))
+    expected = reward.expand_heads(((scores > offsets[3]) == (images.labels[:, 3] > 0.5)).mean(axis=1))
+    assert not np.allclose(expected, reward.expand_heads(((scores > 0) == (images.labels[:, 3] > 0.5)).mean(axis=1)))
+    with untraced():
+        table = weighed.exact_table("rewards")
+    np.testing.assert_allclose(table.full[3], expected, atol=1.5 / len(images.labels))
+
+
+def test_positives_weigh_the_same_in_all_phases(weighed, animals):
+    """By the images that train, even where those of validation join them at last."""
+    _, weighed, offsets = weighed
+    split = animals[1].split
+    labels = animals[1].domain.labels
+    weights = [positive_weights(labels[index], Config().max_positive_weight) for index in (split.train, split.trained)]
+    assert not np.allclose(*weights, rtol=1e-3)
+    np.testing.assert_allclose(weighed.margin_offsets(final=True), np.log(weights[0]), rtol=1e-5)
+    np.testing.assert_allclose(offsets, np.log(weights[0]), rtol=1e-5)
+
+
+def test_no_image_of_validation_has_a_part_in_the_statistics_that_judge_it(animals, monkeypatch, eagerly):
+    validation, split = _search(*animals).validation, animals[1].split
+    pictures, fixed = animals[1].images, []
+    calibrate = validation.scoring.calibrate_trunk
+    monkeypatch.setattr(validation.scoring, "calibrate_trunk", lambda images: fixed.append(images) or calibrate(images))
+    validation.judge([5] * 20)
+    index = validation.calibration_index()
+    assert len(index) == 16 and not set(index) & {*split.validation, *split.test}
+    (images,) = fixed
+    np.testing.assert_array_equal(images, np.asarray(pictures[index]))

@@ -1,8 +1,12 @@
+import types
+
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from galm_tf import temperature
+from galm_tf import evaluation, pipeline, temperature
+from galm_tf.search import State
+from galm_tf.validation import Judged
 
 
 def _drawn(count=4000, attributes=5, seed=0):
@@ -104,3 +108,48 @@ def test_the_order_of_images_stays():
         np.testing.assert_array_equal(np.argsort(after, axis=0), np.argsort(log_odds, axis=0))
     np.testing.assert_allclose(temperature.scaled(log_odds, level, 1.0), log_odds)
     np.testing.assert_allclose(temperature.scaled(log_odds, level, 1.0, 0.5), log_odds + 0.5)
+
+
+class _Validated:
+    """Levels and offsets of two attributes, before the last training and with its images."""
+
+    levels = staticmethod(lambda final=False: np.array([-2.0, 0.5]) + [0.0, 0.75] * np.array(final))
+    margin_offsets = staticmethod(lambda final=False: np.array([0.9, -0.4]) + 0.3 * np.array(final))
+
+
+@pytest.mark.parametrize("judged", [[0.7, None], [None, 0.7], []], ids=["first", "second", "before anything is"])
+@pytest.mark.parametrize("found", [0.5, 2.0])
+def test_an_exported_network_is_about_the_levels_of_all_that_it_was_trained_on(judged, found):
+    """What the settings add to its margins is taken off first; and where nothing judged it is made no surer."""
+    state = State(val_auc=judged, temperature=found, log_odds_shift=0.25)
+    search, asked = types.SimpleNamespace(state=state, validation=_Validated()), []
+    pipeline._cool(types.SimpleNamespace(rescale=lambda *how: asked.append(how)), search)
+    ((factor, shift),) = asked
+    margins, level = np.random.default_rng(0).normal(0, 3, (20, 2)), _Validated.levels(final=True)
+    log_odds = margins - _Validated.margin_offsets(final=True)
+    each = np.where([auc is None for auc in judged] or [False] * 2, max(1.0, found), found)
+    np.testing.assert_allclose(factor * margins + shift, level + (log_odds - level) / each + 0.25)
+
+
+@pytest.mark.parametrize("method, few", [("galm", 0), ("galm", 3), ("reading", 0)])
+def test_thresholds_are_kept_for_what_is_exported(method, few):
+    """About the levels of the last training, by what a network's log-odds move by with these; readings move whole."""
+    labels, log_odds, _ = _drawn(600, 2)
+    level, final = _Validated.levels(), _Validated.levels(final=True)
+    log_odds = temperature.scaled(log_odds, level, 0.5, 0.8)
+    config = types.SimpleNamespace(
+        temperature_scaling=True, train_positives=few, method=method, threshold_metric="balanced_accuracy"
+    )
+    state = State()
+    state.keep_figures(Judged(labels, log_odds, 1e3), _Validated(), config)
+    hot, shift = temperature.fit(labels, log_odds, level, shifted=few > 0)
+    assert (state.temperature, state.log_odds_shift) == (hot, shift) and hot > 1.2 and (abs(shift) > 0.1) == (few > 0)
+    said = temperature.scaled(log_odds, level, hot, shift)
+    chosen = evaluation.choose_thresholds(labels, expit(said), "balanced_accuracy")
+    moved = final - level if method == "reading" else (1 - 1 / hot) * (final - level)
+    np.testing.assert_allclose(logit(state.thresholds), logit(chosen) + moved, rtol=1e-6)
+    assert state.readout_penalty == 1e3 and state.best_mauc == pytest.approx(np.mean(state.val_auc))
+    config.temperature_scaling = False
+    plain = State()
+    plain.keep_figures(Judged(labels, log_odds), _Validated(), config)
+    assert (plain.temperature, plain.log_odds_shift) == (1.0, 0.0)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from galm_tf import search_space, selection
 from galm_tf.benchmark import controller_speed, policy
@@ -36,6 +37,46 @@ def test_default_learns_what_the_papers_settings_do_not():
     planted = policy.planted_table(6)
     paper = policy.judge(planted, Config(rounds=1, **{**policy.PAPER, "controller_steps": 50}))
     assert abs(paper["skill"]) < 0.6 and paper["entropy"] == pytest.approx(np.log(2304), abs=0.05)
+
+
+def test_figures_of_a_policy_are_of_its_choices_on_the_unseen_halves(monkeypatch):
+    table, seen = policy.planted_table(5), []
+    choices = tuple(half.argsort(axis=1)[:, -3] for half in table.halves)  # nearly the best of what each saw
+
+    class Trained:
+        def __init__(self, number, config):
+            assert number == 5
+
+        def crossfit(self, given):
+            assert given is table and not seen  # from its start
+            return choices
+
+        def train_on_table(self, given, first, steps):
+            seen.append((given is table, first, steps))
+
+        def choose(self, given):
+            return given.full.argsort(axis=1)[:, -2] if seen else np.zeros(5, int)
+
+        def log_probs(self):
+            return np.full((5, 2304), -np.log(2304))
+
+    monkeypatch.setattr(policy, "ControllerTraining", Trained)
+    found = policy.judge(table, Config(rounds=2, controller_steps=7))
+    assert seen == [(True, 0, 14)]
+    rows, gains, got, best = np.arange(5), [], 0.0, 0.0
+    for chosen, half, other in zip(choices, table.halves, table.halves[::-1]):
+        gains.append(other[rows, chosen] - other[:, half.mean(axis=0).argmax()])
+        got += (other[rows, chosen] - other.mean(axis=1)).sum()
+        best += (other[rows, half.argmax(axis=1)] - other.mean(axis=1)).sum()
+    gains = np.mean(gains, axis=0)
+    assert found["skill"] == pytest.approx(got / best, rel=1e-5) and found["attributes"] == 5
+    assert found["specialisation"] == pytest.approx(gains.mean(), rel=1e-4)
+    half = stats.t.ppf(0.975, 4) * gains.std(ddof=1) / np.sqrt(5)
+    assert (found["low"], found["high"]) == pytest.approx((gains.mean() - half, gains.mean() + half), rel=1e-4)
+    second = np.sort(table.full.astype(np.float64), axis=1)[:, -2]
+    top, mean = table.full.max(axis=1), table.full.mean(axis=1, dtype=np.float64)
+    assert found["regret"] == pytest.approx((top - second).sum() / (top - mean).sum(), rel=1e-4)
+    assert found["entropy"] == pytest.approx(np.log(2304))
 
 
 def test_specialisation_is_looked_up_on_the_unseen_half():

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from small_domains import few_images
 
-from galm_tf import preparation, reward, ridge
+from galm_tf import pipeline, preparation, readout, reward, ridge
 from galm_tf.config import Config
 from galm_tf.data import positive_weights
 from galm_tf.schedule import Phase
@@ -265,3 +265,38 @@ def test_no_image_of_validation_has_a_part_in_the_statistics_that_judge_it(anima
     assert len(index) == 16 and not set(index) & {*split.validation, *split.test}
     (images,) = fixed
     np.testing.assert_array_equal(images, np.asarray(pictures[index]))
+
+
+def test_readings_are_scaled_by_images_of_an_attributes_own_domain_among_those_of_their_phase(
+    drawn, monkeypatch, eagerly
+):
+    """Of another domain's neither towers nor readings know what they say."""
+    config = Config(domain=("awa", "apay"), image_size=32, cache_dir=drawn, calibration_images=32)
+    with few_images(4):
+        prepared = preparation.prepare(config)
+    search, scaled = _search(config, prepared), []
+    validation, state, rng = search.validation, search.state, np.random.default_rng(0)
+    blend, alone = readout.blend, readout.alone
+    monkeypatch.setattr(readout, "blend", lambda *given: scaled.append(given[2:]) or blend(*given))
+    monkeypatch.setattr(readout, "alone", lambda *given: scaled.append(given[1:]) or alone(*given))
+    state.chosen, state.readout_penalty = [5] * 40, 10.0
+    validation.judge_blend(state.chosen, 0.5)
+    pipeline.derive_network(search)
+    read = Validation(None, config, prepared.domain, prepared.split, prepared.images, frozen=True)
+    features = rng.normal(size=(len(prepared.images), 3))
+    monkeypatch.setattr(read, "readout_features", lambda index: features[index])
+    fitted = ridge.Ridge(rng.normal(size=(3, 40)), np.zeros(40))
+    for final in (False, True):
+        read.reading(fitted, final)
+    for (level, seen, own), final in zip(scaled, (False, True, False, True)):
+        index = validation.calibration_index(final)
+        domains = prepared.domain.image_domains[index]
+        np.testing.assert_array_equal(own, domains[:, None] == prepared.domain.attribute_domains)
+        assert 0 < domains.mean() < 1 and len(seen) == 32
+        reading_alone = level.ndim == 1
+        if reading_alone:
+            np.testing.assert_array_equal(level, read.levels(final))
+        np.testing.assert_allclose(
+            seen, features[index] if reading_alone else validation.readout_features(index), atol=1e-3
+        )
+    assert not np.array_equal(*(validation.calibration_index(final) for final in (False, True)))

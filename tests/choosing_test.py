@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from galm_tf import preparation, search_space
+from galm_tf import preparation, search_space, selection
 from galm_tf.benchmark import auc_rewards, choosing, given, methods, one_supernet
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import numbers_read
 from galm_tf.reward import RewardTable
+from galm_tf.search_space import map_side
 from galm_tf.strategies import METHODS
 from galm_tf.tracing import untraced
 
@@ -108,6 +109,53 @@ def test_derived_networks_are_counted_with_their_reading(table, monkeypatch):
     assert sizes[1] - sizes[0] == N * numbers_read()
     of_rewards = ["galm, most probable", "galm, reranked by shrunken rewards", choosing.SHRUNKEN]
     assert list(rows.index) == [choosing.REFERENCE, "galm, size penalty 0.1", *of_rewards, "exhaustive"]
+
+
+def test_every_rule_takes_what_its_name_says_and_what_validation_cannot_judge_counts_nowhere(monkeypatch):
+    rng, trained = np.random.default_rng(1), []
+    log_probs = rng.normal(size=(N, search_space.NUM_ARCHITECTURES))
+    halves = rng.normal(0.7, 0.05, (2, N, search_space.NUM_ARCHITECTURES)).astype(np.float32)
+    halves[:, 0] = np.nan  # not judged
+    validation = RewardTable(halves.mean(axis=0), tuple(halves))
+
+    class Policy(METHODS["galm"]):
+        def __init__(self, number, config):
+            self.config = config
+
+        def train_on_table(self, table, first, steps):
+            trained.append((table, first, steps))
+
+        def log_probs(self):
+            return log_probs
+
+    monkeypatch.setattr(choosing, "METHODS", {"galm": Policy})
+    config = Config(rounds=3, controller_steps=2)
+    chosen = choosing._choices(validation, config, [], [0.5])
+    (wanted, *steps), (whole, *same) = trained
+    assert steps == same == [0, 6] and whole is validation
+    np.testing.assert_array_equal(wanted.full, selection.less_size(validation, 0.5, map_side(config)).full)
+    shrunken = selection.shrunken_rewards(validation)
+    reranked = RewardTable(shrunken, validation.halves)
+    expected = {
+        choosing.REFERENCE: selection.derive(log_probs, validation, config.derive_top),
+        "galm, size penalty 0.5": selection.derive(log_probs, wanted, config.derive_top),
+        "galm, most probable": selection.most_probable(log_probs),
+        "galm, reranked by shrunken rewards": selection.derive(log_probs, reranked, config.derive_top),
+        choosing.SHRUNKEN: shrunken.argmax(axis=1),
+    }
+    assert list(chosen) == list(expected) and len({tuple(numbers) for numbers in chosen.values()}) == len(expected)
+    for name, numbers in expected.items():
+        np.testing.assert_array_equal(chosen[name], numbers, err_msg=name)
+    truth = rng.random((N, search_space.NUM_ARCHITECTURES)).astype(np.float32)
+    truth[1] = np.nan  # not tested
+    rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
+    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
+    rows, judged = choosing.run_choosing(config, [0], "nowhere", []).set_index("method"), np.arange(2, N)
+    for name in expected.keys() & rows.index:
+        for figure, table in (("val_mauc", validation.full), ("test_mauc", truth)):
+            assert rows.loc[name, figure] == pytest.approx(table[judged, expected[name][judged]].mean()), name
+    assert rows.loc["random", "test_mauc"] == pytest.approx(truth[2:].mean(), rel=1e-5)
 
 
 def test_networks_are_chosen_by_their_auc_alone_whatever_the_penalty():

@@ -152,6 +152,34 @@ def test_a_step_decays_weights_changes_images_and_drops_as_the_settings_say():
     assert _step()[0] == plain
 
 
+def test_every_step_changes_images_and_drops_in_its_own_way_and_learns_the_labels_of_its_records(eagerly):
+    images, labels = (part[:8] for part in _planted())
+    ids, choices = tf.constant([2, 0]), tf.constant(_random_choices(0)[:2])
+    in_order, order = np.arange(8), np.random.default_rng(0).permutation(8)
+    still = dict(augment_flip=False, augment_crop=0.0, augment_color=0.0, dropout=0.0)
+
+    def loss_of(step, shown=images, index=in_order, targets=labels, **changes):
+        config = Config(image_size=SIZE, **{**still, **changes})
+        net, before = _net(config.dropout)
+        for name, variable in net.variables.items():
+            variable.assign(before[name])
+        training = SupernetTraining(net, targets, np.ones(N, np.float32), config)
+        seed = tf.constant([0, step])
+        return float(
+            training.step(tf.constant(shown), tf.constant(index), ids, choices, seed, tf.constant(0.0))["loss"]
+        )
+
+    plain = loss_of(0)
+    assert loss_of(1) == plain
+    for change in (dict(augment_color=0.5), dict(dropout=0.5)):
+        assert loss_of(0, **change) != loss_of(1, **change) == loss_of(1, **change), change
+    assert loss_of(0, images[order], order) == pytest.approx(plain, rel=1e-4)
+    assert loss_of(0, index=order) == pytest.approx(loss_of(0, targets=labels[order]), rel=1e-5) != plain
+    others = labels.copy()
+    others[:, 1] = 1 - others[:, 1]  # whose tower takes no part
+    assert loss_of(0, targets=others) == plain
+
+
 def test_only_chosen_branches_are_trained():
     choices = np.array([[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]] * N, np.int32)  # 3×3, no skips, Fc-1 of 64 read directly
     with untraced():

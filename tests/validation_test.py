@@ -10,7 +10,7 @@ from small_domains import few_images
 from galm_tf import pipeline, preparation, readout, reward, ridge
 from galm_tf.config import Config
 from galm_tf.data import positive_weights
-from galm_tf.schedule import Phase
+from galm_tf.schedule import Phase, cosine
 from galm_tf.search import Search
 from galm_tf.strategies import METHODS
 from galm_tf.tracing import untraced
@@ -149,6 +149,24 @@ def test_the_adaptation_sees_no_image_of_validation_and_the_fine_tuning_all(anim
     validated = set(split.validation.tolist())
     assert not validated & (seen["warmup"] | seen["adapt"]) and len(validated & seen["finetune"]) > len(validated) / 2
     assert not set(split.test.tolist()) & set.union(*seen.values())
+
+
+def test_rates_and_the_towers_that_train_go_by_the_step_of_the_whole_search(animals):
+    steps = dict(warmup_steps=100, rounds=2, supernet_steps=60, adapt_steps=80, finetune_steps=70)
+    config, prepared = dataclasses.replace(animals[0], attributes_per_step=7, **steps), animals[1]
+    search, rates = Search(config, prepared.domain, prepared.split, prepared.images, None, METHODS["galm"]), {}
+    for phase in search.schedule:
+        rates.setdefault(phase.kind, []).extend(search._learning_rate(phase, step) for step in range(phase.steps))
+    whole = [cosine(step, 220, config.learning_rate) for step in range(220)]  # one fall, in whichever phases
+    assert rates["warmup"] + rates["supernet"] == pytest.approx(whole)
+    for kind in ("adapt", "finetune"):
+        peak = getattr(config, f"{kind}_learning_rate")
+        assert rates[kind] == pytest.approx([cosine(i, steps[f"{kind}_steps"], peak) for i in range(len(rates[kind]))])
+    drawn = [search._attributes(step) for step in range(300)]
+    assert all(len(set(ids)) == 7 and (np.diff(ids) > 0).all() for ids in drawn)
+    counts = np.bincount(np.concatenate(drawn), minlength=20)
+    np.testing.assert_allclose(counts, 105, atol=4 * np.sqrt(300 * 0.35 * 0.65))
+    np.testing.assert_array_equal(search._attributes(17), drawn[17])
 
 
 def test_a_blend_is_scaled_by_images_that_train(animals, monkeypatch, eagerly):

@@ -328,6 +328,30 @@ def test_cosine_takes_the_nearest(source, untouched, monkeypatch):
         assert match["close"] == (i != 3)  # an embedding that learned nothing is like none
 
 
+def test_cosines_are_of_rewards_as_a_search_wants_them_and_tell_nothing_without_any(monkeypatch):
+    """By a trial as long as the warm-up, less what a network's size costs; where none is rewarded e is still random."""
+    rewards, asked = planted([0, 7, 2303]), []
+    rewards[1] = np.nan
+    table = RewardTable(rewards, (rewards, rewards))
+    config = Config(match="cosine", warmup_steps=37, size_penalty=0.3)
+    search = types.SimpleNamespace(
+        config=config,
+        supernet=types.SimpleNamespace(weights={}, variables={}),
+        trial_table=lambda steps: asked.append(steps) or table,
+    )
+    cosines = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, -0.5]])
+    monkeypatch.setattr(
+        matching, "source_cosines", lambda source, wanted, config: asked.append(wanted.full) or cosines[:, [source]]
+    )
+    matches = matching._cosine_matches(search, [0, 1])([(0, 0, "x"), (1, 0, "y")], np.arange(2))
+    assert [(m.name, m.strength, m.close) for m in matches] == [("y", 0.9, True), ("x", 0.8, False), ("x", 0.4, True)]
+    assert asked[0] == 37
+    expected = selection.less_size(table, 0.3, search_space.map_side(config)).full
+    assert not np.array_equal(expected, rewards, equal_nan=True)
+    for wanted in asked[1:]:
+        np.testing.assert_array_equal(wanted, expected)
+
+
 def test_the_source_that_matches_most_gives_the_trunk_and_among_equals_the_one_that_matches_most_often():
     match = lambda source, strength=0.0, close=True: matching.Match(source, 0, "x", strength=strength, close=close)  # noqa: E731
     assert matching.trunk_source([match(0, 0.2), match(1, 0.3), match(0, 0.2), match(1, 0.9, close=False)]) == 0

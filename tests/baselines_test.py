@@ -60,6 +60,25 @@ def test_the_last_fit_can_leave_out_validation(monkeypatch):
     assert np.abs(both[0] - both[1]).max() > 0.1 and np.abs(both[0] - alone[0]).max() > 0.01
 
 
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_records_count_by_their_weights_among_those_that_are_fitted(monkeypatch, with_validation):
+    rng, split = np.random.default_rng(0), _split(80)
+    features, labels = rng.normal(size=(80, 6)).astype(np.float32), rng.integers(0, 2, (80, 2)).astype(np.float32)
+    counts = rng.uniform(0.2, 3, 80)
+    weights = lambda index: counts[index] / counts[index].mean()  # noqa: E731
+    fitted = np.concatenate([split.train, split.validation]) if with_validation else split.train
+    for penalties in ((1.0, 1.0), (1.0,)):  # of several one is chosen
+        monkeypatch.setattr(linear_pixels, "PENALTIES", penalties)
+        found = linear_pixels.fit_and_score(features, labels, labels, split, weights, with_validation)
+        x, root = features[fitted].astype(np.float64), np.sqrt(weights(fitted))[:, None]
+        mean = np.average(x, axis=0, weights=weights(fitted))
+        deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weights(fitted)))
+        x, level = (x - mean) / deviation, np.average(labels[fitted], axis=0, weights=weights(fitted))
+        slopes = np.linalg.solve((x * root).T @ (x * root) + np.eye(6), (x * root**2).T @ (labels[fitted] - level))
+        expected = level + (features[split.test] - mean) / deviation @ slopes
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_the_penalty_is_chosen_by_what_may_judge_each_attribute(monkeypatch):
     """As GALM chooses: by held-out classes alone where these have enough of both labels."""
     choose, asked = linear_pixels.ridge.choose, []

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import types
 
 import main_flags
 import numpy as np
@@ -14,6 +15,7 @@ from small_domains import LEFT_OUT, few_images
 
 from galm_tf import (
     add_attribute,
+    data,
     deploy,
     export,
     frozen_trunk,
@@ -31,6 +33,7 @@ from galm_tf import (
 from galm_tf.config import Config
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import load_domains
+from galm_tf.draws import ANY_SEED
 from galm_tf.errors import UserError
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
@@ -287,6 +290,37 @@ def test_validation_and_test_images_teach_nothing_and_runs_of_all_seeds_share_a_
         ).digest
 
     assert taught("own", change=False) == taught("changed", change=True) == taught("seed", change=False, seed=1)
+
+
+def test_upper_layers_learn_the_labels_of_each_picture_from_how_frequent_they_are():
+    """Bright pictures carry the one attribute, and of the other nothing is known; most are of one class."""
+    rng, n = np.random.default_rng(0), 120
+    bright = rng.random(n) < 0.4
+    images = np.where(bright[:, None, None, None], 180, 80) + rng.integers(-60, 60, (n, 4, 4, 3))
+    targets = np.stack([bright, np.full(n, np.nan)], axis=1).astype(np.float32)
+    targets[:10, 0] = np.nan  # teach nothing
+    domain = types.SimpleNamespace(
+        targets=targets, labels=targets, class_ids=(np.arange(n) % 12 == 0) + 0, image_domains=np.zeros(n, int)
+    )
+    config = types.SimpleNamespace(
+        batch_size=16, trunk_steps=150, trunk_learning_rate=1e-3, class_balance=1.0, augment_flip=False, augment_crop=0.0,
+        augment_color=0.0,
+    )  # fmt: skip
+    scale, index = tf.Variable(tf.ones([48])), np.arange(100)
+
+    def means(pictures):
+        return tf.reshape(pictures, [-1, 48]) * scale
+
+    images = images.astype(np.uint8)
+    usual = means(scale_images(tf.constant(images))).numpy()
+    losses = trunk_training.train(means, [scale], usual, images, domain, index, config)
+    assert len(losses) == 150 and np.mean(losses[-20:]) < 0.25
+    weights = data.class_weights(index[10:], domain, config)
+    level = data.log_odds(targets[index[10:], :1], weights)
+    rows = data.BatchPlan(index[10:], 16, ANY_SEED, weights).at(0)
+    expected = np.logaddexp(0, np.where(bright[rows], -level, level)).mean()  # before it has learned anything
+    assert losses[0] == pytest.approx(expected, rel=1e-4)
+    assert np.ptp(scale.numpy()) > 0
 
 
 def test_a_model_of_nothing_to_teach_is_one_sentence(place, finished):

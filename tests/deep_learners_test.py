@@ -159,6 +159,30 @@ def test_ft_learns_what_can_be_learned_keeps_transferred_layers_and_trains_new_o
         assert same != (name.split("/")[0] in ("fca", "fcb")) or name.endswith(("mean", "variance")), name
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_ft_tunes_what_it_transferred_more_gently_and_by_the_steps_of_its_share(whole, monkeypatch):
+    asked, data, training = [], planted_pictures(2, 2), dataclasses.replace(QUICK, steps=40, learning_rate=0.02)
+
+    class Network:
+        variables = {"conv1/kernel": 1, "fc2/bias": 2, "fca/kernel": 3, "fcb/bias": 4}
+
+        def assign(self, weights):
+            asked.append(weights)
+
+        def fit(self, *arguments, **settings):
+            asked.append((*arguments, settings))
+            return iter([self] * len(arguments[2]))
+
+    monkeypatch.setattr(
+        ft, "target_network", lambda size, attributes, training: asked.append((size, attributes)) or Network()
+    )
+    assert len([*ft.FT(training)._tune(data, {"a": 1}, whole, (0.25, 0.5))]) == 2
+    shape, weights, (images, targets, stops, variables, settings) = asked
+    assert shape == (SIDE, ATTRIBUTES) and weights == {"a": 1} and images is data.images and targets is data.targets
+    assert stops == [10, 20] and set(variables) == set(Network.variables if whole else ("fca/kernel", "fcb/bias"))
+    assert settings == {"learning_rate": 0.01 if whole else 0.02, "steps": 20}
+
+
 def test_ft_starts_from_another_domain_where_there_is_one():
     data = planted_pictures(4, 2)
     made = ft.FT(dataclasses.replace(QUICK, steps=2))

@@ -7,7 +7,7 @@ import pytest
 from planted_rewards import planted
 from scipy.stats import norm
 
-from galm_tf import search_space, selection
+from galm_tf import controller_training, search_space, selection
 from galm_tf.config import METHODS as NAMES
 from galm_tf.config import Config
 from galm_tf.reward import RewardTable
@@ -108,6 +108,30 @@ def test_entropy_is_of_attributes_that_have_rewards(monkeypatch):
     monkeypatch.setattr(strategy, "log_probs", lambda: np.stack([unsure, *[sure] * (N - 1)]))
     assert strategy.figures(RewardTable(full, (full, full)))["entropy"] == pytest.approx(0.0, abs=1e-6)
     assert strategy.figures(None)["entropy"] == pytest.approx(np.log(2304) / N)
+
+
+def test_regret_is_of_the_most_probable_networks_whatever_is_chosen_of_them(monkeypatch):
+    strategy, table = METHODS["galm"](N, Config(**BUDGET)), _table(_additive(np.random.default_rng(9), N))
+    log_probs = np.random.default_rng(10).normal(size=(N, 2304))
+    monkeypatch.setattr(strategy, "log_probs", lambda: log_probs)
+    probable, chosen = selection.most_probable(log_probs), strategy.choose(table)
+    assert (probable != chosen).any()  # the best by reward of many
+    assert strategy.figures(table)["regret"] == pytest.approx(selection.regret(table, probable))
+    assert selection.regret(table, probable) > selection.regret(table, chosen)
+
+
+def test_a_policy_is_drawn_by_the_runs_seed_and_explores_less_over_all_rounds(monkeypatch):
+    made, reinforce = [], controller_training.Reinforce
+
+    def recorded(controller, config, total, seed, trained):
+        made.append((total, seed, trained))
+        return reinforce(controller, config, total, seed, trained)
+
+    monkeypatch.setattr(controller_training, "Reinforce", recorded)
+    for seed in (0, 0, 1):
+        controller_training.ControllerTraining(2, Config(rounds=3, controller_steps=50, seed=seed), ("arm_embedding",))
+    (total, first, trained), again, (_, second, _) = made
+    assert (total, trained) == (150, ("arm_embedding",)) and again == made[0] and first != second
 
 
 @pytest.mark.parametrize("method", ["single_best", "enas"])

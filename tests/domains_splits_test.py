@@ -451,6 +451,26 @@ def test_few_validation_images_need_fewer_labels(images, positives, judge):
     assert make_split(domain, config).judged_by == (judge,)
 
 
+@pytest.mark.parametrize("kind", [1.0, 0.0])
+@pytest.mark.parametrize("known, judge", [(4, "images"), (5, "classes")])
+def test_held_out_classes_judge_alone_only_by_five_of_either_label(kind, known, judge):
+    """However few their labels are."""
+    class_ids = np.repeat(np.arange(3), 12)
+    labels = np.full((36, 1), np.nan, np.float32)
+    labels[:6], labels[6:12], labels[12:18], labels[18:24] = kind, 1 - kind, kind, 1 - kind
+    labels[known:6] = np.nan  # of the class that is held out
+    domain, index = _domain(labels, class_ids, test=(2,)), np.arange(24)
+    split = Split(index[12:18], index[:12], index[18:24], np.arange(24, 36), ("zoo/c0",), (), np.zeros(0, bool), {})
+    assert splits.with_judges(split, domain).judged_by == (judge,)
+
+
+@pytest.mark.parametrize("images, taken", [(3, 1), (14, 1), (16, 2), (24, 2), (26, 3)])
+def test_the_share_of_a_class_is_rounded(images, taken):
+    domain = _domain(np.zeros((images + 4, 1), np.float32), np.repeat([0, 1], [images, 4]), test=(1,))
+    split = make_split(domain, _config(validation_fraction=0.1))
+    assert len(split.validation_images) == taken and len(split.train) == images - taken
+
+
 def _judged(domain, **settings):
     return len(domain.attributes) - make_split(domain, _config(**settings)).judged_by.count("none")
 

@@ -81,6 +81,7 @@ def test_the_penalty_with_the_best_mean_auc_is_taken_and_the_middle_one_where_no
     fits = list(ridge.fit(features, labels, (1e-3, 1.0)))
     reverse = ridge.Ridge(-fits[0].weights, -fits[0].biases)
     assert ridge.choose([reverse, fits[0], reverse], features, labels) == 1
+    assert ridge.choose([reverse, fits[0], fits[0]], features, labels) == 1  # the first among equals
     assert ridge.choose([fits[0]] * 3, features, np.full_like(labels, np.nan)) == 1
 
 

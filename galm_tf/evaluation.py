@@ -57,8 +57,8 @@ def mean_auc_interval(
 
     By the jackknife (Tukey 1958) and Student's t: without one class after the other, of many without groups of them. A
     bootstrap of few classes would weigh pairs of images of one class, which are hard to tell apart, twice. Of an
-    attribute that one class alone has nothing is left without it, so that the interval is too narrow where there are
-    many of these.
+    attribute that one class alone has, or lacks, nothing is left without it, so that the interval grows too narrow, and
+    where half of the attributes are such there is none.
 
     Joined domains draw each its own: their variances add up, whose degrees of freedom are those of Welch and
     Satterthwaite (1946). Domains that share a unit count as one; classes are units of their domain alone, so that two
@@ -72,8 +72,9 @@ def mean_auc_interval(
 
     Returns:
       (low, high, how many units tell of an attribute that is judged, of which images bool [n]); low and high None
-      where a domain has fewer than `MIN_UNITS` of these, and then the fewest and their images. None where no attribute
-      can be judged, and where the mean is the same without any of them, which tells nothing.
+      where a domain has fewer than `MIN_UNITS` of these, and then the fewest and their images, and where half of the
+      attributes or more have a label in one unit alone. None where no attribute can be judged, and where the mean is the
+      same without any of them, which tells nothing.
     """
     whole = auc_per_attribute(labels, scores)
     judged = np.isfinite(whole)
@@ -104,6 +105,8 @@ def mean_auc_interval(
         ]
     )
     there = np.isfinite(left)
+    if 2 * there.all(axis=1).sum() <= len(there):
+        return None, None, int(sizes.sum()), tells
     moved = np.where(there, left - whole[judged, None], 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     variances = np.array([(len(m) - 1) / len(m) * np.square(m - m.mean()).sum() for m in np.split(moved, starts[1:])])
     error = np.sqrt(variances.sum())
@@ -136,14 +139,15 @@ def interval_in_words(interval: Optional[Mapping[str, Any]]) -> str:
 
 
 def too_few_in_words(interval: Optional[Mapping[str, Any]]) -> str:
-    """`2 classes: too few to say what others would give`, of joined domains `2 classes of awa: ...`, of
-    `test_mauc_interval` of result.json; nothing where there are enough, or it is None.
+    """`2 classes: too few to say what others would give`, of joined domains `2 classes of awa: ...`, or in what `5
+    classes` are too few, of `test_mauc_interval` of result.json; nothing where there are enough, or it is None.
     """
     if not interval or interval["low"] is not None:
         return ""
     kind, *where = interval["over"].split(" ", 1)
     over = " ".join([kind if interval["count"] > 1 else _ONE_OF.get(kind, kind), *where])
-    return f"{interval['count']} {over}: too few to say what others would give"
+    but = ", but half of the attributes or more have a label in one alone" if interval["count"] >= MIN_UNITS else ""
+    return f"{interval['count']} {over}{but}: too few to say what others would give"
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray, metric: str) -> np.ndarray:

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import shutil
+import zlib
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
@@ -248,12 +249,17 @@ def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any])
     shutil.rmtree(root, ignore_errors=True)  # of this very run, stopped between here and its result
     settings = {name: _setting(name, value) for name, value in config.to_json().items()}
     with _written_into(folder, _HPARAMS_FOLDER):
-        # Runs of the same settings stay rows of their own.
-        hparams.hparams({name: settings[name] for name in _HPARAMS}, trial_id=os.path.basename(folder.path))
+        hparams.hparams({name: settings[name] for name in _HPARAMS}, trial_id=_row_name(folder.path))
         for tag in METRICS:
             value = figures.get(tag.split("/")[1])
             if value is not None:
                 tf.summary.scalar(tag, value, 0)
+
+
+def _row_name(path: str) -> str:
+    """A run's row of HParams: folders of one name, and runs of the same settings, are not taken together."""
+    path = os.path.abspath(path)
+    return f"{os.path.basename(path)} {zlib.crc32(path.encode()):08x}"
 
 
 def _setting(name: str, value: Any) -> Any:

@@ -282,6 +282,21 @@ def test_evolution_changes_one_decision_at_a_time_and_forgets_the_oldest():
     assert np.median(table.full[0][strategy.variables["population"].numpy()[0]]) > np.median(table.full[0][start[0]])
 
 
+def test_evolution_chooses_the_best_that_was_ever_born():
+    """The oldest die though they are good, so that the last population may lack the best whose reward was read."""
+    noisy = _table(np.random.default_rng(9).random((N, search_space.NUM_ARCHITECTURES)))
+    strategy = METHODS["evolution"](N, Config(method="evolution", samples_per_step=N))
+    born = [set(members) for members in strategy.variables["population"].numpy()]
+    for cycle in range(100):
+        strategy.train_on_table(noisy, cycle, 1)
+        child = strategy.variables["population"].numpy()[:, cycle % 64]
+        born = [members | {number} for members, number in zip(born, child)]
+    best = [noisy.full[a, list(members)].max() for a, members in enumerate(born)]
+    population = strategy.variables["population"].numpy()
+    assert (np.take_along_axis(noisy.full, population, 1).max(axis=1) < best).any()
+    np.testing.assert_array_equal(noisy.full[np.arange(N), strategy.choose(noisy)], best)
+
+
 @pytest.mark.parametrize("method", NAMES)
 def test_a_policy_gives_probabilities_for_every_attribute(method):
     probabilities = METHODS[method](N, Config(method=method)).choice_probabilities()

@@ -301,6 +301,15 @@ def test_embeddings_for_the_projector(folder):
     assert [n for n in os.listdir(root) if "tfevents" in n]  # beside events, where the Projector looks
 
 
+def test_every_run_is_a_row_of_hparams_though_folders_of_others_have_its_name():
+    """Trials of every tuning are called 0, 1, ...; TensorBoard shows the mean of what has one name."""
+    names = [
+        telemetry._row_name(path) for path in ("a/trials/0", "b/trials/0", "a/trials/1", os.path.abspath("a/trials/0/"))
+    ]
+    assert len(set(names)) == 3 and names[0] == names[3]
+    assert [name.split()[0] for name in names] == ["0", "0", "1", "0"]
+
+
 def test_hparams_are_settings_and_metrics_of_the_run(folder):
     config = Config(
         domain=("awa", "sun"), entropy_weight=0.125, normalize_advantage=False, source_run=("runs/A/",),
@@ -317,7 +326,7 @@ def test_hparams_are_settings_and_metrics_of_the_run(folder):
     assert found == {"run/test_mauc": 0.75, "run/val_mauc": 0.5} and set(found) <= set(telemetry.METRICS)
     (content,) = events.PluginTagToContent("hparams").values()
     session = hparams_metadata.parse_session_start_info_plugin_data(content)
-    assert session.group_name == "run"  # so that two runs of the same settings are two rows
+    assert session.group_name == telemetry._row_name(folder.path)
     shown = {name: value.string_value or value.number_value for name, value in session.hparams.items()}
     assert shown["domain"] == "awa,sun" and shown["entropy_weight"] == 0.125 and shown["controller_steps"] == 1000
     assert "cache_dir" not in shown and "run_dir" not in shown

@@ -2,6 +2,7 @@
 
 A cycle draws a tournament, mutates one decision of its winner, and lets the
 child take the place of the oldest. All attributes take their cycles together.
+The best that was ever born is chosen.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ class Evolution(Strategy):
         first = rng.integers(0, search_space.NUM_ARCHITECTURES, (num_attributes, POPULATION))
         self._population = tf.Variable(first, trainable=False, dtype=tf.int64, name="population")
         self._born = tf.Variable(POPULATION, trainable=False, dtype=tf.int64, name="born")
+        history = np.zeros((num_attributes, search_space.NUM_ARCHITECTURES), bool)
+        np.put_along_axis(history, first, True, axis=1)
+        self._history = tf.Variable(history, trainable=False, name="history")
         self.remember_initial()
 
     @property
     def variables(self) -> Mapping[str, tf.Variable]:
-        return {"population": self._population, "born": self._born}
+        return {"population": self._population, "born": self._born, "history": self._history}
 
     def sample(self, seed: np.ndarray) -> np.ndarray:
         rng = from_tensor_seed(seed)
@@ -45,7 +49,7 @@ class Evolution(Strategy):
     def train_on_table(self, table: RewardTable, first_step: int, num_steps: int) -> dict[str, float]:
         """Cycles that read as many rewards as a policy's steps would, shared among the attributes."""
         rewards = filled_rewards(table)
-        population, born = self._population.numpy(), int(self._born.numpy())
+        population, born, history = self._population.numpy(), int(self._born.numpy()), self._history.numpy()
         rows = np.arange(self.num_attributes)
         step_rewards = self.config.samples_per_step * np.array([first_step, first_step + num_steps])
         for cycle in range(*(step_rewards // self.num_attributes)):
@@ -53,19 +57,18 @@ class Evolution(Strategy):
             drawn = rng.permuted(np.tile(np.arange(POPULATION), (self.num_attributes, 1)), axis=1)[:, :TOURNAMENT]
             contestants = np.take_along_axis(population, drawn, 1)
             winners = contestants[rows, np.take_along_axis(rewards, contestants, 1).argmax(axis=1)]
-            population[:, born % POPULATION] = _mutated(winners, rng)
+            population[:, born % POPULATION] = children = _mutated(winners, rng)
+            history[rows, children] = True
             born += 1
         self._population.assign(population)
         self._born.assign(born)
+        self._history.assign(history)
         reward = np.take_along_axis(rewards, population, 1)[table.rewarded]
         return {"controller/reward": float(reward.mean())} if reward.size else {}
 
     def choose(self, table: Optional[RewardTable]) -> np.ndarray:
-        """The best of each final population."""
-        population = self._population.numpy()
-        rewards = filled_rewards(table)
-        best = np.take_along_axis(rewards, population, 1).argmax(axis=1)
-        return population[np.arange(self.num_attributes), best]
+        """The best of each history, by these rewards."""
+        return np.where(self._history.numpy(), filled_rewards(table), -np.inf).argmax(axis=1)
 
     def figures(self, table: Optional[RewardTable]) -> dict[str, float]:
         """Members ever born, per attribute; an architecture may be born twice."""

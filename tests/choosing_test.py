@@ -1,6 +1,7 @@
 """Suite `choosing` on planted rewards: what is looked up, and that better choices show."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from galm_tf import preparation, search_space, selection
 from galm_tf.benchmark import auc_rewards, choosing, given, methods, one_supernet
 from galm_tf.config import Config
+from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
 from galm_tf.network_size import numbers_read
 from galm_tf.reward import RewardTable
@@ -78,6 +80,19 @@ def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_
             UserError, match="Expected --methods to be some of galm.* Received: best; nearest: single_best"
         ):
             run(config, [3], "nowhere", ["evolution", "best"])
+
+
+def test_nothing_is_trained_where_no_attribute_can_be_judged_and_tested(monkeypatch, tmp_path):
+    parts = {name: np.arange(2) for name in ("train", "validation_classes", "validation_images", "test")}
+    split = Split(
+        **parts, held_out_classes=(), judged_by=("none", "images"), testable=np.array([True, False]), reasons={}
+    )
+    domain = types.SimpleNamespace(name="mine")
+    monkeypatch.setattr(preparation, "prepare", lambda config: types.SimpleNamespace(split=split, domain=domain))
+    for run in (choosing.run_choosing, choosing.run_derived):
+        with pytest.raises(UserError, match="Expected an attribute of mine that validation and test .* Received: none"):
+            run(Config(), [0], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):

@@ -49,8 +49,13 @@ class SharedRewards:
 
 def shared_rewards(config: Config, path: str, prepared: preparation.Prepared) -> SharedRewards:
     """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with
-    other data.
+    other data, and where no attribute can be judged by both.
     """
+    if not prepared.split.judged_and_tested.any():
+        raise UserError(
+            f"Expected an attribute of {prepared.domain.name} that validation and test images can judge. Received: none; "
+            "give more images, or another split by --splits."
+        )
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
     config, folder = RunFolder.begin_or_resume(path, config)
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)

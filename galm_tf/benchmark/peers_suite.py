@@ -104,9 +104,8 @@ def evenly_split(splits: Iterable[preparation.Prepared], count: int) -> list[str
     distances = []
     for prepared in splits:
         domain, split = prepared.domain, prepared.split
-        judged = np.array([judge != "none" for judge in split.judged_by]) & split.testable
         distance = np.abs(np.nanmean(domain.labels[split.train], axis=0) - 0.5)
-        distances.append(pd.Series(distance, domain.attributes)[judged])
+        distances.append(pd.Series(distance, domain.attributes)[split.judged_and_tested])
     means = pd.concat(distances, axis=1, join="inner").mean(axis=1)
     if not len(means):
         raise UserError(

@@ -73,6 +73,11 @@ class Split:
         """Training and validation: what a fine-tuned network has been trained on, as a rule. Validation comes last."""
         return np.concatenate([self.train, self.validation])
 
+    @property
+    def judged_and_tested(self) -> np.ndarray:
+        """Which attributes validation and test images can judge: bool [A]."""
+        return np.array([judge != "none" for judge in self.judged_by]) & self.testable
+
     def to_json(self) -> dict[str, Any]:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in dataclasses.asdict(self).items()}
 

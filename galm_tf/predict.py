@@ -29,7 +29,7 @@ import tensorflow as tf
 from absl import flags
 
 from galm_tf import attribute_names, lite
-from galm_tf.domains.files import IMAGE_ENDINGS, list_images
+from galm_tf.domains.files import IMAGE_ENDINGS, NO_PICTURES, list_images
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.hardware import decoders
@@ -40,7 +40,6 @@ from galm_tf.progress import Progress
 FLAGS = flags.FLAGS
 _FORMATS = {"table": print_table, "csv": print_csv, "json": print_json}
 QUIET_IMAGES = 200  # fewer need no progress line
-_NO_PICTURES = (".txt", ".csv", ".json", ".md", ".xml", ".ini", ".db")  # endings of what lies beside pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,7 +400,7 @@ def _below(folder: str) -> tuple[list[str], list[str]]:
     """(pictures, files with other endings) below a folder as it was named, wherever its links lead."""
     paths = [os.path.join(folder, *name.split("/")) for name in list_images(folder, endings=("",), leave=True)]
     pictures = [path for path in paths if path.lower().endswith(IMAGE_ENDINGS)]
-    return pictures, [path for path in paths if not path.lower().endswith((*IMAGE_ENDINGS, *_NO_PICTURES))]
+    return pictures, [path for path in paths if not path.lower().endswith((*IMAGE_ENDINGS, *NO_PICTURES))]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from galm_tf.config import Config
-from galm_tf.domains import load_domains
+from galm_tf.domains import awa, load_domains
 from galm_tf.errors import UserError
 
 DATA = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data" / "awa"
@@ -72,7 +72,7 @@ def test_is_found_one_folder_below(folder):
 
 def test_continuous_matrix_is_cut_at_its_mean(folder):
     (folder / "predicate-matrix-binary.txt").unlink()
-    values = np.where(np.array(MATRIX) == 1, 80.0, -1.0)
+    values = np.where(np.array(MATRIX) == 1, 80.0, 0.0)
     np.savetxt(folder / "predicate-matrix-continuous.txt", values)
     domain = load(folder)
     np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
@@ -81,16 +81,63 @@ def test_continuous_matrix_is_cut_at_its_mean(folder):
     values[3], values[0, 1] = 1.0, 30.0  # below the mean of 36, above the median
     np.savetxt(folder / "predicate-matrix-continuous.txt", values)
     np.testing.assert_array_equal(load(folder).labels, domain.labels)
+    values[1, 0] = -1.0  # of the bear, unknown
+    np.savetxt(folder / "predicate-matrix-continuous.txt", values)
+    np.testing.assert_array_equal(load(folder).labels, [[1, 0, 1], [1, 0, 1], [np.nan, 0, 1], [1, 1, 0]])
 
 
 def test_strengths_are_learned_one_half_at_the_cut_and_an_unknown_one_is_its_label(folder):
-    values = np.array([[60.0, -1, 20], [0, 10, 20], [90, 31, 10], [0, 0, 0]])  # their mean is 20
+    values = np.array([[60.0, -1, 22], [0, 2, 22], [80, 31, 2], [0, 22, 0]])  # their mean is 20
     np.savetxt(folder / "predicate-matrix-continuous.txt", values)
     domain = load(folder)
-    # by the binary matrix, whatever the other
     np.testing.assert_array_equal(domain.labels, np.array(MATRIX)[[0, 0, 1, 2]])
-    np.testing.assert_allclose(domain.targets, [[1, 0, 0.5], [1, 0, 0.5], [0, 0.25, 0.5], [1, 0.775, 0.25]])
+    np.testing.assert_allclose(domain.targets, [[1, 0, 0.55], [1, 0, 0.55], [0, 0.05, 0.55], [1, 0.775, 0.05]])
     np.testing.assert_array_equal(load(folder, soft_labels=False).targets, domain.labels)
+
+
+def test_matrices_that_contradict_each_other(folder):
+    values = np.where(np.array(MATRIX) == 1, 80.0, 1.0)
+    values[1, 0] = -1  # unknown
+    np.savetxt(folder / "predicate-matrix-continuous.txt", values[::-1])  # lines in another order
+    told = r"to be as predicate-matrix-binary\.txt in .*another label in 11 of 11 places, the first is line 1, column 1"
+    with pytest.raises(UserError, match=told):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("alone", [True, False])
+def test_strengths_of_nothing(folder, value, alone):
+    if alone:
+        (folder / "predicate-matrix-binary.txt").unlink()
+    np.savetxt(folder / "predicate-matrix-continuous.txt", np.full((4, 3), value))
+    with pytest.raises(UserError, match=rf"continuous\.txt, with a mean above 0\. Received: mean={value};"):
+        load(folder)
+
+
+@pytest.mark.parametrize(("exchanged", "refused"), [(5, False), (6, True)])
+def test_a_twentieth_of_the_labels_may_differ(tmp_path, exchanged, refused):
+    labels = np.repeat([[0, 1]], 50, axis=0)
+    strengths = np.where(labels == 1, 80, 1)
+    strengths[:exchanged, 0] = 80
+    np.savetxt(tmp_path / "predicate-matrix-binary.txt", labels)
+    np.savetxt(tmp_path / "predicate-matrix-continuous.txt", strengths)
+    if refused:
+        with pytest.raises(UserError, match="another label in 6 of 100 places"):
+            awa._class_labels(str(tmp_path), 50, 2)
+    else:
+        np.testing.assert_array_equal(awa._class_labels(str(tmp_path), 50, 2)[0], labels)
+
+
+def test_files_with_other_endings_are_noted(folder):
+    pictures = folder / "JPEGImages" / "antelope"
+    (pictures / "c.heic").write_bytes(b"")
+    (pictures / "Thumbs.db").write_bytes(b"")
+    told = "1 file below {}/JPEGImages has another ending (antelope/c.heic) and is left out: convert it if it is a picture."
+    assert told.format(folder) in load(folder).notes
+    (pictures / "b").write_bytes(b"")
+    domain = load(folder)
+    assert "2 files below" in " ".join(domain.notes) and "the first is antelope/b)" in " ".join(domain.notes)
+    assert len(domain.paths) == 4
 
 
 def test_copies_of_tested_images_that_train_are_noted_and_no_drawn_split_parts_them(folder):
@@ -118,6 +165,12 @@ def test_copies_of_tested_images_that_train_are_noted_and_no_drawn_split_parts_t
         ("predicate-matrix-binary.txt", "1 0\n0 0\n1 1\n0 1\n", r"4 lines of 3 numbers.*4 lines of 2 numbers"),
         ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n1 7 0\n0 1 0\n", r"0 and 1 in .*line 3, column 2.*Received: 7"),
         ("predicate-matrix-binary.txt", "1 0 1\n0 0 1\n1 x 0\n0 1 0\n", r"numbers in .*binary\.txt.*'x'"),
+        ("classes.txt", "", r"lines in .*classes\.txt\. Received: an empty file"),
+        (
+            "classes.txt",
+            "1 antelope\n2 beaver\n",
+            r"2 lines of 3 numbers \(a line per class of classes\.txt, a column per predicate of predicates\.txt\) in .*these files",
+        ),
         ("classes.txt", "1 antelope\nbear\n", r"number and a name in .*classes\.txt, line 2.*'bear'"),
         (
             "classes.txt",

@@ -18,6 +18,7 @@ from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 
 _BINARY, _CONTINUOUS = "predicate-matrix-binary.txt", "predicate-matrix-continuous.txt"
+_DIFFERENT = 0.05  # share of the labels in which the two may differ; none do in the release, a third in another order
 
 
 def recognises(folder: str) -> bool:
@@ -30,7 +31,8 @@ def load(name: str, folder: str, config: Config) -> Domain:
     classes = _numbered(files.require(folder, "classes.txt"))
     attributes = _numbered(files.require(folder, "predicates.txt"))
     matrix, strengths, notes = _class_labels(folder, len(classes), len(attributes))
-    images = files.list_images(files.require(folder, "JPEGImages"), folder)
+    images, others = _images(folder)
+    notes += others
     folders = [path.split("/")[0] for path in images]
     files.check_names(
         sorted(set(folders)), classes, f"the folders of {folder}/JPEGImages", "the classes in classes.txt"
@@ -57,22 +59,52 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
+def _images(folder: str) -> tuple[dict[str, str], list[str]]:
+    """(pictures as of `files.list_images`, a note on files with other endings)."""
+    where = files.require(folder, "JPEGImages")
+    there = files.list_images(where, folder, ("",))
+    images = {name: path for name, path in there.items() if name.lower().endswith(files.IMAGE_ENDINGS)}
+    others = [name for name in there if not name.lower().endswith((*files.IMAGE_ENDINGS, *files.NO_PICTURES))]
+    if not others:
+        return images, []
+    if len(others) == 1:
+        note = f"1 file below {where} has another ending ({others[0]}) and is left out: convert it if it is a picture."
+    else:
+        note = f"{len(others)} files below {where} have other endings (the first is {others[0]}) and are left out: convert those that are pictures."
+    return images, [note]
+
+
 def _class_labels(
     folder: str, num_classes: int, num_attributes: int
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """(labels [C, A], shares or None, notes): the binary matrix, or the continuous one cut at its mean, as the other
-    arose.
+    arose, NaN where that is unknown.
     """
     path = files.require(folder, _BINARY, _CONTINUOUS)
-    told = "a line per class, a column per predicate"
+    told = "a line per class of classes.txt, a column per predicate of predicates.txt"
     continuous = os.path.join(folder, _CONTINUOUS)
     if not os.path.isfile(continuous):
         return _binary(path, num_classes, num_attributes, told), None, []
     strengths = files.read_matrix(continuous, num_classes, num_attributes, told)
+    mean = strengths.mean(dtype=np.float64)
+    if mean <= 0:
+        raise UserError(
+            f"Expected strengths in percent in {continuous}, with a mean above 0. Received: mean={mean:g}; download the file anew."
+        )
+    cut = np.where(strengths < 0, np.nan, strengths > mean).astype(np.float32)
     if path == continuous:
-        note = f"{_BINARY} is absent: {_CONTINUOUS} is cut at its mean."
-        return (strengths > strengths.mean(dtype=np.float64)).astype(np.float32), shares(strengths), [note]
-    return _binary(path, num_classes, num_attributes, told), shares(strengths), []
+        return cut, shares(strengths), [f"{_BINARY} is absent: {_CONTINUOUS} is cut at its mean."]
+    labels = _binary(path, num_classes, num_attributes, told)
+    known = np.isfinite(cut)
+    other = known & (cut != labels)
+    if other.sum() > _DIFFERENT * known.sum():
+        row, column = np.argwhere(other)[0]
+        raise UserError(
+            f"Expected {_CONTINUOUS}, cut at its mean, to be as {_BINARY} in {folder}. Received: another label in {other.sum()} of "
+            f"{known.sum()} places, the first is line {row + 1}, column {column + 1}; take both from one download, or remove the "
+            "continuous one, and the labels alone are learned."
+        )
+    return labels, shares(strengths), []
 
 
 def _binary(path: str, num_classes: int, num_attributes: int, told: str) -> np.ndarray:
@@ -98,7 +130,9 @@ def shares(strengths: np.ndarray) -> np.ndarray:
 def _numbered(path: str) -> list[str]:
     """Lines `number name`, in the order of their numbers, which are those of the matrix's lines or columns."""
     names: dict[int, tuple[int, str]] = {}  # number -> its line, and the name
-    for number, line in files.read_numbered_lines(path):
+    lines = files.read_numbered_lines(path)
+    files.expect_lines(lines, path)
+    for number, line in lines:
         parts = line.split(None, 1)
         if len(parts) != 2 or not parts[0].isdecimal():
             raise UserError(

@@ -6,7 +6,7 @@ import difflib
 import os
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence, Sized
 
 import numpy as np
 
@@ -17,6 +17,7 @@ IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".avif", ".tif", ".tiff", ".jp2", ".j2k", ".jpf",
     ".jpx", ".jpc", ".j2c", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".pcx", ".qoi", ".sgi",
 )  # fmt: skip
+NO_PICTURES = (".txt", ".csv", ".json", ".md", ".xml", ".ini", ".db")  # endings of what lies beside pictures
 
 
 def require(folder: str, *names: str, root: str | None = None, flag: str = "data_dir") -> str:
@@ -33,6 +34,15 @@ def require(folder: str, *names: str, root: str | None = None, flag: str = "data
     wanted = " or ".join(names)
     there = ", ".join(sorted(os.listdir(folder))[:8]) if os.path.isdir(folder) else "no such folder"
     raise UserError(f"Expected {wanted} in {folder}. Received: {there or 'an empty folder'}; check --{flag}.")
+
+
+def first_repeat(keys: Iterable[Hashable]) -> tuple[int, int] | None:
+    """Positions of the first key that was there before, where it was and where it is again; None where all differ."""
+    first: dict[Hashable, int] = {}
+    for position, key in enumerate(keys):
+        if first.setdefault(key, position) != position:
+            return first[key], position
+    return None
 
 
 def normal_path(name: str) -> str:
@@ -56,6 +66,12 @@ def read_numbered_lines(path: str) -> list[tuple[int, str]]:
         raise UserError(f"Expected a readable file. Received: {path} ({error.strerror}); check --data_dir.") from None
 
 
+def expect_lines(lines: Sized, path: str) -> None:
+    """Raises UserError where a list has none."""
+    if not len(lines):
+        raise UserError(f"Expected lines in {path}. Received: an empty file; download it anew.")
+
+
 def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
     """A whitespace-separated matrix of numbers: float32 [rows, columns]."""
     values = [line.split() for line in read_lines(path)]
@@ -63,7 +79,7 @@ def read_matrix(path: str, rows: int, columns: int, meaning: str) -> np.ndarray:
     if len(values) != rows or widths != [columns]:
         raise UserError(
             f"Expected {rows} lines of {columns} numbers ({meaning}) in {path}. "
-            f"Received: {len(values)} lines of {' or '.join(map(str, widths)) or 'no'} numbers; download the file anew."
+            f"Received: {len(values)} lines of {' or '.join(map(str, widths)) or 'no'} numbers; download these files anew."
         )
     try:
         matrix = np.array(values, np.float32)

@@ -104,6 +104,10 @@ def test_other_places_of_the_photographs(folder, place):
         ("p1.jpg dog x 1 4 30 1 0", r"left <= right.*line 3.*left=x"),
         ("p1.jpg dog nan 1 4 30 1 0", r"left <= right.*line 3.*left=nan"),
         ("p1.jpg dgo 1 1 40 30 1 0", r"apascal_train\.txt.*Received: dgo.*did you mean dog"),
+        (
+            "p1.jpg cat 1 0 40 30 0 1",
+            r"one line per file and box in .*apascal_train\.txt, line 3\. Received: p1\.jpg with the box of line 1;",
+        ),
         ("p9.jpg dog 1 1 40 30 1 0", r"apascal_train\.txt.*JPEGImages.*1 of 2 absent, the first is p9\.jpg.*skip"),
     ],
 )
@@ -129,6 +133,13 @@ def test_absent_photographs_are_left_out_on_request(folder):
 def test_missing_file_is_named_with_its_place(folder, file):
     (folder / "attribute_data" / file).unlink()
     with pytest.raises(UserError, match=f"Expected {file} in {folder}/attribute_data"):
+        load(folder)
+
+
+@pytest.mark.parametrize("file", ["apascal_train.txt", "ayahoo_test.txt", "attribute_names.txt", "class_names.txt"])
+def test_a_list_without_lines(folder, file):
+    (folder / "attribute_data" / file).write_text("\n")
+    with pytest.raises(UserError, match=f"Expected lines in {folder}/attribute_data/{file}. Received: an empty file"):
         load(folder)
 
 

@@ -42,8 +42,7 @@ def recognises(folder: str) -> bool:
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the folder; raises UserError for what is missing or does not fit."""
     data = files.require(folder, "attribute_data")
-    attributes = files.read_lines(files.require(data, "attribute_names.txt"))
-    classes = files.read_lines(files.require(data, "class_names.txt"))
+    attributes, classes = (_names(files.require(data, file)) for file in ("attribute_names.txt", "class_names.txt"))
     apascal = config.test_split == "apascal"
     files.require(data, "apascal_train.txt", root=folder)
     parts, subsets, notes, pictures = [], [], [], {}
@@ -82,6 +81,12 @@ def load(name: str, folder: str, config: Config) -> Domain:
     )
 
 
+def _names(path: str) -> list[str]:
+    names = files.read_lines(path)
+    files.expect_lines(names, path)
+    return names
+
+
 def _picture_folder(root: str, folders: tuple[str, ...]) -> str:
     """The first of the folders that is there, or else the one that should be."""
     places = [os.path.join(root, folder) for folder in folders]
@@ -91,6 +96,7 @@ def _picture_folder(root: str, folders: tuple[str, ...]) -> str:
 def _read(path: str, where: str, present: dict[str, str], classes: list[str], num_attributes: int, config: Config):
     """One file, its pictures in the folder `where`: ((paths, class ids [n], boxes [n, 4], labels [n, A]), notes)."""
     numbered = [(number, line.split()) for number, line in files.read_numbered_lines(path)]
+    files.expect_lines(numbered, path)
     _check_lines(path, numbered, num_attributes)
     kept = [(number, line) for number, line in numbered if line[0] in present]
     notes = []
@@ -101,7 +107,14 @@ def _read(path: str, where: str, present: dict[str, str], classes: list[str], nu
     files.check_names(sorted({line[1] for _, line in kept}), classes, path, "the classes in class_names.txt")
     class_ids = np.array([rank[line[1]] for _, line in kept], np.int32)
     paths = np.array([present[line[0]] for _, line in kept], object)
-    return (paths, class_ids, _boxes(path, kept), _labels(path, kept, num_attributes)), notes
+    boxes, labels = _boxes(path, kept), _labels(path, kept, num_attributes)
+    repeat = files.first_repeat((line[0], *box) for (_, line), box in zip(kept, boxes.tolist()))
+    if repeat:
+        (first, line), (number, _) = kept[repeat[0]], kept[repeat[1]]
+        raise UserError(
+            f"Expected one line per file and box in {path}, line {number}. Received: {line[0]} with the box of line {first}; remove one."
+        )
+    return (paths, class_ids, boxes, labels), notes
 
 
 def _check_lines(path: str, lines: list[tuple[int, list[str]]], num_attributes: int) -> None:

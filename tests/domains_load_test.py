@@ -323,6 +323,8 @@ def test_splits_file_tells_the_objects_of_a_photograph_apart(tmp_path):
     [
         ([1, 37], [4], r"from 1 to 36 .*trainval_loc.*Received: 37"),
         ([0, 3], [4], r"from 1 to 36 .*trainval_loc.*Received: 0"),
+        ([1, 1.5], [4], r"whole numbers in the variable trainval_loc of .*att_splits\.mat\. Received: 1\.5"),
+        ([True, False], [4], r"image numbers in the variable trainval_loc of .*att_splits\.mat\. Received: .*logical"),
         ([1, 2], [2], r"disjoint trainval_loc and test_unseen_loc.*image 2 in both"),
     ],
 )

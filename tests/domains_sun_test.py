@@ -130,6 +130,32 @@ def test_wrong_shape_of_the_votes(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("value", [3, 66.7, -1, np.inf, -np.inf])
+def test_votes_that_are_no_shares(folder, value):
+    votes = np.array(VOTES)
+    votes[0, 0], votes[1, 0], votes[2, 2] = 1 + 5e-5, np.nan, value
+    scipy.io.savemat(folder / "SUNAttributeDB" / "attributeLabels_continuous.mat", {"labels_cv": votes})
+    told = (
+        rf"labels_cv of .*_continuous\.mat, row 3, column 3\. Received: {value:g}; divide counts by .* NaN for unknown"
+    )
+    with pytest.raises(UserError, match=told):
+        load(folder)
+
+
+def test_an_image_twice(folder):
+    scipy.io.savemat(folder / "SUNAttributeDB" / "images.mat", {"images": cells([*IMAGES[:3], IMAGES[1]])})
+    with pytest.raises(
+        UserError, match=r"images\.mat, row 4\. Received: a/abbey/sun_b\.jpg, as in row 2; remove one, and its row"
+    ):
+        load(folder)
+
+
+def test_an_attribute_without_a_name(folder):
+    scipy.io.savemat(folder / "SUNAttributeDB" / "attributes.mat", {"attributes": cells(["natural", "", "dry"])})
+    with pytest.raises(UserError, match=r"variable attributes of .*attributes\.mat\. Received: an empty one in row 2;"):
+        load(folder)
+
+
 def test_other_variable_in_a_file(folder):
     scipy.io.savemat(folder / "SUNAttributeDB" / "images.mat", {"pictures": cells(IMAGES)})
     with pytest.raises(UserError, match=r"variable images in .*images\.mat.*\['pictures'\]"):

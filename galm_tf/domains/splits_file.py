@@ -32,7 +32,7 @@ def read_subsets(domain: Domain, path: str) -> np.ndarray:
             'of theirs (README.md, "Your own images").'
         )
     listing = files.require(os.path.dirname(os.path.abspath(path)), "res101.mat", flag="splits_file")
-    listed = [_tail(name) for name in matlab.strings(matlab.read_variables(listing, "image_files")[0])]
+    listed = [_tail(name) for name in matlab.read_strings(listing, "image_files")]
     parts = _parts(path, len(listed))
     positions = defaultdict(list)
     for position, name in enumerate(listed):
@@ -64,7 +64,7 @@ def expect_file(path: str) -> None:
 def _parts(path: str, size: int) -> np.ndarray:
     """The part of each of `size` listed images."""
     parts = np.full(size, UNUSED)
-    numbers = [v.ravel().astype(np.int64) for v in matlab.read_variables(path, "trainval_loc", "test_unseen_loc")]
+    numbers = [matlab.read_indices(path, variable) for variable in ("trainval_loc", "test_unseen_loc")]
     both = np.intersect1d(*numbers)
     if len(both):
         raise UserError(

@@ -19,6 +19,7 @@ from galm_tf.domains.domain import Domain, photograph_numbers
 from galm_tf.errors import UserError
 
 _TEST_FRACTION = 107 / 707  # the paper's proportion of classes, §4.2.2
+_SLACK = 1e-4  # the release rounds shares to a few digits
 
 
 def recognises(folder: str) -> bool:
@@ -28,15 +29,15 @@ def recognises(folder: str) -> bool:
 
 def load(name: str, folder: str, config: Config) -> Domain:
     """Reads the folder; raises UserError for what is missing or does not fit."""
-    attributes = matlab.strings(_variable(folder, "attributes", "attributes"))
-    images = matlab.strings(_variable(folder, "images", "images"))
-    votes = _variable(folder, "attributeLabels_continuous", "labels_cv")
-    if votes.shape != (len(images), len(attributes)):
+    attributes = _strings(folder, "attributes")
+    images = _strings(folder, "images")
+    repeat = files.first_repeat(images)
+    if repeat:
         raise UserError(
-            f"Expected votes of shape {(len(images), len(attributes))} (images, attributes) in "
-            f"{folder}/SUNAttributeDB/attributeLabels_continuous.mat. Received: shape={votes.shape}; "
-            "download the three files anew."
+            f"Expected every image once in {folder}/SUNAttributeDB/images.mat, row {repeat[1] + 1}. Received: {images[repeat[1]]}, as in "
+            f"row {repeat[0] + 1}; remove one, and its row of labels_cv."
         )
+    votes = _votes(folder, len(images), len(attributes))
     present = files.list_images(files.require(folder, "images"), folder)
     keep = np.array([image in present for image in images])
     notes = []
@@ -66,14 +67,12 @@ def labels_from_votes(votes: np.ndarray, config: Config) -> np.ndarray:
     """Shares of positive votes [n, A], NaN where unknown -> {0, 1, NaN} (DESIGN §4).
 
     majority: 1 at `sun_positive` and above, else 0. unanimous: 0 without a vote,
-    1 at `sun_unanimous` and above, unknown between. The release rounds shares to
-    a few digits, so comparisons allow for that.
+    1 at `sun_unanimous` and above, unknown between. Comparisons allow for rounding.
     """
-    slack = 1e-4
     if config.sun_votes == "majority":
-        return np.where(np.isnan(votes), np.nan, votes >= config.sun_positive - slack).astype(np.float32)
-    labels = np.where(votes >= config.sun_unanimous - slack, 1.0, np.nan)
-    return np.where(votes <= slack, 0.0, labels).astype(np.float32)
+        return np.where(np.isnan(votes), np.nan, votes >= config.sun_positive - _SLACK).astype(np.float32)
+    labels = np.where(votes >= config.sun_unanimous - _SLACK, 1.0, np.nan)
+    return np.where(votes <= _SLACK, 0.0, labels).astype(np.float32)
 
 
 def class_name(image: str) -> str:
@@ -107,6 +106,36 @@ def _listed_class(line: str) -> str:
     return re.sub("^/?[a-z]/", "", line).replace("/", "_")
 
 
-def _variable(folder: str, stem: str, name: str) -> np.ndarray:
-    path = files.require(os.path.join(folder, "SUNAttributeDB"), f"{stem}.mat", root=folder)
-    return matlab.read_variables(path, name)[0]
+def _strings(folder: str, stem: str) -> list[str]:
+    """The variable of a file that is named like it; none is empty."""
+    path = _file(folder, stem)
+    result = matlab.read_strings(path, stem)
+    if "" in result:
+        raise UserError(
+            f"Expected names in the variable {stem} of {path}. Received: an empty one in row {result.index('') + 1}; "
+            "download the three files anew."
+        )
+    return result
+
+
+def _votes(folder: str, num_images: int, num_attributes: int) -> np.ndarray:
+    """Shares of positive votes, NaN where unknown: float64 [n, A]."""
+    path = _file(folder, "attributeLabels_continuous")
+    votes = matlab.read_numbers(path, "labels_cv")
+    if votes.shape != (num_images, num_attributes):
+        raise UserError(
+            f"Expected votes of shape {(num_images, num_attributes)} (images, attributes) in {path}. "
+            f"Received: shape={votes.shape}; download the three files anew."
+        )
+    wrong = np.argwhere((votes < -_SLACK) | (votes > 1 + _SLACK))
+    if len(wrong):
+        row, column = wrong[0]
+        raise UserError(
+            f"Expected shares of votes from 0 to 1 in the variable labels_cv of {path}, row {row + 1}, column {column + 1}. "
+            f"Received: {votes[row, column]:g}; divide counts by the number of votes, and write NaN for unknown."
+        )
+    return votes
+
+
+def _file(folder: str, stem: str) -> str:
+    return files.require(os.path.join(folder, "SUNAttributeDB"), f"{stem}.mat", root=folder)

@@ -111,8 +111,8 @@ def _read(path: str, where: str, present: dict[str, str], classes: list[str], nu
     repeat = files.first_repeat((line[0], *box) for (_, line), box in zip(kept, boxes.tolist()))
     if repeat:
         (first, line), (number, _) = kept[repeat[0]], kept[repeat[1]]
-        raise UserError(
-            f"Expected one line per file and box in {path}, line {number}. Received: {line[0]} with the box of line {first}; remove one."
+        notes.append(
+            f"{os.path.basename(path)}, line {number}: {line[0]} with the box of line {first}; both count, whatever they say."
         )
     return (paths, class_ids, boxes, labels), notes
 

@@ -4,7 +4,7 @@ It needs TensorFlow alone to load, on either stack, and holds the whole of the
 preprocessing. Signatures:
 
 - `serving_default(images uint8 [B, H, W, 3])`, any size;
-- `serving_jpeg(image_bytes string [B])`, encoded pictures (JPEG, PNG, GIF), EXIF honoured;
+- `serving_jpeg(image_bytes string [B])`, encoded pictures (JPEG, PNG, GIF, BMP of 24 or 32 bits), EXIF honoured;
 - `metadata()` -> {"json": string []}, also in `assets.extra/metadata.json`.
 
 The first two give `probability` float32 [B, N], `decision` bool [B, N] (at each

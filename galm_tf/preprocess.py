@@ -61,7 +61,7 @@ def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:
 
     EXIF orientation is applied, unless the EXIF data are damaged; alpha is laid on
     white; 16-bit greys are scaled to 8 bits by their full range, with a warning of
-    the first that uses little of it, those of 32 bits by 1, 255 or 65535; of an animation the first frame counts; CMYK
+    the first that uses little of it, those of 32 bits by 255 or 65535, of fractions also by 1; of an animation the first frame counts; CMYK
     and palettes become RGB. Colour profiles are not applied.
 
     Args:

@@ -4,7 +4,8 @@
     python -m galm_tf.domains --domain=awa,apay --data_dir=A,B --format=json
 
 Prints counts, split, prevalences, attributes that cannot be learned, judged or
-tested, and unreadable images; writes them and a contact sheet to --out.
+tested, and unreadable images, which are left out whatever --on_bad_image says;
+writes them and a contact sheet to --out.
 """
 
 from __future__ import annotations

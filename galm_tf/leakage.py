@@ -93,8 +93,16 @@ def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, 
 
 
 def read_seen(path: str) -> dict[str, np.ndarray]:
-    """What a run's folder holds of the images that it has seen (`SEEN`); nothing where it does not say."""
-    return RunFolder(path, lock=False).read_arrays(SEEN) or {}
+    """What a run's folder holds of the images that it has seen (`SEEN`); nothing where it does not say, as in an earlier
+    version; raises UserError where what it said is damaged.
+    """
+    folder = RunFolder(path, lock=False)
+    seen = folder.read_arrays(SEEN)
+    if seen is None and folder.has(SEEN):
+        raise UserError(
+            f"Expected what the run in {path} has seen in its {SEEN}. Received: a damaged file; restore it from a copy."
+        )
+    return seen or {}
 
 
 def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split, flag: str = "source_run") -> None:

@@ -271,7 +271,7 @@ class RunFolder:
         """
         for name in reversed(self._checkpoints()):
             arrays = self.read_arrays(f"checkpoints/{name}", (*wanted, _META))
-            if arrays is not None:
+            if arrays is not None and _META in arrays:
                 return arrays, json.loads(arrays.pop(_META).tobytes().decode())
         return None
 

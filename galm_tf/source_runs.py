@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 from typing import Any, Callable, Optional, Sequence
@@ -22,7 +21,7 @@ from galm_tf.leakage import Learned, is_known, read_seen, split_settings
 from galm_tf.pretrained import PretrainedTrunk
 from galm_tf.pretrained import read as read_trunk
 from galm_tf.reward import ScoringImages
-from galm_tf.run_folder import DATA, RunFolder, read_config, run_digest
+from galm_tf.run_folder import DATA, RunFolder, in_use, read_config, read_json_of, run_digest
 from galm_tf.scoring import Scoring
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, build_supernet
 
@@ -187,9 +186,14 @@ def expect_finished(path: str, flag: str = "source_run") -> Config:
     """The settings of a finished run; raises UserError for what is none."""
     config = read_config(path, flag)
     if not RunFolder(path, lock=False).has("result.json"):
+        busy = in_use(path)
         raise UserError(
-            f"Expected a finished run in --{flag}={path}. Received: a run without result.json; finish it by --resume "
-            f"--run_dir={shlex.quote(path)}."
+            f"Expected a finished run in --{flag}={path}. Received: a run "
+            + (
+                "that is still at work; wait for its result.json."
+                if busy
+                else f"without result.json; finish it by --resume --run_dir={shlex.quote(path)}."
+            )
         )
     if config.method == READING:
         raise UserError(
@@ -214,11 +218,10 @@ def expect_same(config: Config, folder: RunFolder) -> None:
 
 
 def read_json(path: str, name: str, flag: str = "source_run") -> Any:
-    """A JSON file of a source run; raises UserError when it cannot be read."""
+    """A JSON object of a source run; raises UserError when it cannot be read."""
     file = os.path.join(path, name)
     try:
-        with open(file, encoding="utf-8") as opened:
-            return json.load(opened)
+        return read_json_of(dict, file)
     except (OSError, ValueError) as error:
         raise UserError(
             f"Expected a finished run in --{flag}={path}. Received: {file}, which cannot be read ({error}); restore "

@@ -931,6 +931,7 @@ def test_of_several_sources_the_page_tells_which_gave_nothing(copy):
     text = transferred(copy, *[MATCH] * 4, **told)[1]
     assert "It started from A (trunk, towers): 4 of 4" in text
     assert "the table of attributes names it. Nothing came from <b>B, C." in text
+    assert "the best of all attributes of the run that it started from, which flatters it" in text  # B and C had others
     gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
     text = transferred(copy, *[MATCH] * 4, gate=gate, **told)[1]
     assert "a trial from A (trunk, towers) was no better" in text

@@ -821,6 +821,12 @@ def test_images_that_a_source_has_seen_are_not_tested_where_classes_are_on_both_
     (tmp_path / "copy" / "attributes.csv").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UserError, match=refused):
         start(dataclasses.replace(first, domain=("copy",), data_dir=(str(tmp_path / "copy"),)))
+    seen = (tmp_path / "A" / "seen.npz").read_bytes()
+    (tmp_path / "A" / "seen.npz").write_bytes(seen[:100])  # what it says is not what an earlier version says
+    with pytest.raises(
+        UserError, match="Expected what the run in .*A has seen in its seen.npz. Received: a damaged file"
+    ):
+        start(first)
     (tmp_path / "A" / "seen.npz").unlink()
     with pytest.raises(
         UserError,
@@ -917,6 +923,9 @@ def test_bad_sources_are_named(source, tmp_path):
         UserError, match="Expected a finished run in --source_run=.*begun. Received: a run without result.json"
     ):
         source_runs.read_source(str(tmp_path / "begun"), config)
+    at_work = RunFolder(str(tmp_path / "begun"))
+    with pytest.raises(UserError, match="Expected a finished run.*begun. Received: a run that is still at work; wait"):
+        source_runs.read_source(at_work.path, config)
     with pytest.raises(
         UserError, match="Expected --transfer to name some of policy, trunk, towers. Received: transfer=heads"
     ):

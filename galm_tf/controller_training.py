@@ -14,7 +14,7 @@ from galm_tf.gates import gates_from_indices
 from galm_tf.metrics import reward_columns
 from galm_tf.reinforce import Reinforce
 from galm_tf.reward import RewardTable, ScoringImages
-from galm_tf.strategy import PolicyStrategy, Sampler, sample_rows
+from galm_tf.strategy import PolicyStrategy, Sampler, expect_finite_policy, sample_rows
 from galm_tf.supernet import Supernet, margins
 from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import traced, untraced
@@ -84,13 +84,13 @@ class ControllerTraining(PolicyStrategy):
 
     def log_probs(self) -> np.ndarray:
         """log P of every architecture for every attribute: float32 [N, 2304]; reckoned only where the policy has moved
-        since.
+        since; raises UserError where its training has diverged.
         """
         policy = [v.numpy() for v in self.controller.named_variables.values()]
         if self._written_out is None or not all(map(np.array_equal, policy, self._written_out[0])):
             with untraced(self.num_attributes <= _BLOCK):
                 blocks = [self._all_log_probs(tf.constant(ids)).numpy() for ids in _blocks(self.num_attributes)]
-            self._written_out = policy, np.concatenate(blocks)
+            self._written_out = policy, expect_finite_policy(np.concatenate(blocks))
         return self._written_out[1]
 
     def correlation(self) -> np.ndarray:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from galm_tf import search_space, selection
 from galm_tf.config import Config
 from galm_tf.draws import from_tensor_seed
+from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.telemetry import Telemetry
@@ -136,6 +137,16 @@ class PolicyStrategy(Strategy):
         grid = np.exp(self.log_probs()).reshape(-1, *search_space.NUM_CHOICES)
         axes = range(1, grid.ndim)
         return [grid.sum(axis=tuple(a for a in axes if a != keep)) for keep in axes]
+
+
+def expect_finite_policy(log_probs: np.ndarray) -> np.ndarray:
+    """log P [N, 2304]; raises UserError where the training of a controller has diverged."""
+    if not np.isfinite(log_probs).all():
+        raise UserError(
+            "Expected a policy of finite figures. Received: NaN or infinity: the controller's training has diverged; begin anew with a "
+            "smaller --controller_learning_rate or --entropy_weight."
+        )
+    return log_probs
 
 
 def sample_rows(log_probs: np.ndarray, seed: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from scipy.stats import norm
 from galm_tf import controller_training, search_space, selection
 from galm_tf.config import METHODS as NAMES
 from galm_tf.config import Config
+from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS, bayesian, enas, progressive, sequential
 from galm_tf.tracing import untraced
@@ -410,3 +411,20 @@ def test_the_next_network_is_that_of_the_greatest_improvement_on_the_best_so_far
     worth = np.float64(search_space.all_indices()[:, 0])  # by the first decision alone
     found = strategy._next(tried, worth[tried], np.random.default_rng(0))
     assert asked == [worth.max()] and worth[found] == worth.max() and found not in tried
+
+
+@pytest.mark.parametrize("method", ["galm", "enas", "enas_each"])
+@pytest.mark.parametrize(
+    "settings", [dict(controller_learning_rate=1e308), dict(entropy_weight=1e308)], ids=lambda s: [*s][0]
+)
+def test_a_policy_that_diverges_is_told(method, settings):
+    """Also by the last step, of which no loss tells."""
+    config = Config(method=method, controller_steps=1, rounds=1, **settings)
+    with untraced():
+        strategy, table = METHODS[method](N, config), _table(planted([0] * N))
+        message = (
+            "Expected a policy of finite figures. Received: NaN .* --controller_learning_rate or --entropy_weight.$"
+        )
+        with pytest.raises(UserError, match=message):
+            strategy.train_on_table(table, 0, 1)
+            strategy.choose(table)

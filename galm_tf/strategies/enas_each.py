@@ -17,7 +17,7 @@ from galm_tf.controller_training import ControllerTraining
 from galm_tf.draws import Stream, tensor_seed
 from galm_tf.reward import RewardTable
 from galm_tf.strategies.tabular import filled_rewards
-from galm_tf.strategy import PolicyStrategy, sample_rows
+from galm_tf.strategy import PolicyStrategy, expect_finite_policy, sample_rows
 from galm_tf.tracing import traced
 
 _LOG_PROBS = "log_probs"
@@ -71,7 +71,7 @@ class EnasEach(PolicyStrategy):
             figures.append(
                 self._policy.reinforce.train_on_table(full[i : i + 1], np.array([True]), first_step, num_steps, seed)
             )
-            rows[_LOG_PROBS][group] = self._tell(tf.constant([0])).numpy()
+            rows[_LOG_PROBS][group] = expect_finite_policy(self._tell(tf.constant([0])).numpy())
             for name, variable in self._policy.variables.items():
                 rows[name][group] = variable.numpy()
         for name, variable in self._rows.items():

@@ -38,7 +38,7 @@ from galm_tf.words import bounded, choice_repair
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 _AGAIN_SECONDS = 0.05  # after which an interrupt that was lost comes again
-_GIVING = ("flagfile", "resume", "add_attribute", "budget")  # flags that give others their values
+_GIVING = ("resume", "add_attribute", "budget")  # flags that give others their values, as flagfiles do
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}  # by absl's names
 
 
@@ -72,7 +72,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     A shell leaves --x=~/y as it stands: values that begin so are made paths here.
     """
     try:
-        rest = _parse(argv)
+        files, typed = _flagfiles_apart(argv[1:])
+        lines = flags.FLAGS.read_flags_from_files(files)
+        rest = _parse(argv[:1], lines, typed)
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), 1)
         repair = f"did you mean --{near[0]}?" if near else "run with --help to see all flags."
@@ -90,25 +92,37 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise SystemExit(DONE) from None
     except (flags.Error, ValueError) as error:  # ValueError: --noX=Y
         raise UserError(_unread_flags(error)) from None
-    _expect_values(argv[1:])
+    _expect_values([*files, *typed], lines)
     for flag in (flags.FLAGS[name] for name in flags.FLAGS):
+        _expect_no_gap(flag, argv)
         if flag.present and flag.value != flag.default:  # a default stays as other machines have it
             flag.value = from_home(flag.value)
     return rest
 
 
-def _expect_values(arguments: Sequence[str]) -> None:
+def _expect_values(arguments: Sequence[str], lines: Sequence[str]) -> None:
     """Raises UserError for --x= with nothing after it, as an unset variable of a shell leaves it, unless it may take back
-    what a file or another run gives.
+    what a line of a flagfile or another run gives.
     """
     typed = list(itertools.takewhile(lambda argument: argument != "--", arguments))
-    if any(re.match(f"--?({'|'.join(_GIVING)})(=|$)", argument) for argument in typed):
-        return
+    taken_back = any(re.match(f"--?({'|'.join(_GIVING)})(=.|$)", argument) for argument in typed)
     for name in (found[1] for argument in typed if (found := re.fullmatch(r"--?(\w+)=\s*", argument))):
-        if name in flags.FLAGS and not flags.FLAGS[name].default:
+        given = taken_back or any(re.match(rf"--?{name}(=|\s|$)", line) for line in lines)
+        own = name in flags.FLAGS and not flags.FLAGS[name].default
+        if name == "flagfile" or (own and not given):
             raise UserError(
                 f"Expected a value of --{name}. Received: --{name}= and nothing; name one, or leave it out."
             )
+
+
+def _expect_no_gap(flag: flags.Flag, argv: Sequence[str]) -> None:
+    """Raises UserError for a list with nothing between two commas, as an unset variable of a shell leaves it."""
+    if isinstance(flag.value, list) and "" in flag.value:
+        value = ",".join(flag.value)
+        raise UserError(
+            f"Expected something before and after every comma of --{flag.name}. Received: "
+            f"--{flag.name}={value}{_place_in_flagfile(flag.name, argv, value)}; name what is missing, or take a comma out."
+        )
 
 
 def expect_no_arguments(arguments: Sequence[str]) -> None:
@@ -214,19 +228,18 @@ class interrupted:  # noqa: N801 (used as a function is)
             raise KeyboardInterrupt(self._how) from None
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    """The program's name and its arguments: flagfiles first, then what was typed, also of a flag that may be given
-    several times, whose values absl would join.
+def _parse(program: Sequence[str], lines: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """The program's name and its arguments: lines of flagfiles first, then what was typed, also of a flag that may be
+    given several times, whose values absl would join.
     """
-    files, typed = _flagfiles_apart(argv[1:])
     names = [name for name in flags.FLAGS if isinstance(flags.FLAGS[name], flags.MultiFlag)]
     if not names or not any(re.match(f"--?({'|'.join(names)})(=|$)", argument) for argument in typed):
-        return flags.FLAGS([*argv[:1], *files, *typed])
-    rest = flags.FLAGS([*argv[:1], *files])
+        return flags.FLAGS([*program, *lines, *typed])
+    rest = flags.FLAGS([*program, *lines])
     several = {flags.FLAGS[name]: flags.FLAGS[name].present for name in names}
     for flag in several:
         flag.present = 0  # what comes next replaces its values
-    rest += flags.FLAGS([*argv[:1], *typed])[1:]
+    rest += flags.FLAGS([*program, *typed])[1:]
     for flag, present in several.items():
         flag.present = flag.present or present
     return rest
@@ -242,7 +255,7 @@ def _flagfiles_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             files.append(argument)
         elif argument in ("--flagfile", "-flagfile"):
             value = next(rest, None)
-            files += [] if value is None else [argument, value]
+            files += [] if value is None else [f"--flagfile={value}"]
             others += [argument] if value is None else []
         else:
             others.append(argument)

@@ -409,7 +409,9 @@ class Config:
             raise UserError(
                 f"Expected --image_size to be a multiple of 32. Received: image_size={self.image_size}; try {max(32, round(self.image_size / 32) * 32)}."
             )
-        if not self.domain or len(set(self.domain)) != len(self.domain):
+        if not self.domain:
+            raise UserError("Expected a name in --domain. Received: none; name a domain, or leave it out.")
+        if len(set(self.domain)) != len(self.domain):
             raise UserError(f"Expected --domain to name each domain once. Received: domain={','.join(self.domain)}.")
         if self.data_dir and len(self.data_dir) != len(self.domain):
             raise UserError(

@@ -815,7 +815,7 @@ def _expect_error(labels, run, tmp_path, message, *more):
             ["--source_run=a,b"],
             "Expected one finished run in --source_run beside --add_attribute=TABLE. Received: source_run=a,b",
         ),
-        (["--source_run=,"], "Received: source_run=,; name the run to add to"),
+        (["--source_run="], "Received: source_run=(nothing); name the run to add to"),
         (
             ["--data_dir=/nowhere"],
             "Expected a folder in --data_dir, with the data of sun. Received: data_dir=/nowhere, which is none",

@@ -241,6 +241,30 @@ def test_an_unset_variable_is_not_taken_for_a_flag_that_is_left_out(parse, tmp_p
     assert parse(f"--flagfile={tmp_path}/x.flags", "--source_run=").source_run == ()
     assert parse("--resume", "--leave_out=").leave_out == ()  # in place of the run's
     parse("--undefok=foo", "--foo=")
+    outer = tmp_path / "outer.flags"
+    outer.write_text(f"--label_files=\n--flagfile={tmp_path}/x.flags\n", encoding="utf-8")
+    assert parse(f"--flagfile={outer}", "--source_run=", "--label_files=").source_run == ()
+    for arguments in (
+        (f"--flagfile={SMOKE}", "--source_run="),  # which that file does not give
+        (f"--flagfile={tmp_path}/x.flags", "--label_files="),
+        ("--flagfile=",),
+        ("--flagfile", ""),
+        ("--resume", "--flagfile="),
+        ("--source_run=runs/A", "--add_attribute="),
+    ):
+        with pytest.raises(UserError, match="Expected a value of --(.*). Received: --\\1= and nothing; name one"):
+            parse(*arguments)
+
+
+@pytest.mark.parametrize("name", ["domain", "data_dir", "label_files", "leave_out", "source_run"])
+@pytest.mark.parametrize("value", [",", "a,,b", "a,"])
+def test_a_gap_in_a_list_is_told(parse, tmp_path, name, value):
+    message = f"before and after every comma of --{name}. Received: --{name}={value}"
+    with pytest.raises(UserError, match=f"{message}; name what is missing, or take a comma out.$"):
+        parse(f"--{name}={value}")
+    (tmp_path / "x.flags").write_text(f"--seed=1\n--{name}={value}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"{message} in {tmp_path}/x.flags, line 2; name"):
+        parse(f"--flagfile={tmp_path}/x.flags")
 
 
 def test_bounds_of_a_commands_own_flags_are_told():

@@ -25,6 +25,7 @@ def test_numbers_of_numpy_become_pythons():
     "settings, message",
     [
         (dict(image_size=50), "multiple of 32. Received: image_size=50; try 64"),
+        (dict(domain=()), "a name in --domain. Received: none; name a domain, or leave it out"),
         (dict(domain=("sun", "sun")), "name each domain once. Received: domain=sun,sun"),
         (dict(domain=("sun", "awa"), data_dir=("x",)), r"domain=sun,awa \(2\) and data_dir=x \(1\)"),
         (dict(layout=("sun",)), "--data_dir beside --layout"),

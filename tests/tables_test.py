@@ -1101,7 +1101,7 @@ def test_a_folder_of_results_that_cannot_be_made_is_told(benchmark, tmp_path):
 def test_the_flagfile_of_the_defaults_is_no_wish(benchmark, what):
     """All settings are given in it; none is refused that changes nothing."""
     with pytest.raises(TypeError, match="NoneType"):  # it comes as far as to load data
-        benchmark(what, f"--flagfile={program._ROOT}/flags/default.flags", "--data_dir=", "--splits=0")
+        benchmark(what, f"--flagfile={program._ROOT}/flags/default.flags", "--splits=0")
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -22,6 +22,7 @@ from galm_tf.words import bounded
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
 _REWARD_IMAGES = 10000  # of data that have more: rewards take time by their number
+_LARGEST = 2**31 - 1  # whole number without another bound: TensorFlow counts in 32 bits
 # what a pretrained trunk depends on
 PRETRAINED_SETTINGS = ("trunk_model", "trunk_layers", "trunk_pixels", "trunk_steps", "trunk_learning_rate")
 # Implemented in `strategies`.
@@ -294,7 +295,10 @@ class Config:
         ("film", "concat"),
     )
     embedding_scale: float = _setting(
-        1.0, "Half-width of the uniform initial attribute embeddings (ENAS-like 0.1 conditions too weakly).", low=0.0
+        1.0,
+        "Half-width of the uniform initial attribute embeddings (ENAS-like 0.1 conditions too weakly).",
+        low=0.0,
+        high=1000.0,
     )
     entropy_weight: float = _setting(
         0.2, "Weight of the policy's entropy, decayed linearly to a tenth; beside normalised advantages.", low=0.0
@@ -585,6 +589,8 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
         raise UserError(f"Expected --{field.name} to be a finite number. Received: {field.name}={value}.")
     if (low is not None and value < low) or (high is not None and value > high):
         raise UserError(f"Expected --{field.name} to be {_bounds(field)}. Received: {field.name}={value}.")
+    if high is None and types is int and value > _LARGEST:
+        raise UserError(f"Expected --{field.name} to be at most {_LARGEST}. Received: {field.name}={value}.")
 
 
 def _bounds(field: dataclasses.Field) -> str:

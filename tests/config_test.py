@@ -51,6 +51,8 @@ def test_numbers_of_numpy_become_pythons():
         (dict(dropout=2.0), "between 0.0 and 0.9. Received: dropout=2.0"),
         (dict(rounds=0), "at least 1. Received: rounds=0"),
         (dict(seed=2**64), "between 0 and 4294967294. Received: seed=18446744073709551616"),
+        (dict(batch_size=2**63), "--batch_size to be at most 2147483647. Received: batch_size=9223372036854775808"),
+        (dict(embedding_scale=1e308), "--embedding_scale to be between 0.0 and 1000.0. Received: embedding_scale=1e"),
         (dict(learning_rate=float("nan")), "finite number. Received: learning_rate=nan"),
         (dict(class_balance=-0.5), "--class_balance between 0 and 1, or -1 to go by the split"),
         (dict(reward_data="batch", method="enas"), "--method=galm or random with --reward_data=batch"),

@@ -59,8 +59,20 @@ def settings(given: flags.FlagValues) -> Config:
         config = source_runs.with_pretrained_trunk(config)
     if not config.resume:  # an earlier version may have let them be
         config_lib.expect_read(config)
+        _expect_source(given)
         _expect_penalty_read(config)
     return config
+
+
+def _expect_source(given: flags.FlagValues) -> None:
+    """Raises UserError for parts to hand over, be they the default ones, where no source is named; the flags of a run
+    from nothing say that it had none.
+    """
+    if given["transfer"].present and not given["source_run"].present:
+        raise UserError(
+            "Expected a --source_run beside --transfer, which says what is taken from it. Received: none; name a finished run, or "
+            "leave --transfer out, and the flagfile that holds it, such as flags/transfer.flags."
+        )
 
 
 def _expect_penalty_read(config: Config) -> None:

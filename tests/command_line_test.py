@@ -25,7 +25,7 @@ FLAGFILES = sorted(ROOT.glob("flags/*.flags"))
 # What a user of default.flags names himself: which data, which run.
 _NOT_IN_DEFAULT = {
     "domain", "data_dir", "layout", "cache_dir", "verify_cache", "splits_file", "run_dir", "resume", "seed", "source_run",
-    "label_files", "leave_out", "add_attribute", "trunk_model", "trunk_layers",
+    "label_files", "leave_out", "add_attribute", "trunk_model", "trunk_layers", "transfer",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import re
 import shlex
 
@@ -12,6 +13,8 @@ from galm_tf import main, pipeline, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def test_images_of_a_reward_that_nothing_would_read_are_refused():
@@ -59,6 +62,19 @@ def test_flags_of_a_source_without_one_and_a_source_of_which_nothing_is_taken_ar
     ):
         main_flags.settings(*asked, "--transfer=policy")
     assert main_flags.settings(*asked).handed_over == ("trunk", "towers")
+
+
+def test_flags_of_a_transfer_without_its_source_are_refused(tmp_path):
+    """They are the default ones, which a run from nothing does not read."""
+    file, default = (f"--flagfile={ROOT}/flags/{name}.flags" for name in ("transfer", "default"))
+    for wish in (file, "--transfer=policy,trunk,towers"):
+        with pytest.raises(UserError, match="a --source_run beside --transfer, .* such as flags/transfer.flags.$"):
+            main_flags.settings(wish)
+        assert main_flags.settings(wish, "--source_run=A").source_run == ("A",)
+    folder = RunFolder.create(str(tmp_path / "run"), Config())
+    for own in (default, f"--flagfile={folder.path}/flags.txt"):
+        assert main_flags.settings(own, "--run_dir=new") == Config(run_dir="new")
+    assert main_flags.settings("--resume", f"--run_dir={folder.path}", file).uniform_fraction == 0
 
 
 def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):

@@ -38,6 +38,7 @@ METHODS = (
     "bayesian",
     "progressive",
 )
+COUNTING = ("random_search", "bayesian", "progressive")  # of these, those that read --evaluations
 READING = "reading"  # no search: `readings`
 
 
@@ -668,7 +669,7 @@ def asked_domains(values: flags.FlagValues, base: Optional[Config] = None) -> tu
 
 
 SOURCE_SETTINGS = ("transfer", "match", "transfer_gate_steps", "freeze_trunk")  # which no run without a source reads
-# (what must be there, what that is, settings that are read beside it alone, why)
+# (what must be there, or be so, what that is, settings that are read beside it alone, why)
 _READ_BESIDE = (
     ("source_run", "a finished run", ("freeze_trunk",), "whose trunk stays as it is"),
     ("trunk_model", "a Keras model file", ("trunk_layers", "trunk_pixels"), "which says how it is taken"),
@@ -676,12 +677,18 @@ _READ_BESIDE = (
     ("trunk_steps", "a number of steps", ("trunk_learning_rate",), "which is the rate of these"),
     ("source_run", "a finished run", ("transfer_gate_steps",), "which tries it"),
     ("source_run", "a finished run", ("match", "transfer"), "which says what is taken from it"),
+    ("imbalance=positive_weight", "", ("max_positive_weight",), "which bounds these weights"),
+    ("sun_votes=majority", "", ("sun_positive",), "which says what a majority is"),
+    ("sun_votes=unanimous", "", ("sun_unanimous",), "which says what unanimous is"),
+    ("validation_split=classes", "", ("validation_class_fraction",), "which says how many it holds out"),
 )
 
 
-def expect_read(config: Config) -> None:
-    """Raises UserError for settings that a run would pass over."""
-    _expect_beside(config, _READ_BESIDE)
+def expect_read(config: Config, base: Optional[Config] = None) -> None:
+    """Raises UserError for settings that a run would pass over; base: those that nobody gave, the defaults when left
+    out.
+    """
+    _expect_beside(config, _READ_BESIDE, base)
     places = [os.path.realpath(path) for path in config.source_run]
     twice = [path for i, path in enumerate(config.source_run) if places[i] in places[:i]]
     if twice:
@@ -709,11 +716,19 @@ def expect_trunk_read(config: Config) -> None:
     _expect_beside(config, [entry for entry in _READ_BESIDE if set(entry[2]) <= set(PRETRAINED_SETTINGS)])
 
 
-def _expect_beside(config: Config, entries: Sequence[tuple[str, str, tuple[str, ...], str]]) -> None:
-    """Raises UserError for settings without those that they need."""
+def _expect_beside(
+    config: Config, entries: Sequence[tuple[str, str, tuple[str, ...], str]], base: Optional[Config] = None
+) -> None:
+    """Raises UserError for settings, other than in `base`, without those that they need."""
+    base = base or Config()
     for needed, kind, names, why in entries:
-        unread = [name for name in names if getattr(config, name) != getattr(Config(), name)]
-        if unread and not getattr(config, needed):
+        unread = [name for name in names if getattr(config, name) != getattr(base, name)]
+        setting, _, value = needed.partition("=")
+        held = getattr(config, setting)
+        if unread and not (held == value if value else held):
+            wanted, received, repair = (
+                (f"--{needed}", f"{setting}={held}", "give it") if value else (f"a --{needed}", "none", f"name {kind}")
+            )
             raise UserError(
-                f"Expected a --{needed} beside --{unread[0]}, {why}. Received: none; name {kind}, or leave --{unread[0]} out."
+                f"Expected {wanted} beside --{unread[0]}, {why}. Received: {received}; {repair}, or leave --{unread[0]} out."
             )

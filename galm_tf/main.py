@@ -58,9 +58,10 @@ def settings(given: flags.FlagValues) -> Config:
     if base is None:  # else they are those of a run
         config = source_runs.with_pretrained_trunk(config)
     if not config.resume:  # an earlier version may have let them be
-        config_lib.expect_read(config)
+        config_lib.expect_read(config, base)
         _expect_source(given)
         _expect_penalty_read(config)
+        _expect_evaluations_read(config, base or Config())
     return config
 
 
@@ -81,6 +82,15 @@ def _expect_penalty_read(config: Config) -> None:
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
             f"size_penalty={config.size_penalty}; give --size_penalty=0, or take another method."
+        )
+
+
+def _expect_evaluations_read(config: Config, base: Config) -> None:
+    """Raises UserError for a number of evaluations, other than in `base`, beside a method that has another budget."""
+    if config.evaluations != base.evaluations and config.method not in config_lib.COUNTING:
+        raise UserError(
+            f"Expected --method={', '.join(config_lib.COUNTING[:-1])} or {config_lib.COUNTING[-1]} beside --evaluations, which says how many they make. Received: "
+            f"method={config.method} and evaluations={config.evaluations}; name one of them, or leave --evaluations out."
         )
 
 

@@ -9,8 +9,9 @@ import shlex
 import pytest
 
 import main_flags
+from galm_tf import config as config_lib
 from galm_tf import main, pipeline, run_folder
-from galm_tf.config import Config
+from galm_tf.config import COUNTING, Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
 
@@ -75,6 +76,40 @@ def test_flags_of_a_transfer_without_its_source_are_refused(tmp_path):
     for own in (default, f"--flagfile={folder.path}/flags.txt"):
         assert main_flags.settings(own, "--run_dir=new") == Config(run_dir="new")
     assert main_flags.settings("--resume", f"--run_dir={folder.path}", file).uniform_fraction == 0
+
+
+@pytest.mark.parametrize(
+    "unread, needed",
+    [
+        (dict(max_positive_weight=5.0), dict(imbalance="positive_weight")),
+        (dict(sun_positive=0.3), dict(sun_votes="majority")),
+        (dict(sun_unanimous=0.9), dict(sun_votes="unanimous")),
+        (dict(validation_class_fraction=0.3), dict(validation_split="classes")),
+    ],
+)
+def test_settings_of_a_choice_that_was_not_taken_are_refused(unread, needed):
+    ((name, value),), ((setting, choice),) = unread.items(), needed.items()
+    others = {"sun_positive": {"sun_votes": "unanimous"}, "validation_class_fraction": {"validation_split": "images"}}
+    other = others.get(name, {})
+    held = other.get(setting, getattr(Config(), setting))
+    asked = [f"--{name}={value}", *(f"--{key}={text}" for key, text in other.items())]
+    message = f"--{setting}={choice} beside --{name}, .* Received: {setting}={held}; give it, or leave --{name} out.$"
+    with pytest.raises(UserError, match=f"Expected {message}"):
+        main_flags.settings(*asked)
+    assert getattr(main_flags.settings(f"--{name}={value}", f"--{setting}={choice}"), name) == value
+    of_a_run = Config(**unread, **other)
+    config_lib.expect_read(of_a_run, of_a_run)  # to which attributes are added: nobody gave them now
+
+
+def test_a_number_of_evaluations_is_for_methods_that_count_them():
+    for asked in ("--evaluations=3",), ("--evaluations=3", "--method=evolution"):
+        with pytest.raises(
+            UserError,
+            match="--method=random_search, bayesian or progressive beside --evaluations, .*Received: method=(galm|evolution) and evaluations=3;",
+        ):
+            main_flags.settings(*asked)
+    for method in COUNTING:
+        assert main_flags.settings(f"--method={method}", "--evaluations=3").evaluations == 3
 
 
 def test_commands_that_are_told_can_be_pasted(tmp_path, monkeypatch, capsys):

@@ -590,7 +590,7 @@ def test_a_run_beside_it_that_was_tested_on_others_is_no_rival(runs, copy, tmp_p
     run = read_run(str(copy))
     assert len(rivals.neighbours(run)) == 1
     # what one of them does not read is no difference
-    edit(tmp_path / "random" / "config.json", size_penalty=0.5, match="cosine")
+    edit(tmp_path / "random" / "config.json", size_penalty=0.5, match="cosine", evaluations=3)
     assert len(rivals.neighbours(run)) == 1
     edit(tmp_path / "random" / "config.json", learning_rate=0.5)
     assert rivals.neighbours(run) == []

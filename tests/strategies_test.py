@@ -8,8 +8,8 @@ from planted_rewards import planted
 from scipy.stats import norm
 
 from galm_tf import controller_training, search_space, selection
+from galm_tf.config import COUNTING, Config
 from galm_tf.config import METHODS as NAMES
-from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.strategies import METHODS, bayesian, enas, progressive, sequential
@@ -411,6 +411,11 @@ def test_the_next_network_is_that_of_the_greatest_improvement_on_the_best_so_far
     worth = np.float64(search_space.all_indices()[:, 0])  # by the first decision alone
     found = strategy._next(tried, worth[tried], np.random.default_rng(0))
     assert asked == [worth.max()] and worth[found] == worth.max() and found not in tried
+
+
+def test_a_number_of_evaluations_is_read_by_searches_that_go_one_by_one():
+    found = [name for name, made in METHODS.items() if issubclass(made, sequential.SequentialSearch)]
+    assert tuple(found) == COUNTING
 
 
 @pytest.mark.parametrize("method", ["galm", "enas", "enas_each"])

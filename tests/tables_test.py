@@ -277,14 +277,16 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
 
 
 def test_the_flags_of_a_tables_run_repeat_it_and_a_begun_one_has_its_own_settings(runs, tmp_path):
-    config = dataclasses.replace(CONFIG, transfer=("trunk",), match="random", transfer_gate_steps=9, size_penalty=0.1)
+    config = dataclasses.replace(
+        CONFIG, transfer=("trunk",), match="random", transfer_gate_steps=9, size_penalty=0.1, evaluations=3
+    )
     table = _runs(tmp_path, config)
-    for method in ("galm", "random"):
+    for method in ("galm", "random", "bayesian"):
         table.result("sun", 0, method=method)
         path = table.path(("sun",), 0, method=method)
         again = main_flags.settings(f"--flagfile={path}/flags.txt", "--run_dir=new")
-        assert (again.method, again.transfer, again.size_penalty) == (
-            method, Config().transfer, 0.1 if method == "galm" else Config().size_penalty,
+        assert (again.method, again.transfer, again.size_penalty, again.evaluations) == (
+            method, Config().transfer, Config().size_penalty if method == "random" else 0.1, 3 if method == "bayesian" else 64,
         )  # fmt: skip
     table.result("sun", 0, ("awa",))
     assert (runs[-1].transfer, runs[-1].match) == (("trunk",), "random")
@@ -292,7 +294,7 @@ def test_the_flags_of_a_tables_run_repeat_it_and_a_begun_one_has_its_own_setting
     begun = dataclasses.replace(config, domain=("apay",), data_dir=("B",), split_seed=0, method="random", run_dir=path)
     RunFolder.create(path, begun)  # by an earlier version
     table.result("apay", 0, method="random")
-    assert runs[-1].resume and (runs[-1].size_penalty, runs[-1].match) == (0.1, "random")
+    assert runs[-1].resume and (runs[-1].size_penalty, runs[-1].match, runs[-1].evaluations) == (0.1, "random", 3)
 
 
 def test_the_flags_of_a_tables_run_say_which_photographs_they_do_not_leave_out(runs, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ import tensorflow as tf
 from galm_tf import evaluation, linear_pixels, pipeline, preparation
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
-from galm_tf.config import Config
+from galm_tf.config import COUNTING, Config
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.strategies import METHODS
 
@@ -54,21 +54,25 @@ def run_once(
 
     unrepeated: what of them its flags do not repeat.
     """
-    config, folder = RunFolder.begin_or_resume(config.run_dir, _with_penalty_read(config))
+    config, folder = RunFolder.begin_or_resume(config.run_dir, _with_what_is_read(config))
     with folder.kept_if_used():
         folder.note_unrepeated(unrepeated)
         return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
 
 
-def _with_penalty_read(config: Config) -> Config:
-    """The settings without a penalty that a method passes over which reads no rewards, so that the run's flags repeat
-    it; a run that was begun has its own.
+def _with_what_is_read(config: Config) -> Config:
+    """The settings without a penalty and a number of evaluations that the method passes over, so that the run's flags
+    repeat it; a run that was begun has its own.
     """
-    if METHODS[config.method].rewarded or config.size_penalty in (0, Config().size_penalty):
+    penalised = config.size_penalty not in (0, Config().size_penalty)
+    counted = config.evaluations != Config().evaluations
+    unread = ["size_penalty"] * (penalised and not METHODS[config.method].rewarded)
+    unread += ["evaluations"] * (counted and config.method not in COUNTING)
+    if not unread:
         return config
     begun = os.path.exists(os.path.join(config.run_dir, "config.json"))
     own = read_config(config.run_dir) if begun else Config()
-    return dataclasses.replace(config, size_penalty=own.size_penalty)
+    return dataclasses.replace(config, **{name: getattr(own, name) for name in unread})
 
 
 def free_networks() -> None:

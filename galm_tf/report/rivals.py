@@ -13,7 +13,7 @@ from typing import Any, Collection, Optional, Sequence
 import numpy as np
 
 from galm_tf import data_digests, linear_pixels, source_runs
-from galm_tf.config import SOURCE_SETTINGS
+from galm_tf.config import COUNTING, SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData
 from galm_tf.report.run_reading import FinishedRun, read_run
@@ -118,6 +118,8 @@ def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
         unread.update(SOURCE_SETTINGS)
     if not all(METHODS[one].rewarded for one in (ours["method"], theirs["method"]) if one in METHODS):
         unread.add("size_penalty")
+    if not {ours["method"], theirs["method"]} <= set(COUNTING):
+        unread.add("evaluations")
     same = all(ours[k] == theirs[k] for k in ours if k not in unread)
     return same and ours["method"] != theirs["method"]
 

@@ -213,7 +213,7 @@ class Config:
     )
     add_attribute: str = _setting(
         "",
-        "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), the rate of a policy that was handed over, and --derive_top.",
+        "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), what is transferred and how architectures are sampled, the rate of a policy that was handed over, --derive_top, and --measure_skill, which is off.",
     )
     transfer: tuple[str, ...] = _setting(
         TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers."
@@ -323,7 +323,7 @@ class Config:
     )
     size_penalty: float = _setting(
         0.02,
-        "Reward that every doubling of a network's multiply-adds costs, so that of networks that validation hardly tells apart the smaller is taken; 0 lets its size not count (paper).",
+        "Reward that every doubling of a tower's multiply-adds costs, so that of networks that validation hardly tells apart the smaller is taken; 0 lets its size not count (paper).",
         low=0.0,
         before=0.0,
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
 import dataclasses
+import logging
 import os
 import shlex
 import sys
@@ -119,6 +120,8 @@ def run(config: Config, path: str) -> dict[str, Any]:
     task = add_attribute.run if config.add_attribute else pipeline.run
     folder = (RunFolder.resume if config.resume else RunFolder.create)(path, config)
     print(f"Run folder: {path}", file=sys.stderr)
+    if len(config.source_run) > 1:  # each traces its functions anew, as it must
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     again = f"Go on with: python -m galm_tf.main --resume --run_dir={shlex.quote(path)}"
     with command_line.interrupted(again), folder.kept_if_used():
         if finished:

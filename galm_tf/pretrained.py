@@ -17,6 +17,7 @@ model's file nor the stack that wrote it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -257,7 +258,7 @@ def choose_layers(model: tf.keras.Model, image_size: int, path: str) -> tuple[st
     Raises:
       UserError: fewer than three.
     """
-    names = [layer.name for layer in model.layers if _gives_a_map(layer)]
+    names = list(_maps_within(model)[1])
     shapes = _maps_shapes(model, names, image_size, path)
     last = {shape[1]: name for name, shape in zip(names, shapes) if shape[1] == shape[2] > 1}
     sides = sorted(last)[:1]
@@ -272,21 +273,39 @@ def choose_layers(model: tf.keras.Model, image_size: int, path: str) -> tuple[st
     return tuple(last[side] for side in reversed(sides))
 
 
-def _gives_a_map(layer: tf.keras.layers.Layer) -> bool:
-    """Whether a layer of a graph gives one tensor [B, H, W, C]."""
-    if isinstance(layer, (tf.keras.Model, tf.keras.layers.InputLayer)):
-        return False
-    try:
-        return len(layer.output.shape) == 4
-    except Exception:  # called several times, of several outputs, or never: Keras raises many kinds
-        return False
+def _maps_within(model: tf.keras.Model) -> tuple[Any, dict[str, Any]]:
+    """(a model's input, the outputs [B, H, W, C] of its layers that give one such map, by their names)."""
+    inputs, outputs = model.inputs, {}
+    if isinstance(model, tf.keras.Sequential):
+        # Keras 3 calls its layers anew with each that it is given, and tells of the first call of each alone: their maps
+        # do not hang together
+        x = inputs = tf.keras.Input(tuple(inputs[0].shape)[1:], dtype=inputs[0].dtype)
+        for layer in model.layers:
+            x = outputs[layer] = layer(x)
+    else:
+        for layer in model.layers:
+            with contextlib.suppress(Exception):  # called several times or never: Keras raises many kinds
+                outputs[layer] = layer.output
+    no_maps = (tf.keras.Model, tf.keras.layers.InputLayer)
+    maps = {
+        layer.name: x
+        for layer, x in outputs.items()
+        if not isinstance(layer, no_maps) and len(getattr(x, "shape", ())) == 4
+    }
+    return inputs, maps
+
+
+def _cut(model: tf.keras.Model, names: Sequence[str]) -> tf.keras.Model:
+    """The model up to the maps of some of its layers."""
+    inputs, maps = _maps_within(model)
+    return tf.keras.Model(inputs, [maps[name] for name in names])
 
 
 def _maps_shapes(model: tf.keras.Model, names: Sequence[str], image_size: int, path: str) -> list[tuple[int, ...]]:
     """Shapes of the maps of some layers; raises UserError where the model cannot take images of this size."""
     if not names:  # of which Keras 3 makes no model
         return []
-    cut = tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    cut = _cut(model, names)
     try:
         outputs = cut(tf.zeros([1, image_size, image_size, 3]), training=False)
     except (tf.errors.InvalidArgumentError, ValueError) as error:
@@ -302,7 +321,7 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
     """The model cut to three layers; raises UserError for names that are none of its maps, or not from the largest
     on.
     """
-    known = [layer.name for layer in model.layers if _gives_a_map(layer)]
+    known = list(_maps_within(model)[1])
     for name in names:
         if name not in known:
             raise UserError(
@@ -326,7 +345,7 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
             sides[-1],
             config.image_size,
         )
-    return tf.keras.Model(model.inputs, [model.get_layer(name).output for name in names])
+    return _cut(model, names)
 
 
 def _upper_weights(backbone: tf.keras.Model, path: str) -> list[tf.Variable]:

@@ -592,6 +592,22 @@ def test_grouped_convolutions_products_at_every_position_and_transposed_ones_are
     assert pretrained._multiply_adds(trunk, 32) == layers + 64 * 16 * 16 + 16 * 8 * 32 + 4 * 8 * 64
 
 
+def test_layers_in_a_row_are_computed_once(tmp_path):
+    """Keras 3 calls those of a Sequential anew with each that it is given."""
+    kernels = [KERAS.Conv2D(c, 3, 2, "same", name=f"conv{c}") for c in (4, 6, 8)]
+    path = str(tmp_path / "row.keras")
+    tf.keras.Sequential([KERAS.Input((None, None, 3)), *kernels]).save(path)
+    row = pretrained._load_model(path, 32)
+    layers = pretrained.choose_layers(row, 32, path)
+    backbone = pretrained._maps_of(row, layers, Config(image_size=32, trunk_model=path))
+    trunk = pretrained._Trunk(backbone, "raw", 32)
+    convolutions = 16**2 * 27 * 4 + 8**2 * 36 * 6 + 4**2 * 54 * 8
+    assert layers == ("conv4", "conv6", "conv8") and len(pretrained._upper_weights(backbone, path)) == 4
+    assert pretrained._multiply_adds(trunk, 32) == convolutions + 16**2 * 4 * 16 + 8**2 * 6 * 32 + 4**2 * 8 * 64
+    images = tf.constant(RNG.integers(0, 256, (2, 32, 32, 3)), tf.float32)
+    np.testing.assert_allclose(trunk._raw(scale_images(images))[2], row(images), rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize("settings, words", [
     (dict(trunk_model="m.keras", freeze_trunk=True), "Expected --trunk_model or --freeze_trunk, not both"),
     (dict(trunk_model="m.keras", source_run=("a", "b")), "Expected one source that hands its trunk over"),

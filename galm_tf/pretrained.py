@@ -384,6 +384,7 @@ class _Trunk(tf.Module):
         # A function, which a SavedModel leaves out: of the Keras model it shall hold the traced graph and the weights
         # alone.
         self._backbone, self._pixels = lambda x: backbone(x, training=False), pixels
+        self._whole = tf.as_dtype(backbone.inputs[0].dtype).is_integer
         self._weights = [plain_variable(v) for v in backbone.variables]
         shapes = [tuple(m.shape) for m in self._raw(tf.zeros([1, image_size, image_size, 3]))]
         self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
@@ -435,6 +436,8 @@ class _Trunk(tf.Module):
 
     def _raw(self, images):
         pixels = (images + 1.0) * 127.5
+        if self._whole:  # Keras would take 254.99998 for 254
+            pixels = tf.round(pixels)
         if self._pixels != "raw":
             pixels = tf.keras.applications.imagenet_utils.preprocess_input(
                 pixels, mode=self._pixels, data_format="channels_last"

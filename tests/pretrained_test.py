@@ -234,6 +234,18 @@ def test_pixels_are_scaled_as_the_model_expects(place, plain, finished):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_a_model_of_whole_pixels_sees_each_as_it_is():
+    x = image = tf.keras.Input((32, 32, 3), dtype="uint8")
+    x = KERAS.Rescaling(1.0, name="same")(x)
+    for name in ("second", "third"):
+        x = KERAS.AveragePooling2D(2, name=name)(x)
+    config = Config(image_size=32, trunk_model="whole.keras")
+    backbone = pretrained._maps_of(tf.keras.Model(image, x), ("same", "second", "third"), config)
+    pixels = (np.arange(32 * 32 * 3) % 256).astype(np.uint8).reshape(1, 32, 32, 3)
+    seen = pretrained._Trunk(backbone, "raw", 32)._raw(scale_images(tf.constant(pixels)))[0]
+    np.testing.assert_array_equal(seen, pixels)
+
+
 def test_small_maps_are_warned_of(caplog):
     x = image = tf.keras.Input((None, None, 3))
     for number in range(4):

@@ -117,7 +117,7 @@ def _converted(part: _Part, images: np.ndarray, expected: np.ndarray, weights: s
     farther than such weights may take them.
     """
     content = lite.convert(part.network, part.metadata["image_size"], weights)
-    apart = np.abs(lite.LiteModel(content, part.metadata)(images)["probability"].numpy() - expected).max(axis=0)
+    apart = np.abs(lite.probabilities(content, part.metadata, images) - expected).max(axis=0)
     far = np.flatnonzero(~(apart < _APART[weights]))
     if len(far) and weights == "float32":
         raise UserError(

@@ -79,10 +79,33 @@ def convert(network: tf.Module, image_size: int, weights: str = "float32") -> by
             if not lacking:
                 raise
             cause = error
-    raise UserError(
-        f"Expected a network of operations that TensorFlow Lite has. Received: one with {', '.join(lacking)}, of its pretrained "
-        "trunk; write a SavedModel, by --out=FOLDER."
-    ) from cause
+    raise _lacking(f"one with {', '.join(lacking)}, of its pretrained trunk") from cause
+
+
+def probabilities(content: bytes, metadata: dict[str, Any], images: np.ndarray) -> np.ndarray:
+    """What a converted network says of uint8 images [n, S, S, 3]: float32 [n, N].
+
+    Args:
+      content: as `convert` gives it.
+      metadata: what travels along.
+      images: pictures of the network's size.
+
+    Raises:
+      UserError: it does not run, as with operations of kinds of numbers that Lite has not.
+    """
+    model = LiteModel(content, metadata)
+    try:
+        return model(images)["probability"].numpy()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise _lacking(f"one that it cannot run ({reason}), by its pretrained trunk") from error
+
+
+def _lacking(received: str) -> UserError:
+    """Of a network that Lite has not all operations of."""
+    return UserError(
+        f"Expected a network of operations that TensorFlow Lite has. Received: {received}; write a SavedModel, by --out=FOLDER."
+    )
 
 
 def write(content: bytes, metadata: dict[str, Any], weights: str, path: str) -> None:

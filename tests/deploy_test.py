@@ -358,6 +358,20 @@ def test_a_trunk_of_operations_that_lite_lacks_is_told_in_one_sentence(capfd):
     assert "MatrixDeterminant" not in capfd.readouterr().err
 
 
+def test_a_trunk_that_lite_converts_but_cannot_run_is_told_in_one_sentence(monkeypatch):
+    def fails(images):
+        raise RuntimeError("Output shape must be broadcastable.\nNode number 35 (BROADCAST_TO) failed to prepare.")
+
+    monkeypatch.setattr(lite, "convert", lambda *_: b"")
+    monkeypatch.setattr(lite, "LiteModel", lambda content, metadata: fails)
+    part = deploy._Part([0], None, [None], 2, {"image_size": 16}, 0)
+    told = (
+        r"Lite has. Received: one that it cannot run \(.* failed to prepare\), .*; write a SavedModel, by --out=FOLDER"
+    )
+    with pytest.raises(UserError, match=told):
+        deploy._converted(part, np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 1), np.float32), "float32")
+
+
 class _Pixels(tf.Module):
     """In place of a pretrained trunk: no maps, its pixels to be read."""
 

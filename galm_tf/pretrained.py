@@ -500,7 +500,20 @@ def _multiply_adds(trunk: _Trunk, image_size: int) -> int:
             turned = operation.get_attr("transpose_a" if operation.type == "MatMul" else "adj_x")
             summed = operation.inputs[0].shape[-2:-1] if turned else operation.inputs[0].shape[-1:]
             total += _elements(operation.outputs[0].shape) * _elements(summed)
+        elif operation.type == "Einsum" and len(operation.inputs) == 2:  # as of attention
+            summed = _summed(operation.get_attr("equation").decode(), [x.shape for x in operation.inputs])
+            total += _elements(operation.outputs[0].shape) * _elements(summed)
     return int(total)
+
+
+def _summed(equation: str, shapes: Sequence[tf.TensorShape]) -> tf.TensorShape:
+    """Of the axes of an einsum's inputs that its output has not: those that it sums over."""
+    inputs, output = equation.split("->")
+    sizes = {}
+    for letters, shape in zip(inputs.split(","), shapes):
+        first, _, last = letters.partition("...")
+        sizes.update([*zip(first, shape), *zip(last[::-1], shape[::-1])])
+    return tf.TensorShape([size for letter, size in sizes.items() if letter not in output])
 
 
 def _elements(shape: tf.TensorShape) -> int:

@@ -604,6 +604,23 @@ def test_grouped_convolutions_products_at_every_position_and_transposed_ones_are
     assert pretrained._multiply_adds(trunk, 32) == layers + 64 * 16 * 16 + 16 * 8 * 32 + 4 * 8 * 64
 
 
+def test_products_of_attention_are_counted():
+    x = image = tf.keras.Input((32, 32, 3))
+    for number, kernel in enumerate((4, 2, 2)):  # 8×8, 4×4, 2×2
+        x = KERAS.Conv2D(12, kernel, kernel, name=f"conv{number}")(x)
+    rows = KERAS.Reshape((4, 12))(x)
+    x = KERAS.Reshape((2, 2, 12), name="attention")(KERAS.MultiHeadAttention(2, 5)(rows, rows))
+    names = ("conv0", "conv1", "attention")
+    backbone = pretrained._maps_of(tf.keras.Model(image, x), names, Config(image_size=32, trunk_model="rows.keras"))
+    convolutions = 64 * 48 * 12 + (16 + 4) * 4 * 12 * 12
+    attention = 4 * 4 * 12 * 10 + 2 * 4 * 4 * 10
+    projections = 64 * 12 * 16 + 16 * 12 * 32 + 4 * 12 * 64
+    trunk = pretrained._Trunk(backbone, "raw", 32)
+    assert pretrained._multiply_adds(trunk, 32) == convolutions + attention + projections
+    summed = pretrained._summed("...ab,cb->...ac", [tf.TensorShape([1, 7, 2, 5]), tf.TensorShape([3, 5])])
+    assert summed.as_list() == [5]
+
+
 def test_layers_in_a_row_are_computed_once(tmp_path):
     """Keras 3 calls those of a Sequential anew with each that it is given."""
     kernels = [KERAS.Conv2D(c, 3, 2, "same", name=f"conv{c}") for c in (4, 6, 8)]

@@ -287,9 +287,8 @@ def _pictures(size: int) -> np.ndarray:
 
 def _summary(part: _Part, predictor: Predictor, out: str, weights: str, apart: float) -> str:
     """What was written, and what it gives."""
-    size = network_size(
-        part.architectures, part.side, part.read, trunk_size(predictor.image_size, part.metadata.get("trunk"))
-    )
+    trunk = trunk_size(predictor.image_size, part.metadata.get("trunk"), any(part.architectures))
+    size = network_size(part.architectures, part.side, part.read, trunk)
     more = "" if weights == "float32" else ", on photographs by several times that"
     return "\n".join(
         [

@@ -27,7 +27,7 @@ from galm_tf.config import Config
 from galm_tf.domains.splits import MORE_JUDGED
 from galm_tf.errors import UserError
 from galm_tf.matches import givers, is_close
-from galm_tf.network_size import Size
+from galm_tf.network_size import Size, trunk_size
 from galm_tf.run_folder import RunFolder, free_path, last_path, read_config, unfinished_runs, with_kept_tables
 from galm_tf.schedule import FINETUNE
 from galm_tf.strategies import METHODS
@@ -168,7 +168,7 @@ def summary(result: dict[str, Any], path: str) -> str:
             else f", its upper layers taught in {trunk['steps']} steps, loss {trunk['loss'][0]:.3f} to {trunk['loss'][1]:.3f}"
         )
         lines.append(
-            f"of these the trunk, {trunk['model']}{taught} ({', '.join(trunk['layers'])}): {Size(trunk['multiply_adds'], trunk['parameters']).describe()}"
+            f"of these the trunk, {trunk['model']}{taught} ({', '.join(trunk['layers'])}): {trunk_size(result['image_size'], trunk, towers=not reading).describe()}"
         )
     if result["notice"]:
         lines.insert(0, f"Data: {result['notice']}.")

@@ -70,12 +70,14 @@ def of_result(result: Mapping[str, Any], image_size: int) -> Size:
     )
 
 
-def trunk_size(image_size: int, pretrained: Optional[Mapping[str, Any]] = None) -> Size:
+def trunk_size(image_size: int, pretrained: Optional[Mapping[str, Any]] = None, towers: bool = True) -> Size:
     """Of Conv-1 to Conv-3 with fixed batch norms, or of the pretrained trunk that result.json or a model's metadata
-    tell of as `trunk`.
+    tell of as `trunk`; without towers less the projections that they alone read, but where an earlier version does not
+    tell.
     """
     if pretrained:
-        return Size(pretrained["multiply_adds"], pretrained["parameters"])
+        told = pretrained if towers else pretrained.get("unprojected", pretrained)
+        return Size(told["multiply_adds"], told["parameters"])
     return Size(_trunk_multiply_adds(image_size), _trunk_parameters())
 
 

@@ -39,6 +39,7 @@ from galm_tf.domains.domain import Domain
 from galm_tf.draws import ANY_SEED, Stream, generator
 from galm_tf.errors import UserError
 from galm_tf.layers import plain_variable
+from galm_tf.network_size import Size
 from galm_tf.preprocess import scale_images
 from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import image_batches, in_batches
@@ -66,9 +67,9 @@ class PretrainedTrunk:
       maps: scaled images float32 [B, S, S, 3] -> float32 [B, 8, 8, C] of every C in TRUNK_CHANNELS and, but in earlier
         versions, float32 [B, D], the mean of every channel of the layers on a logarithmic scale (as it is, in earlier
         versions); what a SavedModel can hold.
-      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, D as means,
-        and of one whose upper layers have learned (`trunk_training`) steps and loss, of the first and the last tenth of
-        them.
+      about: JSON, what it was made of: model (the file's name), layers, pixels, multiply_adds, parameters, both without
+        the projections as unprojected (but in earlier versions), D as means, and of one whose upper layers have learned
+        (`trunk_training`) steps and loss, of the first and the last tenth of them.
       digest: of its weights and of that; of equal trunks the same, whatever run made them.
     """
 
@@ -161,9 +162,10 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
     concrete = trunk.__call__.get_concrete_function(
         tf.TensorSpec([None, config.image_size, config.image_size, 3], tf.float32)
     )
+    size = Size(_multiply_adds(trunk, config.image_size), sum(int(np.prod(v.shape)) for v in trunk.variables))
     about = {
         "model": os.path.basename(config.trunk_model), "layers": list(layers), "pixels": config.trunk_pixels,
-        "multiply_adds": _multiply_adds(trunk, config.image_size), "parameters": sum(int(np.prod(v.shape)) for v in trunk.variables),
+        **size.to_json(), "unprojected": (size - trunk.projections).to_json(),
         "means": int(concrete.outputs[-1].shape[-1]), **learned,
     }  # fmt: skip
     try:
@@ -377,6 +379,9 @@ class _Trunk(tf.Module):
       backbone: image -> three maps.
       pixels: as in --trunk_pixels.
       image_size: S.
+
+    Attributes:
+      projections: what they cost.
     """
 
     def __init__(self, backbone: tf.keras.Model, pixels: str, image_size: int) -> None:
@@ -390,6 +395,9 @@ class _Trunk(tf.Module):
         self._projections = [tf.Variable(tf.zeros([shape[-1], c])) for shape, c in zip(shapes, TRUNK_CHANNELS)]
         self._shifts = [tf.Variable(tf.zeros([c])) for c in TRUNK_CHANNELS]
         self._unit = tf.Variable(tf.ones([sum(shape[-1] for shape in shapes)]))
+        kernels = [int(np.prod(p.shape)) for p in self._projections]
+        multiply_adds = sum(shape[1] * shape[2] * kernel for shape, kernel in zip(shapes, kernels))
+        self.projections = Size(multiply_adds, sum(kernels) + sum(TRUNK_CHANNELS))
 
     def means(self, images: tf.Tensor) -> tf.Tensor:
         """Of every channel of the three maps: scaled images float32 [B, S, S, 3] -> float32 [B, D]."""
@@ -482,9 +490,9 @@ def _multiply_adds(trunk: _Trunk, image_size: int) -> int:
 
     def call(images):
         with untraced():  # what a layer traces by itself, as Keras does grouped convolutions, would hide its operations
-            return trunk.outputs(images)
+            return trunk.means(images)
 
-    total = 0
+    total = trunk.projections.multiply_adds
     for operation in (
         traced(call)
         .get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], tf.float32))

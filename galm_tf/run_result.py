@@ -172,8 +172,9 @@ def _architectures(search: Search | Readings) -> list[Optional[search_space.Arch
 
 def _size(search: Search | Readings) -> Size:
     """Of the trunk and all chosen networks."""
-    trunk = trunk_size(search.config.image_size, search.trunk and search.trunk.about)
-    return network_size(_architectures(search), search_space.map_side(search.config), _read(search), trunk)
+    architectures = _architectures(search)
+    trunk = trunk_size(search.config.image_size, search.trunk and search.trunk.about, any(architectures))
+    return network_size(architectures, search_space.map_side(search.config), _read(search), trunk)
 
 
 def _read(search: Search | Readings) -> int:

@@ -199,6 +199,7 @@ def test_the_trunk_says_what_it_is_made_of(finished):
     weights = (27 + 1) * 10 + (90 + 1) * 24 + (9 + 1) * 24 + (24 + 1) * 40 + (360 + 1) * 80
     units = 10 + 40 + 80  # of the means
     assert trunk["parameters"] == weights + (10 + 1) * 16 + (40 + 1) * 32 + (80 + 1) * 64 + units
+    assert trunk["unprojected"] == {"multiply_adds": convolutions, "parameters": weights + units}
 
 
 @pytest.mark.parametrize("side", [2, 4, 7, 8, 11, 14, 16, 25, 28, 56])

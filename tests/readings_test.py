@@ -18,6 +18,7 @@ from galm_tf import (
     evaluation,
     frozen_trunk,
     main,
+    network_size,
     pipeline,
     preparation,
     pretrained,
@@ -152,7 +153,7 @@ def test_some_attributes_are_deployed(finished, prepared, tmp_path, name):
     _, path, result = finished
     names, out = list(run_result.searched_rows(result))[3:6], str(tmp_path / name)
     told = deploy.deploy(path, out, names)
-    size = result["trunk"]["multiply_adds"] + 3 * 130
+    size = result["trunk"]["unprojected"]["multiply_adds"] + 3 * 130
     assert f"3 of 20 attributes: {size / 1e6:.1f} million multiply-adds" in told
     images = np.asarray(prepared.images[prepared.split.test[:20]])
     part, whole = Predictor(out), Predictor(path)
@@ -164,8 +165,13 @@ def test_size_counts_the_trunk_and_the_readings(finished):
     _, path, result = finished
     ((network, _),) = deploy.export.networks_of(tf.saved_model.load(os.path.join(path, "saved_model")))
     weights, biases = network._readout
-    assert result["network"]["parameters"] == result["trunk"]["parameters"] + int(tf.size(weights) + tf.size(biases))
-    assert result["network"]["multiply_adds"] == result["trunk"]["multiply_adds"] + int(tf.size(weights))
+    trunk = network_size.trunk_size(32, result["trunk"], towers=False)  # without projections, which only towers read
+    assert trunk.to_json() == result["trunk"]["unprojected"] and trunk.parameters < result["trunk"]["parameters"]
+    assert result["network"]["parameters"] == trunk.parameters + int(tf.size(weights) + tf.size(biases))
+    assert result["network"]["multiply_adds"] == trunk.multiply_adds + int(tf.size(weights))
+    assert f"(first, expanded, third): {trunk.describe()}" in main.summary(result, path)
+    earlier = {"multiply_adds": 7, "parameters": 5}
+    assert network_size.trunk_size(32, earlier, towers=False) == network_size.Size(7, 5)
 
 
 def test_a_label_that_is_known_of_no_image_has_its_frequency(finished):

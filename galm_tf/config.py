@@ -711,9 +711,9 @@ def expect_handed_over(config: Config) -> None:
         )
 
 
-def expect_trunk_read(config: Config) -> None:
-    """Raises UserError for settings of a pretrained trunk that a run without one would pass over."""
-    _expect_beside(config, [entry for entry in _READ_BESIDE if set(entry[2]) <= set(PRETRAINED_SETTINGS)])
+def expect_read_without_source(config: Config) -> None:
+    """Raises UserError for settings that a run would pass over, whether it has a source or not."""
+    _expect_beside(config, [entry for entry in _READ_BESIDE if entry[0] != "source_run"])
 
 
 def _expect_beside(

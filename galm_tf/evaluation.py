@@ -91,6 +91,8 @@ def mean_auc_interval(
     labels = labels[tells][:, judged]
     scores = scores[tells][:, judged]
     known = known[tells]
+    if 2 * sum(_rests_on_one(y, units[tells]) for y in labels.T) >= labels.shape[1]:
+        return None, None, int(sizes.sum()), tells
     counts = np.minimum(sizes, _MOST_GROUPS)
     starts = np.cumsum(counts) - counts
     groups = np.zeros(len(parts), np.int64)
@@ -105,8 +107,6 @@ def mean_auc_interval(
         ]
     )
     there = np.isfinite(left)
-    if 2 * there.all(axis=1).sum() <= len(there):
-        return None, None, int(sizes.sum()), tells
     moved = np.where(there, left - whole[judged, None], 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     variances = np.array([(len(m) - 1) / len(m) * np.square(m - m.mean()).sum() for m in np.split(moved, starts[1:])])
     error = np.sqrt(variances.sum())
@@ -115,6 +115,11 @@ def mean_auc_interval(
     freedom = 1 / (np.square(variances / variances.sum()) / (counts - 1)).sum()
     low, high = whole[judged].mean() + np.array([-1.0, 1.0]) * stats.t.ppf(0.975, freedom) * error
     return float(max(low, 0.0)), float(min(high, 1.0)), int(sizes.sum()), tells
+
+
+def _rests_on_one(labels: np.ndarray, units: np.ndarray) -> bool:
+    """Whether one unit alone has a label, of [n] in {0, 1, NaN}; units int [n]."""
+    return min(len(np.unique(units[labels == label])) for label in (0, 1)) == 1
 
 
 def _drawn_together(units: np.ndarray, domains: np.ndarray) -> np.ndarray:

@@ -501,6 +501,11 @@ class Search:
     @staticmethod
     def _assign(variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
         for name, variable in variables.items():
+            if prefix + name not in arrays:
+                raise UserError(
+                    f"Expected {prefix + name} in the checkpoint of the run. Received: one without, of another version; go on with that "
+                    "one, or begin anew in another --run_dir."
+                )
             variable.assign(arrays[prefix + name])
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import main_flags
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
 from galm_tf.network_size import numbers_read
 from galm_tf.reward import RewardTable
+from galm_tf.run_folder import RunFolder
 from galm_tf.search_space import map_side
 from galm_tf.strategies import METHODS
 from galm_tf.tracing import untraced
@@ -93,6 +95,20 @@ def test_nothing_is_trained_where_no_attribute_can_be_judged_and_tested(monkeypa
         with pytest.raises(UserError, match="Expected an attribute of mine that validation and test .* Received: none"):
             run(Config(), [0], str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_flags_of_a_supernet_repeat_it_whatever_the_suites_methods_read(monkeypatch, tmp_path):
+    split = types.SimpleNamespace(judged_and_tested=np.array([True]))
+    prepared = types.SimpleNamespace(split=split, domain=None)
+    monkeypatch.setattr(one_supernet.data_digests, "remember_data", lambda *of: None)
+    monkeypatch.setattr(one_supernet, "_computed", lambda *of: None)
+    for again in (False, True):
+        one_supernet.shared_rewards(Config(evaluations=16, resume=again), str(tmp_path / "made"), prepared)
+    begun = dataclasses.replace(Config(evaluations=16), method="random", adapt_steps=0, finetune_steps=0)
+    RunFolder.create(str(tmp_path / "begun"), begun)  # by an earlier version
+    one_supernet.shared_rewards(begun, str(tmp_path / "begun"), prepared)
+    settings = main_flags.settings(f"--flagfile={tmp_path}/made/flags.txt", "--run_dir=new")
+    assert (settings.method, settings.evaluations) == ("random", Config().evaluations)
 
 
 def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):

@@ -157,6 +157,13 @@ def test_there_is_no_interval_where_most_attributes_rest_on_one_class(showing, t
         )
 
 
+def test_two_units_that_are_left_out_together_are_two():
+    """Of 300 photographs each thirtieth is left out together: ranks 5 and 35."""
+    rng, units = np.random.default_rng(4), np.arange(300)
+    labels = np.isin(units, (5, 35)).astype(np.float32)[:, None]
+    assert evaluation.mean_auc_interval(labels, rng.normal(size=labels.shape), units)[0] is not None
+
+
 def test_an_interval_ends_where_an_auc_does():
     labels, scores, units = _classes(np.random.default_rng(1), 6)
     assert evaluation.mean_auc_interval(labels, scores + 3 * labels, units)[1] == 1.0

@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from galm_tf import frozen_trunk, network_size, pipeline, preparation, ridge, search
 from galm_tf.config import Config
@@ -215,3 +216,10 @@ def test_training_that_diverges_is_told(tmp_path, drawn, settings, message):
     )
     with few_images(12), untraced(), pytest.raises(UserError, match=message):
         pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=RandomArchitecture)
+
+
+def test_a_checkpoint_of_another_version_that_lacks_something_is_told():
+    with pytest.raises(
+        UserError, match="Expected controller/history in the checkpoint .* one without, of another version"
+    ):
+        Search._assign({"history": tf.Variable(0.0)}, {"controller/born": np.ones(2)}, "controller/")

@@ -954,6 +954,10 @@ def benchmark(defined, tmp_path, monkeypatch):
             "--suite=methods --trunk_steps=5",
             "Expected a --trunk_model beside --trunk_steps, in which its layers learn. Received: none",
         ),
+        (
+            "--table=2 --max_positive_weight=5",
+            "Expected --imbalance=positive_weight beside --max_positive_weight, .* Received: imbalance=none",
+        ),
         ("--suite=policy --vary=seed", "Expected flags that policy reads. Received: --vary,"),
         (
             "--suite=few_labels --train_positives=5",

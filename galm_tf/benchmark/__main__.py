@@ -267,7 +267,7 @@ def main(arguments: list[str]) -> None:
     _expect_read(f"table {FLAGS.table}" if FLAGS.table else FLAGS.suite)
     config = config_lib.from_flags(FLAGS, _base())
     if FLAGS.table or FLAGS.suite in _FEW:  # whose runs have sources of their own
-        config_lib.expect_trunk_read(config)
+        config_lib.expect_read_without_source(config)
         if FLAGS.table != "2":
             config_lib.expect_handed_over(config)
     else:

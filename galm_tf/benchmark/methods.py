@@ -54,15 +54,15 @@ def run_once(
 
     unrepeated: what of them its flags do not repeat.
     """
-    config, folder = RunFolder.begin_or_resume(config.run_dir, _with_what_is_read(config))
+    config, folder = RunFolder.begin_or_resume(config.run_dir, with_what_is_read(config, config.run_dir))
     with folder.kept_if_used():
         folder.note_unrepeated(unrepeated)
         return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
 
 
-def _with_what_is_read(config: Config) -> Config:
-    """The settings without a penalty and a number of evaluations that the method passes over, so that the run's flags
-    repeat it; a run that was begun has its own.
+def with_what_is_read(config: Config, path: str) -> Config:
+    """The settings without a penalty and a number of evaluations that the method passes over, so that the flags of the
+    run in `path` repeat it; a run that was begun has its own.
     """
     penalised = config.size_penalty not in (0, Config().size_penalty)
     counted = config.evaluations != Config().evaluations
@@ -70,8 +70,8 @@ def _with_what_is_read(config: Config) -> Config:
     unread += ["evaluations"] * (counted and config.method not in COUNTING)
     if not unread:
         return config
-    begun = os.path.exists(os.path.join(config.run_dir, "config.json"))
-    own = read_config(config.run_dir) if begun else Config()
+    begun = os.path.exists(os.path.join(path, "config.json"))
+    own = read_config(path) if begun else Config()
     return dataclasses.replace(config, **{name: getattr(own, name) for name in unread})
 
 

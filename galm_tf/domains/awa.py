@@ -96,12 +96,13 @@ def _class_labels(
         return cut, shares(strengths), [f"{_BINARY} is absent: {_CONTINUOUS} is cut at its mean."]
     labels = _binary(path, num_classes, num_attributes, told)
     known = np.isfinite(cut)
-    other = known & (cut != labels)
+    cuts = (known & ((strengths > strength) != labels) for strength in np.unique(strengths[known]))
+    other = min(cuts, key=np.count_nonzero)  # labels of one's own may be cut elsewhere
     if other.sum() > _DIFFERENT * known.sum():
         row, column = np.argwhere(other)[0]
         raise UserError(
-            f"Expected {_CONTINUOUS}, cut at its mean, to be as {_BINARY} in {folder}. Received: another label in {other.sum()} of "
-            f"{known.sum()} places, the first is line {row + 1}, column {column + 1}; take both from one download, or remove the "
+            f"Expected {_CONTINUOUS}, cut at some strength, to be as {_BINARY} in {folder}. Received: another label in {other.sum()} "
+            f"of {known.sum()} places at least, the first is line {row + 1}, column {column + 1}; take both from one download, or remove the "
             "continuous one, and the labels alone are learned."
         )
     return labels, shares(strengths), []

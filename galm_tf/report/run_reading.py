@@ -15,7 +15,6 @@ from galm_tf.config import READING, Config
 from galm_tf.errors import UserError
 from galm_tf.network_size import Size, of_result, tower_size
 from galm_tf.run_folder import in_use, read_config, read_policy
-from galm_tf.run_result import searched_rows
 from galm_tf.search_space import Architecture, map_side
 
 _NUMBER = (int, float)
@@ -72,7 +71,7 @@ class FinishedRun:
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
         """Attribute name -> its row of result.json, of all that have a network."""
-        return searched_rows(self.result)
+        return {name: row for name, row in self.result["per_attribute"].items() if "excluded" not in row}
 
     @property
     def attribute_domains(self) -> np.ndarray:
@@ -116,7 +115,7 @@ def read_run(path: str) -> FinishedRun:
         raise UserError(f"Expected the folder of a run. Received: {path}, which is no folder; name one below runs/.")
     config = read_config(path)
     result = _result(path)
-    count = len(searched_rows(result))
+    count = sum("excluded" not in row for row in result["per_attribute"].values())
     return FinishedRun(
         path, config, result, _records(path), _text(path, "flags.txt"), read_policy(path, count), _vectors(path, count)
     )

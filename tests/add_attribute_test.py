@@ -737,7 +737,7 @@ def _copy(source, tmp_path, **changes):
             dict(result_json="{}"),
             "Received: result.json or split.json without what a run writes (KeyError: 'per_attribute')",
         ),
-        (dict(split_json="[]"), "Received: result.json or split.json without what a run writes (TypeError"),
+        (dict(split_json="[]"), "Received: RUN/split.json, which cannot be read (list instead of an object); restore"),
         (dict(checkpoints=None), "Received: a run without a checkpoint that can be read; restore"),
         (dict(config_json="[]"), "Received: a file without a number as format; restore it from a copy."),
         (dict(config_json="{"), "Expected the settings of a run in RUN/config.json. Received: a damaged file"),

@@ -29,7 +29,7 @@ import tensorflow as tf
 from absl import flags
 
 from galm_tf import attribute_names, lite
-from galm_tf.domains.files import IMAGE_ENDINGS, NO_PICTURES, list_images
+from galm_tf.domains.files import by_ending, list_images, other_endings
 from galm_tf.errors import UserError
 from galm_tf.export import FORMAT, METADATA
 from galm_tf.hardware import decoders
@@ -364,9 +364,9 @@ def _expand(arguments: Iterable[str]) -> list[str]:
 
 def _told(argument: str, others: Sequence[str]) -> str:
     """That files were passed over for their endings, in words."""
-    if len(others) == 1:
-        return f"1 file below {argument} has another ending ({others[0]}) and was not looked at; name it to try it"
-    return f"{len(others)} files below {argument} have other endings (the first is {others[0]}) and were not looked at; name them to try them"
+    one = len(others) == 1
+    left = "was not looked at; name it to try it" if one else "were not looked at; name them to try them"
+    return f"{other_endings(others, argument)} and {left}"
 
 
 def _expand_one(argument: str, passed: dict[str, list[str]]) -> list[str]:
@@ -398,9 +398,7 @@ def _expand_one(argument: str, passed: dict[str, list[str]]) -> list[str]:
 
 def _below(folder: str) -> tuple[list[str], list[str]]:
     """(pictures, files with other endings) below a folder as it was named, wherever its links lead."""
-    paths = [os.path.join(folder, *name.split("/")) for name in list_images(folder, endings=("",), leave=True)]
-    pictures = [path for path in paths if path.lower().endswith(IMAGE_ENDINGS)]
-    return pictures, [path for path in paths if not path.lower().endswith((*IMAGE_ENDINGS, *NO_PICTURES))]
+    return by_ending(os.path.join(folder, *name.split("/")) for name in list_images(folder, endings=("",), leave=True))
 
 
 if __name__ == "__main__":

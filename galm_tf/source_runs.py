@@ -186,15 +186,10 @@ def expect_finished(path: str, flag: str = "source_run") -> Config:
     """The settings of a finished run; raises UserError for what is none."""
     config = read_config(path, flag)
     if not RunFolder(path, lock=False).has("result.json"):
-        busy = in_use(path)
-        raise UserError(
-            f"Expected a finished run in --{flag}={path}. Received: a run "
-            + (
-                "that is still at work; wait for its result.json."
-                if busy
-                else f"without result.json; finish it by --resume --run_dir={shlex.quote(path)}."
-            )
-        )
+        received = f"without result.json; finish it by --resume --run_dir={shlex.quote(path)}"
+        if in_use(path):
+            received = "that is still at work; wait for its result.json"
+        raise UserError(f"Expected a finished run in --{flag}={path}. Received: a run {received}.")
     if config.method == READING:
         raise UserError(
             f"Expected a run with networks in --{flag}={path}. Received: one of --method={READING}, which has readings of its "

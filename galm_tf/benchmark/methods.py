@@ -17,9 +17,9 @@ import tensorflow as tf
 from galm_tf import evaluation, linear_pixels, pipeline, preparation
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
-from galm_tf.config import COUNTING, Config
+from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder, read_config
-from galm_tf.strategies import METHODS
+from galm_tf.strategies import METHODS, passed_over
 
 LINEAR = "linear 16x16"
 
@@ -54,25 +54,23 @@ def run_once(
 
     unrepeated: what of them its flags do not repeat.
     """
-    config, folder = RunFolder.begin_or_resume(config.run_dir, with_what_is_read(config, config.run_dir))
+    config, folder = begin_or_resume(config.run_dir, config)
     with folder.kept_if_used():
         folder.note_unrepeated(unrepeated)
         return pipeline.run(config, folder, prepared=prepared, make_strategy=METHODS[config.method])
 
 
-def with_what_is_read(config: Config, path: str) -> Config:
-    """The settings without a penalty and a number of evaluations that the method passes over, so that the flags of the
-    run in `path` repeat it; a run that was begun has its own.
+def begin_or_resume(path: str, config: Config) -> tuple[Config, RunFolder]:
+    """As that of `RunFolder`, without a penalty and a number of evaluations that the method passes over, so that the
+    run's flags repeat it; a run that was begun has its own.
     """
-    penalised = config.size_penalty not in (0, Config().size_penalty)
-    counted = config.evaluations != Config().evaluations
-    unread = ["size_penalty"] * (penalised and not METHODS[config.method].rewarded)
-    unread += ["evaluations"] * (counted and config.method not in COUNTING)
-    if not unread:
-        return config
-    begun = os.path.exists(os.path.join(path, "config.json"))
-    own = read_config(path) if begun else Config()
-    return dataclasses.replace(config, **{name: getattr(own, name) for name in unread})
+    let_be = {"size_penalty": (0, Config().size_penalty), "evaluations": (Config().evaluations,)}
+    unread = [name for name in passed_over(config.method) if getattr(config, name) not in let_be[name]]
+    if unread:
+        begun = os.path.exists(os.path.join(path, "config.json"))
+        own = read_config(path) if begun else Config()
+        config = dataclasses.replace(config, **{name: getattr(own, name) for name in unread})
+    return RunFolder.begin_or_resume(path, config)
 
 
 def free_networks() -> None:

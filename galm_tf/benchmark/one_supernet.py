@@ -16,7 +16,7 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from galm_tf import data_digests, pipeline, preparation, progress, run_result
-from galm_tf.benchmark.methods import free_networks, with_what_is_read
+from galm_tf.benchmark.methods import begin_or_resume, free_networks
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -57,7 +57,7 @@ def shared_rewards(config: Config, path: str, prepared: preparation.Prepared) ->
             "give more images, or another split by --splits."
         )
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
-    config, folder = RunFolder.begin_or_resume(path, with_what_is_read(config, path))
+    config, folder = begin_or_resume(path, config)
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     stored = [folder.read_arrays(f"tables/{name}.npz") for name in ("validation", "test")]
     if None in stored:
@@ -101,7 +101,7 @@ def finetuned(
       UserError: the finished ones are of other architectures, which another version chose.
     """
     config = dataclasses.replace(config, method="random", warmup_steps=0, supernet_steps=0)
-    config, folder = RunFolder.begin_or_resume(path, with_what_is_read(config, path))
+    config, folder = begin_or_resume(path, config)
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)
     if not folder.has("result.json"):
         weights, _ = RunFolder(supernet, lock=False).load_checkpoint()

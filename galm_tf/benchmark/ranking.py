@@ -29,7 +29,7 @@ from galm_tf import data_digests, pipeline, preparation, search_space
 from galm_tf.begun import content_settings
 from galm_tf.benchmark.auc_rewards import beside_children
 from galm_tf.benchmark.cells import Cells
-from galm_tf.benchmark.methods import with_what_is_read
+from galm_tf.benchmark.methods import begin_or_resume
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
 from galm_tf.data import loss_weights, training_batches, training_plan
@@ -66,8 +66,7 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
     prepared = preparation.prepare(shared_config)
-    path = os.path.join(out, "supernet")
-    shared_config, folder = RunFolder.begin_or_resume(path, with_what_is_read(shared_config, path))
+    shared_config, folder = begin_or_resume(os.path.join(out, "supernet"), shared_config)
     table = _shared_rewards(shared_config, folder, prepared)
     attributes = best_judged(prepared, table, num_attributes)
     numbers = _architectures(config.seed, num_architectures)

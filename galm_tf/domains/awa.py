@@ -63,15 +63,13 @@ def _images(folder: str) -> tuple[dict[str, str], list[str]]:
     """(pictures as of `files.list_images`, a note on files with other endings)."""
     where = files.require(folder, "JPEGImages")
     there = files.list_images(where, folder, ("",))
-    images = {name: path for name, path in there.items() if name.lower().endswith(files.IMAGE_ENDINGS)}
-    others = [name for name in there if not name.lower().endswith((*files.IMAGE_ENDINGS, *files.NO_PICTURES))]
+    pictures, others = files.by_ending(there)
+    images = {name: there[name] for name in pictures}
     if not others:
         return images, []
-    if len(others) == 1:
-        note = f"1 file below {where} has another ending ({others[0]}) and is left out: convert it if it is a picture."
-    else:
-        note = f"{len(others)} files below {where} have other endings (the first is {others[0]}) and are left out: convert those that are pictures."
-    return images, [note]
+    one = len(others) == 1
+    left = "is left out: convert it if it is a picture." if one else "are left out: convert those that are pictures."
+    return images, [f"{files.other_endings(others, where)} and {left}"]
 
 
 def _class_labels(

@@ -36,6 +36,20 @@ def require(folder: str, *names: str, root: str | None = None, flag: str = "data
     raise UserError(f"Expected {wanted} in {folder}. Received: {there or 'an empty folder'}; check --{flag}.")
 
 
+def by_ending(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(pictures, files with other endings than what lies beside pictures)."""
+    names = list(names)
+    pictures = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
+    return pictures, [name for name in names if not name.lower().endswith((*IMAGE_ENDINGS, *NO_PICTURES))]
+
+
+def other_endings(others: Sequence[str], where: str) -> str:
+    """That files below a folder have other endings, in words."""
+    if len(others) == 1:
+        return f"1 file below {where} has another ending ({others[0]})"
+    return f"{len(others)} files below {where} have other endings (the first is {others[0]})"
+
+
 def first_repeat(keys: Iterable[Hashable]) -> tuple[int, int] | None:
     """Positions of the first key that was there before, where it was and where it is again; None where all differ."""
     first: dict[Hashable, int] = {}

@@ -13,12 +13,12 @@ from typing import Any, Collection, Optional, Sequence
 import numpy as np
 
 from galm_tf import data_digests, linear_pixels, source_runs
-from galm_tf.config import COUNTING, SOURCE_SETTINGS
+from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.report.run_data import RunData
 from galm_tf.report.run_reading import FinishedRun, read_run
 from galm_tf.run_folder import FREE_SETTINGS
-from galm_tf.strategies import METHODS
+from galm_tf.strategies import passed_over
 
 RIDGE = f"ridge regression on {linear_pixels.SIDE}×{linear_pixels.SIDE} pixels"
 _NOT_TESTED = ("split", data_digests.TESTED, source_runs.DIGESTS)  # of data.json; of the split the test alone counts
@@ -116,10 +116,7 @@ def _same_but_method(run: FinishedRun, other: FinishedRun) -> bool:
     unread = {"method", *FREE_SETTINGS}
     if not (run.config.source_run or other.config.source_run):
         unread.update(SOURCE_SETTINGS)
-    if not all(METHODS[one].rewarded for one in (ours["method"], theirs["method"]) if one in METHODS):
-        unread.add("size_penalty")
-    if not {ours["method"], theirs["method"]} <= set(COUNTING):
-        unread.add("evaluations")
+    unread |= passed_over(ours["method"]) | passed_over(theirs["method"])
     same = all(ours[k] == theirs[k] for k in ours if k not in unread)
     return same and ours["method"] != theirs["method"]
 

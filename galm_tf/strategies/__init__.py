@@ -13,6 +13,7 @@ reinforced NAS (Zoph & Le 2017): on a table of rewards it is `enas_each`, and
 what sets it apart is that every child is trained from new weights.
 """
 
+from galm_tf.config import COUNTING
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.strategies.bayesian import Bayesian
 from galm_tf.strategies.enas import Enas
@@ -34,3 +35,11 @@ METHODS = {
     "bayesian": Bayesian,
     "progressive": Progressive,
 }
+
+
+def passed_over(method: str) -> set[str]:
+    """Names of the settings that a --method does not read."""
+    unread = set() if method in COUNTING else {"evaluations"}
+    if method in METHODS and not METHODS[method].rewarded:
+        unread.add("size_penalty")
+    return unread

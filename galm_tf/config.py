@@ -469,15 +469,15 @@ class Config:
                 f"source_run={','.join(self.source_run)} and transfer={','.join(self.transfer)}; name one run (of several domains if need be), and "
                 "leave --transfer out."
             )
-        if self.method == READING and not self.trunk_model:
-            raise UserError(
-                f"Expected --trunk_model beside --method={READING}, which reads a pretrained network. Received: none; name a Keras model file, or take "
-                "another method."
-            )
         if self.method == READING and (self.source_run or self.imbalance != "none"):
             raise UserError(
                 f"Expected neither --source_run nor --imbalance beside --method={READING}, whose readings are fitted in closed form. Received: "
                 f"source_run={','.join(self.source_run) or '(nothing)'} and imbalance={self.imbalance}; leave them out."
+            )
+        if self.method == READING and not self.trunk_model:
+            raise UserError(
+                f"Expected --trunk_model beside --method={READING}, which reads a pretrained network. Received: none; name a Keras model file, or take "
+                "another method."
             )
         if self.freeze_trunk and self.source_run and ("trunk" not in self.transfer or self.transfer_gate_steps):
             raise UserError(

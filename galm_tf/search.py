@@ -524,10 +524,9 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _finite(loss: float, phase: Phase, step: int) -> float:
-    """The loss of a step; raises UserError where training has diverged."""
-    return expect_finite(
-        loss, _title(phase), step, f"{phase.kind}_learning_rate" if phase.kind in (ADAPT, FINETUNE) else "learning_rate"
-    )
+    """The loss of a step; raises UserError where training has diverged. A phase's first loss is of what came before."""
+    own_rate = phase.kind in (ADAPT, FINETUNE) and step > 0
+    return expect_finite(loss, _title(phase), step, f"{phase.kind}_learning_rate" if own_rate else "learning_rate")
 
 
 def _title(phase: Phase) -> str:

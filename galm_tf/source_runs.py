@@ -134,9 +134,11 @@ def expect_fitting(path: str, config: Config, flag: str = "source_run") -> Confi
     for setting in ("image_size", *PRETRAINED_SETTINGS, *(("conditioning", "controller_cell") if reads_policy else ())):
         ours, its = getattr(config, setting), getattr(theirs, setting)
         if ours != its:
+            repair = f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, its)}."
+            if setting in PRETRAINED_SETTINGS and len(config.source_run) > 1:
+                repair = "name it alone, since what is read of a pretrained trunk is of that run."
             raise UserError(
-                f"Expected the {setting} of --{flag}={path}, which is {told(its)}. Received: {setting}={told(ours)}; "
-                + (f"leave --{setting} out." if its in ("", ()) else f"set {as_flag(setting, its)}.")
+                f"Expected the {setting} of --{flag}={path}, which is {told(its)}. Received: {setting}={told(ours)}; {repair}"
             )
     return theirs
 

@@ -189,6 +189,8 @@ def test_what_it_cannot_be_combined_with_is_refused(finished, tmp_path):
     config, path, _ = finished
     with pytest.raises(UserError, match="Expected --trunk_model beside --method=reading"):
         Config(method="reading")
+    with pytest.raises(UserError, match="neither --source_run nor --imbalance"):  # not first a trunk, then no source
+        Config(method="reading", source_run=("runs/A",))
     with pytest.raises(UserError, match="neither --source_run nor --imbalance"):
         dataclasses.replace(config, imbalance="balanced")
     with pytest.raises(UserError, match="neither --source_run nor --imbalance"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import frozen_trunk, network_size, pipeline, preparation, ridge, search
+from galm_tf import frozen_trunk, network_size, pipeline, preparation, ridge, schedule, search
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
@@ -216,6 +216,17 @@ def test_training_that_diverges_is_told(tmp_path, drawn, settings, message):
     )
     with few_images(12), untraced(), pytest.raises(UserError, match=message):
         pipeline.run(config, RunFolder.create(str(tmp_path / "run"), config), make_strategy=RandomArchitecture)
+
+
+def test_the_first_loss_of_a_phase_that_diverged_before_it_is_not_blamed_on_its_own_rate():
+    adaptation, finetuning = (schedule.Phase(kind, 0, 10, 0) for kind in (search.ADAPT, search.FINETUNE))
+    for phase, step, rate in (
+        (adaptation, 0, "learning_rate"),
+        (adaptation, 1, "adapt_learning_rate"),
+        (finetuning, 2, "finetune_learning_rate"),
+    ):
+        with pytest.raises(UserError, match=f"begin anew with a smaller --{rate}\\."):
+            search._finite(float("nan"), phase, step)
 
 
 def test_a_checkpoint_of_another_version_that_lacks_something_is_told():

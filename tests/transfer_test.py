@@ -911,6 +911,13 @@ def test_bad_sources_are_told_before_data_are_read_and_leave_no_folder(source, t
 
 def test_bad_sources_are_named(source, tmp_path):
     config, path = source
+    pretrained = dataclasses.replace(config, trunk_model="lite0.keras")
+    RunFolder.create(str(tmp_path / "pretrained"), pretrained).write_json("result.json", {})
+    several = dataclasses.replace(config, source_run=(path, str(tmp_path / "pretrained")), transfer=("trunk",))
+    with pytest.raises(
+        UserError, match="pretrained, which is lite0.keras. Received: trunk_model=.nothing.; name it alone"
+    ):
+        source_runs.expect_fitting(several.source_run[1], several)
     with pytest.raises(
         UserError, match="Expected the image_size of --source_run=.*, which is 32. Received: image_size=64"
     ):

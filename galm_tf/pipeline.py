@@ -172,12 +172,12 @@ def _frozen(
 
 
 def expect_beginnings(config: Config, folder: Optional[RunFolder] = None) -> None:
-    """Raises UserError for source runs and a trunk's file that a run cannot begin with: told before the data are read,
+    """Raises UserError for source runs and a trunk's model that a run cannot begin with: told before the data are read,
     which may take minutes.
     """
     for path in () if config.resume else config.source_run:
         source_runs.expect_fitting(path, config)
-    pretrained.expect_file(config, folder)
+    pretrained.expect_model(config, folder)
 
 
 def _write_examples(prepared: Prepared, folder: RunFolder) -> None:

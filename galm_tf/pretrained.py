@@ -145,9 +145,7 @@ def _digest(path: str) -> str:
 
 def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray, path: str) -> None:
     """Makes the trunk of --trunk_model and writes it."""
-    model = _load_model(config.trunk_model, config.image_size)
-    layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
-    backbone = _maps_of(model, layers, config)
+    layers, backbone = _backbone(config)
     chosen = np.sort(generator(ANY_SEED, Stream.PROJECTION).choice(train, min(_IMAGES, len(train)), replace=False))
     trunk = _Trunk(backbone, config.trunk_pixels, config.image_size)
     learned = {}
@@ -177,18 +175,40 @@ def _write(config: Config, images: np.ndarray, domain: Domain, train: np.ndarray
         json.dump(about, file, indent=1)
 
 
-def expect_file(config: Config, folder: Optional[RunFolder] = None) -> None:
-    """Raises UserError where a trunk is still to be made of --trunk_model, which is no file: told before the data are
-    read, which may take minutes.
+def expect_model(config: Config, folder: Optional[RunFolder] = None) -> None:
+    """Raises UserError where a trunk is still to be made of --trunk_model, which is no model that serves: told before
+    the data are read, which may take minutes.
 
     folder: the run's, which may have its trunk already.
     """
     path = config.trunk_model
-    if path and not config.source_run and not (folder and folder.has(FOLDER)) and not os.path.isfile(path):
+    if not path or config.source_run or (folder and folder.has(FOLDER)):
+        return
+    if not os.path.isfile(path):
         raise UserError(
             f"Expected a Keras model file in --trunk_model. Received: {path}, which is {'a folder' if os.path.isdir(path) else 'no file'}; write one "
             "by python -m galm_tf.imagenet --out=NAME.keras, or by model.save('NAME.keras')."
         )
+    layers, backbone = _backbone(config)
+    if config.trunk_steps:
+        _upper_weights(backbone, path)
+    smallest = _maps_shapes(backbone, layers[-1:], config.image_size, path)[0][1]
+    if smallest < PRETRAINED_SIDE // 2:
+        logging.warning(
+            "the smallest map of %s has %d positions a side at %d pixels: a larger --image_size may show more",
+            path,
+            smallest,
+            config.image_size,
+        )
+
+
+def _backbone(config: Config) -> tuple[Sequence[str], tf.keras.Model]:
+    """The three layers of --trunk_model that are read, and the model cut to them; raises UserError where it does not
+    serve.
+    """
+    model = _load_model(config.trunk_model, config.image_size)
+    layers = config.trunk_layers or choose_layers(model, config.image_size, config.trunk_model)
+    return layers, _maps_of(model, layers, config)
 
 
 def _load_model(path: str, image_size: int) -> tf.keras.Model:
@@ -339,13 +359,6 @@ def _maps_of(model: tf.keras.Model, names: Sequence[str], config: Config) -> tf.
         raise UserError(
             f"Expected --trunk_layers from the largest map to the smallest. Received: {', '.join(f'{n} ({s})' for n, s in zip(names, sides))}; name them "
             "in that order."
-        )
-    if sides[-1] < PRETRAINED_SIDE // 2:
-        logging.warning(
-            "the smallest map of %s has %d positions a side at %d pixels: a larger --image_size may show more",
-            config.trunk_model,
-            sides[-1],
-            config.image_size,
         )
     return _cut(model, names)
 

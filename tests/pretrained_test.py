@@ -247,16 +247,16 @@ def test_a_model_of_whole_pixels_sees_each_as_it_is():
     np.testing.assert_array_equal(seen, pixels)
 
 
-def test_small_maps_are_warned_of(caplog):
+def test_small_maps_are_warned_of(tmp_path, caplog):
     x = image = tf.keras.Input((None, None, 3))
     for number in range(4):
         x = KERAS.Conv2D(4, 3, 2, "same", name=f"conv{number}")(x)
-    deep = tf.keras.Model(image, x)
+    tf.keras.Model(image, x).save(tmp_path / "deep.keras")
     for size, said in ((32, "has 2 positions a side at 32 pixels"), (64, "")):
         caplog.clear()
-        layers = pretrained.choose_layers(deep, size, "deep.keras")
-        assert layers == ("conv1", "conv2", "conv3")
-        assert len(pretrained._maps_of(deep, layers, Config(image_size=size, trunk_model="deep.keras")).outputs) == 3
+        config = Config(image_size=size, trunk_model=str(tmp_path / "deep.keras"))
+        pretrained.expect_model(config)
+        assert pretrained._backbone(config)[0] == ("conv1", "conv2", "conv3")
         assert said in caplog.text and bool(said) == bool(caplog.text)
 
 
@@ -530,7 +530,8 @@ def test_another_domain_starts_from_the_run_with_its_trunk(place, finished, draw
 
 
 def _start(config, path):
-    with pytest.raises(UserError) as caught:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError) as caught:
+        patch.setattr(preparation, "prepare", None)  # it is told before the data are read
         main.run(config, str(path))
     assert not os.path.exists(path)  # the repaired command can have the name
     return str(caught.value)
@@ -539,9 +540,7 @@ def _start(config, path):
 def test_a_file_that_is_no_model(tmp_path, finished):
     config = finished[0]
     for name, said in (("none.keras", "no file"), (".", "a folder")):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(preparation, "prepare", None)  # it is told before the data are read
-            text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
+        text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / name)), tmp_path / "run")
         assert text.startswith("Expected a Keras model file in --trunk_model. Received:") and said in text
     (tmp_path / "bad.keras").write_text("no model")
     text = _start(dataclasses.replace(config, trunk_model=str(tmp_path / "bad.keras")), tmp_path / "run")

@@ -1,7 +1,7 @@
 """How every entry module starts: flags parsed, a user's mistake told in one line.
 
-Exit status: 0 done, 1 done in part, 2 bad input or nowhere to write what is told, 130 interrupted, by Ctrl-C or by
-SIGTERM, with which schedulers end what they run.
+Exit status: 0 done, 1 done in part, 2 bad input, too little memory or nowhere to write what is told, 130 interrupted,
+by Ctrl-C or by SIGTERM, with which schedulers end what they run.
 """
 
 from __future__ import annotations
@@ -205,8 +205,23 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
     except KeyboardInterrupt as stop:
         print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":  # of TensorFlow
+            raise
+        print(f"error: {_of_memory(error)}", file=sys.stderr)
+        return BAD_INPUT
     except SystemExit as end:  # of help
         return end.code
+
+
+def _of_memory(error: Exception) -> str:
+    """What a user is told where memory does not do."""
+    reason = (str(error).splitlines() or ["none is left"])[0]
+    return (
+        f"Expected more memory, of the GPU where one computes. Received: {reason[:200]}; free what other programs hold and "
+        "give the command again, a run's with --resume, have the processor compute by CUDA_VISIBLE_DEVICES=-1 before it, or "
+        "begin anew with a smaller --batch_size, --attributes_per_step or --image_size."
+    )
 
 
 class interrupted:  # noqa: N801 (used as a function is)

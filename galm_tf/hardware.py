@@ -1,8 +1,11 @@
-"""What a command is computed on: how many cores it may use, and the GPUs that TensorFlow finds."""
+"""What a command is computed on: how many cores it may use, and the GPU that TensorFlow takes."""
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
+from typing import Optional
 
 
 def usable_cores() -> int:
@@ -15,11 +18,30 @@ def decoders() -> int:
     return min(32, usable_cores() + 1)
 
 
-def computed_on() -> str:
-    """In words: the names of the GPUs, or where TensorFlow sees none the number of processor cores."""
+@functools.cache
+def gpu() -> Optional[str]:
+    """Name of the GPU that computes, None without one: the first of those that TensorFlow takes, which leaves out what
+    it cannot use.
+
+    It starts TensorFlow's runtime.
+    """
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+    # a machine's cards are not asked for where none is taken: on Windows TensorFlow warns of them
+    if not tf.config.list_logical_devices("GPU"):
+        return None
+    visible = tf.config.get_visible_devices("GPU")[0]
+    return tf.config.experimental.get_device_details(visible).get("device_name", visible.name)
+
+
+def xla_compiles() -> bool:
+    """Whether XLA compiles for what TensorFlow computes on: not in every build, and not for a Mac's GPU."""
+    import tensorflow as tf
+
+    return tf.test.is_built_with_xla() and not (platform.system() == "Darwin" and gpu())
+
+
+def computed_on() -> str:
+    """In words: the name of the GPU, or where TensorFlow takes none the number of processor cores."""
     cores = usable_cores()
-    return ", ".join(names) or f"{cores} processor core{'s' if cores > 1 else ''}"
+    return gpu() or f"{cores} processor core{'s' if cores > 1 else ''}"

@@ -21,7 +21,7 @@ from typing import Iterator, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from galm_tf import search_space, winograd
+from galm_tf import hardware, search_space, winograd
 from galm_tf.gates import WIDTH_BLOCKS, columns, spread
 
 BN_EPSILON = 1e-3
@@ -280,12 +280,7 @@ def tiles_pay(side: int, towers: Optional[int] = None) -> bool:
       towers: how many; many where it is not known.
     """
     many = towers is None or towers >= _TILED_TOWERS
-    return (
-        many
-        and winograd.fits(side)
-        and _convolution_dtype.get() == tf.float32
-        and not tf.config.list_physical_devices("GPU")
-    )
+    return many and winograd.fits(side) and _convolution_dtype.get() == tf.float32 and not hardware.gpu()
 
 
 def _wide_kernel(kernels: tf.Tensor) -> tf.Tensor:

@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from galm_tf import layers, search_space
-from galm_tf.hardware import usable_cores
+from galm_tf.hardware import usable_cores, xla_compiles
 from galm_tf.metrics import both_labels, reward_columns
 from galm_tf.quiet_start import start_xla
 from galm_tf.supernet import Supernet, margins
@@ -41,7 +41,7 @@ _BYTES_PER_VALUE = 4
 _LEAST_PART = 2  # times the calibration images, which every part computes anew
 # of Conv-3's map that the variants of Conv-4, their skips and one variant of Conv-5 hold for an image
 _VALUES_PER_POSITION = 800
-_XLA = tf.test.is_built_with_xla()
+_XLA = xla_compiles()
 
 
 @dataclasses.dataclass(frozen=True)

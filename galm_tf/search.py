@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit
 
-from galm_tf import controller_training, evaluation, frozen_trunk, search_space, selection, temperature
+from galm_tf import controller_training, evaluation, frozen_trunk, hardware, search_space, selection, temperature
 from galm_tf.config import READING, Config
 from galm_tf.data import BatchPlan, loss_weights, training_batches, training_plan
 from galm_tf.domains.domain import Domain
@@ -176,7 +176,7 @@ class Search:
         """Takes every phase from where the state stands; returns when fine-tuning is done, with the batch norms of the
         trunk as they are exported, which the last checkpoint holds.
         """
-        if self.config.precision != "float32" and not tf.config.list_physical_devices("GPU"):
+        if self.config.precision != "float32" and not hardware.gpu():
             logging.warning(
                 "--precision=%s is for GPUs: a processor may take many times as long over a step as with float32.",
                 self.config.precision,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
@@ -280,6 +281,14 @@ def test_words_without_dashes_are_refused():
     command_line.expect_no_arguments(["main"])
 
 
+def _of_memory(reason):
+    return (
+        f"error: Expected more memory, of the GPU where one computes. Received: {reason}; free what other programs hold and "
+        "give the command again, a run's with --resume, have the processor compute by CUDA_VISIBLE_DEVICES=-1 before it, or "
+        "begin anew with a smaller --batch_size, --attributes_per_step or --image_size.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("raised", "status", "told"),
     [
@@ -288,6 +297,9 @@ def test_words_without_dashes_are_refused():
         (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
         (RuntimeError("error_already_set: X REPLACED BY KeyboardInterrupt"), 130, "\nInterrupted.\n"),
         (KeyboardInterrupt("Add --resume."), 130, "\nInterrupted. Add --resume.\n"),
+        (tf.errors.ResourceExhaustedError(None, None, "No room [1,2]\nnode: x"), 2, _of_memory("No room [1,2]")),
+        (MemoryError("Unable to allocate 9 GiB"), 2, _of_memory("Unable to allocate 9 GiB")),
+        (MemoryError(), 2, _of_memory("none is left")),
     ],
 )
 def test_exit_status(capsys, raised, status, told):

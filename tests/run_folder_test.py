@@ -494,16 +494,36 @@ def test_environment_names_versions_and_commit(monkeypatch):
 def test_what_a_run_was_computed_on_is_named(monkeypatch):
     import tensorflow as tf
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [])
     monkeypatch.setattr(hardware, "usable_cores", lambda: 1)
+    hardware.gpu.cache_clear()
     assert hardware.computed_on() == "1 processor core"
     monkeypatch.setattr(hardware, "usable_cores", lambda: 16)
     assert hardware.computed_on() == "16 processor cores"
+    # cards that TensorFlow cannot use are no devices of its; of several the first computes
     cards = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(2)]
-    details = {cards[0].name: {"device_name": "NVIDIA H100 80GB HBM3"}, cards[1].name: {}}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: cards)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: cards)
+    assert hardware.computed_on() == "16 processor cores"
+    details = {cards[0].name: {"device_name": "NVIDIA H100 80GB HBM3"}, cards[1].name: {"device_name": "another"}}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda card: details[card.name])
-    assert hardware.computed_on() == "NVIDIA H100 80GB HBM3, /physical_device:GPU:1"
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: cards)
+    hardware.gpu.cache_clear()
+    assert hardware.computed_on() == "NVIDIA H100 80GB HBM3"
+    details[cards[0].name].clear()
+    hardware.gpu.cache_clear()
+    assert hardware.computed_on() == "/physical_device:GPU:0"
+    hardware.gpu.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "system, card, compiles", [("Darwin", "Metal", False), ("Darwin", None, True), ("Linux", "H100", True)]
+)
+def test_xla_compiles_for_no_gpu_of_a_mac(monkeypatch, system, card, compiles):
+    import tensorflow as tf
+
+    monkeypatch.setattr(hardware.platform, "system", lambda: system)
+    monkeypatch.setattr(hardware, "gpu", lambda: card)
+    assert hardware.xla_compiles() == (compiles and tf.test.is_built_with_xla())
 
 
 def test_what_a_file_of_settings_does_not_state_is_as_it_was_before_the_setting_was_there(folder, path, tmp_path):

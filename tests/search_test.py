@@ -182,7 +182,7 @@ def test_what_is_left_of_checkpoints_is_written_once(tmp_path, checkpoints):
 def test_mixed_precision_without_a_gpu_is_told(monkeypatch, caplog, drawn, precision, told):
     config = Config(domain=("sun",), image_size=32, precision=precision, cache_dir=drawn)
     monkeypatch.setattr(search, "build_schedule", lambda config, learns: [])
-    monkeypatch.setattr(search.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(search.hardware, "gpu", lambda: None)
     monkeypatch.setattr(Search, "checkpoint", lambda self: None)
     with few_images(12):
         prepared = preparation.prepare(config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import layers, winograd
+from galm_tf import hardware, layers, winograd
 from galm_tf.derived import DerivedNetwork
 from galm_tf.gates import gates_from_indices
 from galm_tf.search_space import Architecture, all_indices
@@ -110,11 +110,11 @@ def test_a_derived_network_scores_alike_in_large_and_small_batches(monkeypatch, 
     (8, 102, tf.bfloat16, False),
 ])  # fmt: skip
 def test_where_tiles_pay(monkeypatch, side, towers, dtype, pays):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
     with layers.convolutions_in(dtype):
         assert layers.tiles_pay(side, towers) == pays
 
 
 def test_a_gpu_keeps_its_own_convolutions(monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"] if kind == "GPU" else [])
+    monkeypatch.setattr(hardware, "gpu", lambda: "a GPU")
     assert not layers.tiles_pay(8, 102)

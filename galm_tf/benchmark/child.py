@@ -117,7 +117,8 @@ class Child:
         tf.keras.utils.set_random_seed(seed)
         self.model = plain_network(architecture, config.image_size)
         loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
-        self.model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss)
+        # with a GPU Keras 3 would have XLA compile every child anew
+        self.model.compile(tf.keras.optimizers.Adam(LEARNING_RATE), loss, jit_compile=False)
         self._config, self._seed = config, seed
         self._augment = Augment.of(config)
 

@@ -210,7 +210,8 @@ def attribute_metrics(
         warnings.simplefilter("ignore")  # a decision of one kind only is no surprise
         return {
             "auc": float(sk_metrics.roc_auc_score(truth, order)),
-            "average_precision": float(sk_metrics.average_precision_score(truth, order)),
+            # which adds up in floats
+            "average_precision": min(1.0, float(sk_metrics.average_precision_score(truth, order))),
             "log_loss": float(sk_metrics.log_loss(truth, probability)),
             "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
             "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,

@@ -288,15 +288,11 @@ def _unread_flags(error: Exception) -> str:
 
 
 def _unread_flagfile(error: Exception) -> str:
-    """The sentence about a flagfile that is not there; names the nearest one that is."""
+    """The sentence about a flagfile that is not there; names the nearest one that is, in the same folder or in its flags/."""
     path, reason = str(error.__context__.filename), error.__context__.strerror
-    near = _nearest_file(path)
+    beside = os.path.join(os.path.dirname(path), "flags")
+    near = nearest(path, os.path.isfile) or nearest(path, os.path.isfile, beside)
     return f"Expected a flagfile that can be read. Received: --flagfile={path} ({reason}); {f'nearest: {near}' if near else 'check its path'}."
-
-
-def _nearest_file(path: str) -> Optional[str]:
-    """The file in the same folder, or in its flags/, that is spelt most like a path; None when none is like it."""
-    return nearest(path, os.path.isfile) or nearest(path, os.path.isfile, os.path.join(os.path.dirname(path), "flags"))
 
 
 def _wrong_value(error: Exception, argv: Sequence[str]) -> str:

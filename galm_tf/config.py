@@ -396,10 +396,7 @@ class Config:
                 value = value.item()
                 object.__setattr__(self, field.name, value)
             _check_field(field, value)
-        self._check_pairs()
-
-    def _check_pairs(self) -> None:
-        """Contradictions between settings; each message names both values."""
+        # contradictions between settings; each message names both values
         self._check_data()
         self._check_transfer()
         self._check_rewards()

@@ -89,7 +89,9 @@ class ControllerTraining(PolicyStrategy):
         policy = [v.numpy() for v in self.controller.named_variables.values()]
         if self._written_out is None or not all(map(np.array_equal, policy, self._written_out[0])):
             with untraced(self.num_attributes <= _BLOCK):
-                blocks = [self._all_log_probs(tf.constant(ids)).numpy() for ids in _blocks(self.num_attributes)]
+                ids = np.arange(self.num_attributes, dtype=np.int32)
+                parts = np.split(ids, range(_BLOCK, self.num_attributes, _BLOCK))
+                blocks = [self._all_log_probs(tf.constant(part)).numpy() for part in parts]
             self._written_out = policy, expect_finite_policy(np.concatenate(blocks))
         return self._written_out[1]
 
@@ -154,7 +156,3 @@ class BatchRewards:
             return float("nan")
         offset = float(self._offsets[attribute])
         return float(reward_columns(self._config.reward, labels[known], scores[None, known], offset)[0])
-
-
-def _blocks(n: int) -> list[np.ndarray]:
-    return [np.arange(s, min(s + _BLOCK, n), dtype=np.int32) for s in range(0, n, _BLOCK)]

@@ -74,7 +74,8 @@ class Views:
     def __init__(self, num_records: int, num_cached: int, config: Config) -> None:
         side = map_side(config)
         each = num_cached * side * side * _CHANNELS * self.dtype.itemsize
-        count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if _changes(config) else 1
+        changes = config.augment_flip or config.augment_crop or config.augment_color
+        count = int(np.clip(_CACHE_BYTES // max(1, each), 1, MAX_VIEWS)) if changes else 1
         self.shape = (num_records, count, side, side, _CHANNELS)
         self._rows = np.full(num_records, -1)
         self.values = np.zeros((0, *self.shape[1:]), self.dtype)
@@ -203,11 +204,6 @@ def _batches(images: np.ndarray, index: np.ndarray) -> Iterator[tuple[np.ndarray
     for batch in image_batches(images, index, size):
         yield index[done : done + len(batch)], batch
         done += len(batch)
-
-
-def _changes(config: Config) -> bool:
-    """Whether the settings change training images at all."""
-    return bool(config.augment_flip or config.augment_crop or config.augment_color)
 
 
 def _seen(outputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

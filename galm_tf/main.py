@@ -79,7 +79,8 @@ def _expect_source(given: flags.FlagValues) -> None:
 
 def _expect_penalty_read(config: Config) -> None:
     """Raises UserError for a penalty of rewards beside a method that reads none."""
-    if config.size_penalty not in (0, Config().size_penalty) and not _reads_rewards(config):
+    reads_rewards = config.method in METHODS and METHODS[config.method].rewarded
+    if config.size_penalty not in (0, Config().size_penalty) and not reads_rewards:
         raise UserError(
             f"Expected a --method that reads rewards beside --size_penalty, which lowers them. Received: method={config.method} and "
             f"size_penalty={config.size_penalty}; give --size_penalty=0, or take another method."
@@ -93,10 +94,6 @@ def _expect_evaluations_read(config: Config, base: Config) -> None:
             f"Expected --method={', '.join(config_lib.COUNTING[:-1])} or {config_lib.COUNTING[-1]} beside --evaluations, which says how many they make. Received: "
             f"method={config.method} and evaluations={config.evaluations}; name one of them, or leave --evaluations out."
         )
-
-
-def _reads_rewards(config: Config) -> bool:
-    return config.method in METHODS and METHODS[config.method].rewarded
 
 
 def _path_to_resume(given: flags.FlagValues, base: Optional[Config]) -> str:

@@ -202,14 +202,8 @@ def _table_signature() -> list[tf.TensorSpec]:
     """Of steps on a table: rewards, the attributes that are drawn, of whatever number, seed, first step and number of
     steps.
     """
-    number = tf.TensorSpec([], tf.int32)
-    return [
-        tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32),
-        tf.TensorSpec([None], tf.int32),
-        number,
-        number,
-        number,
-    ]
+    table = tf.TensorSpec([None, search_space.NUM_ARCHITECTURES], tf.float32)
+    return [table, tf.TensorSpec([None], tf.int32), *[tf.TensorSpec([], tf.int32)] * 3]
 
 
 def _mean_of(known: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

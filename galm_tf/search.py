@@ -422,8 +422,9 @@ class Search:
                 mauc = evaluation.mean_auc(judged.aucs)
                 self._telemetry.scalars(phase.kind, phase.first_step + stop, {"derived/validation_mauc": mauc})
                 if mauc is None or mauc > self.state.best_mauc:
-                    self._keep_best(stop, judged)
-                    best = judged
+                    self.state.best_step, best = stop, judged
+                    self.state.keep_figures(judged, self.validation, self.config)
+                    self.best = self.supernet.weights
                 progress.update(judging)
         self._assign(self.supernet.variables, self.best)
         if self.config.readout_share:
@@ -435,12 +436,6 @@ class Search:
         if self.views is None:
             index = self.validation.calibration_index(final=True)
             self.validation.scoring.calibrate_trunk(np.asarray(self.pictures[index]))
-
-    def _keep_best(self, step: int, judged: Judged) -> None:
-        """Remembers weights, validation AUC and thresholds of the best adaptation so far."""
-        self.state.best_step = step
-        self.state.keep_figures(judged, self.validation, self.config)
-        self.best = self.supernet.weights
 
     # ---- Checkpoints -------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -29,26 +29,18 @@ def pixel_features(images: np.ndarray) -> np.ndarray:
     return small.reshape(len(images), -1).astype(np.float32) / 255.0
 
 
-def like_galm(domain: Domain, config: Config) -> dict[str, Any]:
+def like_galm(domain: Domain, config: Config) -> tuple[Weights, bool]:
     """How `fit_and_score` weighs and chooses its rows by a run's settings: its last two arguments."""
-    return {
-        "weights": functools.partial(class_weights, domain=domain, config=config),
-        "with_validation": config.finetunes_on_validation,
-    }
+    return functools.partial(class_weights, domain=domain, config=config), config.finetunes_on_validation
 
 
 def test_aucs(
-    images: np.ndarray,
-    labels: np.ndarray,
-    targets: np.ndarray,
-    split: Split,
-    weights: Weights,
-    with_validation: bool = True,
+    images: np.ndarray, labels: np.ndarray, targets: np.ndarray, split: Split, domain: Domain, config: Config
 ) -> np.ndarray:
-    """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3]; see `fit_and_score`: float64
-    [N].
+    """Test AUC of every attribute by the 16×16 pixels of uint8 images [n, S, S, 3] of a domain, its rows as a run's
+    settings have them: float64 [N]; see `fit_and_score`.
     """
-    scores = fit_and_score(pixel_features(images), labels, targets, split, weights, with_validation)
+    scores = fit_and_score(pixel_features(images), labels, targets, split, *like_galm(domain, config))
     return evaluation.auc_per_attribute(labels[split.test], scores)
 
 

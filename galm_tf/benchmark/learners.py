@@ -194,10 +194,8 @@ def _score(name: str, seen: Seen, prepared: preparation.Prepared, config: Config
     """Scores of the test images, [t, N], and the settings that were chosen, in words."""
     test, domain = prepared.split.test, prepared.domain
     if name == RIDGE:
-        like_galm = linear_pixels.like_galm(domain, config)
-        return linear_pixels.fit_and_score(
-            seen.features, domain.labels, domain.targets, prepared.split, **like_galm
-        ), ""
+        how = linear_pixels.like_galm(domain, config)
+        return linear_pixels.fit_and_score(seen.features, domain.labels, domain.targets, prepared.split, *how), ""
     learner = make(name, config, seen.data).fit(seen.data)
     scores = learner.score(Inputs(prepared.images[test], seen.features[test]))
     return scores, " ".join(f"{k}={v:g}" for k, v in learner.chosen.items())

@@ -80,9 +80,9 @@ def free_networks() -> None:
 
 
 def _linear(prepared: preparation.Prepared, config: Config) -> Optional[float]:
-    domain, like_galm = prepared.domain, linear_pixels.like_galm(prepared.domain, config)
+    domain, split = prepared.domain, prepared.split
     return evaluation.mean_auc(
-        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, prepared.split, **like_galm)
+        linear_pixels.test_aucs(prepared.images, domain.labels, domain.targets, split, domain, config)
     )
 
 

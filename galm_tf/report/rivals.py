@@ -68,9 +68,7 @@ def ridge(run: FinishedRun, data: RunData) -> Rival:
     logging.info("Fitting %s", RIDGE)
     # an extended run's split.json has the judges of its source's attributes alone
     split = dataclasses.replace(data.split, judged_by=tuple(row.get("judged_by") for row in run.rows.values()))
-    aucs = linear_pixels.test_aucs(
-        data.images, data.labels, data.targets, split, **linear_pixels.like_galm(data.domain, run.config)
-    )
+    aucs = linear_pixels.test_aucs(data.images, data.labels, data.targets, split, data.domain, run.config)
     return Rival(RIDGE, {name: float(a) for name, a in zip(run.rows, aucs) if np.isfinite(a)})
 
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 import shlex
 import unicodedata
-from typing import Optional, Sequence
+from typing import Iterable, Optional, Sequence
 
 from absl import flags
 
@@ -33,6 +33,14 @@ def plain(name: str) -> str:
     bear`.
     """
     return re.sub(r"[\W_]+", " ", without_domain(name).lower()).strip()
+
+
+def namesakes(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """Those of the names that one of the others, of another domain, is called like, in their order by the alphabet."""
+    called: dict[str, set[str]] = {}  # name -> the domains in which something is called so
+    for other in others:
+        called.setdefault(plain(other), set()).add(domain_of(other))
+    return sorted(name for name in names if called.get(plain(name), set()) - {domain_of(name)})
 
 
 def places(asked: str, names: Sequence[str]) -> list[int]:

@@ -9,8 +9,7 @@ from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from galm_tf import frozen_trunk
-from galm_tf.attribute_names import domain_of, plain
+from galm_tf import attribute_names, frozen_trunk
 from galm_tf.config import PRETRAINED_SETTINGS, READING, Config, as_flag
 from galm_tf.derived import Trunk
 from galm_tf.domains.build import with_classes
@@ -231,12 +230,8 @@ def namesakes(source: Source, domain: Domain, split: Split) -> list[str]:
     apay.
     """
     classed = split.test[with_classes(domain)[split.test]]
-    seen: dict[str, set[str]] = {}  # name -> the domains that have a class of it
-    for name in source.classes or ():
-        seen.setdefault(plain(name), set()).add(domain_of(name))
-    return sorted(
-        {plain(name) for name in domain.class_names(classed) if seen.get(plain(name), set()) - {domain_of(name)}}
-    )
+    same = attribute_names.namesakes(domain.class_names(classed), source.classes or ())
+    return sorted(set(map(attribute_names.plain, same)))
 
 
 def validation_note(path: str) -> str:

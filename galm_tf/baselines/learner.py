@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from galm_tf import evaluation
 from galm_tf.domains.domain import finer
+from galm_tf.domains.splits import with_both_labels
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 
@@ -180,7 +181,8 @@ def choose(
     """
     if len(settings) == 1:
         return settings[0]
-    values, looked_at = [], sorted(class_folds(class_ids), key=lambda fold: -_count_judged(labels[fold[1]]))[:folds]
+    ordered = sorted(class_folds(class_ids), key=lambda fold: -with_both_labels(labels[fold[1]]).sum())
+    values, looked_at = [], ordered[:folds]
     with Progress(len(looked_at) * len(settings), "choosing a setting", unit="fit") as progress:
         for train, held in looked_at:
             each = progress.each(scores_of(train, held))
@@ -189,11 +191,6 @@ def choose(
             if None not in means:  # else the fold has one kind of each label
                 values.append(means)
     return settings[int(np.mean(values, axis=0).argmax())] if values else settings[0]
-
-
-def _count_judged(labels: np.ndarray) -> int:
-    """Attributes that have both labels: [n, N] -> how many."""
-    return int(((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).sum())
 
 
 def class_attributes(targets: np.ndarray, class_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from galm_tf.domains.describe import headline, part_records, shown_classes, shown_name
 from galm_tf.domains.domain import Domain
-from galm_tf.domains.splits import Split
+from galm_tf.domains.splits import Split, with_both_labels
 from galm_tf.preprocess import BadImageError, decode_image
 
 _CELL, _GAP, _MARGIN, _COLUMNS = 104, 8, 20, 12  # pixels; cells in a row
@@ -74,8 +74,7 @@ def contact_sheet(domain: Domain, split: Split, images: np.ndarray, seed: int = 
 
 def _shown_attributes(domain: Domain, train: np.ndarray) -> np.ndarray:
     """Attributes with examples of both kinds, evenly over the list: int64 [at most 8]."""
-    labels = domain.labels[train]
-    both = np.flatnonzero((labels == 1).any(axis=0) & (labels == 0).any(axis=0))
+    both = np.flatnonzero(with_both_labels(domain.labels[train]))
     places = np.linspace(0, len(both) - 1, min(_NUM_ATTRIBUTES, len(both))).round().astype(int)
     return both[places]
 

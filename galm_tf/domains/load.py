@@ -75,12 +75,7 @@ def _told_of_namesakes(domain: Domain) -> Domain:
     """A joined domain with a note where one trains on classes that are called like those that another tests."""
     classed = build.with_classes(domain)
     tested, trained = (domain.class_names(np.flatnonzero(classed & (domain.subsets == part))) for part in (TEST, TRAIN))
-    called: dict[str, set[str]] = {}  # name -> the domains that train on a class of it
-    for name in trained:
-        called.setdefault(attribute_names.plain(name), set()).add(attribute_names.domain_of(name))
-    same = sorted(
-        name for name in tested if called.get(attribute_names.plain(name), set()) - {attribute_names.domain_of(name)}
-    )
+    same = attribute_names.namesakes(tested, trained)
     if not same:
         return domain
     note = f"Another domain trains on classes that are called like tested ones ({listed(same, _NAMED)}): these are not new to the networks."
@@ -135,15 +130,13 @@ def expect_data(config: Config) -> None:
 
 
 def _load_folder(i: int, name: str, config: Config) -> Domain:
-    layout, place = _find_folder(i, name, config)
-    domain = LAYOUTS[layout].load(name, place, config)
-    return domain if layout == "table" else _told_of_copies(domain, config)  # whose own split depends on them
-
-
-def _told_of_copies(domain: Domain, config: Config) -> Domain:
     """A domain that knows which of its files are the same, with a note where its own split, if that is to stand, tests
     copies of what trains.
     """
+    layout, place = _find_folder(i, name, config)
+    domain = LAYOUTS[layout].load(name, place, config)
+    if layout == "table":  # which knows its copies, since its own split depends on them
+        return domain
     domain = dataclasses.replace(domain, originals=copies.originals(domain.paths))
     return domain if config.replaces_split else _told_of_torn_copies(domain, domain.name)
 

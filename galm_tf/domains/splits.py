@@ -146,7 +146,7 @@ def make_split(domain: Domain, config: Config) -> Split:
 def with_judges(split: Split, domain: Domain) -> Split:
     """The same parts, with what they can tell about the attributes of a domain."""
     judged_by, reasons = _judges(domain, split.validation_classes, split.validation_images)
-    testable = _both_labels(domain.labels[split.test], 1)
+    testable = with_both_labels(domain.labels[split.test])
     _add_untested(reasons, domain, split.test, testable)
     return dataclasses.replace(split, judged_by=judged_by, testable=testable, reasons=reasons)
 
@@ -234,7 +234,8 @@ def _count_labels(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (labels > 0.5).sum(axis=0), (labels <= 0.5).sum(axis=0)  # a comparison with NaN is false
 
 
-def _both_labels(labels: np.ndarray, minimum: int | np.ndarray) -> np.ndarray:
+def with_both_labels(labels: np.ndarray, minimum: int | np.ndarray = 1) -> np.ndarray:
+    """Which attributes have so many known labels of either kind: [n, A] in {0, 1, NaN} -> bool [A]."""
     positives, negatives = _count_labels(labels)
     return (positives >= minimum) & (negatives >= minimum)
 
@@ -446,8 +447,8 @@ def _judges(domain: Domain, by_class: np.ndarray, by_image: np.ndarray) -> tuple
     both = np.concatenate([by_class, by_image])
     known = np.isfinite(domain.labels[both]).sum(axis=0)
     minimum = np.clip(known // (2 * MIN_LABELS), _MIN_FEW_LABELS, MIN_LABELS)
-    can_classes = _both_labels(domain.labels[by_class], MIN_LABELS)
-    can_images = _both_labels(domain.labels[both], minimum)
+    can_classes = with_both_labels(domain.labels[by_class], MIN_LABELS)
+    can_images = with_both_labels(domain.labels[both], minimum)
     judges = np.where(can_classes, "classes", np.where(can_images, "images", "none"))
     positives, negatives = _count_labels(domain.labels[both])
     reasons = {

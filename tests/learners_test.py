@@ -32,7 +32,7 @@ from galm_tf.baselines import (
 )
 from galm_tf.baselines.features import read_features
 from galm_tf.baselines.learner import Inputs, LearnerData
-from galm_tf.benchmark import learner_data, learners, methods
+from galm_tf.benchmark import given, learner_data, learners, methods
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder
@@ -476,8 +476,9 @@ def test_afs_listens_to_the_source_attribute_that_is_the_same():
         _data(features, labels[:, 4:5], class_ids), source=dataclasses.replace(other, labels=other.labels[:, :5])
     )
     made = afs.AFS(dataclasses.replace(learners.training(Config()), steps=150), source_weights=(1.0,)).fit(data)
-    assert made.attention().shape == (1, 5) and made.attention()[0].argmax() == 4
-    assert made.attention().sum() == pytest.approx(1, abs=1e-5)
+    attention = made._network.attention().numpy()
+    assert attention.shape == (1, 5) and attention[0].argmax() == 4
+    assert attention.sum() == pytest.approx(1, abs=1e-5)
 
 
 def _save(path, names, features):
@@ -553,7 +554,7 @@ def test_bad_features_files_are_told_in_a_sentence(tmp_path):
 )
 def test_learners_that_are_none_are_told(arguments, text):
     with pytest.raises(UserError, match=text):
-        learners.check(arguments)
+        given.expect_names("learners", arguments, learners.LEARNERS)
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,6 @@ class AFS(AttributeLearner):
     def score(self, inputs: Inputs) -> np.ndarray:
         return self._scores(self._network, inputs)
 
-    def attention(self) -> np.ndarray:
-        """How much each target attribute listens to each source attribute: [N, M], rows sum to 1."""
-        return self._network.attention().numpy()
-
     def _scores(self, network: "FriendlyStrangers", inputs: Inputs) -> np.ndarray:
         count = network.num_targets
         return network(tf.constant(self._standardised(inputs.features)))[:, :count].numpy().astype(np.float64)
@@ -121,7 +117,9 @@ class FriendlyStrangers:
         return {f"{layer.name}/{name}": v for layer in layers for name, v in layer.parameters.items()}
 
     def attention(self) -> tf.Tensor:
-        """[N, M]; with a single attribute that has no one to ask, 0."""
+        """How much each target attribute listens to each source attribute: [N, M], rows sum to 1; with a single
+        attribute that has no one to ask, 0.
+        """
         own, others = (
             tf.math.l2_normalize(layer.parameters["kernel"], axis=0) for layer in (self._targets, self._sources)
         )

@@ -87,18 +87,13 @@ def components(
       count: of components.
     """
     centred = z - z.mean(axis=0)
-    y = label_directions(labels)
+    y = centre(labels) / np.sqrt(labels.shape[1])  # K_Y = Y Yᵀ
     aligned = centred.T @ y / len(z)  # [L, N]
     gain = centred.T @ centred / len(z) + alignment * aligned @ aligned.T
     cost = invariance * mean_scatter(z, class_ids) + np.eye(z.shape[1])
     count = min(count, z.shape[1])
     _, vectors = linalg.eigh(gain, cost, subset_by_index=(z.shape[1] - count, z.shape[1] - 1))
     return vectors[:, ::-1]
-
-
-def label_directions(labels: np.ndarray) -> np.ndarray:
-    """Y with K_Y = Y Yᵀ: labels centred over the known ones, unknown ones 0, divided by √N. [n, N]."""
-    return centre(labels) / np.sqrt(labels.shape[1])
 
 
 def mean_scatter(z: np.ndarray, class_ids: np.ndarray) -> np.ndarray:

@@ -330,7 +330,7 @@ def _run_methods(config: Config) -> None:
 
 
 def _run_learners(config: Config) -> None:
-    learners.check(FLAGS.learners)
+    given.expect_names("learners", FLAGS.learners, learners.LEARNERS)
     features = _features(1)[0]
     for note in [
         *([] if config.source_run else learners.without_source(FLAGS.learners)),
@@ -579,7 +579,7 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
             )
         return None
     learners.expect_all_labels(FLAGS.learners, runs.config.train_positives)
-    learners.check(FLAGS.learners)
+    given.expect_names("learners", FLAGS.learners, learners.LEARNERS)
     learners.expect_classes(load_domains(runs.config, untold=lambda note: True))
     return learner_cells.LearnerCells(runs, _features(len(runs.config.domain), own_runs=True))
 

@@ -85,7 +85,7 @@ def run_derived(
         if RANDOM in methods:
             choices[RANDOM] = RandomArchitecture(len(table.full), of_split).choose(None)
         for name, chosen in choices.items():
-            own = os.path.join(path, _file_name(name))
+            own = os.path.join(path, name.replace(", ", "-").replace(" ", "-"))
             result = one_supernet.finetuned(of_split, own, path, prepared, chosen)
             figures = {k: result[k] for k in ("val_mauc", "test_mauc")}
             size = _multiply_adds(chosen, config, read)
@@ -105,14 +105,6 @@ def _splits(config: Config, splits: Sequence[int], out: str) -> Iterator[tuple[i
         yield split, dataclasses.replace(config, split_seed=split), os.path.join(out, f"split{split}")
 
 
-def _file_name(method: str) -> str:
-    return method.replace(", ", "-").replace(" ", "-")
-
-
-def _penalised(penalty: float) -> str:
-    return f"galm, size penalty {penalty:g}"
-
-
 def _multiply_adds(chosen: np.ndarray, config: Config, read: int = 0) -> int:
     """Of one image in the trunk and all towers, which carry a reading where `read` numbers of the trunk are read."""
     architectures = map(Architecture.from_number, chosen)
@@ -130,7 +122,7 @@ def _choices(
     for penalty in size_penalties:
         strategy, wanted = METHODS["galm"](n, config), selection.less_size(table, penalty, map_side(config))
         strategy.train_on_table(wanted, 0, steps)
-        penalised[_penalised(penalty)] = strategy.choose(wanted)
+        penalised[f"galm, size penalty {penalty:g}"] = strategy.choose(wanted)
     strategies = {name: METHODS[name](n, config) for name in dict.fromkeys(["galm", *methods]) if name != RANDOM}
     for strategy in strategies.values():
         if strategy.learns:

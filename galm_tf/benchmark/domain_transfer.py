@@ -121,16 +121,13 @@ def run_scenarios(
     rows = []
     for number, scenario, less in itertools.product(numbers, chosen, limits):
         line = scenario.name + (f", {less.positives} positives" if less.positives else "")
+        of_steps = f", steps / {less.divisor}" if less.divisor > 1 else ""
         for method, sources in ((ALONE, ()), (TRANSFERRED, scenario.sources)):
-            row = {"scenario": line, "target": scenario.target, "method": method + _of_steps(less), "split": number}
+            row = {"scenario": line, "target": scenario.target, "method": method + of_steps, "split": number}
             rows.append(
                 {**row, **dataclasses.asdict(less), **_row(cells, runs, scenario.target, number, sources, less)}
             )
     return pd.DataFrame(rows)
-
-
-def _of_steps(less: Less) -> str:
-    return f", steps / {less.divisor}" if less.divisor > 1 else ""
 
 
 def _row(

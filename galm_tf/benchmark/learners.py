@@ -36,7 +36,6 @@ from galm_tf.baselines.mdg import MDG
 from galm_tf.baselines.sources import ScoresAsFeatures, Union
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
-from galm_tf.benchmark.given import expect_names
 from galm_tf.benchmark.paired import REPETITION
 from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
@@ -78,11 +77,6 @@ def make(name: str, config: Config, data: LearnerData) -> AttributeLearner:
     how = training(config, sources.longer(data) if name in BATCHES_OF_ALL else 1.0)
     use = None if data.source is None else _SOURCE_USE.get(name)
     return use(lambda: LEARNERS[name](how)) if use else LEARNERS[name](how)
-
-
-def check(learners: Sequence[str]) -> None:
-    """Raises UserError for unknown or repeated learners, or none."""
-    expect_names("learners", learners, LEARNERS)
 
 
 def without_source(learners: Sequence[str]) -> list[str]:

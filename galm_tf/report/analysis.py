@@ -162,8 +162,8 @@ def clusters(matrix: np.ndarray) -> Optional[Clusters]:
     distance = np.clip(1 - matrix, 0, 2)
     np.fill_diagonal(distance, 0)
     tree = linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
-    scored = [(_silhouette(distance, found), found) for found in _cuts(tree)]
-    silhouette, labels = max(scored, key=lambda item: item[0])
+    cuts = [fcluster(tree, count, "maxclust") for count in range(2, min(_MOST_CLUSTERS, len(tree)) + 1)]
+    silhouette, labels = max(((_silhouette(distance, cut), cut) for cut in cuts), key=lambda item: item[0])
     if silhouette <= -1:  # all are equally far apart
         return None
     order = leaves_list(tree)
@@ -176,12 +176,6 @@ def clusters(matrix: np.ndarray) -> Optional[Clusters]:
     shown = points.transform(matrix)
     points_2d[:, : shown.shape[1]] = shown
     return Clusters(tree, order, _renumbered(labels, order), cut, silhouette, points_2d, share)
-
-
-def _cuts(tree: np.ndarray) -> Iterator[np.ndarray]:
-    """Clusters int [N] of every number that is tried."""
-    for count in range(2, min(_MOST_CLUSTERS, len(tree)) + 1):
-        yield fcluster(tree, count, "maxclust")
 
 
 def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:

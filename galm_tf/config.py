@@ -559,11 +559,11 @@ def unstated(name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-_KINDS = {  # of settings that are no tuples: what their values may be, and how that is called
-    "bool": (bool, "True or False"),
-    "int": (int, "a whole number"),
-    "float": ((int, float), "a number"),
-    "str": (str, "a text"),
+_KINDS = {  # of settings that are no tuples: what their values may be, how that is called, what defines their flags
+    "bool": (bool, "True or False", flags.DEFINE_bool),
+    "int": (int, "a whole number", flags.DEFINE_integer),
+    "float": ((int, float), "a number", flags.DEFINE_float),
+    "str": (str, "a text", flags.DEFINE_string),
 }
 
 
@@ -576,7 +576,7 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
         )
     if isinstance(value, tuple) and not all(isinstance(part, str) for part in value):
         raise UserError(f"Expected texts in the setting {field.name}. Received: {value!r}; write each in quotes.")
-    types, kind = _KINDS.get(str(field.type), (tuple, ""))
+    types, kind, _ = _KINDS.get(str(field.type), (tuple, "", None))
     if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
         raise UserError(
             f"Expected {kind} in the setting {field.name}. Received: {value!r}; leave it out for {field.default!r}."
@@ -597,13 +597,6 @@ def _bounds(field: dataclasses.Field) -> str:
 
 flags.disclaim_key_flags()  # they are the entry module's: its --help lists them
 
-_DEFINERS = {
-    "bool": flags.DEFINE_bool,
-    "int": flags.DEFINE_integer,
-    "float": flags.DEFINE_float,
-    "str": flags.DEFINE_string,
-}
-
 
 def define_flags(names: Sequence[str] = ()) -> None:
     """Defines one absl flag per setting, or of these alone; call once, in an entry module."""
@@ -617,7 +610,7 @@ def define_flags(names: Sequence[str] = ()) -> None:
         elif str(field.type).startswith("tuple"):
             flags.DEFINE_list(field.name, default, text)
         else:
-            _DEFINERS[str(field.type)](field.name, default, text)
+            _KINDS[str(field.type)][2](field.name, default, text)
         flags.FLAGS[field.name].bounds = _bounds(field)  # for `command_line`, which tells of a value that is no number
 
 

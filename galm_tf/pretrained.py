@@ -445,10 +445,6 @@ class _Trunk(tf.Module):
         """Scaled images float32 [B, S, S, 3] -> maps float32 [B, 8, 8, C], C in TRUNK_CHANNELS, and float32 [B, D],
         logarithms of the means of all that they are made of.
         """
-        return self.outputs(images)
-
-    def outputs(self, images):
-        """The same, not traced."""
         maps = self._raw(images)
         projected = [tf.nn.conv2d(m, kernel[None, None], 1, "VALID") for m, kernel in zip(maps, self._projections)]
         means = _means(maps)

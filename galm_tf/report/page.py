@@ -58,17 +58,8 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # figures stand in the template's order
-    environment.filters.update(
-        figure=figure,
-        percent=percent,
-        score=score,
-        duration=duration,
-        signed=signed,
-        better=better,
-        millions=millions,
-        in_a_row=in_a_row,
-        breakable=breakable,
-    )
+    filters = (figure, percent, score, duration, signed, better, millions, in_a_row, breakable)
+    environment.filters.update({each.__name__: each for each in filters})
     return environment.get_template(page.template).render(
         **page.content,
         figures=page.figures,

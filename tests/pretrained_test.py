@@ -676,7 +676,10 @@ def test_a_source_whose_trunk_is_damaged(tmp_path, finished):
     config = main_flags.settings(
         "--domain=awa", f"--source_run={tmp_path / 'source'}", "--image_size=32", f"--cache_dir={finished[0].cache_dir}"
     )
-    text = _start(config, tmp_path / "run")
+    with pytest.raises(UserError) as caught:
+        main.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    text = str(caught.value)
     assert (
         f"Expected the pretrained trunk of the run {tmp_path / 'source'}" in text
         and "restore the folder from a copy" in text

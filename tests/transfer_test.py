@@ -231,6 +231,25 @@ def test_an_attribute_without_a_match_gets_the_policy_of_none(source, untouched,
     np.testing.assert_array_equal(again["policy"]["policy/arm_embedding"], ours)
 
 
+@pytest.fixture(scope="module")
+def swapped():
+    """(settings, a source whose policy has learned the rewards of two attributes, those of two others which are the same
+    the other way round, cosines by an embedding that may not learn).
+    """
+    config = Config(rounds=1, controller_steps=120, samples_per_step=32, controller_learning_rate=5e-3)
+    rewards = planted([0, 2303])
+    training = ControllerTraining(2, config)
+    training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
+    policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
+    given = source_runs.Source(
+        "a", frozenset(), None, None, {}, ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), False
+    )
+    rewards = rewards[::-1] + np.float32([[0.0], [0.2]])  # easier, the one
+    table = RewardTable(rewards, (rewards, rewards))
+    still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
+    return config, given, table, matching.source_cosines(given, table, still)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -242,23 +261,12 @@ def test_an_attribute_without_a_match_gets_the_policy_of_none(source, untouched,
     ],
     ids=["default", "paper"],
 )  # fmt: skip
-def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_has_learned(changes):
+def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_has_learned(swapped, changes):
     """By an embedding that may not learn, nothing is found: the paper's circle. An embedding learns by whatever settings
     the policy does.
     """
-    config = Config(rounds=1, controller_steps=120, samples_per_step=32, controller_learning_rate=5e-3)
-    rewards = planted([0, 2303])
-    training = ControllerTraining(2, config)
-    training.train_on_table(RewardTable(rewards, (rewards, rewards)), 0, config.controller_steps)
-    policy = {k: v.numpy() for k, v in training.variables.items() if k.startswith("policy/")}
-    given = source_runs.Source(
-        "a", frozenset(), None, None, {}, ("x", "y"), np.zeros(2, int), {}, None, policy, frozenset(), False
-    )
-    rewards = rewards[::-1] + np.float32([[0.0], [0.2]])  # easier, the one
-    swapped = RewardTable(rewards, (rewards, rewards))
-    still = dataclasses.replace(config, controller_learning_rate=0.0, controller_steps=1)
-    asked = dataclasses.replace(config, **changes)
-    learned, random = (matching.source_cosines(given, swapped, c) for c in (asked, still))
+    config, given, table, random = swapped
+    learned = matching.source_cosines(given, table, dataclasses.replace(config, **changes))
     assert learned.argmax(axis=1).tolist() == [1, 0]
     gaps = [c[0, 1] - c[0, 0] + c[1, 0] - c[1, 1] for c in (learned, random)]
     assert gaps[0] > 1.0 > abs(gaps[1]), gaps

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from galm_tf import data_digests, evaluate, evaluation, pipeline, preparation, run_result
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
 from galm_tf.network_size import trunk_size
 from galm_tf.progress import Progress
@@ -323,9 +324,9 @@ def test_resume_with_other_settings_names_them(finished, settings):
 def test_an_interval_is_over_classes_of_the_domains_that_test_new_ones(settings):
     """Whichever their neighbours are."""
     joint = dataclasses.replace(settings, domain=("sun", "awa"), leave_out=())
-    prepared = preparation.prepare(joint)
-    test, trained = prepared.split.test, prepared.split.trained
-    domain = prepared.domain
+    domain = load_domains(joint)
+    split = make_split(domain, joint)
+    test, trained = split.test, split.trained
 
     def of_new_classes(index):
         return run_result._of_new_classes(domain, index, np.isin(domain.class_ids[index], domain.class_ids[trained]))
@@ -385,7 +386,7 @@ def test_few_positives_are_known_to_training_and_all_to_the_judge(settings):
 )
 def test_other_settings_run_through(settings, tmp_path, changes):
     """With --method=random see search_test."""
-    config = dataclasses.replace(settings, **changes)
+    config = dataclasses.replace(settings, checkpoint_seconds=60.0, **changes)  # none is killed within a phase
     with few_images(12 // len(config.domain)):
         if len(config.domain) > 1:  # of both some
             config = dataclasses.replace(

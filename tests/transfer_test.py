@@ -37,7 +37,7 @@ from galm_tf.search import Search
 from galm_tf.supernet import TOWER_WEIGHTS, TRUNK_WEIGHTS, margins
 from galm_tf.tracing import untraced
 from planted_rewards import planted
-from small_domains import few_images
+from small_domains import LEFT_OUT, few_images
 
 TINY = dict(
     image_size=32,
@@ -296,7 +296,8 @@ def test_cosines_beside_a_frozen_trunk_are_of_rewards_on_the_sources(source, mon
 def test_a_frozen_trunk_keeps_the_sources_layers_while_towers_learn(source, tmp_path, eagerly):
     """Without --freeze_trunk they move: `test_a_run_from_a_source_says_so_and_resumes`."""
     config = dataclasses.replace(
-        source[0], domain=("sun",), source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2, freeze_trunk=True,
+        source[0], domain=("sun",), leave_out=LEFT_OUT, source_run=(source[1],), transfer=("trunk", "towers"), warmup_steps=2,
+        freeze_trunk=True,
     )  # fmt: skip
     given = source_runs.read_source(source[1], config)
     folder = RunFolder.create(str(tmp_path / "frozen"), config)
@@ -659,7 +660,9 @@ def test_a_run_that_was_stopped_before_it_took_anything_wants_the_same_source(so
 def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     """Stopped before its skill is measured, which goes by the policy that was handed over."""
     config, path = source
-    config = dataclasses.replace(config, domain=("sun",), source_run=(path,), match="random", checkpoint_seconds=0.0)
+    config = dataclasses.replace(
+        config, domain=("sun",), leave_out=LEFT_OUT, source_run=(path,), match="random", checkpoint_seconds=0.0
+    )
     crossfit, started = ControllerTraining.crossfit, []
 
     def stopped_once(self, table):
@@ -697,7 +700,7 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     seen = itself.seen
     np.testing.assert_array_equal(seen, np.union1d(given.seen, own))
     assert len(seen) == len(given.seen) + len(own)
-    chained = dataclasses.replace(config, domain=("awa",), split_seed=3, source_run=(folder,))
+    chained = dataclasses.replace(config, domain=("awa",), leave_out=(), split_seed=3, source_run=(folder,))
     prepared = preparation.prepare(chained)
     search = Search(chained, prepared.domain, prepared.split, prepared.images, None, ControllerTraining)
     with pytest.raises(UserError, match="run, which has seen awa/animal"):

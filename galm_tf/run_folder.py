@@ -97,10 +97,12 @@ class RunFolder:
             theirs["label_files"] = kept
         if pairs := other_settings(ours, theirs, "run"):
             same = " ".join(shlex.quote(as_flag(name, value)) for name, value in changed_settings(ours, theirs).items())
-            raise UserError(
-                f"Expected the settings of the run in {path}. Received: {pairs}; leave such flags out beside --resume, which reads "
-                f"them there, or give {same}."
+            repair = (
+                f"leave such flags out beside --resume, which reads them there, or give {same}"
+                if way == RESUME
+                else f"give {same}, or name another folder by --out"
             )
+            raise UserError(f"Expected the settings of the run in {path}. Received: {pairs}; {repair}.")
         folder = cls(path)
         folder._way = way
         folder._remove_partial()

@@ -115,6 +115,8 @@ def test_resume_names_what_differs(path):
         match="rounds=7 now, 2 in the run; learning_rate=0.5 now, 0.25 in the run; leave such flags out beside --resume, .*or give --rounds=2 --learning_rate=0.25",
     ):
         RunFolder.resume(path, dataclasses.replace(CONFIG, learning_rate=0.5, rounds=7))
+    with pytest.raises(UserError, match="7 now, 2 in the run; give --rounds=2, or name another folder by --out[.]$"):
+        RunFolder.begin_or_resume(path, dataclasses.replace(CONFIG, rounds=7))  # by a command that refuses --resume
 
 
 def test_resume_lets_what_no_number_depends_on_differ(path):

@@ -76,8 +76,20 @@ def test_attributes_without_a_reward_are_not_ranked():
     )
     assert ranking.best_judged(prepared, table, 3).tolist() == [0, 2]
     assert ranking.best_judged(prepared, table, 1).tolist() == [0]
-    with pytest.raises(UserError, match="attributes of sun that validation images can judge. Received: none"):
-        ranking.best_judged(prepared, RewardTable(full * np.nan, (full, full)), 3)
+
+
+def test_nothing_is_trained_where_no_attribute_can_be_judged(monkeypatch, tmp_path):
+    prepared = SimpleNamespace(
+        domain=SimpleNamespace(name="sun"), split=SimpleNamespace(judged_by=("none", "none"), testable=[True, True])
+    )
+    monkeypatch.setattr(ranking, "load_domains", lambda config: None)
+    monkeypatch.setattr(ranking.data_digests, "content_digests", lambda domain: {})
+    monkeypatch.setattr(ranking.preparation, "prepare", lambda config: prepared)
+    with pytest.raises(
+        UserError, match="an attribute of sun that validation images can judge. Received: none; give more"
+    ):
+        ranking.run_ranking(Config(), 3, 1, 1, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_correlations_of_planted_ranks():

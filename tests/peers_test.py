@@ -210,6 +210,15 @@ def test_names_are_checked(config):
     assert attribute_number(prepared, full) == attribute_number(prepared, full.split("/")[1]) == 1
 
 
+def test_no_attribute_is_chosen_where_none_can_be_judged_and_tested():
+    domain = SimpleNamespace(name="sun", attributes=("sun/fog",), labels=np.eye(2)[:, :1])
+    split = SimpleNamespace(train=np.arange(2), judged_and_tested=np.array([False]))
+    with pytest.raises(
+        UserError, match="an attribute of sun that validation and test images can judge. Received: none"
+    ):
+        peers_suite.evenly_split([SimpleNamespace(domain=domain, split=split)], 1)
+
+
 @pytest.fixture(scope="module")
 def measured(config, tmp_path_factory):
     """Its few steps are not traced: that would take longer than they do."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from galm_tf.config import Config
+from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
 
 
@@ -16,6 +18,14 @@ def by_auc(config: Config, suite: str) -> Config:
             f"whole validation set. Received: reward={config.reward} and reward_data={config.reward_data}; leave both out."
         )
     return dataclasses.replace(config, size_penalty=0.0)
+
+
+def expect_judged(judged: Iterable[bool], domain: Domain, by: str = "validation and test images") -> None:
+    """Raises UserError where none of a domain's attributes can be judged; judged: which can, by these images."""
+    if not any(judged):
+        raise UserError(
+            f"Expected an attribute of {domain.name} that {by} can judge. Received: none; give more images, or another split."
+        )
 
 
 def beside_children(config: Config, suite: str) -> Config:

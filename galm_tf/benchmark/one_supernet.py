@@ -16,6 +16,7 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from galm_tf import data_digests, pipeline, preparation, progress, run_result
+from galm_tf.benchmark.auc_rewards import expect_judged
 from galm_tf.benchmark.methods import begin_or_resume, free_networks
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -51,11 +52,7 @@ def shared_rewards(config: Config, path: str, prepared: preparation.Prepared) ->
     """Those of a supernet kept in the run folder `path`: read, resumed or made; raises UserError where it began with
     other data, and where no attribute can be judged by both.
     """
-    if not prepared.split.judged_and_tested.any():
-        raise UserError(
-            f"Expected an attribute of {prepared.domain.name} that validation and test images can judge. Received: none; "
-            "give more images, or another split by --splits."
-        )
+    expect_judged(prepared.split.judged_and_tested, prepared.domain)
     config = dataclasses.replace(config, method="random", adapt_steps=0, finetune_steps=0)
     config, folder = begin_or_resume(path, config)
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from galm_tf import preparation, run_result, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import Begun
-from galm_tf.benchmark.auc_rewards import beside_children
+from galm_tf.benchmark.auc_rewards import beside_children, expect_judged
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.methods import run_once
@@ -30,7 +30,6 @@ from galm_tf.benchmark.peers import PEERS, export, is_export, run_peers
 from galm_tf.benchmark.results import write_files
 from galm_tf.benchmark.timing import COLUMNS
 from galm_tf.config import Config
-from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.schedule import ADAPT, CONTROLLER, DERIVE, REWARDS, SUPERNET, WARMUP
@@ -107,10 +106,7 @@ def evenly_split(splits: Iterable[preparation.Prepared], count: int) -> list[str
         distance = np.abs(np.nanmean(domain.labels[split.train], axis=0) - 0.5)
         distances.append(pd.Series(distance, domain.attributes)[split.judged_and_tested])
     means = pd.concat(distances, axis=1, join="inner").mean(axis=1)
-    if not len(means):
-        raise UserError(
-            f"Expected attributes of {domain.name} that validation and test images can judge. Received: none; give more images."
-        )
+    expect_judged(means.notna(), domain)
     return list(means.sort_values(kind="stable").index[:count])
 
 

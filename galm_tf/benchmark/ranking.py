@@ -27,7 +27,7 @@ from scipy import stats
 
 from galm_tf import data_digests, pipeline, preparation, search_space
 from galm_tf.begun import content_settings
-from galm_tf.benchmark.auc_rewards import beside_children
+from galm_tf.benchmark.auc_rewards import beside_children, expect_judged
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.methods import begin_or_resume
 from galm_tf.benchmark.results import write_files
@@ -35,7 +35,6 @@ from galm_tf.config import Config
 from galm_tf.data import loss_weights, training_batches, training_plan
 from galm_tf.domains import load_domains
 from galm_tf.draws import Stream, generator, tensor_seed
-from galm_tf.errors import UserError
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
@@ -66,6 +65,7 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
     prepared = preparation.prepare(shared_config)
+    expect_judged((judge != "none" for judge in prepared.split.judged_by), prepared.domain, "validation images")
     shared_config, folder = begin_or_resume(os.path.join(out, "supernet"), shared_config)
     table = _shared_rewards(shared_config, folder, prepared)
     attributes = best_judged(prepared, table, num_attributes)
@@ -99,10 +99,6 @@ def best_judged(prepared: preparation.Prepared, table: RewardTable, count: int) 
     """
     labels = prepared.domain.labels[prepared.split.validation]
     rarer = np.minimum((labels > 0.5).sum(0), (labels <= 0.5).sum(0))
-    if not table.rewarded.any():
-        raise UserError(
-            f"Expected attributes of {prepared.domain.name} that validation images can judge. Received: none; give more images."
-        )
     return np.sort(np.argsort(np.where(table.rewarded, -rarer, 1), kind="stable")[: min(count, table.rewarded.sum())])
 
 

@@ -185,7 +185,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "repeats",
         5,
-        "Repetitions (seeds or splits, paired) of all suites but those of speed, scaling and peers; 1 gives no interval.",
+        "Repetitions (seeds or splits, paired) of all suites but those of speed, scaling and peers. 1 gives no interval, but in suites ranking, whose interval is over architectures, and policy, whose is over attributes.",
         lower_bound=1,
     )
     flags.DEFINE_list(

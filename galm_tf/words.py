@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Collection, Sequence
+from typing import Any, Collection, Iterable, Sequence
 
 _ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
 
@@ -26,6 +26,16 @@ def abridged(name: str, most: int = 60) -> str:
         return name
     end = (most - 1) // 2
     return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
+
+
+def abridged_apart(names: Iterable[str], most: int) -> dict[str, str]:
+    """Each name as `abridged`, by as few letters more than `most` as tell all apart."""
+    names = list(dict.fromkeys(names))
+    for letters in range(most, max(map(len, names), default=0) + 1):
+        shown = {name: abridged(name, letters) for name in names}
+        if len(set(shown.values())) == len(names):
+            return shown
+    return {name: name for name in names}
 
 
 def bounded(low: Any, high: Any) -> str:

@@ -1,6 +1,7 @@
 """The paper's tables: which runs they make, what a killed one does again, what is written."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import re
 import subprocess
 import sys
 import types
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -483,6 +485,56 @@ def test_names_of_domains_are_drawn_as_they_are():
         domain_transfer.draw_curve(few),
     ):
         FigureCanvasAgg(figure).draw()
+
+
+def _transferred(names, less=""):
+    """What two methods reach in every scenario of these domains, each named in full."""
+    return pd.DataFrame([
+        {"scenario": scenario.name + less, "target": scenario.target, "method": method, "split": split, "test_mauc": 0.6}
+        for scenario in domain_transfer.choose(names, [], few=bool(less))
+        for method in (ALONE, TRANSFERRED)
+        for split in range(2)
+    ])  # fmt: skip
+
+
+def test_domains_of_long_names_are_short_in_plots_and_told_apart():
+    names = ["birds", "photographs_of_animals", "photographs_of_mammals"]
+    shown = paper_table.names_in_plots(_transferred(names, ", 5 positives"))
+    assert shown == {
+        "birds+photographs_of_animals-photographs_of_mammals, 5 positives": "birds+photog…imals-photog…mmals, 5 positives",
+        "birds+photographs_of_mammals-photographs_of_animals, 5 positives": "birds+photog…mmals-photog…imals, 5 positives",
+        "photographs_of_animals+photographs_of_mammals-birds, 5 positives": "photog…imals+photog…mmals-birds, 5 positives",
+    }
+    assert paper_table.names_in_plots(pd.DataFrame({"scenario": names})) == {name: name for name in names}
+
+
+@pytest.mark.parametrize("letters", [3, 17, 40])
+def test_names_of_any_length_leave_the_plots_their_room(tmp_path, monkeypatch, letters):
+    drawn = {}
+    monkeypatch.setattr(
+        paper_table, "print_and_write", lambda table, text, figure, name, out: drawn.update({name: figure})
+    )
+    names = [(kind * 40)[:letters] for kind in ("bird", "sun", "W")]
+    table = _transferred(names)
+    paper_table.write(table, ALONE, "bars", "", lines="scenario", notes=[])
+    for name, chosen in ("one", table), ("few", table[table["scenario"].str.startswith(f"{names[0]}-")]):
+        rows = transfer_table.as_methods(chosen, "galm", {"features": "images", "other_networks": False})
+        transfer_table.write(rows, name, "", [], {})
+    drawn["curve"] = domain_transfer.draw_curve(_transferred(names, ", 5 positives"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that a plot has no room left
+        for figure in drawn.values():
+            FigureCanvasAgg(figure).draw()
+    inches = {name: figure.axes[0].get_window_extent().size / figure.dpi for name, figure in drawn.items()}
+    assert inches["bars"][0] > 4 and inches["one"][0] > 10 and min(inches["one"][1], inches["few"][1]) > 0.5
+    for name, texts in (
+        ("one", drawn["one"].axes[0].texts),
+        ("curve", [axis.title for axis in drawn["curve"].axes]),
+        ("bars", [axis.xaxis.label for axis in drawn["bars"].axes]),
+    ):
+        places = [text.get_window_extent() for text in texts]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(places, 2)), name
+        assert all(0 <= place.x0 and place.x1 <= drawn[name].bbox.x1 for place in places), name
 
 
 def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):

@@ -27,11 +27,12 @@ from galm_tf.benchmark import paper_figures
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.learner_cells import LearnerCells
-from galm_tf.benchmark.paper_table import summarise
+from galm_tf.benchmark.paper_table import inches, names_in_plots, summarise
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
 
+_TITLE = 12  # points
 ALONE, TRANSFERRED = "no source", "from sources"
 
 
@@ -177,19 +178,21 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
 
 def draw_curve(table: pd.DataFrame) -> Figure:
     """Test mAUC against the number of known positives, a panel per scenario."""
+    table = table.assign(scenario=table["scenario"].map(names_in_plots(table)))
     names = table["scenario"].str.replace(r", \d+ positives$", "", regex=True)
     summary = summarise(table, ALONE)
     counts = summary["scenario"].str.extract(r", (\d+) positives$")[0].astype(int)
     summary, counts = summary.loc[counts.sort_values().index], counts.sort_values()
     panels = list(names.unique())
-    figure = Figure((4.2 * len(panels), 3.6), dpi=100, layout="constrained")
+    width = max(4.2, 0.7 + inches(panels, _TITLE))
+    figure = Figure((width * len(panels), 3.6), dpi=100, layout="constrained")
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels):
         for method in (ALONE, TRANSFERRED):
             mask = summary["scenario"].str.startswith(f"{panel}, ") & (summary["method"] == method)
             part = summary[mask]
             axis.errorbar(counts[mask], part["mean"], yerr=part["std"].fillna(0), fmt="o-", capsize=2, label=method)
         axis.set(xscale="log", xlabel="known positives per attribute")
-        axis.set_title(panel, parse_math=False)
+        axis.set_title(panel, fontsize=_TITLE, parse_math=False)
         axis.set_xticks(sorted(counts.unique()), [str(c) for c in sorted(counts.unique())], minor=False)
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # names 6×10⁰ too, over the others
     figure.axes[0].set_ylabel("test mAUC")

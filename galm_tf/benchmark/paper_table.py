@@ -7,19 +7,25 @@ bold; `*` marks, as in the paper's Table 3, what is above the reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Optional
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import markdown_row, write_files
+from galm_tf.plots import without_font_warnings
+from galm_tf.words import abridged_apart
 
 OTHER_IMAGES = "paper (other images)"
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 _COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
+_DOMAIN, _PART = 32, 12  # letters of a domain's name in a plot, alone and in SOURCES-TARGET
+_LABEL = 2.4  # inches beside the plots, in which awa+apay-sun, 100 positives has room
 _COUNTS = ("positives", "divisor", "matched")
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
@@ -113,10 +119,36 @@ def difference_text(row: Optional[pd.Series]) -> str:
     return f"{row['difference']:.3f}{interval}"
 
 
+def names_in_plots(table: pd.DataFrame) -> dict[str, str]:
+    """Scenario -> what a plot calls it: by its domains' names, each abridged, and all told apart.
+
+    table: columns scenario and, where it is SOURCES-TARGET, target; without that it is a domain.
+    """
+    if "target" not in table:
+        return abridged_apart(table["scenario"], _DOMAIN)
+    parts = {}
+    for scenario, target in table[["scenario", "target"]].drop_duplicates().itertuples(index=False):
+        sources, _, less = scenario.rpartition(f"-{target}")
+        parts[scenario] = sources.split("+"), target, less
+    shown = abridged_apart((name for sources, target, _ in parts.values() for name in (*sources, target)), _PART)
+    return {
+        scenario: f"{'+'.join(shown[name] for name in sources)}-{shown[target]}{less}"
+        for scenario, (sources, target, less) in parts.items()
+    }
+
+
+def inches(texts: Iterable[str], points: float = 10.0) -> float:
+    """How wide the longest of these texts is in a plot, in letters of so many points."""
+    font = FontProperties(size=points)
+    with without_font_warnings():
+        return max(text_to_path.get_text_width_height_descent(text, font, False)[0] for text in texts) / 72
+
+
 def draw(summary: pd.DataFrame, reference: str, title: str, vary: str = "split_seed") -> Figure:
     """Means with their spread, and differences with their intervals."""
     scenarios, methods = list(summary["scenario"].unique()), list(summary["method"].unique())
-    figure = Figure((13, 1.6 + 0.22 * len(scenarios) * (len(methods) + 1)), dpi=100, layout="constrained")
+    width = 13 + max(0.0, inches(scenarios) - _LABEL)
+    figure = Figure((width, 1.6 + 0.22 * len(scenarios) * (len(methods) + 1)), dpi=100, layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for i, method in enumerate(methods):
         part = summary[summary["method"] == method]
@@ -169,7 +201,8 @@ def write(
         + list(notes)
     )
     whole = f"# {name}\n\n{text}\n" + "".join(f"- {note}\n" for note in legend)
-    print_and_write(table, whole, figure or draw(summary, reference, name, vary), name, out)
+    shown = summary.assign(scenario=summary["scenario"].map(names_in_plots(table)))
+    print_and_write(table, whole, figure or draw(shown, reference, name, vary), name, out)
 
 
 def spread_text(vary: str) -> str:

@@ -21,6 +21,8 @@ from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
 from galm_tf.benchmark.results import markdown_row
 from galm_tf.words import listed
 
+_TILT = 30  # degrees, of the names below the columns
+_LABEL = 1.6  # inches, in which awa+apay+sun-sun has room
 _PAPER = Mapping[tuple[str, str], float]
 
 
@@ -99,7 +101,9 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
         for v in ("mean", "difference")
     )
     limit = max(float(np.nanmax(np.abs(added), initial=0.0)), 1e-3)
-    figure = Figure((3.0 + 0.95 * len(scenarios), 1.9 + 0.36 * len(methods)), dpi=100, layout="constrained")
+    longer, angle = max(0.0, paper_table.inches(scenarios) - _LABEL), np.deg2rad(_TILT)
+    size = 3.0 + 0.95 * len(scenarios) + longer * np.cos(angle), 1.9 + 0.36 * len(methods) + longer * np.sin(angle)
+    figure = Figure(size, dpi=100, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(added, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
@@ -107,7 +111,7 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
             dark = abs(added[y, x]) > 0.6 * limit
             text = f"{value:.3f}{'*' * bool(added[y, x] > 0)}"
             axis.text(x, y, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-    axis.set_xticks(range(len(scenarios)), scenarios, rotation=30, ha="right", parse_math=False)
+    axis.set_xticks(range(len(scenarios)), scenarios, rotation=_TILT, ha="right", parse_math=False)
     axis.set_yticks(range(len(methods)), methods)
     figure.colorbar(image, ax=axis, label=f"minus {ALONE}")
     figure.suptitle(f"{title}: test mAUC {TRANSFERRED}", x=0.01, ha="left")
@@ -142,4 +146,5 @@ def write(
         *notes,
     ]
     text = f"# {name}\n\n{markdown(summary, paper)}\n" + "".join(f"- {note}\n" for note in legend)
-    paper_table.print_and_write(table, text, draw(summary, name), name, out)
+    shown = summary.assign(scenario=summary["scenario"].map(paper_table.names_in_plots(table)))
+    paper_table.print_and_write(table, text, draw(shown, name), name, out)

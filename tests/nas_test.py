@@ -14,6 +14,7 @@ from galm_tf import preparation, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.benchmark import choosing, nas, nas_curves, nas_report, one_supernet, peers, peers_suite, ranking
 from galm_tf.benchmark.child import AttributeData, Child
+from galm_tf.benchmark.results import escaped
 from galm_tf.config import METHODS, Config
 from galm_tf.errors import UserError
 from galm_tf.reward import RewardTable
@@ -332,6 +333,14 @@ def test_every_commit_and_machine_of_the_cells_is_told(curves):
     )
     assert "\n- figures were computed at several commits (def, abc, not noted), which may differ in procedure: " in text
     assert " | not noted |\n" in nas_report.markdown(nas.Comparison(curves, costs, ("sun/fog",)), [])
+
+
+def test_names_read_in_markdown_as_they_are_written(curves):
+    costs = pd.DataFrame([{**dict.fromkeys(nas.COST_COLUMNS, 1.0), "method": "galm"}])
+    found = nas.Comparison(curves, costs, ("sun/*bold*", "a_b/<b> & c", "x/_y_|`z`"))
+    text = nas_report.markdown(found, [])
+    assert r" attributes: sun/\*bold\*, a_b/\<b> & c, x/\_y\_|\`z\`" in text
+    assert escaped("100 % [no](link) AT&amp;T ~~q~~ $1$ \\*") == r"100 % \[no](link) AT\&amp;T \~\~q\~\~ \$1\$ \\\*"
 
 
 def test_what_cannot_be_compared_is_refused(config, tmp_path):

@@ -537,6 +537,17 @@ def test_names_of_any_length_leave_the_plots_their_room(tmp_path, monkeypatch, l
         assert all(0 <= place.x0 and place.x1 <= drawn[name].bbox.x1 for place in places), name
 
 
+def test_names_of_domains_stand_in_tables_as_they_are():
+    table = _transferred(["*a*", "b_c"])
+    row = {"features": "<file>.npz", "other_networks": True}
+    summary = transfer_table.summarise(transfer_table.as_methods(table, "galm", row))
+    text = transfer_table.markdown(summary, {})
+    assert r"| method | sees | \*a\*-b_c | b_c-\*a\* |" in text and r"| galm | \<file>.npz |" in text
+    for lines in ("scenario", "method"):
+        text = paper_table.markdown(paper_table.summarise(table, ALONE), ALONE, lines, {}, star=False)
+        assert r"| \*a\*-b_c |" in text and "*a*" not in text
+
+
 def test_validation_stands_in_a_table_of_its_own(tmp_path, capsys):
     table = _planted().assign(val_mauc=[0.9, 0.4, 0.9, 0.6, 0.1, 0.2])
     paper_table.write(

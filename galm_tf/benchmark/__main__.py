@@ -61,6 +61,7 @@ from galm_tf.benchmark import (
 )
 from galm_tf.begun import expect_writable
 from galm_tf.benchmark.cells import several_commits
+from galm_tf.benchmark.results import escaped
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.config import READING, Config
 from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
@@ -449,7 +450,7 @@ def _make_table_2(config: Config) -> None:
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [
-        f"{who} see {'; '.join(table.loc[rows, 'features'].unique())}"
+        f"{who} see {'; '.join(map(escaped, table.loc[rows, 'features'].unique()))}"
         for who, rows in (("search methods", searched), ("learners", ~searched))
     ]
     notes = [

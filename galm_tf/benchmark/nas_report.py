@@ -20,7 +20,7 @@ from galm_tf.benchmark import paper_table
 from galm_tf.benchmark.cells import NOT_NOTED, several_commits
 from galm_tf.benchmark.nas import FINETUNED, REFERENCE, RETRAINED, SCRATCH, SHARED, Comparison, Searches, peer_name
 from galm_tf.benchmark.peers import PEERS
-from galm_tf.benchmark.results import markdown_row, write_files
+from galm_tf.benchmark.results import escaped, markdown_row, write_files
 from galm_tf.config import METHODS, Config
 from galm_tf.schedule import search_steps
 
@@ -139,7 +139,7 @@ def _computed_by(found: Comparison) -> list[str]:
 
 
 def _legend(found: Comparison) -> list[str]:
-    names = ", ".join(found.attributes)
+    names = ", ".join(map(escaped, found.attributes))
     return [
         f"rewards (validation AUC) and test mAUC are means over {len(found.attributes)} attribute{'s' * (len(found.attributes) > 1)}: {names}",
         "weights: shared are the supernet's, for reward and test; scratch are the child's own. A reward with shared weights "

@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from galm_tf.benchmark.paired import REPETITION, paired_difference
-from galm_tf.benchmark.results import markdown_row, write_files
+from galm_tf.benchmark.results import escaped, markdown_row, write_files
 from galm_tf.plots import without_font_warnings
 from galm_tf.words import abridged_apart
 
@@ -82,11 +82,12 @@ def markdown(
     compared = {k: bool(summary.loc[summary[across] == k, "difference"].notna().any()) for k in keys}
     head = [lines]
     for key in keys:
-        head += [key] + [f"{key} - {reference}" if across == "method" else f"minus {reference}"] * compared[key]
-        head += [f"{key}, {OTHER_IMAGES}"] * shown[key]
+        name = escaped(key)
+        head += [name] + [f"{name} - {reference}" if across == "method" else f"minus {reference}"] * compared[key]
+        head += [f"{name}, {OTHER_IMAGES}"] * shown[key]
     text = [markdown_row(head), "|" + "---|" * len(head)]
     for line, part in summary.groupby(lines, sort=False):
-        cells = [str(line)]
+        cells = [escaped(str(line))]
         for key in keys:
             found = part[part[across] == key]
             row = found.iloc[0] if len(found) else None

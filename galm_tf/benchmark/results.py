@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Union
 
@@ -12,6 +13,14 @@ from matplotlib.figure import Figure
 
 from galm_tf.begun import result_file
 from galm_tf.plots import without_font_warnings
+
+# What Markdown takes for more than the letter: of & only what begins an entity, no _ within a word.
+_MARKS = re.compile(r"[\\`*<\[~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+
+
+def escaped(name: str) -> str:
+    """A user's name in Markdown, where it reads as it is written; strokes, which part cells alone, are `markdown_row`'s."""
+    return _MARKS.sub(r"\\\g<0>", name)
 
 
 def markdown_row(cells: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from galm_tf.benchmark import learners, paper_table
 from galm_tf.benchmark.domain_transfer import ALONE, TRANSFERRED
-from galm_tf.benchmark.results import markdown_row
+from galm_tf.benchmark.results import escaped, markdown_row
 from galm_tf.words import listed
 
 _TILT = 30  # degrees, of the names below the columns
@@ -83,11 +83,11 @@ def markdown(summary: pd.DataFrame, paper: _PAPER) -> str:
 def _block(title: str, rows: pd.DataFrame, text_of: Callable[[pd.Series], str], sees: bool = False) -> str:
     """A heading and a table of methods by scenarios; sees: with a column of what each method sees."""
     scenarios = list(rows["scenario"].unique())
-    head = ["method", *["sees"] * sees, *scenarios]
+    head = ["method", *["sees"] * sees, *map(escaped, scenarios)]
     lines = [f"## {title}", "", markdown_row(head), "|" + "---|" * len(head)]
     for method, part in rows.groupby("method", sort=False):
         found = {row["scenario"]: text_of(row) for _, row in part.iterrows()}
-        cells = [method, *[part["features"].iloc[0]] * sees, *(found.get(s, "") for s in scenarios)]
+        cells = [method, *[escaped(part["features"].iloc[0])] * sees, *(found.get(s, "") for s in scenarios)]
         lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
 

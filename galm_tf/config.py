@@ -225,7 +225,7 @@ class Config:
     )
     transfer_gate_steps: int = _setting(
         0,
-        "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high. 0 tries nothing.",
+        "Warm-up steps of a trial from the sources and of one from nothing; the sources are used only where their rewards are as high, but for a pretrained trunk, which is theirs in both. 0 tries nothing.",
         low=0,
     )
     freeze_trunk: bool = _setting(

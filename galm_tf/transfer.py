@@ -13,7 +13,8 @@ A policy that is handed over is softened first (`soften`), since a finished one
 hardly samples anything new.
 
 A source can also harm. With `transfer_gate_steps` the run begins twice, from
-the sources and from nothing, and goes on from the better of the two.
+the sources and from nothing, and goes on from the better of the two. A pretrained
+trunk is the source's both times.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def start_from(search: Search) -> list[Source]:
         if not started["gate"]["passed"]:
             search.assign(before)
             started.pop("temperature", None)
-            # a trunk that learned their attributes stays; else nothing of theirs is in the run
-            if not (search.trunk and search.trunk.about.get("steps")):
+            # a pretrained trunk stays, at the least projected by their images; else nothing of theirs is in the run
+            if not search.trunk:
                 started.update(notes=[], classes_seen=[], classes_learned=[])
                 sources = []
         elif any(source_runs.learned_from_held_out(source, search.domain, search.split) for source in sources):

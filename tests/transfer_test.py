@@ -368,15 +368,15 @@ def test_the_source_that_matches_most_gives_the_trunk_and_among_equals_the_one_t
     assert matching.trunk_source([match(1), match(0)]) == 0
 
 
-@pytest.mark.parametrize("better, taught", [(True, False), (False, False), (False, True)])
-def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, better, taught):
+@pytest.mark.parametrize("better, about", [(True, None), (False, None), (False, {"steps": 2}), (False, {})], ids=str)
+def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, better, about):
     tables = [np.full((20, 3), 0.6, np.float32), np.full((20, 3), 0.61 if better else 0.59, np.float32)]
     for table in tables:
         table[0] = np.nan
     trials = [RewardTable(t, (t, t)) for t in tables]
     monkeypatch.setattr(Search, "trial_table", lambda self, steps: trials.pop(0))
     monkeypatch.setattr(source_runs, "learned_from_held_out", lambda *_: True)
-    monkeypatch.setattr(untouched[0], "trunk", types.SimpleNamespace(about={"steps": 2}) if taught else None)
+    monkeypatch.setattr(untouched[0], "trunk", None if about is None else types.SimpleNamespace(about=about))
     weights, _, given = _started(source, untouched, match="random", transfer=("policy", "trunk"), transfer_gate_steps=2)
     gate = untouched[0].state.transfer["gate"]
     assert gate["passed"] is better and gate["fresh_reward"] == pytest.approx(0.6)
@@ -392,7 +392,8 @@ def test_the_gate_goes_on_from_the_better_start(source, untouched, monkeypatch, 
     assert any("trial from the sources was judged" in note for note in told["notes"]) is better
     assert ("temperature" in told) is better  # what is not in the run is not said of it
     for classes in ("classes_seen", "classes_learned"):
-        assert bool(told[classes]) is (better or taught)  # a trunk that learned the source's attributes stays
+        # a pretrained trunk stays, taught or but projected by the source's images
+        assert bool(told[classes]) is (better or about is not None)
     sampled = []
     monkeypatch.setattr(
         untouched[0].strategy,

@@ -217,6 +217,8 @@ def _started(result: dict[str, Any]) -> list[str]:
     others = f"; nothing came from {', '.join(left)}" if left else ""
     gate = transfer.get("gate")  # the first version had none
     if gate and not gate["passed"]:
+        if result.get("trunk"):  # a pretrained one, which is theirs all the same
+            return [f"{line}: only on its pretrained trunk, a trial from nothing else was better"]
         return [f"{line}: no, a trial from nothing was better"]
     matches = transfer["matches"]
     close = sorted(

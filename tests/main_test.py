@@ -315,6 +315,9 @@ def test_a_run_from_a_source_tells_what_was_matched():
     assert main._started({"transfer": {**transfer, "gate": {"passed": False}}}) == [
         "started from runs/A: no, a trial from nothing was better"
     ]
+    assert main._started({"transfer": {**transfer, "gate": {"passed": False}}, "trunk": {"model": "lite0.keras"}}) == [
+        "started from runs/A: only on its pretrained trunk, a trial from nothing else was better"
+    ]
     assert main._started({"transfer": None}) == []
 
 

@@ -951,6 +951,20 @@ def test_a_trial_that_was_no_better_is_told(copy):
     assert "It started from A (trunk): 4 of 4" in transferred(copy, *[MATCH] * 4, gate={**gate, "passed": True})[1]
 
 
+def test_a_trial_that_was_no_better_leaves_a_pretrained_trunk_of_the_source(copy):
+    about = {"model": "lite0.keras", "layers": ["x", "y", "z"], "multiply_adds": 9, "parameters": 9}
+    edit(copy / "result.json", trunk=about)
+    gate = {"fresh_reward": 0.75, "transferred_reward": 0.625, "passed": False}
+    rows, text = transferred(copy, *[MATCH] * 4, gate=gate, parts=["policy", "trunk", "towers"])
+    assert (
+        "It started from nothing but the pretrained trunk of A: a trial from more of it (policy, towers) was no better than one from "
+        "that trunk alone (mean reward 0.625 against 0.750)." in text
+    )
+    assert not any("hot" in row for row in rows)
+    passed = transferred(copy, *[MATCH] * 4, gate={**gate, "passed": True}, parts=["policy", "trunk", "towers"])[1]
+    assert "It started from A (policy, trunk, towers): 4 of 4" in passed
+
+
 def test_one_attribute_is_no_attributes(copy):
     result = json.loads((copy / "result.json").read_text())
     rows = {"mine/red": result["per_attribute"]["mine/red"]}

@@ -45,7 +45,7 @@ def _start(match: Optional[dict[str, Any]], parts: Sequence[str], rule: str) -> 
 
 def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     """What a transfer run started from; `used` is False where its trial from the sources was no better than one from
-    nothing.
+    nothing, or, where `on_trunk`, from nothing but their pretrained trunk, which is not among the `parts` then.
 
     Of an extended run it is what the last addition started from, and `before` what its other attributes did, if any.
     """
@@ -59,10 +59,12 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     sources = [path for path in transfer["sources"] if not others or path != added["source_run"]]
+    used = gate is None or gate["passed"]
+    on_trunk = not used and bool(run.result.get("trunk"))
     return {
         "sources": [folder_name(added["source_run"])] if added else given,
         "left": left,
-        "parts": parts,
+        "parts": [part for part in parts if part != "trunk" or not on_trunk],
         "match": transfer["match"],
         "found": _FOUND[transfer["match"]],
         "matched": matched,
@@ -78,5 +80,6 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
         "by_cosine": any(match and _own(match, "match", transfer["match"]) == "cosine" for match in every.values()),
         "before": {"count": len(others), "sources": list(map(folder_name, sources))} if others else None,
         "gate": gate,
-        "used": gate is None or gate["passed"],
+        "used": used,
+        "on_trunk": on_trunk,
     }

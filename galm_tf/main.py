@@ -215,6 +215,8 @@ def _started(result: dict[str, Any]) -> list[str]:
     given, left = givers(transfer)
     line = f"started from {', '.join(given)}"
     others = f"; nothing came from {', '.join(left)}" if left else ""
+    if transfer.get("policy_from"):  # an earlier version did not tell it
+        others += f"; the policy came from {transfer['policy_from']} alone"
     gate = transfer.get("gate")  # the first version had none
     if gate and not gate["passed"]:
         if result.get("trunk"):  # a pretrained one, which is theirs all the same

@@ -86,19 +86,20 @@ def hand_over(search: Search, sources: Sequence[Source], matches: Sequence[Match
     """Gives the search the parts of --transfer, each attribute's from its match, and notes it in the search's state;
     returns those of the sources that may give something: the others were matched and no more.
     """
-    config = search.config
+    config, main = search.config, sources[trunk_source(matches)]
     if "trunk" in config.transfer:
-        copy_trunk(search, sources[trunk_source(matches)])
+        copy_trunk(search, main)
     if "towers" in config.transfer:
         _copy_towers(search, sources, matches)
         _begin_heads(search, np.array([not match.close for match in matches]))
     if config.hands_over_policy:
         _copy_policy(search, sources, matches)
     pairs = zip(search.domain.attributes, matches)
-    taken = [sources[trunk_source(matches)]] if config.takes_one_source else list(sources)
+    taken = [main] if config.takes_one_source else list(sources)
     search.state.transfer = {
         "sources": [source.path for source in sources],
         "taken_from": taken[0].path if len(taken) < len(sources) else None,
+        "policy_from": main.path if config.hands_over_policy and len(taken) > 1 else None,
         "parts": list(config.handed_over),
         "match": config.match,
         "gate": None,

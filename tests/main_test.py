@@ -345,6 +345,10 @@ def test_a_run_of_several_sources_tells_which_gave_nothing():
     assert main._started({"transfer": {**transfer, "taken_from": None}})[0].startswith(
         "started from runs/A, runs/B, runs/C (trunk, towers): 1 of 1"
     )
+    several = {**transfer, "taken_from": None, "policy_from": "runs/B", "parts": ["policy", "towers"]}
+    for matches in (transfer["matches"], far):
+        told = main._started({"transfer": {**several, "matches": matches}})[0]
+        assert told.endswith("; the policy came from runs/B alone") and "nothing came" not in told
 
 
 def test_a_source_run_named_twice_is_refused(tmp_path):

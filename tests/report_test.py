@@ -938,6 +938,10 @@ def test_of_several_sources_the_page_tells_which_gave_nothing(copy):
     assert "against 0.750). " in text and "Nothing came from" not in text  # not from A either
     text = transferred(copy, *[MATCH] * 4, **{**told, "taken_from": None})[1]
     assert "It started from A, <b>B, C (trunk, towers)" in text and "Nothing came from" not in text
+    told = {**told, "taken_from": None, "policy_from": "runs/<b>B", "parts": ["policy", "towers"]}
+    text = transferred(copy, *[MATCH] * 4, **told)[1]
+    assert "It started from A, <b>B, C (policy, towers)" in text and "The policy came from <b>B alone." in text
+    assert "whose weights (of those of <b>B also the embedding) it took over, and how" in text
 
 
 def test_a_trial_that_was_no_better_is_told(copy):

@@ -594,6 +594,30 @@ def test_a_run_tells_which_of_its_sources_was_taken_and_takes_no_more_from_the_o
     assert told["notes"] == [f"note of {path}" for path in every]
     transfer.hand_over(search, [first], [dataclasses.replace(match, source=0) for match in matches])
     assert search.state.transfer["taken_from"] is None  # there was no other
+    assert search.state.transfer["policy_from"] is None
+
+
+@pytest.mark.parametrize(
+    "parts, method, policy_from",
+    [
+        (("policy", "towers"), "galm", "b"),
+        (("policy", "towers"), "single_best", None),
+        (("towers",), "galm", None),
+        (("policy", "trunk", "towers"), "galm", None),  # `taken_from` tells it
+    ],
+)
+def test_a_run_that_takes_towers_from_several_sources_tells_whose_policy_it_has(
+    source, untouched, parts, method, policy_from
+):
+    search = untouched[0]
+    given = source_runs.read_source(source[1], source[0])
+    sources = [dataclasses.replace(given, path=path) for path in "ab"]
+    search.config = dataclasses.replace(
+        source[0], domain=("sun",), source_run=("a", "b"), transfer=parts, method=method
+    )
+    matches = [matching.Match(i > 2, 0, "x", strength=0.3) for i in range(search.num_attributes)]
+    transfer.hand_over(search, sources, matches)
+    assert search.state.transfer["policy_from"] == policy_from
 
 
 def test_the_benchmark_of_transfer_compares_searches_at_their_ends_alone():

@@ -59,6 +59,7 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
     sources = [path for path in transfer["sources"] if not others or path != added["source_run"]]
+    policy_from = transfer.get("policy_from") and folder_name(transfer["policy_from"])
     used = gate is None or gate["passed"]
     on_trunk = not used and bool(run.result.get("trunk"))
     return {
@@ -73,7 +74,10 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
         "far": any(
             match and not is_close(match) and "towers" in _own(match, "parts", parts) for match in every.values()
         ),
-        "taken": " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
+        "policy_from": policy_from,
+        "taken": f"weights (of those of {policy_from} also the embedding)"
+        if policy_from
+        else " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
         "mixed": any("parts" in (match or {}) for match in others),
         "separated": any(match and match.get("auc") is not None for match in every.values()),
         "strengths": any(match and match.get("strength") is not None for match in every.values()),

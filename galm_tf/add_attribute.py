@@ -253,13 +253,14 @@ def run(
         data_digests.remember_data(config, folder, prepared.domain, finished.split)
         leakage.write_seen(folder, config, prepared.domain, finished.split, [finished.source])
     search = _search(config, folder, prepared, finished, make_strategy, seconds)
-    with progress.timed(seconds, "test"):
+    tested: dict[str, float] = {}
+    with progress.timed(tested, "test"):
         network = pipeline.derive_network(search, finished.source.weights)
         result = _join_results(
             run_result.build_result(search, prepared, pipeline.test(network, prepared, search)), finished, config
         )
     result["num_images_tested"] = images_tested
-    result["search"]["phase_seconds"] = {**seconds, **result["search"]["phase_seconds"]}
+    result["search"]["phase_seconds"].update(tested)
     result["seconds_total"] = search.earlier_seconds + time.monotonic() - started
     if finished.policy is not None:  # new rows alone would pass for those of all
         search.record_policy(finished.policy)
@@ -388,6 +389,7 @@ def _search(
     if not (config.resume and search.restore()):
         with progress.timed(seconds, "match"):
             _start(search, prepared, finished)
+    search.state.count_before(seconds)
     with Telemetry(folder, search.state.records) as telemetry:
         search.run(telemetry)
         if shares_policy:

@@ -76,13 +76,12 @@ def run(
     with progress.timed(seconds, "load"):
         prepared = prepared or preparation.prepare(config)
     if config.method == READING:
-        searched = read(config, folder, prepared)
+        searched = read(config, folder, prepared, seconds)
         network = searched.network()
         _cool(network, searched)
     else:
-        searched = search(config, folder, prepared, make_strategy)
+        searched = search(config, folder, prepared, make_strategy, seconds)
         network = derive_network(searched)
-    searched.before = {**seconds, **searched.before}
     result = run_result.build_result(searched, prepared, test(network, prepared, searched))
     result["seconds_total"] = searched.earlier_seconds + time.monotonic() - started
     write_result(searched, network, prepared, result, folder)
@@ -115,36 +114,42 @@ def write_result(
 
 
 def search(
-    config: Config, folder: RunFolder, prepared: Prepared, make_strategy: Callable[[int, Config], Strategy]
+    config: Config,
+    folder: RunFolder,
+    prepared: Prepared,
+    make_strategy: Callable[[int, Config], Strategy],
+    seconds: Optional[dict[str, float]] = None,
 ) -> Search:
-    """The search alone, from its last checkpoint if it is resumed; test images are not looked at."""
+    """The search alone, from its last checkpoint if it is resumed; test images are not looked at. seconds: of what went
+    before, by kind.
+    """
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)
-    before: dict[str, float] = {}
+    before = dict(seconds or {})
     if config.resume and config.trunk_model and not folder.has("trunk"):
         source_runs.expect_same(config, folder)  # from which it would come
     trunk, views = _frozen(config, folder, prepared, before, config)
     searched = Search(config, prepared.domain, prepared.split, prepared.images, folder, make_strategy, views, trunk)
-    searched.before = before
     restored = config.resume and searched.restore()
     if not restored:
         sources = []
         if config.source_run:
             source_runs.expect_same(config, folder)  # a run that goes on was stopped before it took anything
-            with progress.timed(searched.before, "match"):
+            with progress.timed(before, "match"):
                 sources = transfer.start_from(searched)
         leakage.write_seen(folder, config, prepared.domain, prepared.split, sources)
+    searched.state.count_before(before)
     with Telemetry(folder, searched.state.records) as telemetry:
         searched.run(telemetry)
     return searched
 
 
-def read(config: Config, folder: RunFolder, prepared: Prepared) -> Readings:
-    """Readings of the trunk, fitted and judged, in the place of a search."""
+def read(config: Config, folder: RunFolder, prepared: Prepared, seconds: Optional[dict[str, float]] = None) -> Readings:
+    """Readings of the trunk, fitted and judged, in the place of a search. seconds: of what went before, by kind."""
     data_digests.remember_data(config, folder, prepared.domain, prepared.split)
-    before: dict[str, float] = {}
+    before = dict(seconds or {})
     trunk, views = _frozen(config, folder, prepared, before, frozen_trunk.unchanged(config))
     readings = Readings(config, prepared.domain, prepared.split, frozen_trunk.FirstViews(views), trunk)
-    readings.before = before
+    readings.state.count_before(before)
     readings.fit()
     leakage.write_seen(folder, config, prepared.domain, prepared.split, [])
     return readings

@@ -37,7 +37,7 @@ class Readings:
         self.config, self.domain, self.split, self.trunk = config, domain, split, trunk
         self.validation = Validation(None, config, domain, split, views, frozen=True)
         self.state = State()
-        self.earlier_seconds, self.before = 0.0, {}
+        self.earlier_seconds = 0.0
 
     def fit(self) -> None:
         """Chooses the penalty, and how sure to be, on validation images that have taught nothing."""

@@ -145,7 +145,7 @@ def _about_search(search: Search | Readings) -> dict[str, Any]:
         **dict.fromkeys(("specialisation", "skill")),
         **{k: v for k, v in state.search.items() if k != "num_attributes_rewarded"},
         "seconds": sum(state.phase_seconds.values()),
-        "phase_seconds": {**search.before, **state.phase_seconds},
+        "phase_seconds": {**state.before, **state.phase_seconds},
         "architectures_scored": state.architectures_scored,
     }
 

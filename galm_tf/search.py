@@ -19,7 +19,7 @@ import functools
 import logging
 import math
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -75,6 +75,7 @@ class State:
       losses: losses since the last record.
       records: lines of metrics.jsonl written so far.
       phase_seconds: kind of phase, REWARDS, DERIVE or SKILL -> seconds spent in it.
+      before: kind of what went before the phases -> seconds spent in it, before a resume and after.
       search: figures about the search for result.json.
       transfer: what the run started from, for result.json; None when from nothing.
     """
@@ -93,8 +94,14 @@ class State:
     losses: list[float] = dataclasses.field(default_factory=list)
     records: int = 0
     phase_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    before: dict[str, float] = dataclasses.field(default_factory=dict)  # an earlier version's checkpoint has none
     search: dict[str, Any] = dataclasses.field(default_factory=dict)
     transfer: Optional[dict[str, Any]] = None
+
+    def count_before(self, seconds: Mapping[str, float]) -> None:
+        """Adds the seconds that went before the phases this time, by kind."""
+        for kind, spent in seconds.items():
+            self.before[kind] = self.before.get(kind, 0.0) + spent
 
     def keep_figures(self, judged: Judged, validation: Validation, config: Config) -> None:
         """Takes over what `Validation` judged, and what follows: how sure to be, and thresholds of what is exported."""
@@ -166,8 +173,7 @@ class Search:
         self.schedule = build_schedule(config, self.strategy.learns)
         self.state = State()
         self.best: dict[str, np.ndarray] = {}
-        self.earlier_seconds = 0.0  # that the phases took before a resume
-        self.before: dict[str, float] = {}  # seconds of what went before the phases, by kind
+        self.earlier_seconds = 0.0  # that the run took before a resume
         self._last_checkpoint = time.monotonic()
 
     # ---- The loop ------------------------------------------------------------------
@@ -362,6 +368,7 @@ class Search:
         names = {"attribute": np.array(self.domain.attributes), "architecture": np.array(described)}
         self._folder.write_arrays(name, {**table.to_arrays(), **names})
         self._count_seconds(REWARDS)
+        self.checkpoint()  # a resumed run would find the table, and not what it took
         return table
 
     def _wanted(self, table: Optional[RewardTable]) -> Optional[RewardTable]:
@@ -484,7 +491,7 @@ class Search:
         self.state = State(**meta)
         self.best = _under("best/", arrays)
         self.strategy.initial = _under("initial/", arrays) or self.strategy.initial
-        self.earlier_seconds = sum(self.state.phase_seconds.values())
+        self.earlier_seconds = sum((*self.state.before.values(), *self.state.phase_seconds.values()))
         self.assign(arrays)
         return True
 

@@ -662,6 +662,7 @@ def test_a_killed_addition_goes_on_where_it_was(small, longer):
     written = [(line["phase"], line["step"], *line) for line in lines]
     assert len(written) == len(set(written)) and written[-1][:1] == ("finetune",)
     assert set(longer[1]["transfer"]["matches"]) == {"sun/treeless", "sun/water", "sun/dark", "sun/rare"}
+    assert {"load", "features", "match", "finetune", "test"} <= set(longer[1]["search"]["phase_seconds"])
 
 
 def test_the_report_reads_an_extended_run(extended):

@@ -15,6 +15,7 @@ from galm_tf import frozen_trunk, network_size, pipeline, preparation, ridge, sc
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.progress import Progress
+from galm_tf.reward import RewardTable
 from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import Scoring
 from galm_tf.search import Search, State
@@ -23,6 +24,7 @@ from galm_tf.strategies.tabular import Exhaustive, RandomArchitecture
 from galm_tf.supernet import build_supernet
 from galm_tf.telemetry import Telemetry
 from galm_tf.tracing import untraced
+from planted_rewards import planted
 from small_domains import LEFT_OUT, few_images
 
 
@@ -44,13 +46,32 @@ def test_a_stopped_phase_keeps_the_seconds_it_has_spent(tmp_path, monkeypatch, d
         prepared = preparation.prepare(config)
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.search(config, folder, prepared, RandomArchitecture)
+            pipeline.search(config, folder, prepared, RandomArchitecture, {"load": 100.0, "match": 10.0})
         state = folder.load_checkpoint()[1]
         assert (state["phase"], state["step"]) == (0, 2) and state["phase_seconds"]["warmup"] > 0
         del folder  # its lock
         config, folder = RunFolder.begin_or_resume(str(tmp_path / "run"), config)
-        whole = pipeline.search(config, folder, prepared, RandomArchitecture).state.phase_seconds
+        found = pipeline.search(config, folder, prepared, RandomArchitecture, {"load": 1.0})
+    whole = found.state.phase_seconds
+    assert found.state.before == {"load": 101.0, "match": 10.0}  # what is done once more takes its time once more
+    assert found.earlier_seconds == 110.0 + state["phase_seconds"]["warmup"]
     assert whole["warmup"] > state["phase_seconds"]["warmup"] and whole["derive"] > 0 and "skill" not in whole
+
+
+def test_a_run_that_is_stopped_right_after_a_table_keeps_its_seconds(tmp_path, monkeypatch, drawn):
+    config = Config(
+        domain=("sun",), leave_out=LEFT_OUT, method="exhaustive", image_size=32, warmup_steps=1, rounds=1, supernet_steps=0, batch_size=16,
+        attributes_per_step=2, adapt_steps=0, finetune_steps=0, cache_dir=drawn,
+    )  # fmt: skip
+    rewards = planted([0] * (20 - len(LEFT_OUT)))
+    monkeypatch.setattr(search.Validation, "exact_table", lambda *_: RewardTable(rewards, (rewards, rewards)))
+    monkeypatch.setattr(Search, "_record_table", lambda *_: 1 / 0)
+    with few_images(12), untraced():
+        prepared = preparation.prepare(config)
+        folder = RunFolder.create(str(tmp_path / "run"), config)
+        with pytest.raises(ZeroDivisionError):
+            pipeline.search(config, folder, prepared, Exhaustive)
+    assert folder.has("tables/round1.npz") and "rewards" in folder.load_checkpoint()[1]["phase_seconds"]
 
 
 def test_a_size_penalty_changes_the_choice_and_not_the_stored_rewards(tmp_path, drawn):

@@ -705,7 +705,9 @@ def test_a_run_from_a_source_says_so_and_resumes(source, tmp_path, monkeypatch):
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
     assert result["transfer"]["parts"] == ["policy", "trunk", "towers"]
-    assert "load" in result["search"]["phase_seconds"] and "trunk" not in result["search"]["phase_seconds"]
+    counted = result["search"]["phase_seconds"]
+    assert {"load", "match"} <= set(counted) and "trunk" not in counted  # the match was before the stop
+    assert sum(counted.values()) <= result["seconds_total"]
     assert set(result["transfer"]["matches"]) == set(result["per_attribute"])
     assert all(m["attribute"].startswith("awa/") for m in result["transfer"]["matches"].values())
     stored = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))

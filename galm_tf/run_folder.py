@@ -106,6 +106,8 @@ class RunFolder:
         folder = cls(path)
         folder._way = way
         folder._remove_partial()
+        if not folder.has("flags.txt"):  # it was stopped before it had all settings
+            folder._write_flags(stored)
         return folder
 
     @classmethod

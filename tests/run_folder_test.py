@@ -71,6 +71,15 @@ def test_a_run_that_was_killed_before_its_settings_were_whole_leaves_nothing_in_
     assert not config.resume and sorted(os.listdir(path)) == [".lock", "config.json", "flags.txt"]
 
 
+def test_a_run_that_was_killed_before_its_flags_were_written_has_them_once_it_goes_on(path, monkeypatch, parse):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(RunFolder, "_write_flags", lambda *_: 1 / 0)
+        RunFolder.create(path, CONFIG)
+    assert os.path.exists(f"{path}/config.json") and not os.path.exists(f"{path}/flags.txt")
+    RunFolder.resume(path, dataclasses.replace(CONFIG, resume=True, run_dir=path))
+    assert parse(f"--flagfile={path}/flags.txt") == CONFIG
+
+
 def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
     RunFolder.create(path, CONFIG)
     os.makedirs(f"{path}/checkpoints/.b.partial/variables")

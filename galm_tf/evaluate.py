@@ -167,9 +167,10 @@ def evaluate(
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
     interval = run_result.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
+    judged = index[np.isfinite(labels).any(axis=1)]
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
-        len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
+        len(judged), len(domain.class_names(judged[with_classes(domain)[judged]])), interval, len(bad),
     )  # fmt: skip
 
 

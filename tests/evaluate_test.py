@@ -153,6 +153,15 @@ def test_which_images_are_judged(model, photos, tmp_path):
     assert 0 < count(unsplit, "test") == count(unsplit, None, split_seed=3) < 24  # a fifth of the classes is drawn
 
 
+def test_images_without_a_label_of_what_is_asked_are_not_counted(model, photos):
+    shutil.copy(photos / "images/0.png", photos / "images/yak.png")
+    with open(photos / "attributes.csv", "a", encoding="utf-8") as file:
+        file.write("yak.png,yak,test,,,\n")
+    whole = evaluate.evaluate(_config(photos), model)
+    assert (whole.images, whole.classes, whole.interval["count"]) == (18, 6, 6)
+    assert evaluate.evaluate(_config(photos), model, attributes=("green",)).images == 17
+
+
 def test_what_a_drawn_split_leaves_out_is_judged_all_the_same(model, tmp_path, caplog):
     folder = _folder(tmp_path / "photos", split=False)
     for i in range(0, 24, 2):  # copies of pictures of other classes

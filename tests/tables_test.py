@@ -1085,6 +1085,10 @@ def benchmark(defined, tmp_path, monkeypatch):
         ),
         ("--table=2 --cells=awa-sun", "Received: --cells, which is for table 3, few_labels, few_steps; leave it out."),
         ("--table=2 --methods=enas,enas", "Expected --methods to name each once."),
+        (
+            "--suite=policy --reward_tables=",
+            "Expected --reward_tables to name a run's tables/roundN.npz, or planted. Received: none; name one, or leave",
+        ),
         ("--suite=policy --settings=paper --settings=paper", "Expected --settings to name each once."),
         (
             "--suite=nas --budget=quick",

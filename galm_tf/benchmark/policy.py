@@ -63,6 +63,10 @@ def run_policy(config: Config, tables: Sequence[str], settings: Sequence[str], s
     that it saw, on the other half) with low and high (95 % Student-t interval
     over attributes), regret (on the very table it saw) and entropy in nats.
     """
+    if not tables:
+        raise UserError(
+            f"Expected --reward_tables to name a run's tables/roundN.npz, or {PLANTED}. Received: none; name one, or leave it out."
+        )
     rows = []
     own = {name: _with_setting(config, name) for name in settings}
     read = [read_table(path) for path in tables]

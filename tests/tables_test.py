@@ -278,6 +278,19 @@ def test_tables_share_the_runs_that_they_have_in_common(runs, tmp_path):
         _runs(tmp_path, dataclasses.replace(CONFIG, seed=7)).result("awa", 0)
 
 
+def test_table_2_goes_on_with_another_method_on_which_no_cell_depends(runs, tmp_path):
+    def table(method):
+        of_method = _runs(tmp_path, dataclasses.replace(CONFIG, method=method))
+        return semantic.run_semantic(of_method, "table2", ["random"], [], _no_learners(), (0,)), of_method.settings()
+
+    before, settings = table("galm")
+    path = tmp_path / "table2" / "settings.json"
+    for stored in (path.read_text(), json.dumps(settings)):  # an earlier version noted the method
+        path.write_text(stored)
+        pd.testing.assert_frame_equal(table("random")[0], before)
+    assert len(runs) == 3
+
+
 def test_the_flags_of_a_tables_run_repeat_it_and_a_begun_one_has_its_own_settings(runs, tmp_path):
     config = dataclasses.replace(
         CONFIG, transfer=("trunk",), match="random", transfer_gate_steps=9, size_penalty=0.1, evaluations=3

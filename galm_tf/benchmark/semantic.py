@@ -41,7 +41,8 @@ def run_semantic(
       Columns scenario (the domain), method, split, features (what it sees), other_networks (see `LearnerCells`),
       test_mauc, num_attributes_tested, seconds and what else a row has.
     """
-    kept = Cells(os.path.join(runs.out, name), runs.settings())
+    settings = {k: v for k, v in runs.settings().items() if k != "method"}  # that of a cell is in its name
+    kept = Cells(os.path.join(runs.out, name), settings)
     rows = []
     for number in numbers:
         for domain in runs.config.domain:

@@ -111,6 +111,17 @@ def test_scenarios_are_chosen_by_name():
         domain_transfer.choose(("sun",), [], few=False)
 
 
+def test_scenarios_of_one_name_are_told():
+    domains = ("birds", "night-sky", "birds-night", "sky")
+    told = "Received: birds-night-sky, which is from birds to night-sky, or from birds-night to sky; call them otherwise by --domain"
+    for names in ([], ["birds-night-sky"]):
+        with pytest.raises(UserError, match=told):
+            domain_transfer.choose(domains, names, few=False)
+    assert [s.target for s in domain_transfer.choose(domains, ["sky-birds"], few=False)] == ["birds"]
+    with pytest.raises(UserError, match="which is from a.b to c, or from a and b to c;"):
+        domain_transfer.choose(("a", "b", "a+b", "c"), [], few=False)
+
+
 class _Killed(Exception):
     pass
 

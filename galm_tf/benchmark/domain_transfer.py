@@ -79,21 +79,28 @@ def choose(domains: Sequence[str], names: Sequence[str], few: bool) -> list[Scen
     target.
 
     Raises:
-      UserError: fewer than two domains, or an unknown or repeated name.
+      UserError: fewer than two domains, an unknown or repeated name, or one that two scenarios share.
     """
     if len(domains) < 2:
         raise UserError(
             f"Expected at least two domains to transfer between. Received: domain={','.join(domains)}; name them by --domain."
         )
-    known = {s.name: s for s in scenarios(domains) if not (few and s.target in s.sources)}
+    every = [s for s in scenarios(domains) if not (few and s.target in s.sources)]
+    known = {s.name: s for s in every}
     wrong = [name for name in names if name not in known]
     if wrong:
         near = difflib.get_close_matches(wrong[0], known, 1, 0.0)
         raise UserError(f"Expected --cells to be some of {', '.join(known)}. Received: {wrong[0]}; nearest: {near[0]}.")
     expect_once("cells", names)
-    if names:
-        return [known[name] for name in names]
-    return [s for s in known.values() if not few or len(s.sources) == len(domains) - 1]
+    chosen = [known[n] for n in names] or [s for s in every if not few or len(s.sources) == len(domains) - 1]
+    for scenario in chosen:
+        of_name = [f"from {' and '.join(s.sources)} to {s.target}" for s in every if s.name == scenario.name]
+        if len(of_name) > 1:
+            raise UserError(
+                f"Expected domains by whose names scenarios can be told apart. Received: {scenario.name}, which is {', or '.join(of_name)}; call "
+                "them otherwise by --domain, best without - and +."
+            )
+    return chosen
 
 
 def paper_of_methods(chosen: Sequence[Scenario]) -> dict[tuple[str, str], float]:

@@ -443,6 +443,21 @@ def test_differences_are_paired_and_the_best_is_marked(tmp_path, capsys):
     assert pd.read_csv(tmp_path / "table3.csv").equals(_planted()) and (tmp_path / "table3.png").stat().st_size > 5000
 
 
+def test_what_differs_by_rounding_alone_is_alike():
+    table = pd.DataFrame(
+        [("a-b", "b", ALONE, 0, 0.5729166666666666), ("a-b", "b", TRANSFERRED, 0, 0.5729166666666667)],
+        columns=["scenario", "target", "method", "split", "test_mauc"],
+    )
+    summary = paper_table.summarise(table, ALONE)
+    assert summary["best"].all() and summary["difference"].iloc[1] > 0
+    assert [paper_table.figure_text(row, star=True) for _, row in summary.iterrows()] == ["**0.573**"] * 2
+    of_methods = transfer_table.as_methods(table, "galm", {"features": "images", "other_networks": False})
+    more = of_methods.assign(method="dap", test_mauc=0.5729166666666666)
+    summary = transfer_table.summarise(pd.concat([of_methods, more], ignore_index=True))
+    assert summary["best"].all() and "*" not in transfer_table.markdown(summary, {}).replace("**", "")
+    assert [text.get_text() for text in transfer_table.draw(summary, "table3").axes[0].texts] == ["0.573"] * 2
+
+
 def test_a_plot_shows_what_its_table_says():
     axes = paper_table.draw(paper_table.summarise(_planted(), ALONE), ALONE, "table3").axes
     means, differences = (  # of the first scenario, each with the ends of its bar

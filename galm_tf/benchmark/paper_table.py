@@ -26,6 +26,7 @@ TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 _COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
 _DOMAIN, _PART = 32, 12  # letters of a domain's name in a plot, alone and in SOURCES-TARGET
 _LABEL = 2.4  # inches beside the plots, in which awa+apay-sun, 100 positives has room
+ROUNDING = 1e-9  # what figures that are alike may differ by
 _COUNTS = ("positives", "divisor", "matched")
 BOLD = (
     "bold: the best of a column among what sees the domains' own images, and apart from it among what sees features of "
@@ -56,7 +57,7 @@ def summarise(table: pd.DataFrame, reference: str, figure: str = TEST) -> pd.Dat
         for method in part["method"].unique():
             values = wide[method].dropna()
             row = {"scenario": scenario, "method": method, "splits": len(values)}
-            row.update(mean=means[method], std=values.std(), best=bool(means[method] == bests[method]))
+            row.update(mean=means[method], std=values.std(), best=bool(means[method] >= bests[method] - ROUNDING))
             if method != reference and reference in wide:
                 row.update(zip(("difference", "low", "high"), paired_difference(wide, method, reference)))
             rows.append(row)
@@ -109,7 +110,7 @@ def figure_text(row: pd.Series, star: bool) -> str:
     if np.isnan(row["mean"]):
         return "not tested"
     text = f"{row['mean']:.3f}" + ("" if np.isnan(row["std"]) else f" ± {row['std']:.3f}")
-    return (f"**{text}**" if row["best"] else text) + "*" * bool(star and row["difference"] > 0)
+    return (f"**{text}**" if row["best"] else text) + "*" * bool(star and row["difference"] > ROUNDING)
 
 
 def difference_text(row: Optional[pd.Series]) -> str:

@@ -56,7 +56,9 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     summary = pd.concat(parts, ignore_index=True)
     summary["target"] = summary["scenario"].map(dict(zip(table["scenario"], table["target"])))
     best = summary.groupby(["scenario", "source", "other_networks"])["mean"].transform("max")
-    return summary.assign(best=summary["mean"] == best).sort_values("other_networks", kind="stable", ignore_index=True)
+    return summary.assign(best=summary["mean"] >= best - paper_table.ROUNDING).sort_values(
+        "other_networks", kind="stable", ignore_index=True
+    )
 
 
 def markdown(summary: pd.DataFrame, paper: _PAPER) -> str:
@@ -109,7 +111,7 @@ def draw(summary: pd.DataFrame, title: str) -> Figure:
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = abs(added[y, x]) > 0.6 * limit
-            text = f"{value:.3f}{'*' * bool(added[y, x] > 0)}"
+            text = f"{value:.3f}{'*' * bool(added[y, x] > paper_table.ROUNDING)}"
             axis.text(x, y, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
     axis.set_xticks(range(len(scenarios)), scenarios, rotation=_TILT, ha="right", parse_math=False)
     axis.set_yticks(range(len(methods)), methods)

@@ -201,7 +201,7 @@ def test_networks_beside_children_have_no_reading_either():
         assert asked == dataclasses.replace(config, size_penalty=0.0, reward_images=0, readout_share=0.0)
 
 
-@pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["inf"], ["0.1", "0.10"]])
+@pytest.mark.parametrize("texts", [["0"], ["-1"], ["x"], ["inf"], ["0.1", "0.10"], ["0.1", "0.10000001"]])
 def test_size_penalties_are_numbers_above_none(texts):
     with pytest.raises(UserError, match="Expected --size_penalties to"):
         given.numbers("size_penalties", texts, 0.0)

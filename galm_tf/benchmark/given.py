@@ -47,7 +47,7 @@ def whole_numbers(flag: str, texts: Sequence[str], low: int, else_: str = "") ->
 
 def numbers(flag: str, texts: Sequence[str], low: float) -> list[float]:
     """The numbers of a list, which may be empty; raises UserError for other text, one that is not above `low`, or one
-    that is there twice.
+    that is there twice, as far as it is shown.
     """
     try:
         found, repair = [float(text) for text in texts], f"give some above {low:g}"
@@ -55,5 +55,5 @@ def numbers(flag: str, texts: Sequence[str], low: float) -> list[float]:
         found, repair = [float("nan")], "separate them by commas, and write decimal points"
     if not all(low < value < float("inf") for value in found):
         raise UserError(f"Expected --{flag} to be numbers above {low:g}. Received: {flag}={','.join(texts)}; {repair}.")
-    expect_once(flag, found)
+    expect_once(flag, [f"{value:g}" for value in found])
     return found

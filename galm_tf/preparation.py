@@ -70,9 +70,11 @@ def _warn_of_unjudged(judged_by: Sequence[str], images: int, method: str) -> Non
 
 def _warn_of_untested(split: Split, domain: Domain, config: Config) -> None:
     """Tells before anything is trained that the test says little of the networks, or nothing."""
+    number = max(config.split_seed, 0) + 1
     own = not config.splits_file and config.test_split == Config().test_split
     other = (
-        f"--split_seed={max(config.split_seed, 0) + 1} tests other {'classes' if with_classes(domain).any() else 'images'}, drawn blindly; "
+        f"--split_seed={number} tests other {'classes' if with_classes(domain).any() else 'images'} (--splits={number} where repetitions are "
+        "splits), drawn blindly; "
         if own
         else ""
     )

@@ -920,14 +920,17 @@ def test_a_test_that_tells_little_is_warned_of_before_anything_is_trained(folder
         )
     )
     assert prepared.split.testable.tolist() == [False, told]
-    message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes"
+    message = "2 of 2 attributes cannot be tested: what is known of them among the 10 test images is of one kind. --split_seed=1 tests other classes (--splits=1 where repetitions are splits), drawn blindly"
     assert [message in text for text in caplog.messages if "cannot be tested" in text] == ([] if told else [True])
 
 
 @pytest.mark.parametrize(
     ("settings", "advice"),
     [
-        ({"split_seed": 1}, "--split_seed=2 tests other classes, drawn blindly; python -m"),
+        (
+            {"split_seed": 1},
+            "--split_seed=2 tests other classes (--splits=2 where repetitions are splits), drawn blindly; python -m",
+        ),
         ({"splits_file": "x.mat"}, "is of one kind. python -m galm_tf.domains"),
         ({"test_split": "apascal"}, "is of one kind. python -m galm_tf.domains"),
     ],

@@ -21,11 +21,12 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import main_flags
-from galm_tf import begun, command_line, config as config_lib, pipeline, preparation
+from galm_tf import begun, command_line, config as config_lib, leakage, pipeline, preparation
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
     domain_transfer,
+    learner_cells,
     learner_data,
     learners,
     nas,
@@ -44,6 +45,7 @@ from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, environment
+from galm_tf.source_runs import Source
 from small_domains import few_images
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -879,6 +881,54 @@ def test_features_of_two_networks_are_told(tmp_path, small):
         match="one network for target and sources. Received: sun: 5 numbers an image, awa: 3 numbers an image; name",
     ):
         LearnerCells(_runs(tmp_path, small), settings).row("iap", "sun", 0, ("awa",))
+
+
+def test_features_that_cannot_be_had_are_told_before_any_search(benchmark, monkeypatch, small):
+    searches, prepared = [], types.SimpleNamespace(domain=types.SimpleNamespace(paths=[]))
+    monkeypatch.setattr(TableRuns, "prepare", lambda self, config: prepared)
+    monkeypatch.setattr(semantic, "run_semantic", lambda *_: searches.append("table 2"))
+    monkeypatch.setattr(domain_transfer, "run_scenarios", lambda *_: searches.append("table 3"))
+    data = ["--domain=awa,sun", "--image_size=32", f"--cache_dir={small.cache_dir}"]
+    for flags_, told in (
+        (["file", "--features_file=absent.npz,absent.npz"], "Received: features_file=absent.npz, which is no file"),
+        (["trunk", "--features_run=absent,absent"], "Expected a run folder .*Received: --features_run=absent .No such"),
+        (["vgg16", "--vgg16_weights=absent.h5"], "Received: vgg16_weights=absent.h5, which is no file"),
+    ):
+        for table in (["--table=2"], ["--table=3", "--learners=dap"]):
+            with pytest.raises(UserError, match=told):
+                benchmark(*table, *data, f"--features={flags_[0]}", *flags_[1:])
+    assert not searches
+
+
+def test_a_trunk_of_another_split_is_told_before_any_search_with_flags_that_a_table_takes(tmp_path, monkeypatch, small):
+    config = dataclasses.replace(small, domain=("sun",), split_seed=0)
+    prepared = preparation.prepare(config)
+    of_run = leakage.Learned.of("R", config, prepared.domain, prepared.split)
+    sources = {f.name: None for f in dataclasses.fields(Source)} | {
+        f.name: getattr(of_run, f.name) for f in dataclasses.fields(of_run)
+    }
+    monkeypatch.setattr(learner_data, "read_trunk", lambda *_: Source(**sources))
+    monkeypatch.setattr(learner_cells, "read_config", lambda *_: config)
+    features = [FeatureSettings("trunk", features_run="R")]
+
+    def expect(table_runs, names, numbers):
+        LearnerCells(table_runs, features).expect_features(names, {"sun": ["sun"]}, numbers)
+
+    table_runs = _runs(tmp_path, dataclasses.replace(small, domain=("sun",)))
+    expect(table_runs, ["dap"], [0])
+    expect(table_runs, ["ft"], [0, 1])  # sees images
+    with pytest.raises(
+        UserError, match="has seen sun/.*; give both runs the same split: --splits=0, --test_split=official.$"
+    ):
+        expect(table_runs, ["dap"], [0, 1])
+    by_seed = TableRuns(dataclasses.replace(table_runs.config, split_seed=1), "seed", str(tmp_path))
+    with pytest.raises(UserError, match="the same split: --split_seed=0, no --splits_file, "):
+        expect(by_seed, ["dap"], [0])
+
+
+def test_learners_read_the_images_of_their_targets_and_sources():
+    chosen = domain_transfer.choose(DOMAINS, ["sun-awa", "apay+sun-awa", "awa+apay+sun-sun"], few=False)
+    assert domain_transfer.images_read(chosen) == {"awa": ["awa", "sun", "apay"], "sun": ["sun", "awa", "apay"]}
 
 
 def test_the_trunk_of_a_table_is_that_of_its_own_run_of_each_split(tmp_path, monkeypatch, small):

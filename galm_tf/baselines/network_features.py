@@ -45,18 +45,23 @@ def trunk_features(source: Source, images: np.ndarray, calibration: np.ndarray, 
     return scoring.readout_features(images)
 
 
+def expect_weights_file(path: str) -> None:
+    """Raises UserError where there is no file of VGG16's weights; what is in it is told when it is read."""
+    if not os.path.isfile(path):
+        raise UserError(
+            f"Expected a file of VGG16's weights. Received: vgg16_weights={path}, which is no file; fetch "
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5 (with its top layers) by Keras elsewhere, and name it here: "
+            "nothing is downloaded."
+        )
+
+
 def vgg16_features(weights_path: str, images: np.ndarray) -> np.ndarray:
     """VGG16's last hidden layer: uint8 [n, 224, 224, 3] -> float32 [n, 4096].
 
     Raises:
       UserError: no file, or one that does not hold VGG16 with its top layers.
     """
-    if not os.path.isfile(weights_path):
-        raise UserError(
-            f"Expected a file of VGG16's weights. Received: vgg16_weights={weights_path}, which is no file; fetch "
-            "vgg16_weights_tf_dim_ordering_tf_kernels.h5 (with its top layers) by Keras elsewhere, and name it here: "
-            "nothing is downloaded."
-        )
+    expect_weights_file(weights_path)
     try:
         network = tf.keras.applications.VGG16(weights=weights_path)
     except Exception as error:  # h5py and Keras raise many kinds for a file that does not fit

@@ -447,6 +447,9 @@ def _make_table_2(config: Config) -> None:
         )
     runs = _of_several_domains(config)
     cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
+    cells.expect_features(
+        [learners.RIDGE, *FLAGS.learners], {domain: [domain] for domain in runs.config.domain}, numbers
+    )
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [
@@ -473,7 +476,7 @@ def _make_table_3(config: Config) -> None:
             "Expected all labels in table 3, where sources of all domains know those of the target. Received: "
             f"train_positives={config.train_positives}; take --suite=few_labels --positives={config.train_positives}."
         )
-    scenarios, numbers, table = _run_scenarios(runs, "table3", [Less()])
+    scenarios, numbers, table = _run_scenarios(runs, "table3", [Less()], cells)
     if cells is None:
         known = scenarios if config.method == Config().method else []  # whose the paper's figures are
         paper = {k: v for scenario in known for k, v in scenario.paper.items()}
@@ -511,11 +514,15 @@ def _run_few_steps(config: Config) -> None:
 
 
 def _run_scenarios(
-    runs: TableRuns, name: str, limits: Sequence[Less]
+    runs: TableRuns, name: str, limits: Sequence[Less], cells: Optional[learner_cells.LearnerCells] = None
 ) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
-    """(scenarios, splits or seeds, what was reached) of Table 3 or of a suite whose targets have less of something."""
+    """(scenarios, splits or seeds, what was reached) of Table 3 or of a suite whose targets have less of something;
+    cells: of learners that follow.
+    """
     numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
     scenarios = domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW)
+    if cells:
+        cells.expect_features(FLAGS.learners, domain_transfer.images_read(scenarios), numbers)
     return scenarios, numbers, domain_transfer.run_scenarios(runs, name, scenarios, limits, numbers)
 
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
 
-from galm_tf import preparation
+from galm_tf import leakage, preparation
+from galm_tf.baselines import features as features_lib
+from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import LearnerData, join
 from galm_tf.begun import content_settings
 from galm_tf.benchmark import learner_data
@@ -26,9 +29,10 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.paired import REPETITION
 from galm_tf.benchmark.table_runs import TableRuns
-from galm_tf.config import SOURCE_SETTINGS
+from galm_tf.config import SOURCE_SETTINGS, Config
 from galm_tf.errors import UserError
 from galm_tf.run_folder import environment, read_config
+from galm_tf.source_runs import Source
 
 IMAGES = "images"  # what learners see that make their own features
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
@@ -58,6 +62,49 @@ class LearnerCells:
         return cells.get(
             f"{name}-{self._runs.vary}{number}", lambda: self._compute(name, kind, target, number, sources)
         )
+
+    def expect_features(
+        self, learners: Sequence[str], read: Mapping[str, Sequence[str]], numbers: Sequence[int]
+    ) -> None:
+        """Raises UserError for features that learners cannot have, before any search; the table's own runs, which are
+        yet to be made, give theirs.
+
+        Args:
+          learners: keys of `learners.LEARNERS`, or ridge regression.
+          read: target -> the domains whose images are read beside it, its own too.
+          numbers: the splits or seeds.
+        """
+        if set(learners) <= set(learners_lib.SEE_IMAGES):
+            return
+        domains = list(dict.fromkeys(domain for domains in read.values() for domain in domains))
+        for weights in (self._features[domain].vgg16_weights for domain in domains):
+            if weights:
+                network_features.expect_weights_file(os.path.expanduser(weights))
+        files = {domain: path for domain in domains if (path := self._features[domain].features_file)}
+        paths = {target: self._features[target].features_run for target in read}
+        trunks = {
+            target: learner_data.read_trunk(path, read_config(path, "features_run"), self._runs.config)
+            for target, path in paths.items()
+            if path not in ("", learner_data.OWN_RUN)
+        }
+        for number, domain in itertools.product(numbers if trunks else numbers[: bool(files)], domains):
+            config = self._runs.subset((domain,), number)
+            prepared = self._runs.prepare(config)
+            if domain in files:  # whatever the split
+                features_lib.read_features(os.path.expanduser(files[domain]), prepared.domain.paths)
+            for target in trunks:
+                if domain in read[target]:
+                    source = self._with_flags(trunks[target], config)
+                    leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
+
+    def _with_flags(self, source: Source, config: Config) -> Source:
+        """With its split by the flags of a table, for a message, where it is not that of the settings."""
+        if source.split == leakage.split_settings(config) or self._runs.vary == "seed":
+            return source
+        flags = {"vary": "seed", **source.split}
+        if not source.split["splits_file"]:
+            flags = {"splits": source.split["split_seed"], "test_split": source.split["test_split"]}
+        return dataclasses.replace(source, split=flags)
 
     def sees_other_networks(self, name: str, target: str) -> bool:
         """Whether its features of a domain come from networks that were trained on other images."""

@@ -86,7 +86,7 @@ def make_features(settings: FeatureSettings, config: Config, prepared: preparati
         path = os.path.expanduser(settings.features_file)
         return features_lib.read_features(path, prepared.domain.paths), os.path.basename(path)
     if settings.features == TRUNK:
-        theirs = read_config(settings.features_run)
+        theirs = read_config(settings.features_run, "features_run")
         name = f"{'pretrained ' * bool(theirs.trunk_model)}trunk of {os.path.basename(os.path.abspath(settings.features_run))}"
         return _trunk_features(settings.features_run, theirs, config, prepared), name
     if settings.features == VGG16:
@@ -96,8 +96,15 @@ def make_features(settings: FeatureSettings, config: Config, prepared: preparati
     return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
 
 
+def read_trunk(path: str, theirs: Config, config: Config) -> source_runs.Source:
+    """A finished run, by its settings, whose trunk is asked about images of `config`; raises UserError for what is
+    none, or takes images of another size.
+    """
+    return source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
+
+
 def _trunk_features(path: str, theirs: Config, config: Config, prepared: preparation.Prepared) -> np.ndarray:
-    source = source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
+    source = read_trunk(path, theirs, config)
     leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
     return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
 

@@ -10,6 +10,7 @@ import _thread
 import atexit
 import contextlib
 import difflib
+import errno
 import gc
 import itertools
 import logging
@@ -33,6 +34,7 @@ from galm_tf.command_help import HelpFlag
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home, nearest
 from galm_tf.quiet_start import import_tensorflow
+from galm_tf.refusals import refusal
 from galm_tf.words import bounded, choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
@@ -206,7 +208,7 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":  # of TensorFlow
+        if not _lacks_memory(error):
             raise
         print(f"error: {_of_memory(error)}", file=sys.stderr)
         return BAD_INPUT
@@ -214,13 +216,22 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         return end.code
 
 
+def _lacks_memory(error: Exception) -> bool:
+    """Whether that is why a command ends; TensorFlow calls a full disk and too many open files alike."""
+    if type(error).__name__ == "ResourceExhaustedError":
+        return refusal(error)[1] in (None, errno.ENOMEM)
+    return isinstance(error, MemoryError)
+
+
 def _of_memory(error: Exception) -> str:
     """What a user is told where memory does not do."""
-    reason = (str(error).splitlines() or ["none is left"])[0]
+    words = re.sub(r"^\{\{.*?\}\} *| \[Op:.*", "", (str(error).splitlines() or [""])[0])
+    again = "give the command again, a run's with --resume" if "resume" in flags.FLAGS else "give the command again"
+    smaller = [f"--{name}" for name in ("batch_size", "attributes_per_step", "image_size") if name in flags.FLAGS]
     return (
-        f"Expected more memory, of the GPU where one computes. Received: {reason[:200]}; free what other programs hold and "
-        "give the command again, a run's with --resume, have the processor compute by CUDA_VISIBLE_DEVICES=-1 before it, or "
-        "begin anew with a smaller --batch_size, --attributes_per_step or --image_size."
+        f"Expected more memory, of the GPU where one computes. Received: {words[:200] or 'none is left'}; free what other "
+        f"programs hold and {again}, have the processor compute by CUDA_VISIBLE_DEVICES=-1 before it"
+        + (f", or begin anew with a smaller {' or '.join(smaller)}." if smaller else ".")
     )
 
 

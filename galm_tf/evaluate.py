@@ -144,7 +144,10 @@ def evaluate(
     domain, pictures, bad = load_images(domain, config)
     run = _run_of(model)
     seen = read_seen(run).get("contents") if run else None
+    columns, names = map(list, zip(*pairs))
     index = _judged(domain, subset, seen, model, run)
+    labelled = np.isfinite(domain.labels[np.ix_(index, names)]).any(axis=1)
+    index = index[labelled] if labelled.any() else index
     if seen is None:
         logging.warning(
             "%s does not tell which images it has learned, so that figures flatter where these are among them%s.",
@@ -163,14 +166,12 @@ def evaluate(
         None, (predictor.trained_on, _OF_PARTS * (predictor.boxes and not (domain.boxes[index, 2] >= 0).any()))
     ):
         logging.warning("%s.", note)
-    columns, names = map(list, zip(*pairs))
     probability = _probabilities(predictor, pictures, index, batch_size)[:, columns]
     labels = domain.labels[np.ix_(index, names)]
     interval = run_result.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
-    judged = index[np.isfinite(labels).any(axis=1)]
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
-        len(judged), len(domain.class_names(judged[with_classes(domain)[judged]])), interval, len(bad),
+        len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
     )  # fmt: skip
 
 

@@ -124,6 +124,8 @@ def read(run: str) -> PretrainedTrunk:
             about = json.load(file)
         about = {**about, "multiply_adds": int(about["multiply_adds"]), "parameters": int(about["parameters"])}
         return PretrainedTrunk(tf.saved_model.load(path), about, _digest(path))
+    except tf.errors.ResourceExhaustedError:  # of memory: nothing is wrong with the folder
+        raise
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -215,6 +217,8 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
     """The model of a file; raises UserError where it is none, or not one of such pictures."""
     try:
         model = _in_float32(tf.keras.models.load_model(path, compile=False))
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
     except Exception as error:  # Keras raises many kinds for a file that it cannot read
         reason = " ".join(str(error).split())
         if "Lambda" in reason:

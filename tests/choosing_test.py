@@ -205,3 +205,10 @@ def test_networks_beside_children_have_no_reading_either():
 def test_size_penalties_are_numbers_above_none(texts):
     with pytest.raises(UserError, match="Expected --size_penalties to"):
         given.numbers("size_penalties", texts, 0.0)
+
+
+@pytest.mark.parametrize("run", [choosing.run_choosing, choosing.run_derived])
+def test_a_model_that_serves_as_no_trunk_is_told_before_the_data_are_read(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "prepare", None)
+    with pytest.raises(UserError, match="Expected a Keras model file in --trunk_model"):
+        run(Config(trunk_model=str(tmp_path / "none.keras")), [0], str(tmp_path / "out"), ["random"])

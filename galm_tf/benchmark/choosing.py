@@ -17,13 +17,14 @@ from typing import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from galm_tf import preparation, selection
+from galm_tf import pipeline, preparation, selection
 from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
 from galm_tf.config import Config
 from galm_tf.network_size import network_size, numbers_read, trunk_size
 from galm_tf.reward import RewardTable
+from galm_tf.run_folder import RunFolder
 from galm_tf.search_space import Architecture, map_side
 from galm_tf.strategies import METHODS
 from galm_tf.strategies.tabular import RandomArchitecture
@@ -100,9 +101,11 @@ def _checked(config: Config, methods: Sequence[str], suite: str) -> Config:
 
 
 def _splits(config: Config, splits: Sequence[int], out: str) -> Iterator[tuple[int, Config, str]]:
-    """Of each split its number, its settings, and the folder of its supernet."""
+    """Of each split its number, its settings, with which a supernet can begin, and the folder of that."""
     for split in splits:
-        yield split, dataclasses.replace(config, split_seed=split), os.path.join(out, f"split{split}")
+        of_split, path = dataclasses.replace(config, split_seed=split), os.path.join(out, f"split{split}")
+        pipeline.expect_beginnings(of_split, RunFolder(path, lock=False))
+        yield split, of_split, path
 
 
 def _multiply_adds(chosen: np.ndarray, config: Config, read: int = 0) -> int:

@@ -304,6 +304,7 @@ def export_network(
     search: Search | Readings, network: tf.Module, result: dict[str, Any], folder: RunFolder, base: Any = None
 ) -> None:
     """Writes `saved_model/` with names, thresholds and where it all came from; base: as in `write_result`."""
+    folder.expect_own()
     rows = run_result.searched_rows(result)
     path = os.path.join(folder.path, "saved_model")
     shutil.rmtree(path, ignore_errors=True)  # of this very run, stopped between its export and its result

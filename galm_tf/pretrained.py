@@ -98,6 +98,7 @@ def of_run(
     """
     if not config.trunk_model:
         return None
+    folder.expect_own()
     path = os.path.join(folder.path, FOLDER)
     if os.path.isdir(path):
         return read(folder.path)

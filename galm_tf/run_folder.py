@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import glob
 import hashlib
@@ -164,6 +165,7 @@ class RunFolder:
 
     def _remove_partial(self) -> None:
         """Removes what a killed run was writing."""
+        self.expect_own()
         for top, folders, files in os.walk(self.path):
             for name in filter(is_partial, files):
                 os.remove(os.path.join(top, name))
@@ -174,14 +176,38 @@ class RunFolder:
     def remove_if_unused(self) -> None:
         """Removes the folder when nothing but settings, data and split was ever written into it."""
         with contextlib.suppress(OSError):  # what was in the way before matters more
-            if self._is_unused():
+            if self._is_own() and self._is_unused():
                 shutil.rmtree(self.path)
 
     def _is_unused(self) -> bool:
         return not {name for name in os.listdir(self.path) if not is_partial(name)} - _SETTINGS_FILES
 
+    def expect_own(self) -> None:
+        """Raises UserError where the folder was removed since the run locked it, or another has its name: what is
+        written there would be of no run, or mix with another's.
+        """
+        if not self._is_own():
+            raise self._lost()
+
+    def _is_own(self) -> bool:
+        """Whether the folder is the one that was locked."""
+        if self._lock is None:  # it is for reading, or on Windows, where none that is in use can be removed
+            return True
+        try:
+            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(os.path.join(self.path, _LOCK)))
+        except OSError as error:  # for other reasons it may be unreadable for a while
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
+    def _lost(self) -> UserError:
+        repair = "; begin a new run in another --run_dir" if self._way == RESUME else self._way
+        return UserError(
+            f"Expected the run folder {self.path} to stay while its run is at work. Received: one that was removed, moved or replaced{repair}."
+        )
+
     def unwritable(self, path: str, reason: str, code: Optional[int]) -> UserError:
         """The sentence about a place in the folder that cannot be written; code: of `errno`."""
+        if not self._is_own():
+            return self._lost()
         with contextlib.suppress(OSError):
             if self._way == RESUME and self._new and self._is_unused():  # it will go
                 return unwritable_new(path, reason, code)
@@ -213,6 +239,7 @@ class RunFolder:
 
     def append_line(self, name: str, line: str) -> None:
         """Adds one line to a text file that a resumed run cuts back by `keep_lines`."""
+        self.expect_own()
         path = os.path.join(self.path, name)
         with clear_errors(path, self.unwritable), open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -292,6 +319,7 @@ class RunFolder:
 
     def drop_checkpoints(self) -> None:
         """Leaves none, of a run from which nothing will start."""
+        self.expect_own()
         for name in self._checkpoints():
             os.remove(os.path.join(self.path, "checkpoints", name))
 
@@ -303,9 +331,12 @@ class RunFolder:
     @contextlib.contextmanager
     def _whole(self, name: str) -> Iterator[Any]:
         """A binary file that appears under its name only when it is complete."""
+        self.expect_own()
         path = os.path.join(self.path, name)
         with clear_errors(path, self.unwritable):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            if folder := os.path.dirname(name):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(os.path.join(self.path, folder))  # never the run's own, which may be gone
             with whole_file(path) as partial, open(partial, "wb") as file:
                 yield file
 

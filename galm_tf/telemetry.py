@@ -129,9 +129,9 @@ class Telemetry:
     def __init__(self, folder: RunFolder, first_record: int = 0) -> None:
         self._folder = folder
         root = os.path.join(folder.path, "tensorboard")
-        for stale in glob.glob(os.path.join(glob.escape(root), "events.out.tfevents.*")):
-            os.remove(stale)
         with _clear_errors(folder):
+            for stale in glob.glob(os.path.join(glob.escape(root), "events.out.tfevents.*")):
+                os.remove(stale)
             self._scalars = tf.summary.create_file_writer(root)
             self._pictures = tf.summary.create_file_writer(os.path.join(root, _PICTURES))
         kept = _kept_records(folder, first_record)
@@ -193,10 +193,12 @@ class Telemetry:
             self._pictures.close()
 
 
-def _clear_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
-    """Turns a refusal to write events of a run into a sentence."""
-    place = os.path.join(folder.path, "tensorboard")
-    return clear_errors(place, folder.unwritable, (tf.errors.OpError,))
+@contextlib.contextmanager
+def _clear_errors(folder: RunFolder) -> Iterator[None]:
+    """Turns a refusal to write events of a run into a sentence; TensorFlow would make a folder that is gone again."""
+    folder.expect_own()
+    with clear_errors(os.path.join(folder.path, "tensorboard"), folder.unwritable, (tf.errors.OpError,)):
+        yield
 
 
 @contextlib.contextmanager
@@ -245,6 +247,7 @@ def write_architecture_table(folder: RunFolder, rows: Mapping[str, Mapping[str, 
 
 def write_hparams(folder: RunFolder, config: Config, figures: Mapping[str, Any]) -> None:
     """The run's main settings and the `METRICS` among its figures, for TensorBoard's HParams; None is left out."""
+    folder.expect_own()
     root = os.path.join(folder.path, "tensorboard", _HPARAMS_FOLDER)
     shutil.rmtree(root, ignore_errors=True)  # of this very run, stopped between here and its result
     settings = {name: _setting(name, value) for name, value in config.to_json().items()}

@@ -8,6 +8,7 @@ import logging
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from galm_tf import begun, hardware, run_folder
+from galm_tf import begun, hardware, pipeline, pretrained, run_folder
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.whole_file import whole_file
@@ -594,3 +595,65 @@ def test_a_file_that_another_command_wrote_first_stays(tmp_path, monkeypatch, li
         with open(partial, "w") as file:
             file.write("ours")
     assert path.read_text() == "theirs" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_run_whose_folder_was_removed_ends_and_leaves_anothers_alone(folder, path, replaced):
+    folder.save_checkpoint({"w": np.zeros(2)}, {"of": "old"})
+    shutil.rmtree(path)
+    if replaced:
+        new = RunFolder.create(path, dataclasses.replace(CONFIG, seed=1))
+        new.write_text("split.json", "new")
+        pathlib.Path(path, ".a.partial").touch()
+    before = sorted(pathlib.Path(path).rglob("*"))
+    for write in (
+        lambda: folder.write_json("result.json", {}),
+        lambda: folder.append_line("metrics.jsonl", "{}"),
+        lambda: folder.save_checkpoint({"w": np.zeros(2)}, {"of": "old"}),
+        folder.drop_checkpoints,
+        lambda: pipeline.export_network(None, None, {}, folder),
+        lambda: pretrained.of_run(dataclasses.replace(CONFIG, trunk_model="m.keras"), folder, None, None, None),
+        folder._remove_partial,
+        lambda: folder.note_unrepeated(["a"]) if replaced else folder.expect_own(),
+    ):
+        with (
+            pytest.raises(
+                UserError,
+                match=f"^Expected the run folder {path} to stay .*moved or replaced; begin a new run in another --run_dir[.]$",
+            ),
+            folder.kept_if_used(),
+        ):
+            write()
+    assert sorted(pathlib.Path(path).rglob("*")) == before
+    assert "was removed" in str(folder.unwritable(path, "No such file or directory", errno.ENOENT))
+    if replaced:
+        assert read_config(path).seed == 1 and new.load_checkpoint() is None
+
+
+def test_a_cell_whose_folder_was_removed_is_begun_again_by_the_same_command(path):
+    _, folder = RunFolder.begin_or_resume(path, CONFIG)
+    shutil.rmtree(path)
+    with pytest.raises(UserError, match="moved or replaced; the same command goes on[.]$"):
+        folder.write_json("result.json", {})
+    _, folder = RunFolder.begin_or_resume(path, CONFIG)
+    folder.write_json("result.json", {})
+
+
+def test_a_folder_without_a_lock_is_written_into_where_it_stays(path, monkeypatch):
+    monkeypatch.setattr(run_folder, "fcntl", None)  # Windows
+    folder = RunFolder.create(path, CONFIG)
+    folder.write_json("result.json", {})
+    assert folder.has("result.json") and not folder.has(".lock")
+    shutil.rmtree(path)
+    with pytest.raises(UserError, match="Expected to be able to write .*result.json. Received: No such file"):
+        folder.write_json("result.json", {})
+    assert not os.path.exists(path)
+
+
+def test_a_lock_that_cannot_be_looked_at_for_a_while_ends_no_run(folder, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os.path, "samestat", fail)
+        folder.write_json("result.json", {})

@@ -1,10 +1,12 @@
 """Events and metrics.jsonl, read back by TensorBoard's own reader, pandas and Pillow."""
 
+import gc
 import io
 import json
 import os
 import re
 import resource
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -116,6 +118,30 @@ def test_a_full_disk_is_one_sentence(folder, monkeypatch, write):
     monkeypatch.setattr(tf.summary, "create_file_writer", full)
     with pytest.raises(UserError, match=sentence % "No space left on device"):
         write(folder)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_events_of_a_run_whose_folder_was_removed_go_nowhere(folder, replaced):
+    path, place = folder.path, os.path.join(folder.path, "tensorboard", "hparams")
+    told = pytest.raises(
+        UserError, match="run folder .* removed, moved or replaced; begin a new run in another --run_dir"
+    )
+    with told, Telemetry(folder) as shown:
+        shown.scalars("warmup", 0, {"supernet/loss": 0.5})
+        shutil.rmtree(path)
+        if replaced:
+            new = RunFolder.create(path, Config(seed=1))
+            new.write_text("tensorboard/events.out.tfevents.1", "")
+            os.mkdir(place)
+        shown.scalars("warmup", 1, {"supernet/loss": 0.5})
+    for write in (Telemetry, lambda f: write_architecture_table(f, {}), lambda f: write_hparams(f, Config(), {})):
+        with told:
+            write(folder)
+    del shown
+    gc.collect()  # closes TensorFlow's writers
+    assert os.path.exists(path) == replaced
+    if replaced:
+        assert sorted(os.listdir(os.path.dirname(place))) == ["events.out.tfevents.1", "hparams"]
 
 
 def test_a_disk_that_fills_up_on_the_way_is_one_sentence(folder, monkeypatch):

@@ -177,10 +177,20 @@ def _build(domain: Domain, config: Config, path: str) -> _Decoded:
         images.flags.writeable = False
         return _Decoded(images[: len(contents)], bad, contents)
     try:
-        bad, contents = _fill(domain, config, _map_new(partial, shape))
+        images = _map_new(partial, shape)
+        bad, contents = _fill(domain, config, images)
+        if not os.path.exists(partial):  # the folder was removed meanwhile; what is mapped stays
+            images.flags.writeable = False
+            return _Decoded(images[: len(contents)], bad, contents)
+        del images  # Windows renames no file that is mapped
         with open(partial + ".json", "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, "shape": shape, "bad": bad, "contents": contents.tolist()}, file)
         return _publish(partial, path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"Expected the cache folder {os.path.dirname(path)} to stay for a moment. Received: none, it was removed just now; give the "
+            "command again."
+        ) from error
     except OSError as error:
         raise UserError(
             f"Expected to write {np.prod(shape) / 2**20:.0f} MiB of decoded images to the cache folder. Received: "
@@ -227,7 +237,8 @@ def _publish(partial: str, path: str) -> _Decoded:
         publish(partial, path)
         publish(partial + ".json", path + ".json")
         stored = _open(path)
-    assert stored is not None, path
+    if stored is None:
+        raise FileNotFoundError(path)
     return stored
 
 

@@ -250,6 +250,45 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_only(setup, caplog):
     assert str(setup.cache) in message and "--cache_dir" in message and "cannot be written" in message
 
 
+def test_a_folder_that_is_removed_while_images_are_decoded_costs_nothing(setup, monkeypatch):
+    setup.path("b.png").write_bytes(b"")
+    decode = image_cache.decode_images
+
+    def decode_and_remove(*arguments):
+        bad = decode(*arguments)
+        shutil.rmtree(setup.cache)
+        return bad
+
+    with monkeypatch.context() as patched:
+        patched.setattr(image_cache, "decode_images", decode_and_remove)
+        domain, images, bad = setup.load(on_bad_image="skip")
+    assert not setup.cache.exists() and not images.flags.writeable and len(bad) == 1
+    again, expected, _ = setup.load(on_bad_image="skip")
+    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(domain.contents, again.contents)
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_folder_that_is_removed_while_files_get_their_names_is_one_sentence(setup, monkeypatch, moment):
+    published = []
+
+    def publish(*arguments):
+        if len(published) == moment:
+            shutil.rmtree(setup.cache)
+        cache_folder.publish(*arguments)
+        published.append(arguments)
+        if len(published) == moment == 2:
+            shutil.rmtree(setup.cache)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(image_cache, "publish", publish)
+        with pytest.raises(
+            UserError, match="^Expected the cache folder .*/cache to .* removed just now; give the .* again[.]$"
+        ):
+            setup.load()
+    assert setup.load()[1].shape == (4, 32, 32, 3)
+
+
 @pytest.mark.parametrize("fallocate", [True, False])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(setup, monkeypatch, fallocate):
     if not fallocate:

@@ -545,10 +545,10 @@ def as_flag(name: str, value: Any) -> str:
     """A setting as it is given on the command line."""
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
-    if isinstance(value, (list, tuple)):  # quoted where a part holds a comma, as absl reads it
+    if isinstance(value, (list, tuple)):  # quoted where a part holds a comma or a line break, as absl reads it
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(value)
-        value = line.getvalue()
+        csv.writer(line, lineterminator="\r\n").writerow(value)
+        value = line.getvalue()[:-2]
     return f"--{name}={value}"
 
 

@@ -489,7 +489,10 @@ def flagfile(config: Config, unrepeated: Sequence[str] = ()) -> str:
     for name, value in config.to_json().items():
         if name in ("run_dir", "resume"):
             continue
-        lines.append(as_flag(name, value))
+        line = as_flag(name, value)
+        if re.search(r"[\r\n]|\s$", line):
+            lines.append("# No line can hold a line break, or a space at its end; give the next flag beside this file:")
+        lines.append(line.replace("\r", r"\r").replace("\n", r"\n"))
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from galm_tf import begun, hardware, pipeline, pretrained, run_folder
+from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.errors import UserError
 from galm_tf.whole_file import whole_file
@@ -238,6 +239,18 @@ def test_flags_txt_repeats_what_holds_a_comma_or_a_quote(tmp_path, parse):
     config = Config(domain=("mine", "b"), data_dir=("/data/a,b", '/data/"c"'), leave_out=("fur, long",))
     RunFolder.create(str(tmp_path / "run"), config)
     assert parse(f"--flagfile={tmp_path}/run/flags.txt") == config
+
+
+def test_flags_txt_tells_what_no_line_of_it_can_hold(parse, tmp_path):
+    config = Config(domain=("mine",), data_dir=("/data/a\nb",), cache_dir="/cache ")
+    path = tmp_path / "flags.txt"
+    path.write_text(run_folder.flagfile(config))
+    lines = path.read_text().splitlines()
+    told = [i for i, line in enumerate(lines) if "beside this file" in line]
+    assert [lines[i + 1] for i in told] == [r'--data_dir="/data/a\nb"', "--cache_dir=/cache "]
+    assert parse(f"--flagfile={path}").data_dir == (r"/data/a\nb",)  # which is not there
+    given = [config_lib.as_flag(name, getattr(config, name)) for name in ("data_dir", "cache_dir")]
+    assert parse(f"--flagfile={path}", *given) == config
 
 
 def test_a_path_from_home_is_the_same_in_full(tmp_path, monkeypatch):

@@ -501,6 +501,11 @@ class Config:
         return bool(self.splits_file) or self.split_seed >= 0
 
     @property
+    def images_settled(self) -> bool:
+        """Whether a run that was begun before says which images there are, so that none may be left out now."""
+        return self.resume or bool(self.add_attribute)
+
+    @property
     def trunk_learns(self) -> bool:
         """Whether training moves the trunk."""
         return not (self.freeze_trunk and self.source_run)

@@ -63,7 +63,7 @@ def load_images(domain: Domain, config: Config) -> tuple[Domain, np.ndarray, tup
         stored = None
     images, bad, contents = stored or _build(domain, config, path)
     if bad and config.on_bad_image == "fail":
-        raise preprocess.first_of(bad.values(), len(_paths(domain, bad)))
+        raise preprocess.first_of(bad.values(), len(_paths(domain, bad)), config.images_settled)
     if not bad:
         return dataclasses.replace(domain, contents=contents), images, ()
     keep = np.ones(len(domain.paths), bool)

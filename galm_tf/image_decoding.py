@@ -46,7 +46,7 @@ def decode_images(domain: Domain, config: Config, images: np.ndarray, contents: 
             progress.update(len(rows))
             if bad and config.on_bad_image == "fail":
                 pool.shutdown(wait=False, cancel_futures=True)
-                raise preprocess.first_of(bad.values())
+                raise preprocess.first_of(bad.values(), settled=config.images_settled)
     return bad
 
 

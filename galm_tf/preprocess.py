@@ -48,12 +48,14 @@ class _UnknownScaleError(ValueError):
     """Greys of which nothing tells what is black and what is white."""
 
 
-def first_of(reasons: Iterable[str], count: int = 1) -> BadImageError:
-    """What ends a run that may leave out no image; count: how many there are, where that is known."""
-    others = f"{count} images cannot be read;" if count > 1 else ""
-    return BadImageError(
-        " ".join(filter(None, (next(iter(reasons)), others, "--on_bad_image=skip leaves such images out.")))
-    )
+def first_of(reasons: Iterable[str], count: int = 1, settled: bool = False) -> BadImageError:
+    """What ends a run that may leave out no image; count: how many there are, where that is known; settled: as
+    `Config.images_settled`.
+    """
+    others = f"{count} images cannot be read" if count > 1 else ""
+    skip = "" if settled else "--on_bad_image=skip leaves such images out"
+    told = "; ".join(filter(None, (others, skip)))
+    return BadImageError(next(iter(reasons)) + (f" {told}." if told else ""))
 
 
 def decode_image(source: Union[str, os.PathLike, bytes]) -> np.ndarray:

@@ -705,6 +705,15 @@ def test_absent_images_are_left_out_on_request(folder):
     assert "1 of 5 images listed" in " ".join(domain.notes)
 
 
+def test_a_run_that_was_begun_is_not_told_to_leave_images_out(folder):
+    write(folder, TABLE + "no.jpg,bus,test,1,1\n")
+    with pytest.raises(UserError, match="or leave absent images out with --on_bad_image=skip[.]$"):
+        load(folder)
+    for settled in ({"resume": True}, {"add_attribute": "new.csv"}):
+        with pytest.raises(UserError, match="; complete the folder, or correct the names[.]$"):
+            load(folder, **settled)
+
+
 def test_rows_after_an_absent_image_keep_what_is_theirs(folder):
     rows = ["no.jpg,bus,test,9,9,19,19,0.9", "a b.jpg,tram,train,1,2,3,4,0.25", "x+y.JPG,bus,test,5,6,7,8,0.75"]
     write(folder, "\n".join(["image,class,split,left,top,right,bottom,striped", *rows]))

@@ -401,6 +401,12 @@ def test_some_unreadable_images_are_named_and_all_are_counted(setup, monkeypatch
         match=r"a\.png .the file is empty.; replace it. 2 images cannot be read; --on_bad_image=skip leaves",
     ):
         setup.load()  # the cache knows them all
+    for settled in ({"resume": True}, {"add_attribute": "new.csv"}):
+        with pytest.raises(preprocess.BadImageError, match="replace it. 2 images cannot be read[.]$"):
+            setup.load(**settled)
+    shutil.rmtree(setup.cache)
+    with pytest.raises(preprocess.BadImageError, match="the file is empty.; replace it[.]$"):
+        setup.load(resume=True)
 
 
 def test_a_domain_without_readable_images(setup):

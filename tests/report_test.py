@@ -698,6 +698,20 @@ def test_the_command_repeats_a_run_of_an_earlier_version_too(copy, parse):
     assert dataclasses.replace(again, run_dir=config.run_dir) == read_config(str(copy)) != parse(*plain.split()[3:])
 
 
+def test_a_report_is_not_told_to_leave_images_out(copy):
+    run = read_run(str(copy))
+    data = load_data(run)
+    picture = pathlib.Path(data.domain.paths[0])
+    aside = picture.rename(f"{picture}.aside")
+    try:
+        for damage, repair in ((lambda: None, "or correct the names[.]$"), (picture.touch, "replace it[.]$")):
+            damage()
+            with pytest.raises(Unavailable, match=repair):
+                load_data(run)
+    finally:
+        aside.replace(picture)
+
+
 def test_data_that_changed_since_the_run_are_told(runs, copy, monkeypatch):
     run, other = read_run(str(copy)), read_run(str(runs[0] / "galm"))
     data = load_data(run)

@@ -102,7 +102,7 @@ def _read(path: str, where: str, present: dict[str, str], classes: list[str], nu
     notes = []
     if len(kept) < len(numbered):
         missing = [line[0] for _, line in numbered if line[0] not in present]
-        notes.append(files.missing_images(missing, len(numbered), os.path.basename(path), where, config.on_bad_image))
+        notes.append(files.missing_images(missing, len(numbered), os.path.basename(path), where, config))
     rank = {c: i for i, c in enumerate(classes)}
     files.check_names(sorted({line[1] for _, line in kept}), classes, path, "the classes in class_names.txt")
     class_ids = np.array([rank[line[1]] for _, line in kept], np.int32)

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable, Sequence, Sized
 
 import numpy as np
 
+from galm_tf.config import Config
 from galm_tf.errors import UserError
 
 # Of still pictures that Pillow reads.
@@ -161,17 +162,20 @@ def check_inside(path: str, root: str) -> None:
         )
 
 
-def missing_images(
-    missing: Sequence[str], listed: int, where: str, folder: str, on_bad_image: str, near: str = ""
-) -> str:
+def missing_images(missing: Sequence[str], listed: int, where: str, folder: str, config: Config, near: str = "") -> str:
     """A note about listed images that are absent; raises UserError unless they may be skipped.
 
     near: what lies there in place of the first, in words.
     """
-    if on_bad_image == "fail":
+    if config.on_bad_image == "fail":
+        repair = (
+            "complete the folder, or correct the names"
+            if config.images_settled
+            else "complete the folder, correct the names, or leave absent images out with --on_bad_image=skip"
+        )
         raise UserError(
             f"Expected every image that {where} lists in {folder}. Received: {len(missing)} of {listed} absent, "
-            f"the first is {missing[0]}{near}; complete the folder, correct the names, or leave absent images out with --on_bad_image=skip."
+            f"the first is {missing[0]}{near}; {repair}."
         )
     return f"{len(missing)} of {listed} images listed in {where} are absent and left out, the first is {missing[0]}; a run stops at them without --on_bad_image=skip."
 

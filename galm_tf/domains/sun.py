@@ -44,7 +44,7 @@ def load(name: str, folder: str, config: Config) -> Domain:
     if not keep.all():
         missing = [image for image, there in zip(images, keep) if not there]
         place = os.path.join(folder, "images")
-        notes.append(files.missing_images(missing, len(images), "images.mat", place, config.on_bad_image))
+        notes.append(files.missing_images(missing, len(images), "images.mat", place, config))
     names = [class_name(image) for image, there in zip(images, keep) if there]
     classes, class_ids = np.unique(names, return_inverse=True)
     paths = [present[image] for image, there in zip(images, keep) if there]

@@ -223,7 +223,7 @@ def _pictures(table: pd.DataFrame, path: str, folder: str, config: Config) -> tu
         )
     where = f"{path} ({line(table, int(absent[0]))})"
     near = _nearest(missing[0], present) if config.on_bad_image == "fail" else ""
-    return pictures, [*notes, files.missing_images(missing, len(table), where, within, config.on_bad_image, near)]
+    return pictures, [*notes, files.missing_images(missing, len(table), where, within, config, near)]
 
 
 def _by_normal_path(listed: Mapping[str, str], names: pd.Series, table: pd.DataFrame, path: str) -> dict[str, str]:

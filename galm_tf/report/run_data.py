@@ -164,10 +164,9 @@ def load_data(run: FinishedRun) -> RunData:
             split = Split.from_json(json.load(file))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("Pictures and ridge regression are left out: the run's split.json cannot be read.") from error
+    config = dataclasses.replace(with_kept_tables(run.config, run.path), resume=True)  # nothing may be left out now
     try:
-        domain, images, _ = load_images(
-            load_domains(with_kept_tables(run.config, run.path), has_split=True), run.config
-        )
+        domain, images, _ = load_images(load_domains(config, has_split=True), config)
     except UserError as error:
         raise Unavailable(
             f"Pictures and ridge regression are left out, for the data cannot be loaded. {error}"

@@ -200,11 +200,13 @@ class Predictor:
             self.image_size: int = metadata["image_size"]
             self.notice: Optional[str] = metadata.get("notice")
             self.boxes: bool = metadata.get("boxes", False)
+            self._process: Optional[int] = None  # that alone can ask it
             if content:
                 self.model = self._serve = lite.LiteModel(content, metadata)
             else:
                 self.model = tf.saved_model.load(path)
                 self._serve = self.model.signatures["serving_default"]
+                self._process = os.getpid()
         except UserError:
             raise
         except Exception as error:  # a damaged file raises many kinds; each means that the model is unusable
@@ -220,7 +222,14 @@ class Predictor:
         return f"the model was trained on a {self.notice}" if self.notice else ""
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]; raises UserError for other images."""
+        """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]; raises UserError for other images, and
+        for a SavedModel in a process that was forked off since, where TensorFlow would stand still.
+        """
+        if self._process not in (None, os.getpid()):
+            raise UserError(
+                "Expected a SavedModel to be asked in the process that loaded it. Received: a call in one that was forked off; "
+                f"start processes by spawn and load it there, or take a {lite.SUFFIX} file of galm_tf.deploy."
+            )
         images = _batch(images)
         if not len(images):
             shape = (0, len(self.attributes))

@@ -196,6 +196,15 @@ def test_decisions_are_of_csv(model, files, format_):
         predict.predict(Options(model, format_, decisions=True), files)
 
 
+def test_a_process_that_was_forked_off_is_told_to_load_its_own(model, monkeypatch):
+    predictor, images = predict.Predictor(model), np.zeros((1, 32, 32, 3), np.uint8)
+    predictor(images)
+    own = os.getpid()
+    monkeypatch.setattr(predict.os, "getpid", lambda: own + 1)
+    with pytest.raises(UserError, match="in one that was forked off; start processes by spawn and load it there, or"):
+        predictor(images)
+
+
 def test_decisions_are_of_all_attributes(model, files):
     """An empty cell says that there is no threshold; --top would empty others."""
     with pytest.raises(UserError, match="Received: --top=2 beside it; leave it out, or name some by --attributes"):

@@ -208,9 +208,10 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if not _lacks_memory(error):
+        lacking = _of_memory(error) if _lacks_memory(error) else _of_folder(error)
+        if not lacking:
             raise
-        print(f"error: {_of_memory(error)}", file=sys.stderr)
+        print(f"error: {lacking}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as end:  # of help
         return end.code
@@ -221,6 +222,22 @@ def _lacks_memory(error: Exception) -> bool:
     if type(error).__name__ == "ResourceExhaustedError":
         return refusal(error)[1] in (None, errno.ENOMEM)
     return isinstance(error, MemoryError)
+
+
+def _of_folder(error: Exception) -> str:
+    """What a user is told where the working folder is gone, or none takes temporary files; "" where all is there."""
+    if not isinstance(error, FileNotFoundError):
+        return ""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return (
+            "Expected a working folder, from which relative paths lead. Received: one that was deleted; change to another, or name "
+            "absolute paths alone."
+        )
+    if "temporary directory" not in str(error):
+        return ""
+    return f"Expected a folder for temporary files. Received: {error.strerror}; make one of these writable, or name another by TMPDIR."
 
 
 def _of_memory(error: Exception) -> str:
@@ -303,7 +320,15 @@ def _unread_flagfile(error: Exception) -> str:
     path, reason = str(error.__context__.filename), error.__context__.strerror
     beside = os.path.join(os.path.dirname(path), "flags")
     near = nearest(path, os.path.isfile) or nearest(path, os.path.isfile, beside)
-    return f"Expected a flagfile that can be read. Received: --flagfile={path} ({reason}); {f'nearest: {near}' if near else 'check its path'}."
+    unpackaged = os.path.dirname(path) == "flags" and not os.path.exists("flags")
+    repair = (
+        "run it from a checkout, or give the settings by flags"
+        if unpackaged
+        else f"nearest: {near}"
+        if near
+        else "check its path"
+    )
+    return f"Expected a flagfile that can be read. Received: --flagfile={path} ({reason}); {repair}."
 
 
 def _wrong_value(error: Exception, argv: Sequence[str]) -> str:

@@ -11,10 +11,15 @@ import platform
 import re
 import sys
 import tempfile
-from typing import Callable, Iterator
+from typing import BinaryIO, Callable, Iterator
 
 _X86 = ("x86_64", "amd64")
 _NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:")
+
+try:
+    tempfile.gettempdir()
+except FileNotFoundError:  # a container may have no folder that can be written to
+    os.environ.setdefault("TEST_TMPDIR", os.devnull)  # TensorFlow's import asks for a name, and writes nothing there
 
 
 def import_tensorflow() -> None:
@@ -60,12 +65,14 @@ def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
 
     is_shown: (line, whether the block failed) -> whether a line is shown.
     """
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
+    with contextlib.ExitStack() as opened:
+        try:
+            stderr = os.dup(2)
+            opened.callback(os.close, stderr)
+            held = opened.enter_context(_unnamed_file())
+        except OSError:  # it is closed, or there is nowhere to hold what is written to it
+            yield
+            return
         os.dup2(held.fileno(), 2)
         failed = False
         try:
@@ -75,8 +82,14 @@ def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
             raise
         finally:
             os.dup2(stderr, 2)
-            os.close(stderr)
             held.seek(0)
             shown = b"".join(line for line in held if is_shown(line, failed))
             with contextlib.suppress(OSError):  # it is closed
                 os.write(2, shown)
+
+
+def _unnamed_file() -> BinaryIO:
+    """In memory where the system has such files: a container may have no folder that can be written to."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()

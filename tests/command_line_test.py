@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -227,6 +228,9 @@ def test_a_missing_flagfile_names_the_nearest(parse, tmp_path, monkeypatch):
     ):
         with pytest.raises(UserError, match=f"Received: --flagfile={given} .No such file or directory.; {repair}[.]$"):
             parse(f"--flagfile={given}")
+    shutil.rmtree("flags")
+    with pytest.raises(UserError, match="; run it from a checkout, or give the settings by flags[.]$"):
+        parse("--flagfile=flags/quick.flags")
 
 
 @pytest.mark.parametrize("flag", ["--rounds", "--flagfile"])
@@ -517,6 +521,42 @@ def test_tensorflow_and_xla_start_without_a_word():
     code = "from galm_tf import command_line, quiet_start\nquiet_start.import_tensorflow()\nquiet_start.start_xla()\nquiet_start.start_xla()"
     told = _python(code)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+_NO_FOLDER = "import os, tempfile\ntempfile._candidate_tempdir_list = list\n"  # that can be written to
+
+
+def test_tensorflow_starts_where_no_folder_can_be_written_to():
+    code = "from galm_tf import command_line, quiet_start\nquiet_start.import_tensorflow()\nquiet_start.start_xla()"
+    environment = {name: value for name, value in os.environ.items() if name != "TEST_TMPDIR"}
+    told = _python(_NO_FOLDER + code, env=environment)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_what_cannot_be_held_back_is_told_at_once():
+    code = "vars(os).pop('memfd_create', None)\nfrom galm_tf import quiet_start\nwith quiet_start.held_back():\n    os.write(2, b'noise')"
+    told = _python(_NO_FOLDER + code)
+    assert (told.returncode, told.stderr) == (0, "noise")
+
+
+def test_a_command_that_writes_temporary_files_asks_for_a_folder():
+    code = "from galm_tf import command_line\ncommand_line.run(lambda _: tempfile.mkdtemp())"
+    told = _python(_NO_FOLDER + code)
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: Expected a folder for temporary files. Received: No usable")
+    told = _python("from galm_tf import command_line\ncommand_line.run(lambda _: open('none/x'))")
+    assert told.returncode == 1 and told.stderr.startswith("Traceback")
+
+
+def test_a_working_folder_that_was_deleted_is_told_where_it_is_needed(tmp_path):
+    code = "import os, sys\nfrom galm_tf import command_line\nos.chdir(sys.argv.pop())\nos.rmdir(os.getcwd())\ncommand_line.run(lambda _: {})"
+    for done, status, told in (
+        ("print('x')", 0, ""),
+        ("os.path.abspath('x') and 0", 2, "error: Expected a working folder"),
+    ):
+        (tmp_path / "gone").mkdir()
+        ended = _python(code.format(done), str(tmp_path / "gone"))
+        assert ended.returncode == status and ended.stderr.startswith(told) and ended.stderr.count("\n") == bool(told)
 
 
 def test_help_lists_every_setting():

@@ -9,7 +9,9 @@ import pytest
 # Before any test imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # several add up in an order that changes; workers fill the cores
+# several threads add up in an order that changes, within an operation and of operations; workers fill the cores
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 from galm_tf.quiet_start import import_tensorflow
 

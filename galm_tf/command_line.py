@@ -10,7 +10,6 @@ import _thread
 import atexit
 import contextlib
 import difflib
-import errno
 import gc
 import itertools
 import logging
@@ -34,7 +33,7 @@ from galm_tf.command_help import HelpFlag
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home, nearest
 from galm_tf.quiet_start import import_tensorflow
-from galm_tf.refusals import refusal
+from galm_tf.refusals import lacks_memory
 from galm_tf.words import bounded, choice_repair
 
 _LATE = ("domains", "report")  # commands that import TensorFlow themselves, once they know their folders
@@ -208,20 +207,13 @@ def _ended(main: Callable[[list[str]], Optional[int]], argv: Sequence[str]) -> i
         print(f"\nInterrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        lacking = _of_memory(error) if _lacks_memory(error) else _of_folder(error)
+        lacking = _of_memory(error) if lacks_memory(error) else _of_folder(error)
         if not lacking:
             raise
         print(f"error: {lacking}", file=sys.stderr)
         return BAD_INPUT
     except SystemExit as end:  # of help
         return end.code
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether that is why a command ends; TensorFlow calls a full disk and too many open files alike."""
-    if type(error).__name__ == "ResourceExhaustedError":
-        return refusal(error)[1] in (None, errno.ENOMEM)
-    return isinstance(error, MemoryError)
 
 
 def _of_folder(error: Exception) -> str:

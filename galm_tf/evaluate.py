@@ -146,8 +146,8 @@ def evaluate(
     seen = read_seen(run).get("contents") if run else None
     columns, names = map(list, zip(*pairs))
     index = _judged(domain, subset, seen, model, run)
-    labelled = np.isfinite(domain.labels[np.ix_(index, names)]).any(axis=1)
-    index = index[labelled] if labelled.any() else index
+    labelled = index[np.isfinite(domain.labels[np.ix_(index, names)]).any(axis=1)]
+    index = labelled if len(labelled) else index
     if seen is None:
         logging.warning(
             "%s does not tell which images it has learned, so that figures flatter where these are among them%s.",
@@ -171,7 +171,7 @@ def evaluate(
     interval = run_result.interval_over_classes(domain, index, labels, probability, _learned(domain, index, run))
     return Evaluation(
         [_row(domain.attributes[name], predictor, column, labels[:, i], probability[:, i]) for i, (column, name) in enumerate(pairs)],
-        len(index), len(domain.class_names(index[with_classes(domain)[index]])), interval, len(bad),
+        len(labelled), len(domain.class_names(labelled[with_classes(domain)[labelled]])), interval, len(bad),
     )  # fmt: skip
 
 

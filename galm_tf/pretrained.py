@@ -41,6 +41,7 @@ from galm_tf.errors import UserError
 from galm_tf.layers import plain_variable
 from galm_tf.network_size import Size
 from galm_tf.preprocess import scale_images
+from galm_tf.refusals import lacks_memory
 from galm_tf.run_folder import RunFolder
 from galm_tf.scoring import image_batches, in_batches
 from galm_tf.search_space import PRETRAINED_SIDE, TRUNK_CHANNELS
@@ -125,9 +126,9 @@ def read(run: str) -> PretrainedTrunk:
             about = json.load(file)
         about = {**about, "multiply_adds": int(about["multiply_adds"]), "parameters": int(about["parameters"])}
         return PretrainedTrunk(tf.saved_model.load(path), about, _digest(path))
-    except tf.errors.ResourceExhaustedError:  # of memory: nothing is wrong with the folder
-        raise
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+        if lacks_memory(error):  # nothing is wrong with the folder
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"Expected the pretrained trunk of the run {run} in {path}. Received: {reason}; restore the folder from a copy."
@@ -218,9 +219,9 @@ def _load_model(path: str, image_size: int) -> tf.keras.Model:
     """The model of a file; raises UserError where it is none, or not one of such pictures."""
     try:
         model = _in_float32(tf.keras.models.load_model(path, compile=False))
-    except (MemoryError, tf.errors.ResourceExhaustedError):
-        raise
     except Exception as error:  # Keras raises many kinds for a file that it cannot read
+        if lacks_memory(error):
+            raise
         reason = " ".join(str(error).split())
         if "Lambda" in reason:
             raise UserError(

@@ -22,7 +22,7 @@ def clear_errors(
     try:
         yield
     except kinds as error:
-        raise sentence(path, *refusal(error)) from error
+        raise sentence(path, *_refusal(error)) from error
 
 
 def unwritable(path: str, reason: str, code: Optional[int], way: str = RESUME) -> UserError:
@@ -57,7 +57,14 @@ def _repairs(code: Optional[int]) -> list[str]:
     return [repair for repair, codes in repairs.items() if code in codes]
 
 
-def refusal(error: Exception) -> tuple[str, Optional[int]]:
+def lacks_memory(error: Exception) -> bool:
+    """Whether that is what an error tells; TensorFlow calls a full disk and too many open files alike."""
+    if type(error).__name__ == "ResourceExhaustedError":  # of TensorFlow, which need not be there
+        return _refusal(error)[1] in (None, errno.ENOMEM)
+    return isinstance(error, MemoryError)
+
+
+def _refusal(error: Exception) -> tuple[str, Optional[int]]:
     """What the operating system said, and its number in `errno`; None where TensorFlow's words do not tell it."""
     if isinstance(error, OSError):
         return str(error.strerror or error), error.errno

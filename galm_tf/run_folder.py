@@ -63,6 +63,7 @@ class RunFolder:
     def __init__(self, path: str, lock: bool = True) -> None:
         self.path = os.path.abspath(path)
         self._lock = _lock(self.path) if lock else None  # without one it is for reading
+        self._locked = os.stat(self.path) if self._lock else None
         self._new = False
         self._way = RESUME
 
@@ -194,12 +195,20 @@ class RunFolder:
         if self._lock is None:  # it is for reading, or on Windows, where none that is in use can be removed
             return True
         try:
-            return os.path.samestat(os.fstat(self._lock.fileno()), os.stat(os.path.join(self.path, _LOCK)))
+            same = os.path.samestat(self._locked, os.stat(self.path))
+            with contextlib.suppress(FileNotFoundError):  # the lock alone may have been removed
+                # a new folder may have the number of one that is gone
+                same &= os.path.samestat(os.fstat(self._lock.fileno()), os.stat(os.path.join(self.path, _LOCK)))
+            return same
         except OSError as error:  # for other reasons it may be unreadable for a while
             return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
     def _lost(self) -> UserError:
-        repair = "; begin a new run in another --run_dir" if self._way == RESUME else self._way
+        repair = self._way
+        if self._way == RESUME:
+            repair = (
+                "; where it was moved go on by --resume --run_dir=ITS_PLACE, else begin a new run in another --run_dir"
+            )
         return UserError(
             f"Expected the run folder {self.path} to stay while its run is at work. Received: one that was removed, moved or replaced{repair}."
         )

@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 
 import galm_tf
 import main_flags
-from galm_tf import command_line, predict, quiet_start
+from galm_tf import command_line, predict, quiet_start, refusals
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -319,9 +319,9 @@ def test_too_little_memory_is_told(capsys, monkeypatch):
         command_line.run(main, ["main"])
     assert stop.value.code == command_line.BAD_INPUT
     assert capsys.readouterr().err.startswith("error: Expected more memory")
-    assert command_line._lacks_memory(MemoryError()) and not command_line._lacks_memory(ValueError())
+    assert refusals.lacks_memory(MemoryError()) and not refusals.lacks_memory(ValueError())
     # TensorFlow's word for a full disk, and for too many open files
-    assert not command_line._lacks_memory(_exhausted(f"/disk; {os.strerror(errno.ENOSPC)} [Op:SaveV2]"))
+    assert not refusals.lacks_memory(_exhausted(f"/disk; {os.strerror(errno.ENOSPC)} [Op:SaveV2]"))
     told = "Expected more memory, of the GPU where one computes. Received: {}; free what other programs hold and {}."
     processor = ", have the processor compute by CUDA_VISIBLE_DEVICES=-1 before it"
     monkeypatch.setattr(command_line.flags, "FLAGS", {})

@@ -160,6 +160,10 @@ def test_images_without_a_label_of_what_is_asked_are_not_counted(model, photos):
     whole = evaluate.evaluate(_config(photos), model)
     assert (whole.images, whole.classes, whole.interval["count"]) == (18, 6, 6)
     assert evaluate.evaluate(_config(photos), model, attributes=("green",)).images == 17
+    blank = (photos / "attributes.csv").read_text().replace("test,0", "test,").replace("test,1", "test,")
+    (photos / "attributes.csv").write_text(blank)
+    none = evaluate.evaluate(_config(photos), model, attributes=("photos/red",))
+    assert (none.images, none.classes) == (0, 0)
 
 
 def test_what_a_drawn_split_leaves_out_is_judged_all_the_same(model, tmp_path, caplog):

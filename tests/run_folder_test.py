@@ -632,7 +632,8 @@ def test_a_run_whose_folder_was_removed_ends_and_leaves_anothers_alone(folder, p
         with (
             pytest.raises(
                 UserError,
-                match=f"^Expected the run folder {path} to stay .*moved or replaced; begin a new run in another --run_dir[.]$",
+                match=f"^Expected the run folder {path} to stay .*moved or replaced; where it was moved go on by --resume "
+                "--run_dir=ITS_PLACE, else begin a new run in another --run_dir[.]$",
             ),
             folder.kept_if_used(),
         ):
@@ -650,6 +651,15 @@ def test_a_cell_whose_folder_was_removed_is_begun_again_by_the_same_command(path
         folder.write_json("result.json", {})
     _, folder = RunFolder.begin_or_resume(path, CONFIG)
     folder.write_json("result.json", {})
+
+
+def test_a_run_whose_lock_alone_was_removed_goes_on(folder, path):
+    os.remove(os.path.join(path, ".lock"))
+    folder.write_json("result.json", {})
+    another = RunFolder(path)  # which has it now
+    with pytest.raises(UserError, match="Expected the run folder .* to stay"):
+        folder.write_json("result.json", {"of": "old"})
+    another.write_json("result.json", {"of": "new"})
 
 
 def test_a_folder_without_a_lock_is_written_into_where_it_stays(path, monkeypatch):

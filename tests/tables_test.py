@@ -912,7 +912,7 @@ def test_a_trunk_of_another_split_is_told_before_any_search_with_flags_that_a_ta
     features = [FeatureSettings("trunk", features_run="R")]
 
     def expect(table_runs, names, numbers):
-        LearnerCells(table_runs, features).expect_features(names, {"sun": ["sun"]}, numbers)
+        LearnerCells(table_runs, features).expect_features(names, [("sun", ())], numbers)
 
     table_runs = _runs(tmp_path, dataclasses.replace(small, domain=("sun",)))
     expect(table_runs, ["dap"], [0])
@@ -921,14 +921,13 @@ def test_a_trunk_of_another_split_is_told_before_any_search_with_flags_that_a_ta
         UserError, match="has seen sun/.*; give both runs the same split: --splits=0, --test_split=official.$"
     ):
         expect(table_runs, ["dap"], [0, 1])
+    kept = tmp_path / "learners" / "sun-trunk" / "cells"
+    kept.mkdir(parents=True)
+    (kept / "dap-split_seed1.json").write_text("{}")
+    expect(table_runs, ["dap"], [0, 1])  # what is finished asks for none
     by_seed = TableRuns(dataclasses.replace(table_runs.config, split_seed=1), "seed", str(tmp_path))
     with pytest.raises(UserError, match="the same split: --split_seed=0, no --splits_file, "):
         expect(by_seed, ["dap"], [0])
-
-
-def test_learners_read_the_images_of_their_targets_and_sources():
-    chosen = domain_transfer.choose(DOMAINS, ["sun-awa", "apay+sun-awa", "awa+apay+sun-sun"], few=False)
-    assert domain_transfer.images_read(chosen) == {"awa": ["awa", "sun", "apay"], "sun": ["sun", "awa", "apay"]}
 
 
 def test_the_trunk_of_a_table_is_that_of_its_own_run_of_each_split(tmp_path, monkeypatch, small):

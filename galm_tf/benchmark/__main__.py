@@ -447,9 +447,7 @@ def _make_table_2(config: Config) -> None:
         )
     runs = _of_several_domains(config)
     cells, numbers, name = _learner_cells(runs), _numbers(runs.config, FLAGS.repeats, runs.vary), "table2"
-    cells.expect_features(
-        [learners.RIDGE, *FLAGS.learners], {domain: [domain] for domain in runs.config.domain}, numbers
-    )
+    cells.expect_features([learners.RIDGE, *FLAGS.learners], [(domain, ()) for domain in runs.config.domain], numbers)
     table = semantic.run_semantic(runs, name, FLAGS.methods, FLAGS.learners, cells, numbers)
     searched = table["method"].isin(FLAGS.methods)
     seen = [
@@ -522,7 +520,8 @@ def _run_scenarios(
     numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
     scenarios = domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW)
     if cells:
-        cells.expect_features(FLAGS.learners, domain_transfer.images_read(scenarios), numbers)
+        asked = [(s.target, sources) for s in scenarios for sources in ((), s.others)]
+        cells.expect_features(FLAGS.learners, asked, numbers)
     return scenarios, numbers, domain_transfer.run_scenarios(runs, name, scenarios, limits, numbers)
 
 

@@ -41,10 +41,17 @@ class Cells:
         self.path = path
         self._begun = Begun(os.path.join(path, "settings.json"), settings)
 
+    def has(self, name: str) -> bool:
+        """Whether a cell is finished."""
+        return os.path.exists(self._place(name))
+
+    def _place(self, name: str) -> str:
+        return os.path.join(self.path, "cells", f"{name}.json")
+
     def get(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """The figures of a cell, JSON: read, or computed and kept."""
-        place = os.path.join(self.path, "cells", f"{name}.json")
-        if not os.path.exists(place):
+        place = self._place(name)
+        if not self.has(name):
             value = compute()
             self._begun.keep()
             with result_file(place) as partial, open(partial, "w", encoding="utf-8") as file:

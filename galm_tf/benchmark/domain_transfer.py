@@ -146,15 +146,6 @@ def _row(
     return cells.get(f"{name}-{runs.vary}{number}", lambda: figures(runs.result(target, number, sources, less)))
 
 
-def images_read(chosen: Sequence[Scenario]) -> dict[str, list[str]]:
-    """Target -> the domains whose images learners read in these scenarios, its own first."""
-    read: dict[str, list[str]] = {}
-    for scenario in chosen:
-        domains = read.setdefault(scenario.target, [scenario.target])
-        domains += [source for source in scenario.others if source not in domains]
-    return read
-
-
 def run_learners(
     cells: LearnerCells, learners: Sequence[str], chosen: Sequence[Scenario], numbers: Sequence[int]
 ) -> pd.DataFrame:

@@ -55,28 +55,44 @@ class LearnerCells:
 
     def row(self, name: str, target: str, number: int, sources: Sequence[str] = ()) -> Mapping[str, Any]:
         """What `learners.run_one` says of a learner, or of ridge regression, on a domain."""
+        kind = self._kind(name, target)
+        kept = self._kept(kind, target, sources)
+        return kept.get(self._cell(name, number), lambda: self._compute(name, kind, target, number, sources))
+
+    def _kind(self, name: str, target: str) -> str:
+        """Of features that a learner sees of a domain."""
+        return IMAGES if name in learners_lib.SEE_IMAGES else self._features[target].features
+
+    def _kept(self, kind: str, target: str, sources: Sequence[str]) -> Cells:
         assert target not in sources
-        kind = IMAGES if name in learners_lib.SEE_IMAGES else self._features[target].features
         place = "-".join([target, *(["from", "+".join(sources)] if sources else []), kind])
-        cells = Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
-        return cells.get(
-            f"{name}-{self._runs.vary}{number}", lambda: self._compute(name, kind, target, number, sources)
-        )
+        return Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
+
+    def _cell(self, name: str, number: int) -> str:
+        return f"{name}-{self._runs.vary}{number}"
 
     def expect_features(
-        self, learners: Sequence[str], read: Mapping[str, Sequence[str]], numbers: Sequence[int]
+        self, learners: Sequence[str], asked: Sequence[tuple[str, Sequence[str]]], numbers: Sequence[int]
     ) -> None:
-        """Raises UserError for features that learners cannot have, before any search; the table's own runs, which are
-        yet to be made, give theirs.
+        """Raises UserError for features that learners cannot have, before any search; those of finished cells are not
+        asked for, and the table's own runs, which are yet to be made, give theirs.
 
         Args:
           learners: keys of `learners.LEARNERS`, or ridge regression.
-          read: target -> the domains whose images are read beside it, its own too.
+          asked: (target, its sources).
           numbers: the splits or seeds.
         """
-        if set(learners) <= set(learners_lib.SEE_IMAGES):
-            return
-        domains = list(dict.fromkeys(domain for domains in read.values() for domain in domains))
+        on_features = [name for name in learners if name not in learners_lib.SEE_IMAGES]
+        read: dict[str, set[str]] = {}  # target -> the domains whose images are read
+        lacking: dict[int, None] = {}  # numbers, in their order
+        for target, sources in asked if on_features else ():
+            kept = self._kept(self._kind(on_features[0], target), target, sources)
+            for number in numbers:
+                if not all(kept.has(self._cell(name, number)) for name in on_features):
+                    read.setdefault(target, set()).update((target, *sources))
+                    lacking[number] = None
+        numbers = [number for number in numbers if number in lacking]
+        domains = [domain for domain in self._features if any(domain in every for every in read.values())]
         for weights in (self._features[domain].vgg16_weights for domain in domains):
             if weights:
                 network_features.expect_weights_file(os.path.expanduser(weights))

@@ -630,7 +630,7 @@ def test_a_source_of_an_earlier_version_is_added_to(small, source, labels, monke
         domain=domain, config=config, split=types.SimpleNamespace(train=np.zeros(1, int)),
         state=types.SimpleNamespace(thresholds=[0.5]),
     )  # fmt: skip
-    pipeline.export_network(search, None, result, types.SimpleNamespace(path=str(small / "none")))
+    pipeline.export_network(search, None, result, RunFolder(str(small / "none"), lock=False))
     assert told["metadata"]["trunk"] is None and told["metadata"]["seed"] == config.seed
 
 

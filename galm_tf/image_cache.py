@@ -173,15 +173,12 @@ def _build(domain: Domain, config: Config, path: str) -> _Decoded:
     partial = _partial_file(path)
     if partial is None:
         images = np.zeros(shape, np.uint8)
-        bad, contents = _fill(domain, config, images)
-        images.flags.writeable = False
-        return _Decoded(images[: len(contents)], bad, contents)
+        return _unstored(images, *_fill(domain, config, images))
     try:
         images = _map_new(partial, shape)
         bad, contents = _fill(domain, config, images)
         if not os.path.exists(partial):  # the folder was removed meanwhile; what is mapped stays
-            images.flags.writeable = False
-            return _Decoded(images[: len(contents)], bad, contents)
+            return _unstored(images, bad, contents)
         del images  # Windows renames no file that is mapped
         with open(partial + ".json", "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, "shape": shape, "bad": bad, "contents": contents.tolist()}, file)
@@ -200,6 +197,12 @@ def _build(domain: Domain, config: Config, path: str) -> _Decoded:
         for leftover in (partial, partial + ".json"):
             with contextlib.suppress(OSError):
                 os.remove(leftover)
+
+
+def _unstored(images: np.ndarray, bad: dict[str, str], contents: np.ndarray) -> _Decoded:
+    """What no file under the cache's name holds, to be read alone."""
+    images.flags.writeable = False
+    return _Decoded(images[: len(contents)], bad, contents)
 
 
 def _map_new(path: str, shape: tuple[int, ...]) -> np.ndarray:

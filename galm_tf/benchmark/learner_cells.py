@@ -82,16 +82,7 @@ class LearnerCells:
           asked: (target, its sources).
           numbers: the splits or seeds.
         """
-        on_features = [name for name in learners if name not in learners_lib.SEE_IMAGES]
-        read: dict[str, set[str]] = {}  # target -> the domains whose images are read
-        lacking: dict[int, None] = {}  # numbers, in their order
-        for target, sources in asked if on_features else ():
-            kept = self._kept(self._kind(on_features[0], target), target, sources)
-            for number in numbers:
-                if not all(kept.has(self._cell(name, number)) for name in on_features):
-                    read.setdefault(target, set()).update((target, *sources))
-                    lacking[number] = None
-        numbers = [number for number in numbers if number in lacking]
+        read, numbers = self._unfinished(learners, asked, numbers)
         domains = [domain for domain in self._features if any(domain in every for every in read.values())]
         for weights in (self._features[domain].vgg16_weights for domain in domains):
             if weights:
@@ -112,6 +103,23 @@ class LearnerCells:
                 if domain in read[target]:
                     source = self._with_flags(trunks[target], config)
                     leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
+
+    def _unfinished(
+        self, learners: Sequence[str], asked: Sequence[tuple[str, Sequence[str]]], numbers: Sequence[int]
+    ) -> tuple[dict[str, set[str]], list[int]]:
+        """Of what `expect_features` is asked (target -> the domains whose images are still read on features, splits or
+        seeds).
+        """
+        read: dict[str, set[str]] = {}
+        lacking: set[int] = set()
+        on_features = [name for name in learners if name not in learners_lib.SEE_IMAGES]
+        for target, sources in asked if on_features else ():
+            kept = self._kept(self._kind(on_features[0], target), target, sources)
+            left = {n for n in numbers if not all(kept.has(self._cell(name, n)) for name in on_features)}
+            if left:
+                read.setdefault(target, set()).update((target, *sources))
+                lacking |= left
+        return read, [number for number in numbers if number in lacking]
 
     def _with_flags(self, source: Source, config: Config) -> Source:
         """With its split by the flags of a table, for a message, where it is not that of the settings."""

@@ -306,21 +306,29 @@ class Conv5(GatedSkips):
     Call: x [S, B * h², 32], skips [B, h, h, 112], ids [S], gates [S, NUM_GATES].
     Returns [S, B * (h/2)², 16].
 
-    Small maps (4×4 at 64 pixels) take a matrix from all input to all output
-    positions, built from the kernel (DESIGN §5.3): a batched product of a good
-    shape. Its work grows with the fourth power of the side, so that larger ones
-    take a grouped convolution. Either way both kernel sizes cost the same.
+    Small maps (4×4 at 64 pixels) are convolved whole in fewer multiplications,
+    or on a GPU by a matrix from all input to all output positions, built from the
+    kernel (DESIGN §5.3): a batched product of a good shape. Its work grows with
+    the fourth power of the side, so that larger ones take a grouped convolution.
+    Either way both kernel sizes cost the same.
     """
 
     def call(self, x, skips, ids, gates):
         kernel = self._kernel(ids, columns(gates, "conv5_kernel", 2))
-        dense = dense_pays(self.side) or not grouped_convolutions_learn()
-        linear = (self._dense if dense else self._grouped)(x, kernel, tf.shape(ids)[0])
-        skips = tf.reshape(skips, [1, -1, sum(self.sources)])
-        projected = tf.matmul(skips, self.projections(ids, columns(gates, "conv1_conv5", 3)))
+        linear = self._convolve(x, kernel, tf.shape(ids)[0])
+        projections = tf.transpose(self.projections(ids, columns(gates, "conv1_conv5", 3)), [1, 0, 2])
+        skips = tf.reshape(skips, [-1, sum(self.sources)])
+        projected = tf.matmul(skips, tf.reshape(projections, [sum(self.sources), -1]))  # one product for all towers
+        projected = tf.transpose(tf.reshape(projected, [-1, tf.shape(ids)[0], self.filters]), [1, 0, 2])
         y = linear + projected + rows(self.parameters["bias"], ids)[:, None]
         y = tf.nn.relu(max_pool(tf.reshape(y, [-1, self.side, self.side, self.filters])))
         return tf.reshape(y, [tf.shape(ids)[0], -1, self.filters])
+
+    def _convolve(self, x, kernel, towers):
+        if maps_whole_pay(self.side):
+            return winograd.convolve_maps(x, kernel, self.side)
+        dense = dense_pays(self.side) or not grouped_convolutions_learn()
+        return (self._dense if dense else self._grouped)(x, kernel, towers)
 
     def _dense(self, x, kernel, towers):
         x = tf.reshape(x, [towers, -1, self.side**2 * self.channels])
@@ -338,6 +346,11 @@ class Conv5(GatedSkips):
         chosen = tf.reshape(chosen, [-1, 2, 1, 1, 1, 1])
         rim = [[0, 0], [1, 1], [1, 1], [0, 0], [0, 0]]
         return chosen[:, 0] * tf.pad(small, rim) + chosen[:, 1] * large
+
+
+def maps_whole_pay(side: int) -> bool:
+    """Whether convolutions of many small maps, each by its own kernel, are better done by `winograd.convolve_maps`."""
+    return dense_pays(side) and not hardware.gpu()
 
 
 def dense_pays(side: int) -> bool:

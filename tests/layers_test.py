@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from galm_tf import layers, search_space
+from galm_tf import hardware, layers, search_space, winograd
 from galm_tf.gates import gates_from_indices
 
 
@@ -22,18 +22,23 @@ def test_position_matrix_is_a_same_convolution(side, kernel_size):
         np.testing.assert_allclose((x.reshape(3, -1) @ matrix).reshape(expected.shape), expected, atol=1e-5)
 
 
-def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
-    """Values, and gradients where TensorFlow has them, of Conv-5 beside those of the dense product, which small maps
-    take.
+@pytest.mark.parametrize("side, how", [(2, "convolve_maps"), (4, "convolve_maps"), (6, "conv2d")])
+def test_conv5_goes_alike_by_the_dense_product(monkeypatch, side, how):
+    """Values, and gradients where TensorFlow has them, of small maps convolved whole and of larger ones by a grouped
+    convolution.
     """
-    assert not layers.dense_pays(6)
-    learns = layers.grouped_convolutions_learn()
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
+    learns = how != "conv2d" or layers.grouped_convolutions_learn()
     monkeypatch.setattr(layers, "grouped_convolutions_learn", lambda: True)
     rng = np.random.default_rng(7)
-    layer = layers.Conv5("conv5", 4, 6, 3, 2, (1, 2, 1), rng)
+    layer = layers.Conv5("conv5", 4, side, 3, 2, (1, 2, 1), rng)
     draw = lambda *shape: tf.constant(rng.normal(size=shape).astype(np.float32))  # noqa: E731
-    x, skips, ids = draw(3, 5 * 36, 3), draw(5, 6, 6, 4), tf.constant([3, 0, 2])
+    x, skips, ids = draw(3, 5 * side**2, 3), draw(5, side, side, 4), tf.constant([3, 0, 2])
     gates = gates_from_indices(search_space.all_indices()[[0, 777, 2303]])
+    used = []
+    for owner, name in ((winograd, "convolve_maps"), (tf.nn, "conv2d")):
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, f=original, n=name: used.append(n) or f(*a))
 
     def outcome():
         with tf.GradientTape() as tape:
@@ -43,11 +48,14 @@ def test_larger_maps_go_by_a_grouped_convolution_alike(monkeypatch):
         gradients = tape.gradient(loss, [x, *layer.parameters.values()]) if learns else []
         return [y, *map(tf.convert_to_tensor, gradients)]
 
-    grouped = outcome()
+    without = outcome()
+    assert used == [how]
+    monkeypatch.setattr(layers, "maps_whole_pay", lambda side: False)
     monkeypatch.setattr(layers, "dense_pays", lambda side: True)
-    for ours, theirs in zip(grouped, outcome()):
+    for ours, theirs in zip(without, outcome()):
         assert np.abs(theirs).max() > 0
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
+    assert used == [how]
 
 
 @pytest.mark.parametrize("onednn", ["0", "1"])

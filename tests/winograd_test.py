@@ -44,6 +44,16 @@ def test_convolution_and_pool_equal_tensorflows(taps, side):
         np.testing.assert_allclose(received, expected, atol=2e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+@pytest.mark.parametrize("taps", [3, 5])
+def test_small_maps_convolved_whole_equal_tensorflows(side, taps):
+    x, kernels = _images((3, 5 * side**2, 7)), _images((3, taps, taps, 7, 4), 1) / taps
+    maps = tf.reshape(x, [3, 5, side, side, 7])
+    expected = tf.stack([tf.nn.conv2d(m, kernel, 1, "SAME") for m, kernel in zip(maps, kernels)])
+    received = winograd.convolve_maps(x, kernels, side)
+    np.testing.assert_allclose(received, tf.reshape(expected, received.shape), atol=2e-5 * np.abs(expected).max())
+
+
 def test_arrange_gives_every_map_the_order_of_a_convolution():
     x = _images((2, 8, 8, 5))
     identity = np.zeros((3, 3, 5, 5), np.float32)
@@ -118,3 +128,4 @@ def test_where_tiles_pay(monkeypatch, side, towers, dtype, pays):
 def test_a_gpu_keeps_its_own_convolutions(monkeypatch):
     monkeypatch.setattr(hardware, "gpu", lambda: "a GPU")
     assert not layers.tiles_pay(8, 102)
+    assert not layers.maps_whole_pay(4)

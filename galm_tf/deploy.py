@@ -8,7 +8,7 @@ Every attribute has a network of its own on a trunk that all share, so that a fe
 trunk. The model is only read. What is written gives its probabilities again, with fewer bits for weights nearly so,
 which is looked at before anything is written. A file with int8 weights may need a TensorFlow as new as the one that
 made it.
-Exit status: 0; 2 on bad input.
+Exit status: 0; 2 on bad input; 130 when interrupted.
 """
 
 from __future__ import annotations

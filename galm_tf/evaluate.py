@@ -7,7 +7,7 @@ of it.
 --data_dir is a folder as galm_tf.main takes it (README.md, "Your own images"). Its attributes are those of the model
 that have the same name; where the domain is called otherwise, the rest of the name counts. Results go to standard
 output, everything else to standard error. Exit status: 0; 2 on bad input, and at a file that is not there or cannot be
-read; with --on_bad_image=skip such files are left out, and it is 1 where some could not be read.
+read; with --on_bad_image=skip such files are left out, and it is 1 where some could not be read; 130 when interrupted.
 """
 
 from __future__ import annotations

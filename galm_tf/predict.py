@@ -6,7 +6,7 @@
 IMAGE is a file, a folder (all pictures below it), a quoted pattern ("photos/**/*.jpg"), or - for a list of files on
 standard input, a path a line. An image counts once, as it was first named, but every line of a list. Results go to
 standard output, everything else to standard error. Exit status: 0; 1 when some images could not be read; 2 on bad
-input.
+input; 130 when interrupted.
 """
 
 from __future__ import annotations

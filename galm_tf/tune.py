@@ -294,7 +294,11 @@ def define_flags() -> None:
     flags.DEFINE_enum("tuner", "bayesian", list(TUNERS), "KerasTuner's way of proposing settings.")
     flags.DEFINE_integer("trials", 20, "How many settings are tried in all.", lower_bound=1)
     flags.DEFINE_multi_enum("settings", list(SPACE), list(SPACE), "What is tuned")  # absl adds how to give several
-    flags.DEFINE_string("out", os.path.join("runs", "tune"), "Folder of the tuning.")
+    flags.DEFINE_string(
+        "out",
+        os.path.join("runs", "tune"),
+        "Folder for trials.csv, tune.json (the settings of the tuning) and the trials' runs.",
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 
 import galm_tf
 import main_flags
-from galm_tf import command_line, predict, quiet_start, refusals
+from galm_tf import command_line, deploy, evaluate, predict, quiet_start, refusals
 from galm_tf import config as config_lib
 from galm_tf.config import Config
 from galm_tf.errors import UserError
@@ -569,8 +569,14 @@ def test_help_lists_every_setting():
     assert titles == list(config_lib.GROUPS) == list(config_lib.grouped())
 
 
-def test_help_says_once_how_to_give_several():
+@pytest.mark.parametrize("command", [predict, evaluate, deploy])
+def test_exit_statuses_are_told_with_that_of_an_interruption(command):
+    assert f"{command_line.INTERRUPTED} when interrupted" in command.__doc__
+
+
+def test_help_says_once_how_to_give_several_and_what_a_tuning_leaves():
     told = _python("import runpy, sys; sys.argv[1:] = ['--help']; runpy._run_module_as_main('galm_tf.tune')").stdout
+    assert "Folder for trials.csv, tune.json" in told
     assert "What is tuned; repeat this option to specify a list of values\n" in told
 
 

@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping
 
 from galm_tf.errors import UserError
 from galm_tf.refusals import AGAIN, clear_errors, unwritable
-from galm_tf.run_folder import other_settings, read_json_of
+from galm_tf.run_folder import lock, other_settings, read_json_of
 from galm_tf.whole_file import whole_file
 
 
@@ -75,6 +75,18 @@ def result_file(path: str, replace: bool = True) -> Iterator[str]:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with whole_file(path, replace) as partial:
             yield partial
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Holds a folder of results, made if need be, while it is worked on; raises UserError where another process does, or
+    where it cannot be written.
+    """
+    with clear_errors(path, functools.partial(unwritable, way=AGAIN)):
+        os.makedirs(path, exist_ok=True)
+        held = lock(path)
+    with held or contextlib.nullcontext():
+        yield
 
 
 def read_result(path: str, kind: type = dict) -> Any:

@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from typing import Any, Iterator, Mapping, Optional, Sequence
+from typing import Any, Iterator, Mapping, Optional, Sequence, TextIO
 
 import numpy as np
 
@@ -531,13 +531,20 @@ def _commit() -> Optional[str]:
     return done.stdout.strip() or None
 
 
-def _lock(path: str):
-    """Keeps two processes from writing into one run; the lock ends with the process."""
-    if fcntl is None:
-        return None
+def _lock(path: str) -> Optional[TextIO]:
+    """The lock of a run."""
     begun = os.path.exists(os.path.join(path, "config.json"))
     with clear_errors(path, unwritable if begun else unwritable_new):
-        file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for the run's life)
+        return lock(path)
+
+
+def lock(path: str) -> Optional[TextIO]:
+    """Keeps two processes from writing into one folder, until what is given is closed or the process ends; None where
+    there are no locks. Raises UserError where another has it, OSError where it cannot be written.
+    """
+    if fcntl is None:
+        return None
+    file = open(os.path.join(path, _LOCK), "a", encoding="ascii")  # noqa: SIM115 (held for as long as it is worked on)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -547,11 +554,11 @@ def _lock(path: str):
     except BlockingIOError:
         file.close()
         raise UserError(
-            f"Expected a run folder that no other process uses. Received: run_dir={path}, which is in use; "
-            "wait for the other run, or name another folder."
+            f"Expected a folder that no other process uses. Received: {path}, which is in use; "
+            "wait for the other command, or name another folder."
         ) from None
     except OSError as error:  # some network file systems know no locks
-        logging.warning("%s cannot be locked (%s): do not start a second run in it", path, error.strerror)
+        logging.warning("%s cannot be locked (%s): do not start a second command in it", path, error.strerror)
     return file
 
 

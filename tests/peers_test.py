@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from galm_tf import preparation, search_space
 from galm_tf.attribute_names import file_name
+from galm_tf.begun import locked
 from galm_tf.benchmark import child as child_lib
 from galm_tf.benchmark import peers, peers_suite
 from galm_tf.benchmark.child import AttributeData, Child, attribute_number
@@ -172,6 +173,24 @@ def test_damaged_or_unwritable_children_are_told_in_a_sentence(planted, tmp_path
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="Expected to be able to write .*; the same command goes on"):
         _searched(tmp_path / "file", "rl_nas")
+
+
+def test_a_cell_that_another_command_works_on_is_refused(planted, tmp_path):
+    with locked(str(tmp_path)), pytest.raises(UserError, match=f"Received: {tmp_path}, which is in use; wait for the"):
+        _searched(tmp_path, "random")
+    assert Planted.built == 0
+    result = _searched(tmp_path, "random")  # whatever has been locked before
+    with locked(str(tmp_path)):
+        assert _searched(tmp_path, "random") == result  # finished ones are only read
+
+
+def test_a_cell_that_another_command_has_gone_on_with_is_read_anew(planted, tmp_path):
+    cell = peers.Cell(str(tmp_path), _bright_or_dark(), Config(image_size=32), TRIALS["random"], EPOCHS)
+    result = _searched(tmp_path, "random")
+    (tmp_path / "result.json").unlink()
+    built = Planted.built
+    assert _without_seconds(cell.run(peers.PEERS["random"])) == _without_seconds(result)
+    assert Planted.built == built + 1  # the last training
 
 
 def test_the_seconds_of_the_last_training_are_without_its_test(planted, tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on(path):
 
 
 def test_a_folder_of_another_process_is_refused(folder, path):
-    with pytest.raises(UserError, match="no other process uses. Received: run_dir=.*in use"):
+    with pytest.raises(UserError, match="no other process uses. Received: .*, which is in use"):
         RunFolder.resume(path, CONFIG)
 
 

@@ -9,6 +9,7 @@ child's architecture is trained anew on training and validation images, as GALM
 fine-tunes its own, and tested once.
 
 Each (peer, attribute) is a folder of its own, so that a killed suite goes on.
+Of two commands at once one is refused: their seconds would be of both.
 KerasTuner keeps no state of its Bayesian proposals' draws: after a stop they may
 differ from those of an undisturbed search. The others are the same.
 """
@@ -33,7 +34,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import search_space
 from galm_tf.attribute_names import file_name
-from galm_tf.begun import read_result, result_file
+from galm_tf.begun import locked, read_result, result_file
 from galm_tf.benchmark.child import AttributeData, Child, space
 from galm_tf.config import Config
 from galm_tf.controller import Controller
@@ -65,14 +66,20 @@ class Cell:
         self._last = time.monotonic()
 
     def run(self, search: Callable[["Cell"], None]) -> dict[str, Any]:
-        """What is left of the search, and the one test."""
+        """What is left of the search, and the one test; raises UserError where another process works on it."""
         result = self._read(_RESULT, dict)
         if result is None:
-            with contextlib.suppress(BudgetSpent):
-                search(self)
-            result = self._result()
-            self._write(_RESULT, result)
+            with locked(self.path):
+                self.children = self._read(_CHILDREN, list) or []  # again, under the lock
+                result = self._read(_RESULT, dict) or self._searched(search)
         return {**result, "children": self.children}
+
+    def _searched(self, search: Callable[["Cell"], None]) -> dict[str, Any]:
+        with contextlib.suppress(BudgetSpent):
+            search(self)
+        result = self._result()
+        self._write(_RESULT, result)
+        return result
 
     def judge(
         self,

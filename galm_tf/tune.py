@@ -12,26 +12,21 @@ from __future__ import annotations
 
 from galm_tf import command_line  # first: it quiets TensorFlow's start
 
-import contextlib
 import dataclasses
-import functools
 import logging
 import os
-import shutil
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import keras_tuner
 import pandas as pd
-import tensorflow as tf
 from absl import flags
 
 from galm_tf import config as config_lib
-from galm_tf import data_digests, pipeline, preparation, source_runs
+from galm_tf import data_digests, kerastuner, pipeline, preparation, source_runs
 from galm_tf.begun import Begun, expect_writable, read_result, result_file
 from galm_tf.config import Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.errors import UserError
-from galm_tf.refusals import AGAIN, clear_errors, unwritable
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.selection import SKILL_CAVEAT
 from galm_tf.telemetry import write_hparams
@@ -119,10 +114,10 @@ def tune(config: Config, tuner: str, settings: Sequence[str], trials: int, out: 
             **begin,
         )
 
-    with _clear_errors(out):
-        search = _reloaded(begin_or_reload, os.path.join(out, _TUNER))
+    state = os.path.join(out, _TUNER)
+    search = kerastuner.begin(begin_or_reload, state)
     _go_on_with_begun(search.oracle, settings, out)
-    _search(search, out)
+    kerastuner.search(search, state)
     return _table(settings, out)
 
 
@@ -135,29 +130,6 @@ def _expect_flat(path: str) -> None:
             f"Expected a tuning that this version can go on with in {os.path.dirname(path)}. Received: one that was begun by an earlier version; "
             "name another folder by --out."
         )
-
-
-def _clear_errors(out: str) -> contextlib.AbstractContextManager[None]:
-    """Turns a refusal to write KerasTuner's state into a sentence."""
-    sentence = functools.partial(unwritable, way=AGAIN)
-    return clear_errors(os.path.join(out, _TUNER), sentence, (OSError, tf.errors.OpError))
-
-
-def _reloaded(begin_or_reload: Callable[[], keras_tuner.Tuner], path: str) -> keras_tuner.Tuner:
-    """KerasTuner's search, from its state in the folder `path` where there is one; a damaged one is set aside."""
-    try:
-        return begin_or_reload()
-    except Exception as error:  # it raises many kinds for a damaged state
-        if not os.path.isdir(path):
-            raise
-        aside = f"{path}-damaged"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(path, aside)
-        logging.warning(
-            "%s is damaged (%s): it is kept as %s, and made anew from the trials beside it",
-            path, str(error).partition("\n")[0], aside,
-        )  # fmt: skip
-        return begin_or_reload()
 
 
 def _go_on_with_begun(oracle: keras_tuner.Oracle, settings: Sequence[str], out: str) -> None:
@@ -185,21 +157,6 @@ def _names(out: str) -> list[str]:
 def _name(out: str, trial_id: str) -> str:
     """The folder of a trial: another --trials may give its number more zeros, where KerasTuner's state is made anew."""
     return next((name for name in _names(out) if int(name) == int(trial_id)), trial_id)
-
-
-def _search(search: keras_tuner.Tuner, out: str) -> None:
-    """Runs what is left of the trials. KerasTuner's own `search` would take any error for a trial that failed."""
-    search.oracle.verbose = 0
-    while True:
-        with _clear_errors(out):
-            proposed = search.oracle.create_trial(search.tuner_id)
-        if proposed.status == "STOPPED":
-            return
-        figures = search.run_trial(proposed)
-        with _clear_errors(out):
-            search.oracle.update_trial(proposed.trial_id, figures)
-            proposed.status = "COMPLETED"
-            search.on_trial_end(proposed)
 
 
 def _expect_tunable(config: Config) -> None:

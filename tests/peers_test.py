@@ -175,6 +175,56 @@ def test_damaged_or_unwritable_children_are_told_in_a_sentence(planted, tmp_path
         _searched(tmp_path / "file", "rl_nas")
 
 
+@pytest.mark.parametrize("peer", list(peers.PEERS))
+def test_what_goes_wrong_in_a_child_is_told_as_it_is_and_the_search_goes_on(planted, tmp_path, peer):
+    (tmp_path / "weights").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="^Expected to be able to write .*weights.*; the same command goes on[.]$"):
+        _searched(tmp_path, peer)
+    (tmp_path / "weights").unlink()
+    assert len(_searched(tmp_path, peer)["children"]) >= TRIALS[peer]
+
+
+def test_a_full_disk_under_kerastuner_is_one_sentence(planted, tmp_path, monkeypatch):
+    def full(oracle, *_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, f"{tmp_path}/tuner/oracle.json; No space left on device")
+
+    monkeypatch.setattr(peers.keras_tuner.Oracle, "update_trial", full)
+    with pytest.raises(UserError, match="write .*tuner. Received: No space left on device; free some space; the same"):
+        _searched(tmp_path, "hyperband")
+
+
+@pytest.mark.parametrize("peer", [peer for peer in peers.PEERS if peer != "rl_nas"])
+def test_a_damaged_state_of_kerastuner_is_made_anew_from_the_children(planted, tmp_path, monkeypatch, caplog, peer):
+    whole = _searched(tmp_path / "whole", peer)
+    monkeypatch.setattr(Planted, "stop_after", Planted.built + 3)
+    with pytest.raises(KeyboardInterrupt):
+        _searched(tmp_path / "cut", peer)
+    monkeypatch.setattr(Planted, "stop_after", None)
+    monkeypatch.setattr(Planted, "built", 0)
+    state = tmp_path / "cut" / "tuner" / "oracle.json"
+    state.write_text(state.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    assert _without_seconds(_searched(tmp_path / "cut", peer)) == _without_seconds(whole)
+    assert Planted.built == len(whole["children"]) - 3 + 1  # and the last training
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}/cut/tuner is damaged (") and (tmp_path / "cut" / "tuner-damaged").is_dir()
+
+
+@pytest.mark.parametrize("peer", ["random", "hyperband", "rl_nas"])
+def test_children_of_other_architectures_do_not_answer_for_those_of_their_names(planted, tmp_path, monkeypatch, peer):
+    whole = _searched(tmp_path / "whole", peer)
+    monkeypatch.setattr(Planted, "stop_after", Planted.built + 4)
+    with pytest.raises(KeyboardInterrupt):
+        _searched(tmp_path / "cut", peer)
+    monkeypatch.setattr(Planted, "stop_after", None)
+    kept = tmp_path / "cut" / "children.json"
+    children = json.loads(kept.read_text(encoding="utf-8"))
+    children[2].update(architecture=children[1]["architecture"], val_auc=1.0)
+    kept.write_text(json.dumps(children), encoding="utf-8")
+    if peer != "rl_nas":
+        (tmp_path / "cut" / "tuner" / "oracle.json").write_text("", encoding="utf-8")
+    assert _without_seconds(_searched(tmp_path / "cut", peer)) == _without_seconds(whole)
+
+
 def test_a_cell_that_another_command_works_on_is_refused(planted, tmp_path):
     with locked(str(tmp_path)), pytest.raises(UserError, match=f"Received: {tmp_path}, which is in use; wait for the"):
         _searched(tmp_path, "random")

@@ -137,7 +137,7 @@ def test_bayesian_search_draws_a_third_of_its_trials_at_random(config, tmp_path,
     monkeypatch.setattr(tune.preparation, "prepare", lambda config: None)
     monkeypatch.setattr(tune, "trial", lambda *_: {"skill": 0.5})
     searches = []
-    monkeypatch.setattr(tune, "_search", lambda search, out: searches.append(search))
+    monkeypatch.setattr(tune.kerastuner, "search", lambda search, path: searches.append(search))
     tune.tune(config, tuner, list(tune.SPACE), trials, str(tmp_path))
     oracle = searches[0].oracle
     assert getattr(oracle, "num_initial_points", None) == initial and oracle.max_trials == trials

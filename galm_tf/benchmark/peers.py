@@ -32,7 +32,7 @@ import pandas as pd
 import tensorflow as tf
 from sklearn.exceptions import ConvergenceWarning
 
-from galm_tf import search_space
+from galm_tf import kerastuner, search_space
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import locked, read_result, result_file
 from galm_tf.benchmark.child import AttributeData, Child, space
@@ -44,6 +44,7 @@ from galm_tf.search_space import Architecture
 
 OBJECTIVE = "val_auc"
 _CHILDREN, _RESULT = "children.json", "result.json"
+_TUNER = "tuner"  # folder of KerasTuner's state
 
 
 class BudgetSpent(Exception):
@@ -89,7 +90,7 @@ class Cell:
         last_epoch: Optional[int] = None,
         parent: str = "",
     ) -> float:
-        """Validation AUC of a child, trained unless it was before.
+        """Validation AUC of a child, trained unless it was before. Where it was another, all from there on are anew.
 
         Args:
           trial: its name.
@@ -97,10 +98,14 @@ class Cell:
           first_epoch, last_epoch: those it is trained for; 0 to `epochs` when left out.
           parent: trial whose weights it goes on with; "" for fresh ones.
         """
-        done = next((c[OBJECTIVE] for c in self.children if c["trial"] == trial), None)
-        if done is not None:
-            return done
         last_epoch = self.epochs if last_epoch is None else last_epoch
+        row = {"trial": trial, "architecture": architecture.canonical().number, "epochs": last_epoch - first_epoch}
+        number = next((i for i, child in enumerate(self.children) if child["trial"] == trial), None)
+        if number is not None:
+            if row.items() <= self.children[number].items():
+                return self.children[number][OBJECTIVE]
+            del self.children[number:]
+            self._write(_CHILDREN, self.children)  # before others' weights go by these names
         child = Child(architecture, self.config, self._child_seed(len(self.children)))
         if parent:
             child.restore(self._weights(parent))
@@ -109,7 +114,6 @@ class Cell:
         with result_file(self._weights(trial)) as partial:
             child.save(partial)
         now = time.monotonic()
-        row = {"trial": trial, "architecture": architecture.canonical().number, "epochs": last_epoch - first_epoch}
         self.children.append({**row, OBJECTIVE: auc, "seconds": now - self._last})
         self._last = now
         self._write(_CHILDREN, self.children)
@@ -178,22 +182,26 @@ def _tuner(base: type[keras_tuner.Tuner], **settings: Any) -> Callable[[Cell], N
             }
 
     def search(cell: Cell) -> None:
-        with contextlib.redirect_stdout(io.StringIO()):  # that it reads its state again
-            trials = Trials(
-                objective=keras_tuner.Objective(OBJECTIVE, "max"),
-                hyperparameters=space(),
-                tune_new_entries=False,
-                # KerasTuner takes a seed of 0 for none.
-                seed=1 + cell.config.seed,
-                directory=cell.path,
-                project_name="tuner",
-                max_consecutive_failed_trials=1,
-                **{name: of(cell) for name, of in settings.items()},
-            )
+        def begin_or_reload() -> keras_tuner.Tuner:
+            with contextlib.redirect_stdout(io.StringIO()):  # that it reads its state again
+                return Trials(
+                    objective=keras_tuner.Objective(OBJECTIVE, "max"),
+                    hyperparameters=space(),
+                    tune_new_entries=False,
+                    # KerasTuner takes a seed of 0 for none.
+                    seed=1 + cell.config.seed,
+                    directory=cell.path,
+                    project_name=_TUNER,
+                    max_consecutive_failed_trials=1,
+                    **{name: of(cell) for name, of in settings.items()},
+                )
+
+        state = os.path.join(cell.path, _TUNER)
+        trials = kerastuner.begin(begin_or_reload, state)
         trials.cell = cell
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of its Gaussian process on few trials
-            trials.search(verbose=0)
+            kerastuner.search(trials, state)
 
     return search
 

@@ -18,6 +18,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import zlib
 from typing import Any, Iterator, Mapping, Optional, Sequence
@@ -115,6 +116,7 @@ _PLACES = ("source_run", "trunk_model")  # of which the last part is shown
 _CHOICE_TAGS = {f"choice/{d.name}={choice}" for d in search_space.DECISIONS for choice in d.choices}
 _METRICS, _PICTURES, _HPARAMS_FOLDER = "metrics.jsonl", "pictures", "hparams"
 _FIGURES = ("val_auc", "test_auc", "threshold")  # in the table of architectures
+_MARKS = re.compile(r"[\\`*_<\[&|]")  # what TensorBoard's Markdown takes for more than the letter
 _LABEL = 32  # letters of a name beside the heat map
 
 
@@ -239,7 +241,8 @@ def write_architecture_table(folder: RunFolder, rows: Mapping[str, Mapping[str, 
     header = ["attribute", "architecture", *_FIGURES]
     lines = [header, ["---"] * len(header)]
     for name, row in rows.items():
-        lines.append([name.replace("|", r"\|"), row["description"], *(_show(row[figure]) for figure in _FIGURES)])
+        written = _MARKS.sub(lambda mark: f"&#{ord(mark[0])};", name)  # it knows not every escape by a backslash
+        lines.append([written, row["description"], *(_show(row[figure]) for figure in _FIGURES)])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     with _written_into(folder, _PICTURES):
         tf.summary.text("architectures", text, 0)

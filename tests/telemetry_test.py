@@ -1,6 +1,7 @@
 """Events and metrics.jsonl, read back by TensorBoard's own reader, pandas and Pillow."""
 
 import gc
+import html
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from PIL import Image
 from scipy import ndimage
+from tensorboard import plugin_util
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
@@ -236,7 +238,17 @@ def test_architecture_table_is_markdown(folder):
         "| sun/metal | p | 0.512 | 0.600 | – |",
         "| apay/metal | q | – | 0.700 | 0.250 |",
     ]
-    assert rows[4].startswith(r"| sun/a\|b | r |")
+    assert rows[4].startswith("| sun/a&#124;b | r |")
+
+
+def test_names_stand_in_the_table_of_architectures_as_they_are_written(folder):
+    names = ["odd/__proto__", "odd/*star*", "odd/[x](y)", r"odd/C:\|x", "odd/<b>~a~", "odd/$x$ &amp; `|`"]
+    row = dict(description="c4:3x3 fc:64", val_auc=0.5, test_auc=None, threshold=None)
+    write_architecture_table(folder, dict.fromkeys(names, row))
+    (event,) = _events(folder, "pictures").Tensors("architectures")
+    shown = plugin_util.markdown_to_safe_html(tf.make_ndarray(event.tensor_proto).item().decode())
+    cells = [html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", shown)]
+    assert cells[::5] == names and set(cells[1::5]) == {"c4:3x3 fc:64"}
 
 
 def _blocks_in_a_row(picture):

@@ -14,10 +14,10 @@ from PIL import Image
 from galm_tf.config import Config
 from galm_tf.domains import load_domains
 from galm_tf.domains.build import build_domain
-from galm_tf.domains.contact_sheet import contact_sheet, spread_over_classes
-from galm_tf.domains.describe import describe, part_records, shown_classes, to_json, to_text
+from galm_tf.domains.contact_sheet import _font, _wrapped, contact_sheet, spread_over_classes
+from galm_tf.domains.describe import describe, headline, part_records, shown_classes, to_json, to_text
 from galm_tf.domains.join import join_domains
-from galm_tf.domains.splits import make_split
+from galm_tf.domains.splits import Split, make_split
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -134,7 +134,7 @@ def test_shares_of_votes_are_told():
     domain = _domain()
     shares = np.where(np.arange(5) == 1, 0.8 * domain.labels, np.nan).astype(np.float32)
     graded = _described(dataclasses.replace(domain, shares=shares))
-    assert "Shares of votes: 1 of 5 attributes have more than yes and no" in to_text(graded) and to_json(graded)[
+    assert "Shares of votes: 1 of 5 attributes has more than yes and no" in to_text(graded) and to_json(graded)[
         "shares_of_votes"
     ] == ["zoo/wet"]
     assert "Shares of votes" not in to_text(_described(domain)) and to_json(_described(domain))["shares_of_votes"] == []
@@ -185,11 +185,27 @@ def test_text_names_what_is_wrong():
     assert "Every image can be used." in to_text(_described(_domain()))
 
 
+def test_one_of_a_kind_is_told_as_one():
+    labels = np.arange(4, dtype=np.float32)[:, None] % 2
+    one = build_domain(
+        "zoo", "table", attributes=["wet"], classes=["ant"], paths=[f"/zoo/{i // 4}.png" for i in range(4)],
+        class_ids=np.zeros(4, np.int64), labels=labels, subsets=np.full(4, "train"), source="own",
+    )  # fmt: skip
+    assert headline(one) == "4 images in 1 file, no classes, 1 attribute (table layout, own data)"
+    shares = dataclasses.replace(one, shares=np.full((4, 1), 0.25, np.float32))
+    split = Split(*np.arange(4)[:, None], (), ("images",), np.array([True]), {})
+    text = to_text(describe(shares, split))
+    assert "1 of 1 attribute has more than yes and no" in text and "\n0 of 1 attribute can be learned, " in text
+
+
 def test_seen_test_classes_are_told():
     seen = "Some test classes are also trained: the test figures are not those of unseen classes."
     domain = _domain()
     assert seen not in to_text(_described(domain))
     subsets = np.where(np.arange(len(domain.paths)) % 40 < 8, "test", "train")
+    told = seen.replace("Some", "All")  # of every class a fifth
+    assert told in to_text(_described(dataclasses.replace(domain, subsets=subsets))).splitlines()
+    subsets[domain.class_ids == 5] = "test"
     assert seen in to_text(_described(dataclasses.replace(domain, subsets=subsets))).splitlines()
 
 
@@ -280,6 +296,17 @@ def test_a_break_in_a_note_is_drawn_as_a_space():
         for gap in ("\n", " ")
     ]
     np.testing.assert_array_equal(*sheets)
+
+
+def test_a_long_note_is_drawn_whole():
+    split, images = make_split(_domain(), Config(domain=("zoo",))), np.zeros((240, 32, 32, 3), np.uint8)
+    note = "A note of many words. " * 20 + "/a" * 200
+    short, long = (contact_sheet(dataclasses.replace(_domain(), notes=(n,)), split, images) for n in ("a", note))
+    lines = _wrapped(note, 1336, _font(14))
+    assert long.height - short.height == 20 * (len(lines) - 1) and len(lines) > 3
+    assert all(_font(14).getlength(line) <= 1336 for line in lines)
+    assert "".join(lines).replace(" ", "") == note.replace(" ", "") and lines[0].split()[-1] in note.split()
+    assert _wrapped("", 10, _font(14)) == [""]
 
 
 def test_the_sheet_shows_the_box_in_its_photograph(tmp_path):

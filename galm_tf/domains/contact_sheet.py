@@ -18,6 +18,7 @@ from galm_tf.domains.describe import headline, part_records, shown_classes, show
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import Split, with_both_labels
 from galm_tf.preprocess import BadImageError, decode_image
+from galm_tf.words import counted
 
 _CELL, _GAP, _MARGIN, _COLUMNS = 104, 8, 20, 12  # pixels; cells in a row
 _CAPTION, _HEADING = 20, 38  # heights in pixels
@@ -58,7 +59,7 @@ def contact_sheet(domain: Domain, split: Split, images: np.ndarray, seed: int = 
         sheet.line(note, 14, _NEGATIVE)
     for part, index in part_records(domain, split).items():
         if part in _TITLES and len(index):
-            sheet.part(f"{_TITLES[part]}: {len(index)} images", index, rng)
+            sheet.part(f"{_TITLES[part]}: {counted(len(index), 'image')}", index, rng)
     sheet.heading("Attributes in training images: with it (green), without it (red)")
     shown = _shown_attributes(domain, split.train)
     if len(shown) < len(domain.attributes):
@@ -99,9 +100,11 @@ class _Sheet:
         self._top = _MARGIN
 
     def line(self, text: str, size: int, color: str = _INK) -> None:
+        """A text over the whole width, in as many lines as it needs."""
         font = _font(size)
-        self._text((_MARGIN, self._top), _shorten(text, _WIDTH - 2 * _MARGIN, font), font, color)
-        self._top += round(1.45 * size)
+        for part in _wrapped(text, _WIDTH - 2 * _MARGIN, font):
+            self._text((_MARGIN, self._top), part, font, color)
+            self._top += round(1.45 * size)
 
     def heading(self, text: str) -> None:
         self._top += _HEADING // 3
@@ -191,6 +194,18 @@ def _photograph(domain: Domain, record: int) -> Image.Image:
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu, which matplotlib ships: it has accents, Greek and Cyrillic, on every system."""
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """The text in lines of at most `width` pixels, parted between words; a word that is wider, between letters."""
+    rest, lines = " ".join(text.split()), []
+    while font.getlength(rest) > width:
+        letters = next(n for n in range(1, len(rest)) if font.getlength(rest[: n + 1]) > width)
+        end = rest.rfind(" ", 0, letters + 1)
+        end = letters if end < 1 else end
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    return [*lines, rest]
 
 
 def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

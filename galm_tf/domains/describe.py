@@ -20,7 +20,7 @@ from galm_tf.domains import build
 from galm_tf.domains.domain import Domain
 from galm_tf.domains.splits import MORE_JUDGED, Split, unlearnable_attributes
 from galm_tf.evaluation import MIN_TOLD
-from galm_tf.words import abridged
+from galm_tf.words import abridged, counted
 
 _PARTS = {
     "train": "training",
@@ -126,9 +126,10 @@ def headline(domain: Domain) -> str:
         for name, layout, source in zip(domain.domain_names, domain.layouts, domain.data_sources)
     )
     files = len(set(domain.paths))
-    of_files = "" if files == len(domain.paths) else f" in {files} files"
-    classes = f"{len(_of_classes(domain, np.arange(len(domain.paths)))) or 'no'} classes"
-    return f"{len(domain.paths)} images{of_files}, {classes}, {len(domain.attributes)} attributes ({kinds})"
+    of_files = "" if files == len(domain.paths) else f" in {counted(files, 'file')}"
+    classes = f"{len(_of_classes(domain, np.arange(len(domain.paths)))) or 'no'} classes"  # never one (`with_classes`)
+    images, attributes = counted(len(domain.paths), "image"), counted(len(domain.attributes), "attribute")
+    return f"{images}{of_files}, {classes}, {attributes} ({kinds})"
 
 
 def to_json(description: Description) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def to_text(description: Description) -> str:
     blocks += [_wrapped("Note: ", note) for note in domain.notes]
     graded = _graded(domain)
     if graded:
-        told = f"{len(graded)} of {len(domain.attributes)} attributes have more than yes and no; the share of votes is what is learned (--soft_labels)."
+        told = f"{len(graded)} of {counted(len(domain.attributes), 'attribute')} {'has' if len(graded) == 1 else 'have'} more than yes and no; the share of votes is what is learned (--soft_labels)."
         blocks.append(_wrapped("Shares of votes: ", told))
     parts = description.parts[description.parts["records"] > 0]
     blocks += ["", parts.rename(_PARTS).to_string(), ""]
@@ -197,8 +198,10 @@ def to_text(description: Description) -> str:
     if build.with_classes(domain).any():
         tested = _of_classes(domain, split.test)
         blocks.append(_wrapped("Test classes: ", _class_names(domain, [domain.classes[c] for c in tested])))
-        if np.isin(tested, domain.class_ids[split.trained]).any():
-            blocks.append("Some test classes are also trained: the test figures are not those of unseen classes.")
+        trained = np.isin(tested, domain.class_ids[split.trained])
+        if trained.any():
+            who = "All" if trained.all() else "Some"
+            blocks.append(f"{who} test classes are also trained: the test figures are not those of unseen classes.")
     blocks += [
         "",
         "Prevalence of each attribute: share of its known labels that are positive",
@@ -244,7 +247,7 @@ def _attribute_lines(description: Description) -> list[str]:
     judges = {kind: int((learned["judged_by"] == kind).sum()) for kind in ("classes", "images", "none")}
     total = len(domain.attributes)
     summary = (
-        f"{len(learned)} of {total} attributes can be learned, {len(learned) - judges['none']} of them judged "
+        f"{len(learned)} of {counted(total, 'attribute')} can be learned, {len(learned) - judges['none']} of them judged "
         f"({judges['classes']} on held-out classes alone, {judges['images']} on all validation images), "
         f"{description.attributes.tested.sum()} tested."
     )
@@ -268,10 +271,8 @@ def _attribute_lines(description: Description) -> list[str]:
 def _bad_lines(bad_images: Sequence[tuple[str, str]]) -> list[str]:
     if not bad_images:
         return ["Every image can be used."]
-    one = len(bad_images) == 1
-    lines = [
-        f"{len(bad_images)} image{'' if one else 's'} cannot be used and {'is' if one else 'are'} left out of all counts:"
-    ]
+    are = "is" if len(bad_images) == 1 else "are"
+    lines = [f"{counted(len(bad_images), 'image')} cannot be used and {are} left out of all counts:"]
     lines += [f"  {path}: {reason}" for path, reason in bad_images[:_SHOWN_BAD_IMAGES]]
     more = len(bad_images) - _SHOWN_BAD_IMAGES
     lines += [f"  and {more} more, all of them in description.json"] if more > 0 else []

@@ -25,6 +25,7 @@ from galm_tf.search_space import (
     TRUNK_SHRINKS,
     Architecture,
 )
+from galm_tf.words import millions
 
 READ = READOUT_SIDE**2 * TRUNK_CHANNELS[-1]  # numbers of Conv-3 that `readout` reads for one attribute
 
@@ -47,7 +48,8 @@ class Size:
 
     def describe(self) -> str:
         """For a person."""
-        return f"{self.multiply_adds / 1e6:.1f} million multiply-adds an image, {self.parameters / 1e6:.2f} million parameters"
+        numbers = (millions(number, "million") for number in (self.multiply_adds, self.parameters))
+        return "{} multiply-adds an image, {} parameters".format(*numbers)
 
 
 def network_size(architectures: Iterable[Optional[Architecture]], side: int, read: int, trunk: Size) -> Size:

@@ -1,4 +1,4 @@
-"""Lists, choices and ranges in sentences, names in tables."""
+"""Lists, choices, ranges and numbers in sentences, names in tables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def listed(names: Sequence[str], most: int) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """`1 image`, `2 images`; many: where that is no s behind."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def millions(count: int, unit: str = "M") -> str:
+    """A large number in millions, to two digits or three; a smaller one as it is."""
+    if count < 1e5:
+        return f"{count:,}"
+    value = count / 1e6
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
 
 
 def abridged(name: str, most: int = 60) -> str:

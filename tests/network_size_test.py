@@ -75,6 +75,13 @@ def test_a_penalty_takes_the_smaller_of_equals_and_leaves_unknown_rewards():
     assert selection.less_size(table, 0.0, 8) is table
 
 
+def test_a_small_network_is_told_in_whole_numbers():
+    told = "0.20 million multiply-adds an image, 5,116 parameters"
+    assert network_size.Size(200_000, 5116).describe() == told
+    told = "50.1 million multiply-adds an image, 1.07 million parameters"
+    assert network_size.Size(50_120_000, 1_072_000).describe() == told
+
+
 def test_a_gain_above_the_penalty_is_kept():
     rewards = np.full((1, search_space.NUM_ARCHITECTURES), 0.8, np.float32)
     doublings = network_size.relative_sizes(8)[LARGE.number] - network_size.relative_sizes(8)[SMALL.number]

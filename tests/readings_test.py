@@ -36,6 +36,7 @@ from galm_tf.errors import UserError
 from galm_tf.predict import Predictor
 from galm_tf.preprocess import scale_images
 from galm_tf.readings import Readings
+from galm_tf.words import millions
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_some_attributes_are_deployed(finished, prepared, tmp_path, name):
     names, out = list(run_result.searched_rows(result))[3:6], str(tmp_path / name)
     told = deploy.deploy(path, out, names)
     size = result["trunk"]["unprojected"]["multiply_adds"] + 3 * 130
-    assert f"3 of 20 attributes: {size / 1e6:.1f} million multiply-adds" in told
+    assert f"3 of 20 attributes: {millions(size, 'million')} multiply-adds" in told
     images = np.asarray(prepared.images[prepared.split.test[:20]])
     part, whole = Predictor(out), Predictor(path)
     assert part.attributes == names

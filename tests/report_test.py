@@ -33,13 +33,14 @@ from galm_tf.report.__main__ import comparison_file, expect_page
 from galm_tf.report.compare import compare_page
 from galm_tf.report.diagram import architecture_svg
 from galm_tf.report.names import breakable, in_a_row, without_directions
-from galm_tf.report.page import Page, better, millions, percent, render, score, signed, write_page
+from galm_tf.report.page import Page, better, percent, render, score, signed, write_page
 from galm_tf.report.pictures import PictureSource
 from galm_tf.report.run_data import Unavailable, gather, load_data
 from galm_tf.report.run_reading import read_run
 from galm_tf.report.transfer_section import transfer_section
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.search_space import Architecture
+from galm_tf.words import millions
 
 
 @pytest.fixture(scope="module")

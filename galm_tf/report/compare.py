@@ -12,11 +12,11 @@ from galm_tf.attribute_names import domain_of, without_domain
 from galm_tf.config import Config
 from galm_tf.report import figures, notices, rivals
 from galm_tf.report.names import without_directions
-from galm_tf.report.page import Page, duration, figure, millions
+from galm_tf.report.page import Page, duration, figure
 from galm_tf.report.run_reading import FinishedRun
 from galm_tf.report.single import MEANINGS, setting_text
 from galm_tf.run_folder import FREE_SETTINGS
-from galm_tf.words import listed
+from galm_tf.words import listed, millions
 
 _MAUC = "test mAUC"
 _NOT_NOTED = "not noted"

@@ -19,6 +19,7 @@ import galm_tf
 from galm_tf.errors import UserError
 from galm_tf.report.names import breakable, in_a_row
 from galm_tf.whole_file import whole_file
+from galm_tf.words import millions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,14 +116,6 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def millions(count: int) -> str:
-    """A large number in millions, to two digits or three; a smaller one as it is."""
-    if count < 1e5:
-        return f"{count:,}"
-    value = count / 1e6
-    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} M"
 
 
 def _template(name: str) -> str:

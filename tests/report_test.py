@@ -1390,6 +1390,22 @@ def test_figures_side_by_side_are_those_of_result_json(runs, copy):
     ]
 
 
+def test_a_comparison_says_whose_data_are_generated(runs):
+    first, *others = (
+        dataclasses.replace(run, result={**run.result, "notice": notice})
+        for run, notice in zip([read_run(str(runs[0] / "galm"))] * 3, ["drawn", None, "drawn"])
+    )
+    told = [
+        re.findall('<p class="notice">(Data.*?)</p>', render(compare_page([first, *of])))
+        for of in (others, others[1:], others[:1])
+    ]
+    assert told == [
+        ["Data of <b>1: galm and 3: galm</b>: drawn."],
+        ["Data: drawn."],
+        ["Data of <b>1: galm</b>: drawn."],
+    ]
+
+
 def test_a_point_is_an_attributes_validation_and_test_auc(runs):
     run = read_run(str(runs[0] / "galm"))
     _, points = figures.validation_against_test(run, single.shown_names(run))["data"]

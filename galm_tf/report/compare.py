@@ -97,7 +97,7 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
         "title": f"{len(runs)} runs side by side",
         "made_from": "the run folders alone",
         "runs": list(zip(labels, runs)),
-        "notices": list(dict.fromkeys(r.result["notice"] for r in runs if r.result.get("notice"))),
+        "notices": _notices(runs, labels),
         "headline": _headline(runs, aucs, set().union(*otherwise)),
         "meanings": _meanings(runs),
         "settings": _different_settings(runs),
@@ -111,6 +111,15 @@ def compare_page(runs: Sequence[FinishedRun]) -> Page:
     }
     drawn = {"differences": figures.difference_bars(differences, labels[0], names)} if content["drawn"] else {}
     return Page("compare.html.j2", content, drawn)
+
+
+def _notices(runs: Sequence[FinishedRun], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """(whose, notice) of data of which there is one; whose: the labels of their runs, "" where these are all."""
+    told: dict[str, list[str]] = {}
+    for label, run in zip(labels, runs):
+        if run.result.get("notice"):
+            told.setdefault(run.result["notice"], []).append(label)
+    return [(listed(of, len(of)) if len(of) < len(runs) else "", notice) for notice, of in told.items()]
 
 
 def _shown_names(aucs: Sequence[dict[str, float]]) -> dict[str, str]:

@@ -876,6 +876,18 @@ def test_an_extended_run_tells_who_started_from_what(copy):
     assert not any("hot" in row for row in rows[:3]) and "whose embedding and weights it took over, and how" in text
 
 
+def test_without_a_match_the_page_explains_no_figures_of_one(copy):
+    """What an extended run has of those that are not alike is a tower, or nothing."""
+    edit(copy / "result.json", added={"attributes": ["mine/red"], "source_run": "runs/A", "source_seconds": 1.0})
+    more = {"parts": ["policy", "trunk", "towers"]}
+    rows, text = transferred(copy, {**MATCH, "close": False}, **more)
+    assert "no match; tower of a/<b>hot</b>" in rows[0] and "the source attribute" not in text and "AUC −" not in text
+    assert "A dash under Started from: it was in" in text and "No match: no source attribute is like it" in text
+    near = {**MATCH, "auc": None, "strength": None}  # by chance, before
+    rows, text = transferred(copy, {**MATCH, "close": False}, near, **more)
+    assert "whose embedding and weights it took over. A dash there: it was in" in text
+
+
 def test_who_matched_and_who_has_the_nearest_are_counted_apart(copy):
     transferred(copy, MATCH, None, {**MATCH, "close": False}, MATCH)
     found = transfer_section(read_run(str(copy)))

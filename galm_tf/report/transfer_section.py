@@ -55,6 +55,7 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
     every, gate = transfer["matches"], transfer.get("gate")
     own = {name: match for name, match in every.items() if not added or name in added["attributes"]}
     matches, others = list(own.values()), [match for name, match in every.items() if name not in own]
+    close = [match for match in every.values() if is_close(match)]
     given, left = (list(map(folder_name, paths)) for paths in givers(transfer))
     matched = sum(map(is_close, matches))
     parts = [part for part in transfer["parts"] if part != "policy" or run.config.hands_over_policy]
@@ -79,9 +80,10 @@ def transfer_section(run: FinishedRun) -> Optional[dict[str, Any]]:
         if policy_from
         else " and ".join(_TAKEN[part] for part in parts if part in _TAKEN),
         "mixed": any("parts" in (match or {}) for match in others),
-        "separated": any(match and match.get("auc") is not None for match in every.values()),
-        "strengths": any(match and match.get("strength") is not None for match in every.values()),
-        "by_cosine": any(match and _own(match, "match", transfer["match"]) == "cosine" for match in every.values()),
+        "close": bool(close),
+        "separated": any(match.get("auc") is not None for match in close),
+        "strengths": any(match.get("strength") is not None for match in close),
+        "by_cosine": any(_own(match, "match", transfer["match"]) == "cosine" for match in close),
         "before": {"count": len(others), "sources": list(map(folder_name, sources))} if others else None,
         "gate": gate,
         "used": used,

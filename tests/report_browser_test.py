@@ -217,8 +217,6 @@ def test_fig_5_and_table_5_of_a_joint_run(browser, pages):
     tables = browser.find_elements("css selector", "table.domains")
     assert [len(t.find_elements("css selector", "tbody td b")) for t in tables] == [6, 9]
     assert len(browser.find_elements("css selector", "#correlated-table tbody tr")) == 4
-    browser.find_element("id", "search-box").send_keys("tough-skinned")  # what all started from
-    assert len(shown_rows(browser)) == 4
 
 
 def test_long_names_fit_the_screen(browser, pages):
@@ -326,6 +324,47 @@ def test_searches_names_and_networks(browser, pages):
     box.clear()
     box.send_keys("no such")
     assert shown_rows(browser) == []
+    for word in ("few", "0.", "all"):  # of other columns
+        box.clear()
+        box.send_keys(word)
+        assert shown_rows(browser) == []
+
+
+@pytest.mark.parametrize("name", ["galm", "compared"])
+def test_searches_names_whatever_their_case_marks_and_ligatures(browser, pages, name):
+    names = ["İstanbul", "Größe", "ﬁsh cafe\u0301", "x"]
+    page = pages[name].with_name(f"{name}_marks.html")
+    cell = "row.querySelector('button.open, bdi').textContent"
+    row = f"document.querySelectorAll('#attribute-table tbody tr').forEach((row, i) => {{ {cell} = {names}[i]; }});"
+    text = pages[name].read_text(encoding="utf-8")
+    page.write_text(text.replace('"use strict";\n', f'"use strict";\n{row}\n', 1), encoding="utf-8")
+    show(browser, page)
+    for words, found in (("istanbul", 0), ("GRÖSSE", 1), ("große", 1), ("CAFÉ", 2), ("cafe fish", 2)):
+        browser.find_element("id", "search-box").clear()
+        browser.find_element("id", "search-box").send_keys(words)
+        assert shown_rows(browser) == [names[found]]
+
+
+def test_without_scripts_the_page_says_what_is_missing(browser, pages):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(pages["galm"].as_uri())
+    told = [notice.text for notice in browser.find_elements("css selector", "noscript .notice")]
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert told == [
+        "JavaScript is off: plots are missing, and the table can be neither searched nor sorted, nor its rows opened."
+    ]
+
+
+def test_figures_of_the_table_stand_in_one_line_on_paper(browser, pages):
+    show(browser, pages["galm"])
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    heights = browser.execute_script(
+        "const table = document.getElementById('attribute-table');  table.style.width = '200px';"
+        "return [...table.querySelectorAll('td .auc, td:last-child')].map((e) => {"
+        "const range = document.createRange(); range.selectNodeContents(e); return range.getBoundingClientRect().height; })"
+    )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(heights) == 8 and max(heights) < 20
 
 
 def test_a_row_opens_with_its_network_and_figures(browser, pages):

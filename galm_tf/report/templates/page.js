@@ -209,11 +209,14 @@
     filter();
   }
 
+  // Letters alike but for case, marks and ligatures are the same: capitals, since ß has two of them and ς that of σ.
+  const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toUpperCase();
+
   function filter() {
-    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = plain(box.value).split(/\s+/).filter(Boolean);
     let hits = 0;
     for (const row of Array.from(body.rows).filter((r) => !r.classList.contains("detail"))) {
-      const hit = words.every((w) => row.textContent.toLowerCase().includes(w));
+      const hit = words.every((w) => row.sought.includes(w));
       hits += hit;
       row.hidden = !hit || (folded && hits > FEW);
       if (row.detail) { row.detail.hidden = row.hidden; }
@@ -276,6 +279,7 @@
   });
   rows.forEach((row) => {
     const button = row.querySelector("button.open");
+    row.sought = Array.from(row.querySelectorAll("button.open, bdi, .code"), (e) => plain(e.textContent)).join(" ");
     if (button) { row.addEventListener("click", () => toggle(row, button)); }
   });
   sortBy(Math.min(1, headings.length - 1));

@@ -133,24 +133,13 @@ def _drawing_source() -> bytes:
 
 
 def _stat_all(paths: list[str]) -> list[tuple[int, int]]:
-    """(size, time in ns) of every file, one folder listing at a time."""
-    listed: dict[str, dict[str, tuple[int, int]]] = {}
-    result = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in listed:
-            listed[folder] = _list_folder(folder)
-        result.append(listed[folder].get(name, (-1, -1)))
-    return result
-
-
-def _list_folder(folder: str) -> dict[str, tuple[int, int]]:
-    try:
-        with os.scandir(folder) as entries:
-            stats = {e.name: e.stat() for e in entries if e.is_file()}
-    except OSError:  # decoding will name the files
-        return {}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    """(size, time in ns) of every file; (-1, -1) of one that cannot be asked, which decoding will name."""
+    stats = {path: (-1, -1) for path in paths}
+    for path in stats:
+        with contextlib.suppress(OSError):
+            stat = os.stat(path)
+            stats[path] = (stat.st_size, stat.st_mtime_ns)
+    return [stats[path] for path in paths]
 
 
 def _open(path: str) -> Optional[_Decoded]:

@@ -114,6 +114,17 @@ def test_a_source_of_the_same_size_and_another_time_is_decoded_again(setup):
         assert setup.load()[1][2, 0, 0, 0] == red
 
 
+def test_a_link_that_loops_hides_no_other_files_change(setup):
+    setup.path(".loop").symlink_to(".loop")
+    before = image_cache.cache_key(setup.domain, setup.config)
+    os.utime(setup.path("b.png"), (1, 1))
+    assert image_cache.cache_key(setup.domain, setup.config) != before
+    setup.path("c.png").unlink()
+    setup.path("c.png").symlink_to("c.png")
+    domain, _, bad = setup.load(on_bad_image="skip")
+    assert len(domain.paths) == 3 and [path for path, _ in bad] == [str(setup.path("c.png"))]
+
+
 def test_boxes_paddings_and_sizes_have_caches_of_their_own(setup):
     keys = [image_cache.cache_key(setup.domain, setup.config)]
     boxes = setup.domain.boxes.copy()

@@ -20,6 +20,7 @@ from galm_tf.domains import load as load_module
 from galm_tf.domains.describe import describe, to_json, to_text
 from galm_tf.domains.splits import make_split
 from galm_tf.errors import UserError
+from galm_tf.preprocess import BadImageError, decode_image
 
 SHARED = pathlib.Path(__file__).resolve().parents[1].parent / "shared" / "data"
 real = pytest.mark.skipif(not (SHARED / "apay").is_dir(), reason="no ../shared/data")
@@ -414,6 +415,21 @@ def test_links_in_a_circle_end(tmp_path):
     os.symlink(tmp_path / "a", tmp_path / "b" / "to_a")
     os.symlink(tmp_path, tmp_path / "b" / "up")
     assert list(files.list_images(str(tmp_path))) == ["a/a.png", "a/to_b/b.png", "b/b.png", "b/to_a/a.png"]
+
+
+def test_a_link_that_loops_is_a_picture_that_whoever_reads_it_names(tmp_path):
+    folder = make_table(tmp_path / "t")
+    for name in ("loop", ".hidden"):
+        (folder / name).symlink_to(name)
+    (folder / "images" / "a.png").unlink()
+    (folder / "images" / "a.png").symlink_to("a.png")
+    domain = load(("mine", tmp_path))
+    for leave in (False, True):
+        assert list(files.list_images(str(folder), endings=("",), leave=leave)) == [
+            "attributes.csv", "images/a.png", "images/b.png", "images/c.png", "loop",
+        ]  # fmt: skip
+    with pytest.raises(BadImageError, match=r"Expected a readable image\. Received: .*a\.png \(.*symbolic links"):
+        decode_image(domain.paths[0])
 
 
 # Attributes that the run shall not know.

@@ -113,8 +113,9 @@ def list_images(
 ) -> dict[str, str]:
     """Relative path with / -> absolute path of every picture below a folder, sorted; hidden files are passed over.
 
+    A link that loops, or leads into a folder that may not be entered, is a picture too, so that whoever reads it tells.
     Raises UserError for a symbolic link that leaves `root` (the folder itself when not given), unless links may `leave`
-    it; then one that leads nowhere is a picture too, so that whoever reads it tells.
+    it; then one that leads nowhere is a picture as well.
     """
     root = root or folder
     if not leave:
@@ -128,11 +129,11 @@ def list_images(
                 continue
             if entry.is_symlink() and not leave:
                 check_inside(entry.path, root)
-            if entry.is_dir():
+            if _is_folder(entry):
                 real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)
                 if real not in above:  # a link to a folder above would never end
                     pending.append((entry.path, f"{prefix}{entry.name}/", (*above, real)))
-            elif entry.name.lower().endswith(endings) and (entry.is_file() or leave and entry.is_symlink()):
+            elif entry.name.lower().endswith(endings) and (leave and entry.is_symlink() or _is_file(entry)):
                 found[prefix + entry.name] = entry.path
     return dict(sorted(found.items()))
 
@@ -147,9 +148,24 @@ def _entries(folder: str) -> list[os.DirEntry]:
         ) from error
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that loops, or leads into a folder that may not be entered
+        return False
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """Whether an entry is a file, or cannot be asked."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
+
+
 def subfolders(folder: str) -> list[str]:
     """Paths of the folders in a folder, sorted."""
-    return sorted(entry.path for entry in _entries(folder) if entry.is_dir())
+    return sorted(entry.path for entry in _entries(folder) if _is_folder(entry))
 
 
 def check_inside(path: str, root: str) -> None:

@@ -23,6 +23,7 @@ _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains
 BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
 MIN_UNITS = 5  # classes of a domain; an interval over fewer says nothing
 _MOST_GROUPS = 30
+_SUREST = float(np.finfo(np.float32).eps)  # how far from 0 and 1 probabilities are taken to be in a log loss
 _ONE_OF = {"classes": "class", "images": "image"}
 MIN_TOLD = 10  # tested images of either label, with which an attribute may be called the best or the worst
 
@@ -193,6 +194,9 @@ def attribute_metrics(
 ) -> dict[str, Optional[float]]:
     """AUC, average precision, log loss, F1 and balanced accuracy of one attribute by scikit-learn.
 
+    The log loss takes no probability for surer than a float32's precision, 1.2e-7 from 0 or 1, so that it is the same
+    of those in float32 and in float64.
+
     Args:
       labels: [n] in {0, 1, NaN}.
       probabilities: [n].
@@ -212,7 +216,9 @@ def attribute_metrics(
             "auc": float(sk_metrics.roc_auc_score(truth, order)),
             # which adds up in floats
             "average_precision": min(1.0, float(sk_metrics.average_precision_score(truth, order))),
-            "log_loss": float(sk_metrics.log_loss(truth, probability)),
+            "log_loss": float(
+                sk_metrics.log_loss(truth, np.clip(probability.astype(np.float64), _SUREST, 1 - _SUREST))
+            ),
             "f1": float(sk_metrics.f1_score(truth, decided)) if judged else None,
             "balanced_accuracy": float(sk_metrics.balanced_accuracy_score(truth, decided)) if judged else None,
         }

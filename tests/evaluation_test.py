@@ -60,6 +60,14 @@ def test_what_is_sure_is_ordered_by_its_log_odds():
     assert row["auc"] == row["average_precision"] == 1.0 and row["balanced_accuracy"] == 0.75
 
 
+def test_what_is_sure_and_wrong_has_the_same_log_loss_in_either_precision():
+    labels, log_odds = np.array([0.0, 1.0, 1.0, 0.0]), np.array([20.0, 3.0, -25.0, -2.0])
+    probabilities = 1 / (1 + np.exp(-log_odds))
+    for dtype in (np.float32, np.float64):
+        row = evaluation.attribute_metrics(labels, probabilities.astype(dtype), 0.5)
+        assert row["log_loss"] == pytest.approx(8.0151, abs=1e-4)
+
+
 def test_a_threshold_tells_neighbouring_numbers_apart():
     low = np.float32(0.5)
     probabilities = np.array([[low], [np.nextafter(low, np.float32(1))]], np.float32)

@@ -69,7 +69,7 @@ def match_predictors(
     """For every target attribute the source predictor that best separates its labels.
 
     Args:
-      scores: [n, K] margins of the source's predictors.
+      scores: float32 [n, K], margins of the source's predictors.
       labels: [n, A] in {0, 1, NaN}.
       class_ids: [n]; images of a class are alike, so classes are halved, and counted for the standard error.
       photographs: [n], numbers of those that records show, which stand for the classes of an attribute that is known of

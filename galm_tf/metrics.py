@@ -82,6 +82,7 @@ def _rank_sums(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
     that keys are sorted, by NumPy's vectorised sort, in place of arguments.
     Adding 0.0 makes -0.0 equal to 0.0.
     """
+    assert scores.dtype == np.float32, scores.dtype
     keys = np.add(scores, np.float32(0.0), dtype=np.float64)
     bits = keys.view(np.int64)
     bits |= positive

@@ -22,6 +22,11 @@ def test_auc_of_constant_and_signed_zero_scores_is_a_half():
     assert metrics.auc_columns(labels, scores).tolist() == [metrics.auc(labels, row) for row in scores] == [0.5, 0.5]
 
 
+def test_scores_that_leave_no_bit_free_are_refused():
+    with pytest.raises(AssertionError, match="float64"):
+        metrics.auc_columns(np.array([1, 0]), np.array([[0.1, 0.2]]))
+
+
 @pytest.mark.parametrize("wrong", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1])
 def test_scores_that_are_no_numbers_have_no_auc(wrong, place):

@@ -1212,7 +1212,7 @@ def test_figures_of_other_pictures_do_not_stand_beside_the_run(copy):
 
 def test_what_is_sure_is_no_other_data_for_its_ties(copy):
     run = read_run(str(copy))
-    labels, probability = np.tile([[0.0], [1.0]], (5, len(run.rows))), np.full((10, len(run.rows)), 0.5)
+    labels, probability = np.tile([[0.0], [1.0]], (5, len(run.rows))), np.full((10, len(run.rows)), 0.5, np.float32)
     with pytest.raises(Unavailable, match="have changed since the run"):
         run_data._check_scores(run, labels, probability)
     run_data._check_scores(run, labels, probability + 0.5)

@@ -25,13 +25,28 @@ ALPHA = PHOTOGRAPH.copy()
 ALPHA.putalpha(Image.fromarray(np.uint8(np.linspace(0, 255, PHOTOGRAPH.width))[None].repeat(PHOTOGRAPH.height, 0)))
 
 
+def _without_adobes_mark(data):
+    """A JPEG that does not say how its inks are stored."""
+    start = data.index(b"\xff\xee")
+    return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
+
+
+def _with_luma_inks(data):
+    """A JPEG whose mark says that its inks are stored as luma and chroma."""
+    place = data.index(b"Adobe") + 11
+    return data[:place] + b"\2" + data[place + 1 :]
+
+
+CMYK = encoded(PHOTOGRAPH.convert("CMYK"), "JPEG")
 CASES = {
     "jpeg": encoded(PHOTOGRAPH, "JPEG"),
     "jpeg 4:4:4": encoded(PHOTOGRAPH, "JPEG", quality=95, subsampling=0),
     "jpeg 4:2:2": encoded(PHOTOGRAPH, "JPEG", quality=40, subsampling=1),
     "progressive jpeg": encoded(PHOTOGRAPH, "JPEG", progressive=True),
     "grey jpeg": encoded(GREY, "JPEG"),
-    "cmyk jpeg": encoded(PHOTOGRAPH.convert("CMYK"), "JPEG"),
+    "cmyk jpeg": CMYK,
+    "cmyk jpeg without a mark": _without_adobes_mark(CMYK),
+    "cmyk jpeg of luma and chroma": _with_luma_inks(CMYK),
     "one pixel": encoded(Image.new("RGB", (1, 1), "red"), "JPEG"),
     "png": encoded(PHOTOGRAPH, "PNG"),
     "grey png": encoded(GREY, "PNG"),
@@ -43,6 +58,11 @@ CASES = {
     **{
         f"palette of {n} with alpha": encoded(PHOTOGRAPH.quantize(n), "PNG", transparency=b"\3\xc8\x4d")
         for n in (4, 200)
+    },
+    # as faint as the depth's greatest number
+    **{
+        f"faint palette of {n}": encoded(PHOTOGRAPH.quantize(n), "PNG", transparency=bytes([n - 1]) * n)
+        for n in (2, 4, 16)
     },
     "gif": encoded(PHOTOGRAPH, "GIF"),
     "animation": encoded(PHOTOGRAPH, "GIF", save_all=True, append_images=[PHOTOGRAPH.rotate(90), GREY]),

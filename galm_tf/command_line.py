@@ -337,7 +337,12 @@ def _wrong_value(error: Exception, argv: Sequence[str]) -> str:
     else:
         kind = flag.parser.flag_type()
         wanted = ", ".join(filter(None, (_KINDS.get(kind, f"a {kind}"), _bounds(flag))))
-        repair = "run with --help to see what it means"
+        lists = isinstance(flag.parser, flags.BaseListParser)
+        repair = (
+            "put a name that holds a comma or a line break in double quotes, and close these"
+            if lists
+            else "run with --help to see what it means"
+        )
     return f"Expected --{name} to be {wanted}. Received: --{name}={value}{_place_in_flagfile(name, argv, value)}; {repair}."
 
 

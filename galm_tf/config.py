@@ -407,6 +407,10 @@ class Config:
                 raise UserError(
                     f"Expected names without /, \\ and + in --domain. Received: domain={name!r}; choose another."
                 )
+            if name != name.encode("utf-8", "replace").decode():  # a folder's bytes may be none
+                raise UserError(
+                    f"Expected names in UTF-8 in --domain, or else of the folders in --data_dir. Received: domain={name!r}; choose another by --domain."
+                )
         if self.image_size % 32:
             raise UserError(
                 f"Expected --image_size to be a multiple of 32. Received: image_size={self.image_size}; try {max(32, round(self.image_size / 32) * 32)}."

@@ -273,6 +273,23 @@ def test_a_gap_in_a_list_is_told(parse, tmp_path, name, value):
         parse(f"--flagfile={tmp_path}/x.flags")
 
 
+def test_a_name_with_a_line_break_goes_in_quotes(parse):
+    with pytest.raises(
+        UserError, match="list of strings. Received: --data_dir=a\nb; put a name that .* in double quot"
+    ):
+        parse("--data_dir=a\nb")
+    assert parse('--data_dir="a\nb"').data_dir == ("a\nb",)
+
+
+def test_a_folder_whose_name_is_no_text_asks_for_one_of_its_domain(parse):
+    folder = os.fsdecode(b"data/b\xff")
+    with pytest.raises(
+        UserError, match=r"names in UTF-8 in --domain.* Received: domain='b\\udcff'; choose .* --domain"
+    ):
+        parse(f"--data_dir={folder}")
+    assert parse(f"--data_dir={folder}", "--domain=b").data_dir == (folder,)
+
+
 def test_bounds_of_a_commands_own_flags_are_told():
     values = flags.FlagValues()
     flags.DEFINE_integer("top", 0, "", lower_bound=0, flag_values=values)

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import tempfile
 import threading
 import warnings
 import zipfile
@@ -32,6 +33,7 @@ SUFFIX = ".tflite"
 # how they are stored: int8 with a scale for each output channel, multiplied as floats or bytes as it pays
 WEIGHTS = ("float32", "float16", "int8")
 _METADATA, _LABELS = "metadata.json", "labels.txt"
+_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY.encode()  # the name of the call, in every whole file
 _DIGEST, _BYTES = "network_sha256", "network_bytes"  # of what comes before the archive
 
 
@@ -63,7 +65,7 @@ def convert(network: tf.Module, image_size: int, weights: str = "float32") -> by
       weights: one of WEIGHTS.
 
     Raises:
-      UserError: it has others, as a pretrained trunk may.
+      UserError: it has others, as a pretrained trunk may, or no room is left for temporary files.
     """
     served = _Served(network, image_size)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.serve.get_concrete_function()], served)
@@ -73,13 +75,20 @@ def convert(network: tf.Module, image_size: int, weights: str = "float32") -> by
         converter.target_spec.supported_types = [tf.float16]
     with held_back():
         try:
-            return converter.convert()
+            content, cause = converter.convert(), None
         except Exception as error:  # a ConverterError, which TensorFlow does not export
             lacking = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
             if not lacking:
                 raise
             cause = error
-    raise _lacking(f"one with {', '.join(lacking)}, of its pretrained trunk") from cause
+    if cause:
+        raise _lacking(f"one with {', '.join(lacking)}, of its pretrained trunk") from cause
+    if _SIGNATURE not in content:  # TensorFlow could not write a SavedModel, and converted without names
+        raise UserError(
+            f"Expected room for temporary files in {tempfile.gettempdir()}. Received: too little to convert the network; make room there, or name "
+            "another folder by the environment variable TMPDIR."
+        )
+    return content
 
 
 def probabilities(content: bytes, metadata: dict[str, Any], images: np.ndarray) -> np.ndarray:

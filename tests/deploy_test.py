@@ -5,7 +5,9 @@ TensorFlow Lite.
 import json
 import os
 import re
+import resource
 import shutil
+import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -377,6 +379,18 @@ class _Pixels(tf.Module):
 
     def __call__(self, images):
         return [None, None, None, tf.reshape(images, [-1, 16 * 16 * 3])]
+
+
+def test_a_temporary_folder_without_room_is_told(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, old[1]))  # weights are of 12 KiB
+    try:
+        with pytest.raises(UserError, match=f"Expected room for temporary files in {tmp_path}. Received: .* TMPDIR"):
+            _constant_lite(np.zeros(4), [None] * 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert not capfd.readouterr().err and not os.listdir(tmp_path)
 
 
 def test_small_readings_beside_large_ones_keep_their_figures_in_int8():

@@ -43,8 +43,8 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     changed = changed_data(now, before)
     if changed:
         raise UserError(
-            f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or begin a "
-            "new run in another --run_dir."
+            f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or "
+            f"{folder.anew}."
         )
     if before is now:  # what stands there is the same
         folder.write_json("split.json", split.to_json())

@@ -118,6 +118,11 @@ class RunFolder:
         config = dataclasses.replace(config, resume=os.path.exists(os.path.join(path, "config.json")))
         return config, (cls.resume if config.resume else cls.create)(path, config, AGAIN)
 
+    @property
+    def anew(self) -> str:
+        """How to begin anew in the place of the run, in words: a suite, or a tuning, names its runs itself."""
+        return "begin a new run in another --run_dir" if self._way == RESUME else "name another folder by --out"
+
     def moved(self, config: Config) -> dict[str, Any]:
         """The settings that name other places than the run has noted, but for tables of labels, of which it has
         copies.
@@ -206,9 +211,7 @@ class RunFolder:
     def _lost(self) -> UserError:
         repair = self._way
         if self._way == RESUME:
-            repair = (
-                "; where it was moved go on by --resume --run_dir=ITS_PLACE, else begin a new run in another --run_dir"
-            )
+            repair = f"; where it was moved go on by --resume --run_dir=ITS_PLACE, else {self.anew}"
         return UserError(
             f"Expected the run folder {self.path} to stay while its run is at work. Received: one that was removed, moved or replaced{repair}."
         )

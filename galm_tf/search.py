@@ -486,7 +486,7 @@ class Search:
         if not any(name.startswith("optimizer/") for name in arrays):
             raise UserError(
                 f"Expected an unfinished run to continue in {self._folder.path}. Received: one that was finished and has lost "
-                "its result.json; restore that from a copy, or begin a new run in another --run_dir."
+                f"its result.json; restore that from a copy, or {self._folder.anew}."
             )
         self.state = State(**meta)
         self.best = _under("best/", arrays)
@@ -500,13 +500,12 @@ class Search:
         self._assign(self._omega(), arrays)
         self._assign(self.strategy.variables, arrays, "controller/")
 
-    @staticmethod
-    def _assign(variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
+    def _assign(self, variables, arrays: dict[str, np.ndarray], prefix: str = "") -> None:
         for name, variable in variables.items():
             if prefix + name not in arrays:
                 raise UserError(
                     f"Expected {prefix + name} in the checkpoint of the run. Received: one without, of another version; go on with that "
-                    "one, or begin anew in another --run_dir."
+                    f"one, or {self._folder.anew}."
                 )
             variable.assign(arrays[prefix + name])
 

@@ -6,6 +6,7 @@ Where a phase has a few steps, they are not traced: that would take longer than 
 import dataclasses
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -250,8 +251,22 @@ def test_the_first_loss_of_a_phase_that_diverged_before_it_is_not_blamed_on_its_
             search._finite(float("nan"), phase, step)
 
 
-def test_a_checkpoint_of_another_version_that_lacks_something_is_told():
+def _of_suite(path, config):
+    return RunFolder.begin_or_resume(path, config)[1]
+
+
+@pytest.mark.parametrize(
+    ("begin", "anew"),
+    [(RunFolder.create, "begin a new run in another --run_dir"), (_of_suite, "name another folder by --out")],
+)
+def test_a_checkpoint_of_another_version_that_lacks_something_is_told(tmp_path, begin, anew):
+    """A suite names its runs itself."""
+    untold = types.SimpleNamespace(_folder=begin(str(tmp_path / "run"), Config()))
     with pytest.raises(
-        UserError, match="Expected controller/history in the checkpoint .* one without, of another version"
+        UserError,
+        match=f"Expected controller/history in the checkpoint .* one without, of another version; .* or {anew}[.]$",
     ):
-        Search._assign({"history": tf.Variable(0.0)}, {"controller/born": np.ones(2)}, "controller/")
+        Search._assign(untold, {"history": tf.Variable(0.0)}, {"controller/born": np.ones(2)}, "controller/")
+    untold._folder.save_checkpoint({"supernet/conv1/kernel": np.ones(2)}, {})
+    with pytest.raises(UserError, match=f"one that was finished and has lost its result.json; .* or {anew}[.]$"):
+        Search.restore(untold)

@@ -788,7 +788,8 @@ def test_finished_runs_of_other_data_are_refused(tmp_path, small):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**stored, "labels": "others"}, file)
     with pytest.raises(
-        UserError, match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels"
+        UserError,
+        match="Expected the data that the run in .*random-sun-split_seed0 began with. Received: other labels; .* or name another folder by --out",
     ):
         _runs(tmp_path, table_runs.config).result("sun", 0)
 

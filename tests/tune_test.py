@@ -357,7 +357,8 @@ def test_trials_of_other_data_are_not_mixed_into_the_same_folder(config, tuned):
         json.dump({**json.loads(before), "labels": "others"}, file)
     try:
         with pytest.raises(
-            UserError, match="Expected the data that the run in .*flags began with. Received: other labels"
+            UserError,
+            match="Expected the data that the run in .*flags began with. Received: other labels; .* or name another folder by --out",
         ):
             tune.tune(config, "random", SETTINGS, 2, tuned[0])
     finally:

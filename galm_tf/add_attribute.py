@@ -574,7 +574,11 @@ def summary(result: dict[str, Any], path: str) -> str:
     ]
     for name in added["attributes"]:
         row, match = result["per_attribute"][name], result["transfer"]["matches"][name]
-        tested = f"test AUC {row['test_auc']:.3f}" if row["test_auc"] is not None else row["reason"]
+        tested = (
+            f"test AUC {row['test_auc']:.3f}{evaluation.on_few_in_words(row)}"
+            if row["test_auc"] is not None
+            else row["reason"]
+        )
         start = (
             f"started from {match['attribute']}{' reversed' if match['sign'] < 0 else ''}"
             if is_close(match)

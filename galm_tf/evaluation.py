@@ -18,6 +18,7 @@ from sklearn import metrics as sk_metrics
 
 from galm_tf import metrics
 from galm_tf.metrics import both_labels
+from galm_tf.words import counted
 
 _TESTED, _JUDGED = "not tested: ", "not judged: "  # how reasons begin (`domains.splits`)
 BESIDE_AUC = ("average_precision", "log_loss", "f1", "balanced_accuracy")  # of one attribute
@@ -249,6 +250,11 @@ def told_by_few(row: Mapping[str, Any]) -> bool:
     """Whether an attribute has a test AUC of so few images of either label that it is luck."""
     fewest = fewest_tested(row)
     return row["test_auc"] is not None and fewest is not None and fewest < MIN_TOLD
+
+
+def on_few_in_words(row: Mapping[str, Any]) -> str:
+    """Of how few images of one label a test AUC is, where that is luck, to stand behind it; "" where it is none."""
+    return f" on {counted(fewest_tested(row), 'image')} of one label" if told_by_few(row) else ""
 
 
 def mean_of_told(per_attribute: Mapping[str, Mapping[str, Any]]) -> Optional[tuple[float, int]]:

@@ -247,19 +247,13 @@ def _ranked(rows: dict[str, Any]) -> list[str]:
     many = len(tested) >= 2 * _SHOWN
     shown = (("best", tested[:_SHOWN]), ("worst", tested[-_SHOWN:])) if many else (("attributes", tested),)
     return [
-        f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f}{_on_few(rows[n])}{_network(rows[n])}" for n in names)
+        f"{title}: " + ", ".join(f"{n} {rows[n]['test_auc']:.3f}{evaluation.on_few_in_words(rows[n])}{_network(rows[n])}" for n in names)
         for title, names in shown if names
     ]  # fmt: skip
 
 
 def _network(row: dict[str, Any]) -> str:
     return f" ({row['description']})" if row["architecture"] else ""
-
-
-def _on_few(row: dict[str, Any]) -> str:
-    """How few images of one label an AUC is of, where that is luck."""
-    fewest = evaluation.fewest_tested(row)
-    return f" on {fewest} image{'s' * (fewest > 1)} of one label" if evaluation.told_by_few(row) else ""
 
 
 def _untested(rows: dict[str, Any]) -> list[str]:

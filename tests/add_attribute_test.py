@@ -457,6 +457,9 @@ def test_a_chain_of_additions(small, source, extended, longer, capsys):
         "\nsun/dark: .*: below chance on validation, so that its yes and no mean little\n", main.summary(below, "x")
     )
     assert "\nLook at it: python -m galm_tf.report runs/B\n" in told
+    of_few = dict(result["per_attribute"]["sun/dark"], test_positives=1, test_auc=0.25)
+    few = main.summary({**result, "per_attribute": {**result["per_attribute"], "sun/dark": of_few}}, "x")
+    assert "\nsun/dark: test AUC 0.250 on 1 image of one label (" in few
 
 
 def test_steps_are_those_of_a_tower_of_the_source_unless_given(source, labels, extended, longer):

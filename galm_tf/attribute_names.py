@@ -43,6 +43,13 @@ def namesakes(names: Iterable[str], others: Iterable[str]) -> list[str]:
     return sorted(name for name in names if called.get(plain(name), set()) - {domain_of(name)})
 
 
+def respelt(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Those of the names that one of the others, of the same domain, is called like, however written -> that one."""
+    called = {(domain_of(other), plain(other)): other for other in sorted(others, reverse=True)}
+    keys = {name: (domain_of(name), plain(name)) for name in names}
+    return {name: called[key] for name, key in keys.items() if key in called}
+
+
 def places(asked: str, names: Sequence[str]) -> list[int]:
     """Where the names are that a user may mean by one: in full, or else without its domain; accents composed or not."""
     wanted, known = _composed(asked), list(map(_composed, names))

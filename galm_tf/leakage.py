@@ -10,6 +10,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
@@ -120,9 +121,14 @@ def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split,
             "Expected a run whose result.json says which classes it has seen. Received: "
             f"--{flag}={source.path}, whose does not, as in earlier versions; make it anew, or restore the file from a copy."
         )
-    tested = domain.class_names(split.test)
     shown = domain.class_names(split.trained)
-    seen = sorted((tested - shown) & source.classes)
+    new = domain.class_names(split.test) - shown
+    apart = attribute_names.respelt(new, shown)  # whose data have two classes of nearly the same name
+    alike = {name: its for name, its in attribute_names.respelt(new, source.classes).items() if name not in apart}
+    seen = [
+        name if name in source.classes else f"{alike[name]}, here {name}"
+        for name in sorted(new & (source.classes | alike.keys()))
+    ]
     if seen:
         raise UserError(
             f"Expected a source that has not seen the classes that are tested. Received: --{flag}={source.path}, which "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import types
 
@@ -1016,6 +1017,9 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     in_other_letters = frozenset([f"{search.domain.name}/{short.upper()}"])
     of_its_own = dataclasses.replace(known, classes=in_other_letters)
     assert source_runs.namesakes(of_its_own, search.domain, search.split) == []
+    refused = f"which has seen {search.domain.name}/{re.escape(short.upper())}, here {re.escape(tested[0])}; "
+    with pytest.raises(UserError, match=refused):
+        leakage.expect_unseen(of_its_own, search.config, search.domain, search.split)
     in_both = dataclasses.replace(known, classes=known.classes | in_other_letters)
     assert source_runs.namesakes(in_both, search.domain, search.split) == [name]
     assert attribute_names.plain("awa/Polar+Bear") == attribute_names.plain(
@@ -1024,6 +1028,19 @@ def test_tested_classes_that_a_source_knows_from_another_domain_are_named(source
     assert attribute_names.plain("x/猫") != attribute_names.plain("x/犬")
     (note,) = source_runs.notes(known, search.domain, search.split)
     assert f"called like tested ones ({name})" in note
+
+
+def test_classes_that_the_data_themselves_tell_apart_are_two_however_alike(untouched):
+    search = untouched[0]
+    number = search.domain.class_ids[search.split.test[0]]
+    other = search.domain.class_ids[search.split.train[0]]
+    classes = list(search.domain.classes)
+    classes[number], classes[other] = f"{search.domain.name}/C#", f"{search.domain.name}/C"
+    domain = dataclasses.replace(search.domain, classes=tuple(classes))
+    given = leakage.Learned.of("runs/A", search.config, domain, search.split)
+    assert f"{domain.name}/C" in given.classes
+    leakage.expect_unseen(given, search.config, domain, search.split)
+    assert attribute_names.respelt(["a/C#", "a/d"], ["b/d", "a/C", "a/c"]) == {"a/C#": "a/C"}
 
 
 def test_rare_labels_are_among_the_images_that_match():

@@ -13,7 +13,7 @@ import numpy as np
 from galm_tf import attribute_names
 from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
-from galm_tf.domains.domain import Domain
+from galm_tf.domains.domain import WHOLE_IMAGE, Domain
 from galm_tf.domains.splits import Split
 from galm_tf.errors import UserError
 from galm_tf.paths import from_home
@@ -56,12 +56,16 @@ def image_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
     """What tells the images of records int64 [m] from others, by the bytes of their files and by their boxes, whatever
     files, classes and domains are called: uint64 [m].
     """
+    return _digests(domain.contents[index], domain.boxes[index])
 
-    def digest(i: int) -> int:
-        told = domain.contents[i].tobytes() + domain.boxes[i].tobytes()
-        return int.from_bytes(hashlib.blake2b(told, digest_size=8).digest(), "little")
 
-    return np.array([digest(int(i)) for i in index], np.uint64)
+def _digests(contents: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """`image_digests` of images by `Domain.contents` [m] and boxes [m, 4]."""
+
+    def digest(content: np.ndarray, box: np.ndarray) -> int:
+        return int.from_bytes(hashlib.blake2b(content.tobytes() + box.tobytes(), digest_size=8).digest(), "little")
+
+    return np.array([digest(content, box) for content, box in zip(contents, boxes)], np.uint64)
 
 
 def learned_digests(domain: Domain, index: np.ndarray) -> np.ndarray:
@@ -75,11 +79,19 @@ def is_known(domain: Domain, index: np.ndarray, digests: np.ndarray, own: np.nda
     """Which of some records, int64 [m], show what was learned by `learned_digests`: bool [m].
 
     That is the same photograph, whatever its box; but of one that records `own` show too, whose parts the data set
-    itself has on both sides, the same box. An earlier version noted boxes alone.
+    itself has on both sides, the same box, or the whole where `own` do not show that. An earlier version noted boxes
+    alone.
     """
     photographs, images = domain.contents[index].astype(np.uint64), image_digests(domain, index)
-    elsewhere = ~np.isin(photographs, domain.contents[own].astype(np.uint64))
-    return np.isin(images, digests) | (elsewhere & np.isin(photographs, digests))
+    whole = np.array(WHOLE_IMAGE, domain.boxes.dtype)
+    own_whole = own[(domain.boxes[own] == whole).all(axis=1)]
+
+    def not_of(records: np.ndarray) -> np.ndarray:
+        return ~np.isin(photographs, domain.contents[records].astype(np.uint64))
+
+    wholes = _digests(domain.contents[index], np.broadcast_to(whole, (len(index), 4)))
+    known = np.isin(images, digests) | (not_of(own) & np.isin(photographs, digests))
+    return known | (not_of(own_whole) & np.isin(wholes, digests))
 
 
 def write_seen(folder: RunFolder, config: Config, domain: Domain, split: Split, sources: Sequence[Learned]) -> None:

@@ -904,6 +904,17 @@ def test_a_photograph_is_known_by_any_of_its_parts(tmp_path):
     leakage.expect_unseen(given, torn, of_torn.domain, of_torn.split)
     known = leakage.is_known(of_torn.domain, of_torn.split.test, given.seen, of_torn.split.train[:0])
     assert known.all() and len(known) == 6
+    # a source of the whole picture has seen what each part shows
+    entire, of_entire = prepared(
+        "entire", [f"{{}}{i}.png,{'train' if i < 18 else 'test'},,,,,{i % 2}" for i in range(24)]
+    )
+    given = leakage.Learned.of("runs/B", entire, of_entire.domain, of_entire.split)
+    with pytest.raises(UserError, match="Received: --source_run=runs/B, which was trained on 6 of 6"):
+        leakage.expect_unseen(given, torn, of_torn.domain, of_torn.split)
+    # but of data that show it on the other side themselves
+    wholes = [*(f"{{}}{i}.png,train,,,,,{i % 2}" for i in range(24)), *both[24:]]
+    shown, of_shown = prepared("shown", wholes)
+    leakage.expect_unseen(given, shown, of_shown.domain, of_shown.split)
 
 
 def test_classes_that_validation_holds_out_have_been_seen(untouched):

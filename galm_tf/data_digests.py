@@ -40,7 +40,7 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     now.update({"attributes": len(domain.attributes), "split": _digest(split.to_json())})
     now.update(label_digests(domain.attributes, domain.targets))
     before = folder.read_json(DATA) if config.resume and folder.has(DATA) else now
-    changed = changed_data(now, before)
+    changed = changed_data(now, before) or changed_tests(domain, split.test, before)
     if changed:
         raise UserError(
             f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or "
@@ -152,7 +152,7 @@ def read_data(path: str) -> dict[str, Any]:
     return folder.read_json(DATA) if folder.has(DATA) else {}
 
 
-def tested_of(data: dict[str, Any]) -> Optional[dict[str, Any]]:
+def tested_of(data: Mapping[str, Any]) -> Optional[dict[str, Any]]:
     """What a run's data.json says of its test (`test_digests`); None where that is not there, or damaged."""
     told = data.get(TESTED)
     return told if isinstance(told, dict) and "images" in told and isinstance(told.get("labels"), dict) else None
@@ -181,6 +181,20 @@ def changed_labels(attributes: Sequence[str], targets: np.ndarray, before: Mappi
     """
     now = label_digests(attributes, targets)
     return changed_data(now, before) if now["names of attributes"] == before.get("names of attributes") else []
+
+
+def changed_tests(domain: Domain, test: np.ndarray, before: Mapping[str, Any]) -> list[str]:
+    """As `changed_data` of what is tested, records int64 [t] whose images have been loaded: those whose names and sizes
+    are as they were may show others.
+    """
+    told = tested_of(before)
+    if told is None:  # as of an earlier version
+        return []
+    now = test_digests(domain, test)
+    if now["images"] != told["images"]:
+        return ["other contents of tested images"]
+    same = all(digest == told["labels"].get(name, digest) for name, digest in now["labels"].items())
+    return [] if same else ["other labels of tested images"]
 
 
 def _digest(value: Any) -> str:

@@ -251,10 +251,13 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
             domain,
             dataclasses.replace(split, test=split.train, train=split.test),
         ),
+        "other contents of tested images": (_exchanged(domain, split.train[0], split.test[0]), split),
+        "other labels of tested images": (_exchanged(domain, *_labelled_apart(domain, split.test)), split),
     }
     for what, changed in others.items():
         with pytest.raises(
-            UserError, match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them"
+            UserError,
+            match=f"data that the run in .*run began with. Received: {re.escape(what)}; restore them, or begin a new",
         ):
             data_digests.remember_data(config, folder, *changed)
     assert (tmp_path / "run" / "split.json").read_bytes() == before
@@ -271,6 +274,18 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
     (tmp_path / "run" / "split.json").write_bytes(b"{}")
     data_digests.remember_data(config, folder, domain, split)
     assert (tmp_path / "run" / "split.json").read_bytes() == b"{}"  # perhaps another split than this
+
+
+def _exchanged(domain, one, other):
+    """The domain whose files of two records have changed places, as those of one size can unnoticed."""
+    contents = domain.contents.copy()
+    contents[[one, other]] = contents[[other, one]]
+    return dataclasses.replace(domain, contents=contents)
+
+
+def _labelled_apart(domain, index):
+    """The first of some records, and one that has other labels."""
+    return index[0], next(i for i in index if (domain.labels[i] != domain.labels[index[0]]).any())
 
 
 def _redrawn(domain):

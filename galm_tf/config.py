@@ -6,10 +6,8 @@ read by entry modules only; everything below `main` receives a `Config`.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import difflib
-import io
 import math
 import os
 from typing import Any, Mapping, Optional, Sequence
@@ -18,7 +16,7 @@ from absl import flags
 
 from galm_tf import addons
 from galm_tf.errors import UserError
-from galm_tf.words import bounded
+from galm_tf.words import bounded, csv_line
 
 TRANSFER_PARTS = ("policy", "trunk", "towers")
 _REWARD_IMAGES = 10000  # of data that have more: rewards take time by their number
@@ -555,9 +553,7 @@ def as_flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
     if isinstance(value, (list, tuple)):  # quoted where a part holds a comma or a line break, as absl reads it
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\r\n").writerow(value)
-        value = line.getvalue()[:-2]
+        value = csv_line(value)
     return f"--{name}={value}"
 
 

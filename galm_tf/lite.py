@@ -17,7 +17,7 @@ import tempfile
 import threading
 import warnings
 import zipfile
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
@@ -160,7 +160,7 @@ def read(path: str) -> tuple[bytes, dict[str, Any]]:
 
 class LiteModel:
     """A network in the Lite format, called like a SavedModel's `serving_default`; threads may share it, one at a time
-    runs it.
+    runs it, and processes that are forked off, each of which makes it anew.
 
     Args:
       content: of the file.
@@ -171,27 +171,36 @@ class LiteModel:
     """
 
     def __init__(self, content: bytes, metadata: dict[str, Any]) -> None:
+        self._content, self._metadata = content, metadata
+        self._loaded = self._load()
+        self._size = metadata["image_size"]
+        self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in metadata["thresholds"]], np.float32)
+
+    def _load(self) -> tuple[int, threading.Lock, Callable]:
+        """The process, the call, and what it needs alone: an interpreter has one place for its input, and one for what it
+        computes.
+        """
         try:
             with warnings.catch_warnings(), held_back():
                 warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
-                self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-                self._interpreter.allocate_tensors()  # gives notice once
-                self._run = self._interpreter.get_signature_runner()
+                interpreter = tf.lite.Interpreter(model_content=self._content, num_threads=1)
+                interpreter.allocate_tensors()  # gives notice once
+                return os.getpid(), threading.Lock(), interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
-            made = metadata.get("converted", {})
+            made = self._metadata.get("converted", {})
             raise UserError(
                 f"Expected a {SUFFIX} file that TensorFlow {tf.__version__} can run. Received: one made by {made.get('tensorflow', 'an unknown version')} with "
                 f"weights={made.get('weights', 'unknown')} ({(str(error).splitlines() or [''])[0]}); make it by this version, or with --weights=float32."
             ) from error
-        self._running = threading.Lock()  # an interpreter has one place for its input, and one for what it computes
-        self._size = metadata["image_size"]
-        self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in metadata["thresholds"]], np.float32)
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """uint8 [B, H, W, 3] -> probability float32 [B, N], decision bool [B, N]."""
         images = tf.convert_to_tensor(images)
         if images.shape[1:3] != [self._size, self._size]:
             images = resize_images(images, self._size)
-        with self._running:
-            probability = self._run(images=images.numpy())["probability"]
+        if self._loaded[0] != os.getpid():  # forked off, maybe while another thread ran it
+            self._loaded = self._load()
+        _, alone, run = self._loaded
+        with alone:
+            probability = run(images=images.numpy())["probability"]
         return {"probability": tf.constant(probability), "decision": tf.constant(probability >= self._thresholds)}

@@ -6,7 +6,6 @@ of an image's most probable attributes to show (0: all).
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import sys
@@ -15,7 +14,7 @@ from typing import Iterable, Sequence
 import numpy as np
 
 from galm_tf.errors import UserError
-from galm_tf.words import abridged
+from galm_tf.words import abridged, csv_line
 
 
 def begin_output(format_: str) -> None:
@@ -68,12 +67,11 @@ def print_csv(names: Sequence[str], rows: Iterable[Prediction], top: int, decisi
 
     decisions: 1 or 0 in its place, nothing where no threshold decides.
     """
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", *names])
+    print(csv_line(["image", *names]))
     for row in rows:
         shown = set(_order(row.probability, top).tolist())
         values = _decisions(row) if decisions else [f"{p:.6f}" for p in row.probability]
-        writer.writerow([row.image, *(value if i in shown else "" for i, value in enumerate(values))])
+        print(csv_line([row.image, *(value if i in shown else "" for i, value in enumerate(values))]))
 
 
 def _decisions(row: Prediction) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 from typing import Any, Collection, Iterable, Sequence
 
 _ALIKE = 0.4  # the share of letters in common, from which a name may be a misspelling of another (difflib's ratio)
@@ -26,6 +28,13 @@ def millions(count: int, unit: str = "M") -> str:
         return f"{count:,}"
     value = count / 1e6
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """A line of CSV without its end; values are quoted where they hold a comma, a quote or a line break of any kind."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(values)  # a break is known by its letters being in this one
+    return line.getvalue()[:-2]
 
 
 def abridged(name: str, most: int = 60) -> str:

@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import tempfile
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -442,6 +443,21 @@ def test_a_file_runs_by_one_thread(monkeypatch):
     network = ReadingNetwork(Readout(np.zeros(2, np.float32), weights, np.zeros(2, np.float32)), _Pixels())
     lite.LiteModel(lite.convert(network, 16), {"image_size": 16, "thresholds": [0.5, 0.5]})
     assert threads == [1]
+
+
+def test_a_process_that_is_forked_off_while_a_thread_runs_a_file_runs_it_too(monkeypatch):
+    model, found = _constant_lite([0.0], [0.5]), []
+
+    def ask():
+        found.extend(model(np.zeros((1, 16, 16, 3), np.uint8))["probability"].numpy().tolist() for _ in range(2))
+
+    process, running, _ = model._loaded
+    with running:  # for ever, since the thread is in the other process
+        monkeypatch.setattr(os, "getpid", lambda: process + 1)
+        asked = threading.Thread(target=ask, daemon=True)
+        asked.start()
+        asked.join(60)
+        assert found == [[[0.5]]] * 2
 
 
 def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch, read_once):

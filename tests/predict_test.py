@@ -21,6 +21,7 @@ from scipy.special import expit
 from galm_tf import attribute_names, export, lite, predict
 from galm_tf.errors import UserError
 from galm_tf.predict import Options
+from galm_tf.prediction_formats import Prediction, print_csv
 from galm_tf.preprocess import BadImageError, decode_image, resize_images, scale_images
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -567,6 +568,14 @@ def test_the_command(model, pictures, some_bad):
     )
     lines = process.stderr.splitlines()
     assert [line.split(":")[0] for line in lines] == ["warning", "warning", "note"] and NOTICE in lines[-1]
+
+
+def test_csv_is_read_back_whatever_is_in_a_name(capsys):
+    names = [HOSTILE, "one\rtwo", "three\nfour", "five\r\nsix", " "]
+    figures = np.full(2, 0.5, np.float32), np.ones(2, bool), np.ones(2, bool)
+    print_csv(["a\rb", "c"], [Prediction(name, *figures) for name in names], 2)
+    rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
+    assert rows == [["image", "a\rb", "c"], *([name, "0.500000", "0.500000"] for name in names)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")

@@ -165,7 +165,13 @@ def test_a_further_reference_is_of_the_same_rounds(monkeypatch):
 
 @pytest.mark.parametrize(
     "ratios, ticks",
-    [((0.1, 80.0), {"0.1", "1", "50"}), ((0.7, 2.4), {"0.7", "1", "1.5"}), ((0.9, 1.7), {"0.8", "1", "1.6"})],
+    [
+        ((0.1, 80.0), {"0.1", "1", "50"}),
+        ((0.9, 75.0), {"0.7", "1", "50"}),
+        ((0.7, 2.4), {"0.6", "0.9", "1", "1.5"}),
+        ((0.58, 1.9), {"0.5", "0.6", "0.9", "1", "1.5"}),
+        ((0.98, 1.08), {"0.9", "1", "1.1"}),
+    ],  # fmt: skip
 )
 def test_bars_begin_at_as_fast_and_ticks_are_plain_numbers(ratios, ticks, monkeypatch, capsys):
     written = {}

@@ -15,8 +15,10 @@ from galm_tf.benchmark.results import write_files
 from galm_tf.progress import Progress
 
 COLUMNS = ("case", "reference", "value", "unit", "ratio_median", "ratio_min", "ratio_max")
-# greatest by least ratio, up to which even steps mark an axis well, and from which on there is room for few
-_NEAR, _FAR = 5, 50
+# greatest by least ratio, up to which even steps mark an axis well; and, of farther ones, up to which there is room for
+# so many numbers of each power of ten
+_NEAR = 2
+_STEPS = {12: (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), 200: (1, 1.5, 2, 3, 5, 7), np.inf: (1, 2, 5)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,8 @@ def write(table: pd.DataFrame, suite: str, out: str) -> None:
     if (shown["ratio_median"] > 0).all():  # a tenth is as far from 1 as ten
         axis.set_xscale("log")
         span = max(shown["ratio_max"].max(), 1) / min(shown["ratio_min"].min(), 1)
-        steps = ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < _FAR else (1, 2, 5))
-        axis.xaxis.set_major_locator(ticker.AutoLocator() if span < _NEAR else steps)
+        steps = next(steps for most, steps in _STEPS.items() if span <= most)
+        axis.xaxis.set_major_locator(ticker.AutoLocator() if span < _NEAR else ticker.LogLocator(subs=steps))
         axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.axvline(1.0, color="black", linewidth=1)

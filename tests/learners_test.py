@@ -833,6 +833,25 @@ def test_learners_are_not_tested_on_what_their_source_has_trained(finished, monk
         learners.run_learners(config, ["dap"], [0], "seed", learner_data.FeatureSettings())
 
 
+def test_a_trunk_of_another_split_is_told_before_anything_is_fitted_with_flags_that_the_suite_takes(
+    small, tmp_path, monkeypatch
+):
+    path, own = str(tmp_path / "run"), dataclasses.replace(small, split_seed=0)
+    prepared = preparation.prepare(own)
+    _write_run(path, own, prepared)
+    monkeypatch.setattr(learners, "run_one", None)
+    settings = learner_data.FeatureSettings("trunk", features_run=path)
+    message = "Received: --features_run=.*run, which has seen sun/.*; give both runs the same split: --splits=0, --test_split=official.$"
+    with pytest.raises(UserError, match=message):
+        learners.run_learners(small, ["iap"], [0, 1], "split_seed", settings)
+    of_source = leakage.Learned.of(path, own, prepared.domain, prepared.split)
+    monkeypatch.setattr(learner_data, "source_data", lambda *_: (None, [of_source]))
+    with pytest.raises(UserError, match=message.replace("features_run", "source_run")):
+        learners.run_learners(small, ["iap"], [1], "split_seed", learner_data.FeatureSettings())
+    with pytest.raises(UserError, match="the same split: --split_seed=0, no --splits_file, "):
+        learners.run_learners(dataclasses.replace(small, split_seed=1), ["iap"], [0], "seed", settings)
+
+
 def test_data_without_classes_are_refused_before_anything_is_fitted(finished, monkeypatch):
     config, prepared, _, _ = finished
     domain = dataclasses.replace(prepared.domain, class_ids=np.zeros_like(prepared.domain.class_ids))

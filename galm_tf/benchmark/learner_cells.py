@@ -29,10 +29,9 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.paired import REPETITION
 from galm_tf.benchmark.table_runs import TableRuns
-from galm_tf.config import SOURCE_SETTINGS, Config
+from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
 from galm_tf.run_folder import environment, read_config
-from galm_tf.source_runs import Source
 
 IMAGES = "images"  # what learners see that make their own features
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
@@ -101,7 +100,7 @@ class LearnerCells:
                 features_lib.read_features(os.path.expanduser(files[domain]), prepared.domain.paths)
             for target in trunks:
                 if domain in read[target]:
-                    source = self._with_flags(trunks[target], config)
+                    source = learner_data.with_flags(trunks[target], config, self._runs.vary)
                     leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
 
     def _unfinished(
@@ -120,15 +119,6 @@ class LearnerCells:
                 read.setdefault(target, set()).update((target, *sources))
                 lacking |= left
         return read, [number for number in numbers if number in lacking]
-
-    def _with_flags(self, source: Source, config: Config) -> Source:
-        """With its split by the flags of a table, for a message, where it is not that of the settings."""
-        if source.split == leakage.split_settings(config) or self._runs.vary == "seed":
-            return source
-        flags = {"vary": "seed", **source.split}
-        if not source.split["splits_file"]:
-            flags = {"splits": source.split["split_seed"], "test_split": source.split["test_split"]}
-        return dataclasses.replace(source, split=flags)
 
     def sees_other_networks(self, name: str, target: str) -> bool:
         """Whether its features of a domain come from networks that were trained on other images."""

@@ -103,6 +103,16 @@ def read_trunk(path: str, theirs: Config, config: Config) -> source_runs.Source:
     return source_runs.read_source(path, dataclasses.replace(theirs, image_size=config.image_size), "features_run")
 
 
+def with_flags(source: leakage.Learned, config: Config, vary: str) -> leakage.Learned:
+    """With its split by flags for a message, where it is not that of the settings and repetitions differ in `vary`."""
+    if source.split == leakage.split_settings(config) or vary == "seed":
+        return source
+    flags = {"vary": "seed", **source.split}
+    if not source.split["splits_file"]:
+        flags = {"splits": source.split["split_seed"], "test_split": source.split["test_split"]}
+    return dataclasses.replace(source, split=flags)
+
+
 def _trunk_features(path: str, theirs: Config, config: Config, prepared: preparation.Prepared) -> np.ndarray:
     source = read_trunk(path, theirs, config)
     leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")

@@ -41,6 +41,7 @@ from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
 from galm_tf.errors import UserError
+from galm_tf.run_folder import read_config
 from galm_tf.words import listed
 
 RIDGE = "ridge"
@@ -122,18 +123,23 @@ def run_learners(
     """
     expect_all_labels(learners, config.train_positives)
     source, learned = learner_data.source_data(config, settings)
+    seen: list[tuple[str, leakage.Learned]] = [("source_run", theirs) for theirs in learned]
+    if settings.features == learner_data.TRUNK:
+        path = settings.features_run
+        seen.append(("features_run", learner_data.read_trunk(path, read_config(path, "features_run"), config)))
     cells = [dataclasses.replace(config, **{vary: number}) for number in seeds]
     data = [preparation.prepare(cell) for cell in cells]
     for cell, prepared in zip(cells, data):  # before anything is fitted
         expect_classes(prepared.domain)
-        for theirs in learned:
-            leakage.expect_unseen(theirs, cell, prepared.domain, prepared.split)
+        for flag, theirs in seen:
+            theirs = learner_data.with_flags(theirs, cell, vary)
+            leakage.expect_unseen(theirs, cell, prepared.domain, prepared.split, flag)
     rows, names = [], (RIDGE, *learners)
     for number, cell, prepared in zip(seeds, cells, data):
-        seen = features_of(prepared, cell, settings, source)
+        shown = features_of(prepared, cell, settings, source)
         for name in names:
             print(f"Learner {len(rows) + 1} of {len(seeds) * len(names)}: {name}, {REPETITION[vary]} {number}")
-            rows.append({"method": name, REPETITION[vary]: number, **run_one(name, seen, prepared, cell)})
+            rows.append({"method": name, REPETITION[vary]: number, **run_one(name, shown, prepared, cell)})
     return pd.DataFrame(rows)
 
 

@@ -75,7 +75,9 @@ def test_the_scenarios_are_the_twelve_columns_of_table_3():
     assert [s.others for s in found[8:10]] == [("apay", "sun")] * 2
 
 
-def test_no_run_trains_on_photographs_that_another_domain_tests(tmp_path):
+@pytest.fixture
+def with_copies(tmp_path):
+    """Settings of two domains; b trains on four photographs that a tests."""
     for name, tested in (("a", "k0"), ("b", "k3")):
         folder = tmp_path / name / "images"
         folder.mkdir(parents=True)
@@ -85,10 +87,14 @@ def test_no_run_trains_on_photographs_that_another_domain_tests(tmp_path):
             Image.fromarray(pixels).save(folder / f"{i}.png")  # the first four are in both
             lines.append(f"{i}.png,k{i // 4},{'test' if f'k{i // 4}' == tested else 'train'},{i % 2}")
         (tmp_path / name / "attributes.csv").write_text("\n".join(lines))
-    config = Config(
+    return Config(
         domain=("a", "b"), data_dir=(str(tmp_path / "a"), str(tmp_path / "b")), cache_dir=str(tmp_path / "cache"),
         image_size=32, validation_split="images",
     )  # fmt: skip
+
+
+def test_no_run_trains_on_photographs_that_another_domain_tests(tmp_path, with_copies):
+    config = with_copies
     runs = TableRuns(config, "seed", str(tmp_path / "out"))
     alone = runs.prepare(runs.subset(("b",), 0))
     assert alone.domain.subsets.tolist() == ["unused"] * 4 + ["train"] * 8 + ["test"] * 4
@@ -98,6 +104,35 @@ def test_no_run_trains_on_photographs_that_another_domain_tests(tmp_path):
     assert runs.prepare(runs.subset(("a",), 0)).domain.subsets.tolist() == ["test"] * 4 + ["train"] * 12
     both = runs.prepare(runs.subset(("a", "b"), 0)).domain
     assert both.subsets.tolist() == ["test"] * 4 + ["train"] * 12 + ["unused"] * 4 + ["train"] * 8 + ["test"] * 4
+
+
+def test_figures_of_learners_are_those_of_what_they_train_on_in_the_table(tmp_path, with_copies, monkeypatch):
+    """Tables of other domains leave out other photographs."""
+    trained = {
+        name: dataclasses.replace(with_copies, domain=(name,), data_dir=(str(tmp_path / name),)) for name in "ab"
+    }
+    trained["ab"] = with_copies
+
+    def compute(self, name, kind, target, number, sources):
+        subsets = [self._runs.prepare(self._runs.subset((d,), number)).domain.subsets for d in (target, *sources)]
+        return {"trained": [int((part == "train").sum()) for part in subsets]}
+
+    monkeypatch.setattr(LearnerCells, "_compute", compute)
+
+    def row(domains, target, sources=()):
+        table_runs = TableRuns(trained[domains], "seed", str(tmp_path))
+        cells = LearnerCells(table_runs, [FeatureSettings()] * len(domains))
+        return cells.row("ridge", target, 0, sources)["trained"]
+
+    for _ in range(2):  # computed, then read
+        assert (row("b", "b"), row("ab", "b"), row("ab", "a", ("b",)), row("ab", "a"), row("a", "a")) == (
+            [12], [8], [12, 8], [12], [12],
+        )  # fmt: skip
+    plain, *others = sorted(os.listdir(tmp_path / "learners" / "b-pixels" / "cells"), key=len)
+    assert plain == "ridge-seed0.json" and len(others) == 1
+    assert re.fullmatch("ridge-seed0-without-[0-9a-f]{12}.json", others[0])
+    assert os.listdir(tmp_path / "learners" / "a-pixels" / "cells") == [plain]  # of both tables
+    assert len(os.listdir(tmp_path / "learners" / "a-from-b-pixels" / "cells")) == 1
 
 
 def test_scenarios_are_chosen_by_name():
@@ -204,6 +239,7 @@ def runs(monkeypatch):
     monkeypatch.setattr(pipeline, "run", run)
     monkeypatch.setattr(TableRuns, "prepare", lambda self, config: None)
     monkeypatch.setattr(TableRuns, "content", lambda self, domain: {"data": f"what {domain} holds"})
+    monkeypatch.setattr(TableRuns, "left_out", lambda self, domains, number: "")
     return made
 
 

@@ -1,7 +1,9 @@
 """Figures of attribute learners in the domains of a table, alone or with source domains; Tables 2 and 3 share them.
 
 A figure is kept in OUT/learners/TARGET[-from-SOURCES]-FEATURES/cells/NAME-VARYn.json
-beside the settings that it depends on. A source is the training and validation
+beside the settings that it depends on. Where photographs are left out that
+another domain of the table tests, -without-DIGEST after VARYn says which: a
+table of other domains has figures of its own. A source is the training and validation
 images of its domain, by the same split or seed; no search needs to have been
 run for that. Only the features of a table's own trunk do: target and sources
 then both go through the trunk of the target's run without a source.
@@ -34,6 +36,7 @@ from galm_tf.errors import UserError
 from galm_tf.run_folder import environment, read_config
 
 IMAGES = "images"  # what learners see that make their own features
+_SHOWN = 12  # of a digest's digits, in the name of a file
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
 
 
@@ -56,7 +59,8 @@ class LearnerCells:
         """What `learners.run_one` says of a learner, or of ridge regression, on a domain."""
         kind = self._kind(name, target)
         kept = self._kept(kind, target, sources)
-        return kept.get(self._cell(name, number), lambda: self._compute(name, kind, target, number, sources))
+        cell = self._cell(name, number, (target, *sources))
+        return kept.get(cell, lambda: self._compute(name, kind, target, number, sources))
 
     def _kind(self, name: str, target: str) -> str:
         """Of features that a learner sees of a domain."""
@@ -67,8 +71,10 @@ class LearnerCells:
         place = "-".join([target, *(["from", "+".join(sources)] if sources else []), kind])
         return Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
 
-    def _cell(self, name: str, number: int) -> str:
-        return f"{name}-{self._runs.vary}{number}"
+    def _cell(self, name: str, number: int, domains: Sequence[str]) -> str:
+        """Of a learner that trains on some domains; named by what these are given less of in this table, too."""
+        left_out = self._runs.left_out(domains, number)
+        return f"{name}-{self._runs.vary}{number}" + (f"-without-{left_out[:_SHOWN]}" if left_out else "")
 
     def expect_features(
         self, learners: Sequence[str], asked: Sequence[tuple[str, Sequence[str]]], numbers: Sequence[int]
@@ -114,7 +120,8 @@ class LearnerCells:
         on_features = [name for name in learners if name not in learners_lib.SEE_IMAGES]
         for target, sources in asked if on_features else ():
             kept = self._kept(self._kind(on_features[0], target), target, sources)
-            left = {n for n in numbers if not all(kept.has(self._cell(name, n)) for name in on_features)}
+            cells = {n: [self._cell(name, n, (target, *sources)) for name in on_features] for n in numbers}
+            left = {n for n in numbers if not all(map(kept.has, cells[n]))}
             if left:
                 read.setdefault(target, set()).update((target, *sources))
                 lacking |= left

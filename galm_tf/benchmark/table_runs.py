@@ -14,6 +14,9 @@ that does.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -76,6 +79,7 @@ class TableRuns:
         self.config, self.vary, self.out = config, vary, out
         self._looked_at: set[str] = set()  # finished runs whose data are as they were
         self._subsets: dict[int, dict[str, np.ndarray]] = {}  # by repetition and domain
+        self._unused: dict[tuple[str, int], list[int]] = {}  # by domain and repetition
         self._contents: dict[str, dict[str, str]] = {}
 
     def settings(self) -> dict[str, Any]:
@@ -112,16 +116,42 @@ class TableRuns:
         varied["leave_out"] = tuple(name for name in self.config.leave_out if domain_of(name) in domains)
         return dataclasses.replace(self.config, domain=tuple(domains), train_positives=0, **folders, **varied)
 
-    def prepare(self, config: Config) -> preparation.Prepared:
-        """The data of a run on some of the domains; photographs that others test are unused."""
-        number = getattr(config, self.vary)
+    def _subsets_of(self, domains: Sequence[str], number: int) -> np.ndarray:
+        """Who trains and who tests in a repetition, of the records of some domains; photographs that others test are
+        unused.
+        """
         if number not in self._subsets:
             together = load_domains(self.subset(self.config.domain, number), untold=lambda note: True)
             self._subsets[number] = {
                 name: together.subsets[together.image_domains == i] for i, name in enumerate(self.config.domain)
             }
+        return np.concatenate([self._subsets[number][name] for name in domains])
+
+    @functools.cached_property
+    def _shares_photographs(self) -> bool:
+        """Whether a photograph is in two domains, so that one may train on what another tests."""
+        together = load_domains(self.subset(self.config.domain), untold=lambda note: True)
+        places = np.unique(np.stack([together.photographs, together.image_domains]), axis=1)
+        return len(np.unique(places[0])) < places.shape[1]
+
+    def left_out(self, domains: Sequence[str], number: int) -> str:
+        """A digest of the training records of some domains that are unused in a repetition, since another domain of the
+        table tests their photographs; "" of none.
+        """
+        if not self._shares_photographs:
+            return ""
+        unused = {}
+        for name in domains:
+            if (name, number) not in self._unused:
+                own = load_domains(self.subset((name,), number), untold=lambda note: True).subsets
+                self._unused[name, number] = np.flatnonzero(self._subsets_of((name,), number) != own).tolist()
+            unused[name] = self._unused[name, number]
+        return hashlib.sha256(json.dumps(unused).encode()).hexdigest() if any(unused.values()) else ""
+
+    def prepare(self, config: Config) -> preparation.Prepared:
+        """The data of a run on some of the domains; photographs that others test are unused."""
         domain = load_domains(config)
-        subsets = np.concatenate([self._subsets[number][name] for name in config.domain])
+        subsets = self._subsets_of(config.domain, getattr(config, self.vary))
         unused = int((subsets != domain.subsets).sum())
         note = f"{unused} {_UNUSED}"
         return preparation.prepare(

@@ -153,7 +153,7 @@ class Config:
     )
     train_positives: int = _setting(
         0,
-        "Known positives of each attribute in training, which go by --split_seed, of a drawn split the same whatever --seed: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.",
+        "At most so many known positives of each attribute in training, which go by --split_seed, of a drawn split the same whatever --seed: the labels of all others are taken as unknown there, and fine-tuning leaves out validation images, whose labels stay known to the judge. 0 keeps all.",
         low=0,
     )
     soft_labels: bool = _setting(

@@ -240,6 +240,7 @@ def runs(monkeypatch):
     monkeypatch.setattr(TableRuns, "prepare", lambda self, config: None)
     monkeypatch.setattr(TableRuns, "content", lambda self, domain: {"data": f"what {domain} holds"})
     monkeypatch.setattr(TableRuns, "left_out", lambda self, domains, number: "")
+    monkeypatch.setattr(domain_transfer, "fewer_positives", lambda *_: ["sun_1, 5 positives: few"])
     return made
 
 
@@ -399,6 +400,35 @@ def test_few_labels_are_few_in_the_target_alone(runs, tmp_path):
     FigureCanvasAgg(figure).draw()
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["5", "20"]
     assert not any(label.get_text() for label in figure.axes[0].get_xticklabels(minor=True))
+
+
+def test_attributes_with_fewer_positives_are_told_and_the_same_runs_refused(monkeypatch):
+    """x of sun has 4 positives in training of split 0 and 5 in that of 1, y has 7 and 2, z, of split 0 alone, 6."""
+
+    def prepare(self, config):
+        counts = {"x": 4, "y": 7, "z": 6} if config.split_seed == 0 else {"x": 5, "y": 2}
+        labels = np.stack([np.arange(10) < count for count in counts.values()], axis=1).astype(np.float32)
+        labels = np.concatenate(
+            [labels, np.ones_like(labels), np.full_like(labels, np.nan)]
+        )  # who judge, and unknown ones
+        domain = types.SimpleNamespace(attributes=tuple(counts), labels=labels)
+        return types.SimpleNamespace(domain=domain, split=types.SimpleNamespace(train=np.r_[:10, 20:30]))
+
+    monkeypatch.setattr(TableRuns, "prepare", prepare)
+    chosen = domain_transfer.choose(DOMAINS, ["awa-sun", "apay-sun"], few=True)
+
+    def told(positives, numbers=(0, 1)):
+        return domain_transfer.fewer_positives(_runs("x"), chosen, positives, numbers)
+
+    assert told([2]) == told([1]) == []
+    where = "attributes have fewer in training of some split, all of which are known"
+    assert told([9, 5]) == [f"sun, 9 positives: 3 of 3 {where}", f"sun, 5 positives: 2 of 3 {where}"]
+    assert told([5], (1,)) == ["sun, 5 positives: 1 of 2 attributes have fewer in training, all of which are known"]
+    with pytest.raises(
+        UserError,
+        match="Received: positives=9,5,7, of which 7 and 9 leave sun all its positives: no attribute has more than 7 in training; give 7 alone",
+    ):
+        told([9, 5, 7])
 
 
 def test_the_curve_of_few_labels_is_that_of_its_table():
@@ -1334,6 +1364,7 @@ def asked(benchmark, monkeypatch):
         return configs.pop()
 
     monkeypatch.setattr(domain_transfer, "run_scenarios", run_scenarios)
+    monkeypatch.setattr(domain_transfer, "fewer_positives", lambda *_: [])
     return call
 
 
@@ -1343,6 +1374,7 @@ def test_a_suite_writes_what_its_runs_reached(benchmark, runs, tmp_path, suite, 
     table = pd.read_csv(tmp_path / suite / f"{suite}.csv")
     assert len(table) == 8 and table["test_mauc"].notna().all()
     text = (tmp_path / suite / f"{suite}.md").read_text(encoding="utf-8")
+    assert ("\n- sun_1, 5 positives: few\n" in text) is (suite == "few_labels")
     assert (
         "awa-sun" in text
         and TRANSFERRED in text

@@ -29,7 +29,7 @@ import copy
 import dataclasses
 import logging
 import os
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 import pandas as pd
 from absl import flags
@@ -251,7 +251,11 @@ def define_flags() -> None:
         [],
         "Suites choosing and derived: values of --size_penalty with which GALM also chooses from the same rewards.",
     )
-    flags.DEFINE_list("positives", ["5", "20", "100"], "Suite few_labels: known positives of each target attribute.")
+    flags.DEFINE_list(
+        "positives",
+        ["5", "20", "100"],
+        "Suite few_labels: at most so many known positives of each target attribute; of one that has fewer, all.",
+    )
     flags.DEFINE_list(
         "divisors",
         ["1", "4"],
@@ -497,10 +501,14 @@ def _run_few_labels(config: Config) -> None:
         raise UserError(
             f"Expected --positives in suite few_labels, which are its --train_positives. Received: train_positives={config.train_positives}; leave it out."
         )
-    limits = [Less(positives=count) for count in given.whole_numbers("positives", FLAGS.positives or [""], 1)]
+    positives = given.whole_numbers("positives", FLAGS.positives or [""], 1)
     runs = _of_several_domains(config)
-    _, numbers, table = _run_scenarios(runs, FLAGS.suite, limits)
-    _write_scenarios(table, FLAGS.suite, runs, numbers, figure=domain_transfer.draw_curve(table))
+    scenarios, numbers = _scenarios(runs, FLAGS.suite)
+    told = domain_transfer.fewer_positives(runs, scenarios, positives, numbers)
+    for note in told:
+        logging.warning(note)
+    *_, table = _run_scenarios(runs, FLAGS.suite, [Less(positives=count) for count in positives])
+    _write_scenarios(table, FLAGS.suite, runs, numbers, map(escaped, told), figure=domain_transfer.draw_curve(table))
 
 
 def _run_few_steps(config: Config) -> None:
@@ -511,23 +519,30 @@ def _run_few_steps(config: Config) -> None:
     _write_scenarios(table, FLAGS.suite, runs, numbers, validation=True)
 
 
+def _scenarios(runs: TableRuns, name: str) -> tuple[list[domain_transfer.Scenario], list[int]]:
+    """The scenarios of Table 3 or of a suite, and the splits or seeds."""
+    numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
+    return domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW), numbers
+
+
 def _run_scenarios(
     runs: TableRuns, name: str, limits: Sequence[Less], cells: Optional[learner_cells.LearnerCells] = None
 ) -> tuple[list[domain_transfer.Scenario], list[int], pd.DataFrame]:
     """(scenarios, splits or seeds, what was reached) of Table 3 or of a suite whose targets have less of something;
     cells: of learners that follow.
     """
-    numbers = _numbers(runs.config, FLAGS.repeats, runs.vary)
-    scenarios = domain_transfer.choose(runs.config.domain, FLAGS.cells, few=name in _FEW)
+    scenarios, numbers = _scenarios(runs, name)
     if cells:
         asked = [(s.target, sources) for s in scenarios for sources in ((), s.others)]
         cells.expect_features(FLAGS.learners, asked, numbers)
     return scenarios, numbers, domain_transfer.run_scenarios(runs, name, scenarios, limits, numbers)
 
 
-def _write_scenarios(table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], **how: Any) -> None:
-    """Writes what was reached in these repetitions; how: see `paper_table.write`."""
-    out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *_notes(runs, numbers, table)]
+def _write_scenarios(
+    table: pd.DataFrame, name: str, runs: TableRuns, numbers: Sequence[int], told: Iterable[str] = (), **how: Any
+) -> None:
+    """Writes what was reached in these repetitions; told: further notes; how: see `paper_table.write`."""
+    out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *told, *_notes(runs, numbers, table)]
     paper_table.write(
         table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how
     )

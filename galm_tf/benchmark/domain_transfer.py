@@ -27,10 +27,12 @@ from galm_tf.benchmark import paper_figures
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.given import expect_once
 from galm_tf.benchmark.learner_cells import LearnerCells
+from galm_tf.benchmark.paired import REPETITION
 from galm_tf.benchmark.paper_table import inches, names_in_plots, summarise
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
+from galm_tf.words import listed
 
 _TITLE = 12  # points
 ALONE, TRANSFERRED = "no source", "from sources"
@@ -107,6 +109,45 @@ def paper_of_methods(chosen: Sequence[Scenario]) -> dict[tuple[str, str], float]
     """The paper's Table 3 by (row, name of the scenario); {} for other domains."""
     names = {(frozenset(s.sources), s.target): s.name for s in chosen}
     return {(row, names[place]): v for (row, *of), v in paper_figures.TABLE_3.items() if (place := tuple(of)) in names}
+
+
+def fewer_positives(
+    runs: TableRuns, chosen: Sequence[Scenario], positives: Sequence[int], numbers: Sequence[int]
+) -> list[str]:
+    """Sentences on attributes of the targets that have fewer positives in training than are asked for.
+
+    Args:
+      runs: all domains and the settings of every run.
+      chosen: scenarios.
+      positives: known ones of each attribute.
+      numbers: the splits or seeds.
+
+    Raises:
+      UserError: runs of two of `positives` would be the same, since no attribute of a target has more.
+    """
+    told, where = [], f" of some {REPETITION[runs.vary]}" * (len(numbers) > 1)
+    for target in dict.fromkeys(scenario.target for scenario in chosen):
+        found: dict[str, list[int]] = {}  # by attribute, of each repetition
+        for number in numbers:
+            prepared = runs.prepare(runs.subset((target,), number))
+            labels = prepared.domain.labels[prepared.split.train]
+            for name, count in zip(prepared.domain.attributes, (labels > 0.5).sum(axis=0)):
+                found.setdefault(name, []).append(int(count))
+        most = max(map(max, found.values()))
+        alike = sorted(count for count in positives if count >= most)
+        if len(alike) > 1:
+            raise UserError(
+                f"Expected numbers in --positives whose runs differ. Received: positives={','.join(map(str, positives))}, of which "
+                f"{listed(list(map(str, alike)), len(alike))} leave {target} all its positives: no attribute has more than {most} in "
+                f"training; give {alike[0]} alone of these."
+            )
+        for count in positives:
+            fewer = sum(min(its) < count for its in found.values())
+            if fewer:
+                told.append(
+                    f"{target}, {count} positives: {fewer} of {len(found)} attributes have fewer in training{where}, all of which are known"
+                )
+    return told
 
 
 def run_scenarios(

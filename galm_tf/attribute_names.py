@@ -47,7 +47,7 @@ def respelt(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
     """Those of the names that one of the others, of the same domain, is called like, however written -> that one."""
     called = {(domain_of(other), plain(other)): other for other in sorted(others, reverse=True)}
     keys = {name: (domain_of(name), plain(name)) for name in names}
-    return {name: called[key] for name, key in keys.items() if key in called}
+    return {name: called[key] for name, key in keys.items() if key in called and key[1]}  # not of marks alone
 
 
 def places(asked: str, names: Sequence[str]) -> list[int]:

@@ -22,7 +22,7 @@ from galm_tf.words import listed
 DRAWN = "drawn pictures"
 TESTED = "tested"  # of data.json: `test_digests`
 # of data.json, whatever is learned of them
-IMAGES = ("images", "names of images", "boxes", "sizes of image files", DRAWN)
+IMAGES = ("images", "names of images", "boxes", "sizes of image files", "contents of image files", DRAWN)
 _DRAWN_SIDE, _DRAWN_COUNT = 32, 20  # pixels, and pictures of a domain: a tenth of a second
 _IN_FULL = {
     "names of images": "names of images, or another order of them",
@@ -40,7 +40,7 @@ def remember_data(config: Config, folder: RunFolder, domain: Domain, split: Spli
     now.update({"attributes": len(domain.attributes), "split": _digest(split.to_json())})
     now.update(label_digests(domain.attributes, domain.targets))
     before = folder.read_json(DATA) if config.resume and folder.has(DATA) else now
-    changed = changed_data(now, before) or changed_tests(domain, split.test, before)
+    changed = changed_data(now, before)
     if changed:
         raise UserError(
             f"Expected the data that the run in {folder.path} began with. Received: {listed(changed, len(changed))}; restore them, or "
@@ -99,11 +99,14 @@ def _expect_same_images(config: Config, folder: RunFolder) -> None:
 
 def data_digests(domain: Domain) -> dict[str, Any]:
     """What the numbers of records mean: how many images, and digests of their names, classes, boxes and the sizes of
-    their files; where they are drawn, of some pictures.
+    their files; once images have been loaded, of their contents; where they are drawn, of some pictures.
 
     Not of folders and times: data may move.
     """
-    return {**_listed_digests(domain), **drawn_digest(domain)}
+    told = {**_listed_digests(domain), **drawn_digest(domain)}
+    if domain.contents is not None:  # pictures without compression all have one size
+        told["contents of image files"] = hashlib.sha256(domain.contents.tobytes()).hexdigest()
+    return told
 
 
 def drawn_digest(domain: Domain) -> dict[str, str]:
@@ -181,20 +184,6 @@ def changed_labels(attributes: Sequence[str], targets: np.ndarray, before: Mappi
     """
     now = label_digests(attributes, targets)
     return changed_data(now, before) if now["names of attributes"] == before.get("names of attributes") else []
-
-
-def changed_tests(domain: Domain, test: np.ndarray, before: Mapping[str, Any]) -> list[str]:
-    """As `changed_data` of what is tested, records int64 [t] whose images have been loaded: those whose names and sizes
-    are as they were may show others.
-    """
-    told = tested_of(before)
-    if told is None:  # as of an earlier version
-        return []
-    now = test_digests(domain, test)
-    if now["images"] != told["images"]:
-        return ["other contents of tested images"]
-    same = all(digest == told["labels"].get(name, digest) for name, digest in now["labels"].items())
-    return [] if same else ["other labels of tested images"]
 
 
 def _digest(value: Any) -> str:

@@ -5,7 +5,8 @@ Equal to Pillow's pixels, with these exceptions:
 - Of a GIF, transparent parts keep the colour stored there, and a first frame
   that is smaller than its canvas is the whole picture.
 - Of a PNG, greys of 16 bits are cut to 8 instead of rounded, and one grey of 2,
-  4 or 16 bits that is named as transparent is laid on white here alone.
+  4 or 16 bits that is named as transparent is laid on white here alone; of one
+  of fewer than 8 bits a text that holds tRNS or IDAT is taken for these chunks.
 - Orientations that only XMP or a PNG's text states, or EXIF as signed numbers or
   several of them, are ignored; one that a JPEG gives twice is the first.
 - What Pillow mends or knows is refused: a PNG without its end or with a wrong

@@ -354,7 +354,9 @@ def maps_whole_pay(side: int) -> bool:
 
 
 def dense_pays(side: int) -> bool:
-    """Whether a SAME convolution of maps of this side is better done as one product (`position_matrix`)."""
+    """Whether a SAME convolution of maps of this side is better done by a product with all positions at once
+    (`position_matrix`) than as one, where it is not done by `maps_whole_pay`.
+    """
     return side <= _DENSE_SIDE
 
 

@@ -135,8 +135,11 @@ def expect_unseen(source: Learned, config: Config, domain: Domain, split: Split,
         )
     shown = domain.class_names(split.trained)
     new = domain.class_names(split.test) - shown
-    apart = attribute_names.respelt(new, shown)  # whose data have two classes of nearly the same name
-    alike = {name: its for name, its in attribute_names.respelt(new, source.classes).items() if name not in apart}
+    alike = {
+        name: its
+        for name, its in attribute_names.respelt(new, source.classes).items()
+        if not attribute_names.respelt([name], set(domain.classes) - {name})  # whose data tell the two apart
+    }
     seen = [
         name if name in source.classes else f"{alike[name]}, here {name}"
         for name in sorted(new & (source.classes | alike.keys()))

@@ -350,9 +350,7 @@ def test_without_scripts_the_page_says_what_is_missing(browser, pages):
     browser.get(pages["galm"].as_uri())
     told = [notice.text for notice in browser.find_elements("css selector", "noscript .notice")]
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-    assert told == [
-        "JavaScript is off: plots are missing, and the table can be neither searched nor sorted, nor its rows opened."
-    ]
+    assert told == ["JavaScript is off: plots, search, sorting and what rows open are missing."]
 
 
 def test_figures_of_the_table_stand_in_one_line_on_paper(browser, pages):

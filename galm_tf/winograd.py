@@ -12,7 +12,7 @@ which takes as many multiplications, whatever the kernel. The matrices are Toom
 and Cook's, by interpolation at few small points.
 
 All that is made of tiles has one order of rows: the place within a 2×2 pool
-first, then which pool of the tile, then tile and image. So a max-pool is the
+first, then which pool of the tile, then image and tile. So a max-pool is the
 greatest of four contiguous parts.
 """
 
@@ -100,20 +100,22 @@ def fits(side: int) -> bool:
 
 
 def input_tiles(x: tf.Tensor, size: int) -> tf.Tensor:
-    """Transformed input of a SAME convolution with kernels of side `size`: [B, h, h, C] -> [n², T * B, C], T tiles an
+    """Transformed input of a SAME convolution with kernels of side `size`: [B, h, h, C] -> [n², B * T, C], T tiles an
     image.
     """
     n, side, channels = TILE + size - 1, x.shape[1], x.shape[3]
     count, rim = side // TILE, size // 2
     if side <= _WHOLE_SIDE:
-        matrix, tiles = _tiles_of_map(side, size), tf.transpose(x, [1, 2, 0, 3])
+        flat = tf.reshape(tf.transpose(x, [1, 2, 0, 3]), [side**2, -1])
+        tiles = tf.reshape(tf.matmul(tf.constant(_tiles_of_map(side, size)), flat), [n * n, count**2, -1, channels])
+        tiles = tf.transpose(tiles, [0, 2, 1, 3])
     else:
         padded = tf.pad(x, [[0, 0], [rim, rim], [rim, rim], [0, 0]])
         starts = [(TILE * i, TILE * j) for i in range(count) for j in range(count)]
-        tiles = tf.stack([padded[:, i : i + n, j : j + n] for i, j in starts])  # [T, B, n, n, C]
-        matrix, tiles = Transforms.of(size).input, tf.transpose(tiles, [2, 3, 0, 1, 4])
-    flat = tf.reshape(tiles, [matrix.shape[1], -1])
-    return tf.reshape(tf.matmul(tf.constant(matrix), flat), [n * n, -1, channels])
+        tiles = tf.stack([padded[:, i : i + n, j : j + n] for i, j in starts], 1)  # [B, T, n, n, C]
+        flat = tf.reshape(tf.transpose(tiles, [2, 3, 0, 1, 4]), [n * n, -1])
+        tiles = tf.matmul(tf.constant(Transforms.of(size).input), flat)
+    return tf.reshape(tiles, [n * n, -1, channels])
 
 
 @functools.cache
@@ -129,7 +131,7 @@ def _tiles_of_map(side: int, size: int) -> np.ndarray:
 
 
 def convolve(tiles: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """The convolution: `input_tiles` [n², T * B, C], kernel [k, k, C, F] -> [16, T * B, F]; F may be 0."""
+    """The convolution: `input_tiles` [n², B * T, C], kernel [k, k, C, F] -> [16, B * T, F]; F may be 0."""
     size, channels, filters = int(kernel.shape[0]), int(kernel.shape[2]), tf.shape(kernel)[3]
     transforms = Transforms.of(size)
     flat = tf.reshape(kernel, [size * size, channels * filters])
@@ -140,14 +142,18 @@ def convolve(tiles: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def arrange(x: tf.Tensor) -> tf.Tensor:
-    """Any map in the order of `convolve`: [B, h, h, C] -> [16, T * B, C]."""
+    """Any map in the order of `convolve`: [B, h, h, C] -> [16, B * T, C].
+
+    In two steps: in one oneDNN's transposition by several threads takes ten times as long.
+    """
     batch, count, channels = tf.shape(x)[0], x.shape[1] // TILE, x.shape[3]
-    x = tf.reshape(x, [batch, count, 2, 2, count, 2, 2, channels])  # (tile, pool, place) down, then across
-    return tf.reshape(tf.transpose(x, [3, 6, 2, 5, 1, 4, 0, 7]), [TILE**2, count**2 * batch, channels])
+    x = tf.reshape(x, [batch * x.shape[1], count, 2, 2, channels])  # across: tile, pool, place
+    x = tf.reshape(tf.transpose(x, [0, 3, 2, 1, 4]), [batch * count, 2, 2, 2, 2, count * channels])  # down: the same
+    return tf.reshape(tf.transpose(x, [2, 3, 1, 4, 0, 5]), [TILE**2, batch * count**2, channels])
 
 
 def max_pool(y: tf.Tensor) -> tf.Tensor:
-    """2×2 max-pool with stride 2 of what is in tiles: [16, T * B, F] -> [4, T * B, F]."""
+    """2×2 max-pool with stride 2 of what is in tiles: [16, B * T, F] -> [4, B * T, F]."""
     shape = tf.shape(y)
     parts = tf.unstack(tf.reshape(y, [4, 4 * shape[1] * shape[2]]))
     pooled = tf.maximum(tf.maximum(parts[0], parts[1]), tf.maximum(parts[2], parts[3]))
@@ -155,22 +161,22 @@ def max_pool(y: tf.Tensor) -> tf.Tensor:
 
 
 def untile(pooled: tf.Tensor, side: int) -> tf.Tensor:
-    """Pooled tiles as maps again: [4, T * B, F] -> [B, side, side, F]."""
+    """Pooled tiles as maps again: [4, B * T, F] -> [B, side, side, F]."""
     count = 2 * side // TILE
-    x = tf.reshape(pooled, [2, 2, count, count, -1, pooled.shape[-1]])
-    return tf.reshape(tf.transpose(x, [4, 2, 0, 3, 1, 5]), [-1, side, side, pooled.shape[-1]])
+    x = tf.reshape(pooled, [2, 2, -1, count, count, pooled.shape[-1]])
+    return tf.reshape(tf.transpose(x, [2, 3, 0, 4, 1, 5]), [-1, side, side, pooled.shape[-1]])
 
 
 def by_tower(pooled: tf.Tensor, side: int, towers: tf.Tensor, filters: int) -> tf.Tensor:
-    """Pooled tiles of S towers' channels as a map of each: [4, T * B, S * F] -> [S, B * side², F], positions row by
+    """Pooled tiles of S towers' channels as a map of each: [4, B * T, S * F] -> [S, B * side², F], positions row by
     row.
 
     S may be 0.
     """
     count = 2 * side // TILE
     batch = tf.shape(pooled)[1] // count**2
-    x = tf.reshape(pooled, [2, 2, count, count, batch, towers, filters])
-    return tf.reshape(tf.transpose(x, [5, 4, 2, 0, 3, 1, 6]), [towers, batch * side**2, filters])
+    x = tf.reshape(pooled, [2, 2, batch, count, count, towers, filters])
+    return tf.reshape(tf.transpose(x, [5, 2, 3, 0, 4, 1, 6]), [towers, batch * side**2, filters])
 
 
 def convolve_maps(x: tf.Tensor, kernel: tf.Tensor, side: int) -> tf.Tensor:

@@ -354,9 +354,7 @@ def maps_whole_pay(side: int) -> bool:
 
 
 def dense_pays(side: int) -> bool:
-    """Whether a SAME convolution of maps of this side is better done by a product with all positions at once
-    (`position_matrix`) than as one, where it is not done by `maps_whole_pay`.
-    """
+    """Whether maps of this side are small enough to be convolved by one product of all positions (`position_matrix`)."""
     return side <= _DENSE_SIDE
 
 

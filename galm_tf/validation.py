@@ -179,15 +179,11 @@ class Validation:
         )
 
     def training_index(self, final: bool = False) -> np.ndarray:
-        """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase."""
-        return labelled(self._trained(final), self._domain)
-
-    def _trained(self, final: bool) -> np.ndarray:
-        """The training images; `final` with those of validation, on which the exported network was fine-tuned too, as a
-        rule.
+        """Images that train and have a label, int64: the others teach nothing. `final`: those of the last phase, which
+        has those of validation too, as a rule.
         """
         validated = final and self._config.finetunes_on_validation
-        return self._split.trained if validated else self._split.train
+        return labelled(self._split.trained if validated else self._split.train, self._domain)
 
     def readout_features(self, index: np.ndarray) -> np.ndarray:
         """What is read of these images, with the trunk's batch norms as they are: float32 [n, D]."""
@@ -251,7 +247,7 @@ class Validation:
         """Images whose statistics fix the batch norms, int64, sorted: of those trained on, as training draws them, so
         that those of small classes may be there more than once; `final` those of the exported network.
         """
-        index = self._trained(final)
+        index = self.training_index(final)
         count = min(self._config.calibration_images, len(index))
         return np.sort(
             sample(

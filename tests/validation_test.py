@@ -285,6 +285,18 @@ def test_no_image_of_validation_has_a_part_in_the_statistics_that_judge_it(anima
     np.testing.assert_array_equal(images, np.asarray(pictures[index]))
 
 
+def test_no_image_without_a_label_has_a_part_in_statistics(animals):
+    """It teaches nothing, so that what it looks like says nothing of what towers have learned to read."""
+    config, prepared = animals
+    domain, train = prepared.domain, prepared.split.train
+    labels, without = domain.labels.copy(), train[domain.class_ids[train] == domain.class_ids[train[0]]]
+    labels[without] = np.nan
+    search = _search(config, dataclasses.replace(prepared, domain=dataclasses.replace(domain, labels=labels)))
+    for final in (False, True):
+        index = search.validation.calibration_index(final)
+        assert len(index) == 16 and not set(index) & set(without)
+
+
 def test_readings_are_scaled_by_images_of_an_attributes_own_domain_among_those_of_their_phase(
     drawn, monkeypatch, eagerly
 ):

@@ -1,5 +1,6 @@
 """What all tests share: quiet TensorFlow, real flags, and a line that says which stack was tested."""
 
+import gc
 import os
 import sys
 from importlib import metadata
@@ -15,7 +16,18 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 from galm_tf.quiet_start import import_tensorflow
 
-import_tensorflow()
+
+def pytest_configure(config):
+    """What but hands tests out to others (-n) needs no TensorFlow."""
+    if not config.getoption("numprocesses", None):
+        gc.disable()
+        import_tensorflow()
+
+
+def pytest_collection_finish():
+    """Modules are no garbage: to look through them takes as long as many a test."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter):

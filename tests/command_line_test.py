@@ -534,12 +534,6 @@ except BaseException:
         assert _python(code).stderr == shown
 
 
-def test_tensorflow_and_xla_start_without_a_word():
-    code = "from galm_tf import command_line, quiet_start\nquiet_start.import_tensorflow()\nquiet_start.start_xla()\nquiet_start.start_xla()"
-    told = _python(code)
-    assert (told.returncode, told.stderr) == (0, "")
-
-
 _NO_FOLDER = "import os, tempfile\ntempfile._candidate_tempdir_list = list\n"  # that can be written to
 
 
@@ -597,18 +591,20 @@ def test_help_says_once_how_to_give_several_and_what_a_tuning_leaves():
     assert "What is tuned; repeat this option to specify a list of values\n" in told
 
 
-def test_help_shows_a_commands_own_flags_first_and_none_of_libraries():
+def test_help_shows_a_commands_own_flags_first_and_none_of_libraries_which_start_without_a_word():
+    start = "quiet_start.import_tensorflow()\nquiet_start.start_xla()\nquiet_start.start_xla()\n"
     told = _python(
-        "from galm_tf import command_line, predict; import tensorflow; predict.define_flags(); command_line.run(print)",
+        f"from galm_tf import command_line, quiet_start\n{start}from galm_tf import predict\npredict.define_flags()\ncommand_line.run(print)",
         "--help",
-    ).stdout
-    assert re.findall(r"^  --(?:\[no\])?(\w+)", told, re.MULTILINE) == [
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert re.findall(r"^  --(?:\[no\])?(\w+)", told.stdout, re.MULTILINE) == [
         field.name for field in dataclasses.fields(predict.Options)
     ]
     assert (
-        "Flags of this command:\n  --model\n      The saved_model folder" in told
-        and "Data:" not in told
-        and "(default: table)" in told
+        "Flags of this command:\n  --model\n      The saved_model folder" in told.stdout
+        and "Data:" not in told.stdout
+        and "(default: table)" in told.stdout
     )
 
 

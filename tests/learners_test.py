@@ -2,9 +2,6 @@
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -878,10 +875,3 @@ def test_vgg16_sees_bgr_less_the_mean_and_its_weights_are_never_fetched(monkeypa
     monkeypatch.setattr(tf.keras.applications, "VGG16", lambda weights: tf.keras.layers.Layer().load_weights(1, 2, 3))
     with pytest.raises(UserError, match="Expected VGG16's weights with its top layers in .*w.h5. Received: .*; fetch"):
         network_features.vgg16_features(str(tmp_path / "w.h5"), images)
-
-
-def test_the_command_ends_with_one_sentence():
-    command = [sys.executable, "-m", "galm_tf.benchmark", "--suite=learners", "--learners=dap,hop"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(os.path.dirname(__file__)))
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: Expected --learners to be some of dap, iap, ale, hap, ")

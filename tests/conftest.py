@@ -27,6 +27,7 @@ def pytest_configure(config):
 def pytest_collection_finish():
     """Modules are no garbage: to look through them takes as long as many a test."""
     gc.freeze()
+    gc.set_threshold(20_000)  # a traced function alone leaves thousands of objects
     gc.enable()
 
 

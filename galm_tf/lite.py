@@ -17,7 +17,7 @@ import tempfile
 import threading
 import warnings
 import zipfile
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,7 @@ import tensorflow as tf
 from galm_tf.errors import UserError
 from galm_tf.export import DEFAULT_THRESHOLD
 from galm_tf.preprocess import resize_images, scale_images
-from galm_tf.quiet_start import held_back
+from galm_tf.quiet_start import held_back, without_notices
 from galm_tf.tracing import untouched
 from galm_tf.whole_file import whole_file
 
@@ -35,6 +35,7 @@ WEIGHTS = ("float32", "float16", "int8")
 _METADATA, _LABELS = "metadata.json", "labels.txt"
 _SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY.encode()  # the name of the call, in every whole file
 _DIGEST, _BYTES = "network_sha256", "network_bytes"  # of what comes before the archive
+_FAREWELL = r"\s*Warning: tf\.lite\.Interpreter is deprecated"  # newer versions': a package of its own will take over
 
 
 def is_lite(path: str) -> bool:
@@ -172,20 +173,24 @@ class LiteModel:
 
     def __init__(self, content: bytes, metadata: dict[str, Any]) -> None:
         self._content, self._metadata = content, metadata
-        self._loaded = self._load()
+        self._loaded: Optional[tuple[int, threading.Lock, Callable]] = None
+        self._load()
         self._size = metadata["image_size"]
         self._thresholds = np.array([DEFAULT_THRESHOLD if t is None else t for t in metadata["thresholds"]], np.float32)
 
-    def _load(self) -> tuple[int, threading.Lock, Callable]:
-        """The process, the call, and what it needs alone: an interpreter has one place for its input, and one for what it
-        computes.
+    def _load(self) -> None:
+        """Sets `_loaded`, unless another thread has: the process, what a call needs alone (an interpreter has one place
+        for its input, and one for what it computes), and the call.
         """
         try:
-            with warnings.catch_warnings(), held_back():
-                warnings.simplefilter("ignore")  # newer versions tell that a package of its own will take over
+            with without_notices():  # one thread at a time
+                if self._loaded and self._loaded[0] == os.getpid():
+                    return
+                # for good: threads that put filters back undo one another's
+                warnings.filterwarnings("ignore", _FAREWELL)
                 interpreter = tf.lite.Interpreter(model_content=self._content, num_threads=1)
-                interpreter.allocate_tensors()  # gives notice once
-                return os.getpid(), threading.Lock(), interpreter.get_signature_runner()
+                interpreter.allocate_tensors()
+                self._loaded = os.getpid(), threading.Lock(), interpreter.get_signature_runner()
         except (RuntimeError, ValueError) as error:
             made = self._metadata.get("converted", {})
             raise UserError(
@@ -199,7 +204,7 @@ class LiteModel:
         if images.shape[1:3] != [self._size, self._size]:
             images = resize_images(images, self._size)
         if self._loaded[0] != os.getpid():  # forked off, maybe while another thread ran it
-            self._loaded = self._load()
+            self._load()
         _, alone, run = self._loaded
         with alone:
             probability = run(images=images.numpy())["probability"]

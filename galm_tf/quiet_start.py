@@ -11,10 +11,16 @@ import platform
 import re
 import sys
 import tempfile
+import threading
 from typing import BinaryIO, Callable, Iterator
 
 _X86 = ("x86_64", "amd64")
-_NOTICE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:")
+_NOTICE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|I\d{4} \d\d:\d\d:|INFO: Created TensorFlow Lite "
+)
+_alone = threading.RLock()  # standard error is the whole process's
+if hasattr(os, "register_at_fork"):  # Windows has no forks; who is forked off would keep it turned away
+    os.register_at_fork(before=_alone.acquire, after_in_parent=_alone.release, after_in_child=_alone.release)
 
 try:
     tempfile.gettempdir()
@@ -32,7 +38,7 @@ def import_tensorflow() -> None:
     """
     if platform.machine().lower() in _X86:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    with _without_notices() if "tensorflow" not in sys.modules else contextlib.nullcontext():
+    with without_notices() if "tensorflow" not in sys.modules else contextlib.nullcontext():
         import tensorflow as tf
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
@@ -42,7 +48,7 @@ def start_xla() -> None:
     """Compiles a first function, of which XLA gives notice once in a process."""
     import tensorflow as tf
 
-    with _without_notices():
+    with without_notices():
         tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0))
 
 
@@ -54,7 +60,8 @@ def held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
+    """What is written to standard error meanwhile and is no notice follows; one thread at a time is within."""
     with _turned_away(lambda line, failed: not _NOTICE.match(line)):
         yield
 
@@ -62,10 +69,11 @@ def _without_notices() -> Iterator[None]:
 @contextlib.contextmanager
 def _turned_away(is_shown: Callable[[bytes, bool], bool]) -> Iterator[None]:
     """Notices come from below Python, so the descriptor itself is turned away; afterwards lines follow that `is_shown`.
+    Other threads that want the same wait meanwhile, and forks do.
 
     is_shown: (line, whether the block failed) -> whether a line is shown.
     """
-    with contextlib.ExitStack() as opened:
+    with _alone, contextlib.ExitStack() as opened:
         try:
             stderr = os.dup(2)
             opened.callback(os.close, stderr)

@@ -508,13 +508,13 @@ def test_a_closed_stream_takes_what_is_told(closed):
 
 def test_notices_of_tensorflows_start_are_held_back_and_nothing_else():
     lines = "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\nI0000 00:00:17.1 7 port.cc:153] on\nE0000 00:00 trouble\n"
-    code = f"import os\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    os.write(2, {lines.encode()!r})\nos.write(2, b'after')"
+    code = f"import os\nfrom galm_tf import quiet_start\nwith quiet_start.without_notices():\n    os.write(2, {lines.encode()!r})\nos.write(2, b'after')"
     assert _python(code).stderr == "E0000 00:00 trouble\nafter"
     failing = code.replace("os.write(2, b'after')", "    1 / 0")
     assert _python(failing).stderr.startswith("E0000 00:00 trouble\nTraceback")
     assert (
         _python(
-            "import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start._without_notices():\n    print('closed')"
+            "import os\nos.close(2)\nfrom galm_tf import quiet_start\nwith quiet_start.without_notices():\n    print('closed')"
         ).stdout
         == "closed\n"
     )
@@ -532,6 +532,50 @@ try:
 except BaseException:
     pass"""
         assert _python(code).stderr == shown
+
+
+def test_standard_error_is_back_after_threads_held_it_back():
+    code = """import os, threading
+from galm_tf import quiet_start
+first, second, left = threading.Event(), threading.Event(), threading.Event()
+def one():
+    with quiet_start.held_back():
+        first.set()
+        second.wait(0.3)
+    left.set()
+def other():
+    first.wait()
+    with quiet_start.held_back():
+        second.set()
+        left.wait()
+threads = [threading.Thread(target=target) for target in (one, other)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+os.write(2, b'after')"""
+    assert _python(code).stderr == "after"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_a_process_that_is_forked_off_while_a_thread_holds_back_has_its_standard_error():
+    code = """import os, threading, time
+from galm_tf import quiet_start
+held = threading.Event()
+def hold():
+    with quiet_start.held_back():
+        held.set()
+        time.sleep(0.2)
+threading.Thread(target=hold).start()
+held.wait()
+if not os.fork():
+    with quiet_start.held_back():
+        os.write(2, b'noise')
+    os.write(2, b'forked')
+    os._exit(0)
+os.wait()
+os.write(2, b' after')"""
+    assert _python("import warnings\nwarnings.simplefilter('ignore')\n" + code).stderr == "forked after"
 
 
 _NO_FOLDER = "import os, tempfile\ntempfile._candidate_tempdir_list = list\n"  # that can be written to

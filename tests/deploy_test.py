@@ -9,6 +9,8 @@ import resource
 import shutil
 import tempfile
 import threading
+import time
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -471,6 +473,39 @@ def test_a_file_that_appears_meanwhile_stays(run, tmp_path, monkeypatch, read_on
     with pytest.raises(UserError, match="Expected to write .*some.tflite. Received: File exists"):
         deploy.deploy(run, str(path), ["trees"])
     assert path.read_text() == "mine" and os.listdir(tmp_path) == ["some.tflite"]
+
+
+def test_threads_of_a_process_that_is_forked_off_share_an_interpreter(monkeypatch):
+    model, interpreter, made = _constant_lite([0.0], [0.5]), tf.lite.Interpreter, []
+
+    def slow(**settings):
+        made.append(settings)
+        time.sleep(0.1)
+        return interpreter(**settings)
+
+    monkeypatch.setattr(tf.lite, "Interpreter", slow)
+    process = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: process + 1)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model, [np.zeros((1, 16, 16, 3), np.uint8)] * 4))
+    assert len(made) == 1 and [each["probability"].numpy().tolist() for each in found] == [[[0.5]]] * 4
+
+
+def test_loading_hides_its_own_notices_alone(monkeypatch, capfd):
+    model, interpreter = _constant_lite([0.0], [0.5]), tf.lite.Interpreter
+
+    def noticing(**settings):
+        os.write(2, b"another thread's\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+        warnings.warn("\n    Warning: tf.lite.Interpreter is deprecated and is scheduled for deletion", stacklevel=1)
+        return interpreter(**settings)
+
+    monkeypatch.setattr(tf.lite, "Interpreter", noticing)
+    capfd.readouterr()
+    with warnings.catch_warnings(record=True) as told:
+        lite.LiteModel(model._content, model._metadata)
+        warnings.warn("another's", stacklevel=1)
+    assert [str(each.message) for each in told] == ["another's"]
+    assert capfd.readouterr().err == "another thread's\n"
 
 
 def test_a_slash_and_capitals_do_not_matter(run, whole, images, tmp_path, read_once):

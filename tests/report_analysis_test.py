@@ -226,6 +226,15 @@ def test_a_tree_is_cut_into_the_clusters_that_its_leaves_name():
     assert set(leaves["text"]) == wanted and len(set(found.labels)) == 2
 
 
+def test_a_tree_of_attributes_that_are_as_good_as_one_has_no_axis_of_noise():
+    found = analysis.clusters(ALIKE)
+    tree = found.tree.copy()
+    for longest, end in ((1e-12, 1), (0.25, 0.2575)):
+        tree[:, 2] = np.linspace(0, longest, len(tree))
+        layout = figures.dendrogram(dataclasses.replace(found, tree=tree), NAMES, ["all"] * 5, ["all"])["layout"]
+        assert layout["xaxis"]["range"] == pytest.approx([0, end])
+
+
 def test_many_points_have_no_names_and_many_groups_have_marks_of_their_own():
     rng = np.random.default_rng(0)
     found, names = analysis.clusters(of_embeddings(rng.normal(size=(26, 8)))), [f"a{i}" for i in range(26)]

@@ -285,6 +285,16 @@ def test_runs_stand_in_the_order_of_the_legend(browser, pages):
     )
 
 
+def test_small_figures_beside_an_axis_are_plain(browser, pages):
+    show(browser, pages["galm"])
+    ticks = browser.execute_script(
+        "const plot = document.getElementById('curve-loss');"
+        "return Plotly.relayout(plot, {'yaxis.range': [0, 2.5e-4]}).then(() =>"
+        " Array.from(plot.querySelectorAll('.ytick text'), (each) => each.textContent))"
+    )
+    assert "0.0002" in ticks
+
+
 def test_one_row_is_one_attribute(browser, pages):
     show(browser, pages["galm"])
     assert browser.find_element("id", "row-count").text == "4 attributes"

@@ -321,6 +321,17 @@ def test_a_flat_curve_has_an_axis_of_its_own(runs, values, ends):
     assert layout.get("yaxis") == (ends and {"range": pytest.approx(ends)})
 
 
+@pytest.mark.parametrize("apart, ends", [(1e-6, (0.72, 0.76)), (0.02, None)])
+def test_rewards_that_hardly_differ_look_so(runs, apart, ends):
+    tags = ("controller/reward", "validation/table_best")
+    records = [
+        {"phase": "controller", "step": i, tag: 0.74 + i * apart} for i, tag in enumerate(t for t in tags for _ in "ab")
+    ]
+    run = dataclasses.replace(read_run(str(runs[0] / "galm")), records=tuple(records))
+    layout = figures.learning_curves(run)["reward"]["layout"]
+    assert layout.get("yaxis") == (ends and {"range": pytest.approx(ends, abs=1e-5)})
+
+
 def test_whose_validation_figures_these_are_is_told(runs):
     run = read_run(str(runs[0] / "galm"))
     assert single._validated(run) == "before fine-tuning"
@@ -573,6 +584,8 @@ def test_two_ways_are_compared_where_both_were_tested(runs):
     ours, theirs = {"a": 0.9, "b": 0.5, "c": 0.7, "d": 1.0}, {"a": 0.6, "b": 0.6, "c": 0.7, "e": 0.0}
     found = rivals.paired(ours, theirs)
     assert (found["count"], found["better"], found["worse"]) == (3, 1, 1)
+    almost = rivals.paired({"a": 0.5001, "b": 0.7}, {"a": 0.5, "b": 0.7001})  # shown as equal
+    assert (almost["count"], almost["better"], almost["worse"]) == (2, 0, 0)
     wanted = np.array([0.3, -0.1, 0.0])
     assert [found[k] for k in ("mean", "deviation", "theirs")] == pytest.approx(
         [wanted.mean(), wanted.std(ddof=1), 1.9 / 3]
@@ -1498,6 +1511,20 @@ def test_every_run_of_a_comparison_has_bars_of_its_own():
     bars = figures.difference_bars({f"{n}: run": {"red": 0.1} for n in range(2, 12)}, "1: run", {"red": "red"})["data"]
     marks = {(bar["role"], bar["marker"]["pattern"].get("shape")) for bar in bars}
     assert len(marks) == len(bars) == 10 and not any(bar["marker"]["pattern"] for bar in bars[:4])
+
+
+def test_runs_that_are_as_good_as_equal_look_so():
+    for values, ends in (
+        ((0.0, -2.5e-5), (-0.0105, 0.0105)),
+        ((0.2, -0.005), (-0.0105, 0.21)),
+        ((0.0,), (-0.0105, 0.0105)),
+    ):
+        differences = {"2: run": dict(zip(("red", "dark"), values))}
+        drawn_bars = figures.difference_bars(differences, "1: run", {"red": "red", "dark": "dark"})
+        assert drawn_bars["layout"]["xaxis"]["range"] == pytest.approx(ends)
+    assert figures.difference_bars({"2: run": {"red": -2.5e-5}}, "1: run", {"red": "red"})["data"][0]["customdata"] == [
+        "0.000"
+    ]
 
 
 def test_comparison_warns_when_tested_attributes_differ(runs, copy):

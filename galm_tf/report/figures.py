@@ -16,6 +16,7 @@ from scipy.cluster import hierarchy
 from galm_tf import search_space
 from galm_tf.report.analysis import Clusters
 from galm_tf.report.names import shortened, without_directions
+from galm_tf.report.page import signed
 from galm_tf.report.run_reading import FinishedRun
 
 Figure = dict[str, Any]
@@ -37,7 +38,8 @@ _ROLES = ("accent", "second", "third", "fourth")
 _SYMBOLS, _PATTERNS = ("circle", "square", "diamond"), ("", "/", ".", "x")
 _BAR_PIXELS, _LEAF_PIXELS = 17, 15
 _NAMED_POINTS = 25  # more names would cover one another
-_FLAT, _AROUND = 0.01, 0.02  # mAUCs that differ by less are drawn so far from the edges
+_FLAT, _AROUND = 0.01, 0.02  # mAUCs and rewards that differ by less are drawn so far from the edges
+_LEAST_SPAN = 0.01  # of differences in AUC, to either side
 
 
 def plot_text(name: str) -> str:
@@ -68,8 +70,9 @@ def learning_curves(run: FinishedRun) -> dict[str, Figure]:
     }
     if curves["entropy"]:
         _add_uniform_entropy(curves["entropy"])
-    if curves["validation"]:
-        _frame_flat(curves["validation"])
+    for name in ("reward", "validation"):
+        if curves[name]:
+            _frame_flat(curves[name])
     return {name: curve for name, curve in curves.items() if curve}
 
 
@@ -121,14 +124,15 @@ def _add_uniform_entropy(figure: Figure) -> None:
 
 
 def _frame_flat(figure: Figure) -> None:
-    """mAUCs that hardly differ get an axis of their own: plotly's would show noise, or, where they are equal, reach
-    from 0 to past 1.
+    """mAUCs, or rewards, that hardly differ get an axis of their own: plotly's would show noise, or, where they are
+    equal, reach from 0 to past 1.
     """
-    low, high = (end(figure["data"][0]["y"]) for end in (min, max))
+    low, high = (end(value for trace in figure["data"] for value in trace["y"]) for end in (min, max))
     if high - low < _FLAT:
         middle = (low + high) / 2
-        figure["layout"]["yaxis"] = {"range": [middle - _AROUND, min(middle + _AROUND, 1.0)]}
-        figure["data"][0]["cliponaxis"] = False  # a mark at 1 is shown whole
+        figure["layout"]["yaxis"] = {"range": [middle - _AROUND, min(middle + _AROUND, max(high, 1.0))]}
+        for trace in figure["data"]:
+            trace["cliponaxis"] = False  # a mark at 1 is shown whole
 
 
 def validation_against_test(run: FinishedRun, shown: dict[str, str]) -> Optional[Figure]:
@@ -244,11 +248,12 @@ def dendrogram(found: Clusters, names: Sequence[str], colours: Sequence[str], gr
         traces.append(_scatter("markers", **marks, **more, cliponaxis=False))  # whole, though the axis begins there
     line = {"x": [found.cut] * 2, "y": [-0.5, len(names) - 0.5], "line": {"dash": "dash", "width": 1}}
     cut = _scatter("lines", role="second", **line, name="cut into clusters", hoverinfo="skip")
+    longest = round(float(found.tree[-1, 2]), 3)  # as it is drawn
     layout = {
         "height": 90 + len(names) * _LEAF_PIXELS,
         "hovermode": "closest",
         "showlegend": True,
-        "xaxis": {"title": {"text": "distance (1 − correlation)"}, "range": [0, 1.03 * float(found.tree[-1, 2]) or 1]},
+        "xaxis": {"title": {"text": "distance (1 − correlation)"}, "range": [0, 1.03 * longest or 1]},
         "yaxis": {
             "tickvals": list(range(len(names))),
             "ticktext": [tick_text(names[i]) for i in drawn["leaves"]],
@@ -272,7 +277,7 @@ def _bar_marks(number: int) -> Figure:
 
 
 def difference_bars(differences: dict[str, dict[str, float]], baseline: str, shown: dict[str, str]) -> Figure:
-    """Test AUC minus that of the first run, the highest on top.
+    """Test AUC minus that of the first run, the highest on top; where runs are as good as equal, bars are short.
 
     Args:
       differences: run label -> attribute -> difference.
@@ -282,6 +287,7 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
     first = next(iter(differences.values()))
     names = sorted({n for d in differences.values() for n in d}, key=lambda n: (-first.get(n, 0.0), n))
     places, labels = list(range(len(names))), [plot_text(shown[n]) for n in names]
+    told = [more for d in differences.values() for more in d.values()]
     traces = [
         {
             "type": "bar",
@@ -292,7 +298,8 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
             "x": [d.get(n) for n in names],
             "text": labels,
             "textposition": "none",
-            "hovertemplate": "%{text}<br>%{x:+.3f}<extra>" + plot_text(label) + "</extra>",
+            "customdata": [signed(d.get(n)) for n in names],
+            "hovertemplate": "%{text}<br>%{customdata}<extra>" + plot_text(label) + "</extra>",
         }
         for i, (label, d) in enumerate(differences.items())
     ]
@@ -302,7 +309,11 @@ def difference_bars(differences: dict[str, dict[str, float]], baseline: str, sho
         "hovermode": "closest",
         "barmode": "group",
         "showlegend": len(traces) > 1,
-        "xaxis": {"title": {"text": f"test AUC minus that of {plot_text(baseline)}"}, "zeroline": True},
+        "xaxis": {
+            "title": {"text": f"test AUC minus that of {plot_text(baseline)}"},
+            "zeroline": True,
+            "range": [1.05 * min(-_LEAST_SPAN, *told), 1.05 * max(_LEAST_SPAN, *told)],
+        },
         "yaxis": {
             "tickvals": places,
             "ticktext": [tick_text(shown[n]) for n in names],

@@ -212,9 +212,12 @@ def _tested_records(run: FinishedRun) -> Optional[list[int]]:
 
 
 def paired(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
-    """Mean of ours minus theirs over the attributes that both tested, its spread, and how many are better."""
+    """Mean of ours minus theirs over the attributes that both tested, its spread, and how many are better, or worse, as
+    far as pages show.
+    """
     both = [name for name in ours if name in theirs]
     values = np.array([ours[name] - theirs[name] for name in both])
+    shown = [round(value, 3) for value in values.tolist()]
     if not both:
         return {"count": 0}
     return {
@@ -222,8 +225,8 @@ def paired(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]:
         "theirs": float(np.mean([theirs[name] for name in both])),
         "mean": float(values.mean()),
         "deviation": float(values.std(ddof=1)) if len(both) > 1 else None,
-        "better": int((values > 0).sum()),
-        "worse": int((values < 0).sum()),
+        "better": sum(value > 0 for value in shown),
+        "worse": sum(value < 0 for value in shown),
     }
 
 

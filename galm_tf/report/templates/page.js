@@ -33,7 +33,7 @@
     const layout = Object.assign({}, figure.layout), line = color("line"), narrow = width < NARROW;
     const axis = (own) => Object.assign({ gridcolor: line, linecolor: line, zerolinecolor: color("muted"), zeroline: false, automargin: true }, own);
     layout.xaxis = axis(layout.xaxis);
-    layout.yaxis = axis(layout.yaxis);
+    layout.yaxis = axis(Object.assign({ exponentformat: "none" }, layout.yaxis));  // 0.0002, not 200µ
     if (layout.title) { layout.title = { text: layout.title.text, font: { size: narrow ? 13 : 15 }, x: 0, xref: "paper", xanchor: "left" }; }
     Object.assign(layout, {
       paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: color("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },

@@ -105,6 +105,27 @@ def test_correlations_of_planted_ranks():
     assert found["reliability"] == pytest.approx(1.0) and "reliability_of_means" not in found
 
 
+def test_means_that_are_equal_are_tied_in_whatever_order_they_are_summed(monkeypatch):
+    """AUCs on a coarse grid, as of few images, whose means may end in a half of any digit."""
+    monkeypatch.setattr(ranking, "_RESAMPLES", 2)
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(448, 512, (40, 3, 5))  # that are in order, of 640
+
+    def found(grid, order):
+        rows = [
+            {"architecture": a, "attribute": n, "shared": grid(own[0]), **{f"alone{k}": grid(own[k]) for k in order}}
+            for a, three in enumerate(pairs)
+            for n, own in zip("xyz", three)
+        ]
+        return ranking.rank_correlations(pd.DataFrame(rows))
+
+    exact = found(float, [1, 2, 3, 4])  # whole numbers
+    for order in ([1, 2, 3, 4], [2, 1, 4, 3]):
+        one = found(lambda pairs: float(np.float32(pairs / 640)), order)
+        for key in ("tau", "tau_of_means", "reliability_of_means"):
+            assert one[key] == pytest.approx(exact[key], abs=1e-12), (key, order)
+
+
 def test_what_has_no_order_is_no_zero(tmp_path, capsys):
     rows = [
         {"architecture": a, "attribute": "x", "shared": a, **{f"alone{s}": 0.5 for s in range(4)}} for a in range(8)

@@ -47,6 +47,7 @@ from galm_tf.words import abridged
 
 _RESAMPLES = 1000
 _LABEL = 32  # letters of a name above its panel
+_SLACK = 1e-7  # of equal means: rewards are float32, and sums in another order differ in their last digit
 
 
 def run_ranking(config: Config, num_architectures: int, num_attributes: int, seeds: int, out: str) -> pd.DataFrame:
@@ -168,11 +169,11 @@ def rank_correlations(table: pd.DataFrame) -> dict[str, Any]:
     result = {
         "architectures": len(shared),
         "seeds": len(trained),
-        "per_attribute": {a: float(stats.kendalltau(shared[a], mean[a])[0]) for a in shared},
+        "per_attribute": {a: _tau(shared[a], mean[a]) for a in shared},
         "tau": _mean_tau(shared, mean),
         "low": _of_known(taus, lambda known: np.percentile(known, 2.5)),
         "high": _of_known(taus, lambda known: np.percentile(known, 97.5)),
-        "tau_of_means": float(stats.kendalltau(shared.mean(axis=1), mean.mean(axis=1))[0]),
+        "tau_of_means": _tau(shared.mean(axis=1), mean.mean(axis=1)),
     }
     if len(trained) > 1:
         result["reliability"] = _of_known([_mean_tau(a, b) for a, b in itertools.combinations(trained, 2)], np.mean)
@@ -184,7 +185,19 @@ def rank_correlations(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _mean_tau(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    return _of_known([stats.kendalltau(a[c], b[c])[0] for c in a], np.mean)
+    return _of_known([_tau(a[c], b[c]) for c in a], np.mean)
+
+
+def _tau(a: pd.Series, b: pd.Series) -> float:
+    return float(stats.kendalltau(_ranks(a.to_numpy()), _ranks(b.to_numpy()))[0])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Numbers in the order of the values, float64 [n]; neighbours within `_SLACK` share one, NaN stays."""
+    order = np.argsort(values)
+    ranks = np.empty(len(values))
+    ranks[order] = np.cumsum(np.diff(values[order], prepend=values[order[:1]]) > _SLACK)
+    return np.where(np.isnan(values), np.nan, ranks)
 
 
 def _of_known(taus: Sequence[float], statistic: Callable[[Sequence[float]], float]) -> float:

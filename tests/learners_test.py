@@ -701,6 +701,15 @@ def test_where_labels_are_few_ridge_leaves_out_validation_and_learners_are_refus
         learners.run_learners(few, ["iap", "ale"], [0], "seed", learner_data.FeatureSettings())
 
 
+def test_weights_that_are_absent_are_told_before_any_image_is_read(small, monkeypatch):
+    """VGG16's images are large: gigabytes of a whole data set."""
+    monkeypatch.setattr(preparation, "prepare", None)
+    absent = learner_data.FeatureSettings("vgg16", vgg16_weights="~/absent.h5")
+    for config in (small, dataclasses.replace(small, source_run=("absent",))):
+        with pytest.raises(UserError, match="Received: vgg16_weights=/.*absent.h5, which is no file; fetch"):
+            learners.run_learners(config, ["iap"], [0], "seed", absent)
+
+
 def test_a_table_tells_who_weighs_classes():
     (told,) = learners.weighing(Config(), ("GALM", "ridge regression"))
     assert (

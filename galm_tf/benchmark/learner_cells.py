@@ -22,7 +22,6 @@ import numpy as np
 
 from galm_tf import leakage, preparation
 from galm_tf.baselines import features as features_lib
-from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import LearnerData, join
 from galm_tf.begun import content_settings
 from galm_tf.benchmark import learner_data
@@ -89,9 +88,8 @@ class LearnerCells:
         """
         read, numbers = self._unfinished(learners, asked, numbers)
         domains = [domain for domain in self._features if any(domain in every for every in read.values())]
-        for weights in (self._features[domain].vgg16_weights for domain in domains):
-            if weights:
-                network_features.expect_weights_file(os.path.expanduser(weights))
+        for domain in domains:
+            learner_data.expect_weights(self._features[domain])
         files = {domain: path for domain in domains if (path := self._features[domain].features_file)}
         paths = {target: self._features[target].features_run for target in read}
         trunks = {

@@ -80,6 +80,12 @@ def settings_per_domain(
     return [FeatureSettings(features, **of_domain, vgg16_weights=vgg16_weights) for of_domain in per_domain]
 
 
+def expect_weights(settings: FeatureSettings) -> None:
+    """Raises UserError where there is no file of the weights that features are made with, before any image is read."""
+    if settings.vgg16_weights:
+        network_features.expect_weights_file(os.path.expanduser(settings.vgg16_weights))
+
+
 def make_features(settings: FeatureSettings, config: Config, prepared: preparation.Prepared) -> tuple[np.ndarray, str]:
     """Features of every record, [n, D], and their name."""
     if settings.features == FILE:

@@ -122,6 +122,7 @@ def run_learners(
       Columns method, seed or split, features, test_mauc, num_attributes_tested, settings, seconds.
     """
     expect_all_labels(learners, config.train_positives)
+    learner_data.expect_weights(settings)
     source, learned = learner_data.source_data(config, settings)
     seen: list[tuple[str, leakage.Learned]] = [("source_run", theirs) for theirs in learned]
     if settings.features == learner_data.TRUNK:

@@ -445,6 +445,21 @@ def test_the_curve_of_few_labels_is_that_of_its_table():
         np.testing.assert_allclose([np.ptp(bar[:, 1]) for bar in bars], 2 * 0.1 * np.sqrt(2))
 
 
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [((5, 20, 100), None), ((1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000), None), ((1, 200, 250), ["1", "250"])],
+)
+def test_numbers_of_positives_do_not_cover_one_another(counts, shown):
+    table = pd.concat(_transferred(["awa", "sun"], f", {count} positives") for count in counts)
+    figure = domain_transfer.draw_curve(table)
+    FigureCanvasAgg(figure).draw()
+    for axis in figure.axes:
+        labels = axis.get_xticklabels()  # that are to be seen
+        assert [label.get_text() for label in labels] == (shown or [str(count) for count in counts])
+        places = [label.get_window_extent() for label in labels]
+        assert all(a.x1 + 2 < b.x0 for a, b in zip(places, places[1:]))
+
+
 def test_every_split_has_figures_of_its_own(runs, tmp_path):
     class Cells:
         def sees_other_networks(self, name, target):

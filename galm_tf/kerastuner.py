@@ -9,10 +9,12 @@ import functools
 import logging
 import os
 import shutil
+import warnings
 from typing import Callable
 
 import keras_tuner
 import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import refusals
 
@@ -42,7 +44,8 @@ def search(tuner: keras_tuner.Tuner, path: str) -> None:
     tuner.oracle.verbose = 0
     while True:
         tuner.pre_create_trial()
-        with _clear_errors(path):
+        with _clear_errors(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of its Gaussian process, whose bounds are its own
             proposed = tuner.oracle.create_trial(tuner.tuner_id)
         if proposed.status == "STOPPED":
             return

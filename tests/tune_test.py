@@ -6,11 +6,13 @@ import json
 import os
 import re
 import shutil
+import warnings
 
 import keras_tuner
 import pandas as pd
 import pytest
 import tensorflow as tf
+from sklearn.exceptions import ConvergenceWarning
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from galm_tf import tune
@@ -79,6 +81,24 @@ def test_what_the_bayesian_process_proposes_are_pythons_numbers(config, tmp_path
     monkeypatch.setattr(tune, "trial", trial)
     tune.tune(config, "bayesian", names, 4, str(tmp_path / "out"))
     assert kinds == [{float}] * 5
+
+
+def test_only_the_bounds_of_kerastuners_process_are_passed_over(tmp_path):
+    """Figures that no setting explains drive the process to a bound, which nobody here can move."""
+
+    class Trials(keras_tuner.BayesianOptimization):
+        def run_trial(self, proposed, *_, **__):
+            warnings.warn("of a trial", ConvergenceWarning, stacklevel=1)
+            return {tune.OBJECTIVE: float(len(proposed.hyperparameters.values))}
+
+    trials = Trials(
+        objective=keras_tuner.Objective(tune.OBJECTIVE, "max"), max_trials=4, num_initial_points=2, seed=1,
+        hyperparameters=tune.space(SETTINGS, Config()), tune_new_entries=False, directory=str(tmp_path), project_name="x",
+    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        tune.kerastuner.search(trials, str(tmp_path / "x"))
+    assert {str(one.message) for one in told if one.category is ConvergenceWarning} == {"of a trial"}
 
 
 @pytest.mark.parametrize("tuner", ["bayesian", "random"])

@@ -249,7 +249,7 @@ def best(table: pd.DataFrame, settings: Sequence[str]) -> str:
 def define_flags() -> None:
     config_lib.define_flags()
     flags.DEFINE_enum("tuner", "bayesian", list(TUNERS), "KerasTuner's way of proposing settings.")
-    flags.DEFINE_integer("trials", 20, "How many settings are tried in all.", lower_bound=1)
+    flags.DEFINE_integer("trials", 20, "How many settings are tried, besides the settings as they are.", lower_bound=1)
     flags.DEFINE_multi_enum("settings", list(SPACE), list(SPACE), "What is tuned")  # absl adds how to give several
     flags.DEFINE_string(
         "out",

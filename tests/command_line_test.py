@@ -633,6 +633,7 @@ def test_help_says_once_how_to_give_several_and_what_a_tuning_leaves():
     told = _python("import runpy, sys; sys.argv[1:] = ['--help']; runpy._run_module_as_main('galm_tf.tune')").stdout
     assert "Folder for trials.csv, tune.json" in told
     assert "What is tuned; repeat this option to specify a list of values\n" in told
+    assert "How many settings are tried, besides the settings as they are.\n" in told
 
 
 def test_help_shows_a_commands_own_flags_first_and_none_of_libraries_which_start_without_a_word():

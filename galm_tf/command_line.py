@@ -63,6 +63,8 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
         contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")),
     ):
         status = _call(main, sys.argv if argv is None else argv)
+    if status == INTERRUPTED and _command():
+        _pass_over_interrupts()
     sys.exit(status)
 
 
@@ -398,7 +400,14 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Any) ->
         sys.__excepthook__(kind, error, trace)
         return
     print("\nInterrupted.", file=sys.stderr)
+    _pass_over_interrupts()
     raise SystemExit(INTERRUPTED)  # the interpreter ends with it
+
+
+def _pass_over_interrupts() -> None:
+    """For the end of the process, which Python else leaves to signals: one that comes again would change its status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt_again(unraisable: Any) -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 import pathlib
 import re
+import signal
 import shutil
 import subprocess
 import sys
@@ -409,6 +410,26 @@ def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(number):
                     c.parse_flags = stopped
     """
     done = _ended("galm_tf.report", before=lost)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("loading", [False, True])
+def test_a_signal_that_comes_again_leaves_the_exit_status(number, loading):
+    """Also where Python no longer raises what it means, but leaves it to the system."""
+    again = f"""
+                    import os, signal
+                    import galm_tf.command_line as c
+                    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs the tests may ignore it
+                    class Late:
+                        def __del__(self, kill=os.kill, process=os.getpid()): kill(process, {int(getattr(signal, number))})
+                    def stopped(_=None):
+                        c.late = Late()
+                        raise KeyboardInterrupt
+                    c.parse_flags = stopped
+                    {"stopped()" * loading}
+    """
+    done = _ended("galm_tf.report", before=again)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
 
 

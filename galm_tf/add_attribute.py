@@ -43,7 +43,7 @@ from galm_tf import (
     transfer,
 )
 from galm_tf.attribute_names import domain_of
-from galm_tf.config import PRETRAINED_SETTINGS, Config, as_flag
+from galm_tf.config import BY_BATCHES, PRETRAINED_SETTINGS, Config, as_flag
 from galm_tf.controller_training import ControllerTraining
 from galm_tf.domains import label_file, load_domains
 from galm_tf.domains.domain import Domain
@@ -111,8 +111,9 @@ def source_settings(
 
     A new tower gets as many steps as each tower of the source did, in one round, on
     architectures by the source's policy alone where that was handed over; its embedding
-    learns fast where nothing else of the policy moves; more of the policy's
-    architectures are re-ranked, unless it is to have the last word.
+    learns fast where nothing else of the policy moves, and a whole policy as in the run
+    that a chain of additions began with; more of the policy's architectures are
+    re-ranked, unless it is to have the last word.
 
     parts: what is handed over.
     method: by which the attributes are searched; the source's when left out.
@@ -122,41 +123,49 @@ def source_settings(
     share = (
         min(1.0, stored.attributes_per_step / count) if stored.attributes_per_step and not stored.add_attribute else 1.0
     )
-    guided = dataclasses.replace(
+    asked = dataclasses.replace(
         stored,
         source_run=tuple(source_run),
         add_attribute=labels,
         transfer=tuple(parts),
         method=method or stored.method,
-    ).hands_over_policy
-    if guided:
-        # a table of few attributes costs little, and mini-batches teach an embedding alone nothing
-        stored = first = dataclasses.replace(matching.embedding_settings(stored), reward_data="full")
+        reward_data="full",  # a table of few attributes costs little, and mini-batches teach an embedding alone nothing
+    )
+    if asked.hands_over_policy:
+        stored = matching.embedding_settings(asked)
         rate = max(matching.EMBEDDING_RATE, stored.controller_learning_rate)
+        stored = dataclasses.replace(stored, uniform_fraction=0.0, controller_learning_rate=rate)
     else:
-        first = _first_settings(stored)
-        rate = first.controller_learning_rate
+        stored = _with_policy_of(_first_settings(stored), asked)
     return dataclasses.replace(
         stored,
         run_dir="",
         resume=False,
-        source_run=tuple(source_run),
-        add_attribute=labels,
         label_files=(*stored.label_files, labels),
         transfer=Config().transfer,
         rounds=1,
         attributes_per_step=0,  # all of them: they are few, and the steps are counted for that
         warmup_steps=round(share * stored.warmup_steps),
         supernet_steps=round(share * stored.rounds * stored.supernet_steps),
-        uniform_fraction=0.0 if guided else first.uniform_fraction,
         controller_steps=min(_CONTROLLER_STEPS, stored.controller_steps),
-        controller_learning_rate=rate,
         transfer_gate_steps=0,
         measure_skill=False,  # searching twice anew would cost more than all the rest
         derive_top=max(_DERIVE_TOP, stored.derive_top) if stored.derive_top > 1 else 1,
         adapt_steps=round(share * stored.adapt_steps),
         finetune_steps=round(share * stored.finetune_steps),
     )
+
+
+def _with_policy_of(first: Config, config: Config) -> Config:
+    """These settings, by which a whole policy learns as in the first run of a chain: an addition that had one handed
+    over has others.
+
+    config: its rewards are those of all architectures, as some methods need them.
+    """
+    own = {name: getattr(first, name) for name in ("uniform_fraction", *matching.POLICY_SETTINGS)}
+    if first.reward_data == "batch" and config.method in BY_BATCHES:
+        own.update(reward_data="batch", size_penalty=0.0)  # which weighs the rewards of all architectures
+    return dataclasses.replace(config, **own)
 
 
 def _first_settings(config: Config) -> Config:

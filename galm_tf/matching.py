@@ -37,6 +37,10 @@ from galm_tf.supernet import TRUNK_WEIGHTS
 MATCH_BAR = 0.05  # cross-fitted |AUC - 0.5| less its standard error, from which a match counts
 EMBEDDING, _WEIGHT = "policy/arm_embedding", "policy/arm_weight"
 EMBEDDING_RATE = 3e-2  # of Adam, where embeddings alone learn and not a policy
+# By which a policy learns, and which `embedding_settings` replaces.
+POLICY_SETTINGS = (
+    "controller_optimizer", "controller_learning_rate", "samples_per_step", "entropy_weight", "baseline", "normalize_advantage",
+)  # fmt: skip
 _IMAGES = 2000  # of the target's training images, at most
 _OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 
@@ -283,9 +287,8 @@ def embedding_settings(config: Config) -> Config:
     """Settings by which embeddings alone learn: of the controller's steps only how many there are need be the run's."""
     if config.controller_optimizer == "adam":
         return config
-    names = ("controller_optimizer", "samples_per_step", "entropy_weight", "baseline", "normalize_advantage")
-    default = {name: getattr(Config(), name) for name in names}
-    return dataclasses.replace(config, controller_learning_rate=EMBEDDING_RATE, **default)
+    default = {name: getattr(Config(), name) for name in POLICY_SETTINGS}
+    return dataclasses.replace(config, **{**default, "controller_learning_rate": EMBEDDING_RATE})
 
 
 def policy_vectors(policy: Mapping[str, np.ndarray]) -> np.ndarray:

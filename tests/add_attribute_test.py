@@ -522,6 +522,27 @@ def test_an_embedding_learns_faster_than_a_policy_unless_its_rate_says_otherwise
     assert (anew.controller_optimizer, anew.controller_learning_rate) == ("sgd", 2e-3)
 
 
+def test_a_whole_policy_learns_as_in_the_run_that_a_chain_began_with(source, extended, labels, tmp_path):
+    """Whatever an addition in between, whose policy was handed over, has learned by."""
+    letter = {
+        "controller_optimizer": "sgd", "controller_learning_rate": 1e-4, "samples_per_step": 1, "entropy_weight": 0.0,
+        "baseline": "global", "normalize_advantage": False, "reward_data": "batch", "size_penalty": 0.0, "uniform_fraction": 0.25,
+    }  # fmt: skip
+    first = json.dumps({"format": 1, **source[0].to_json(), **letter})
+    first = _copy(source, tmp_path / "first", config_json=first)
+    guided = main_flags.settings(f"--add_attribute={labels}", f"--source_run={first}", "--size_penalty=0.1")
+    assert (guided.controller_optimizer, guided.reward_data, guided.size_penalty) == ("adam", "full", 0.1)
+    guided = json.dumps({"format": 1, **guided.to_json()})
+    guided = _copy((None, extended[1]), tmp_path / "guided", config_json=guided)
+    arguments = "--add_attribute=another.csv", f"--source_run={guided}"
+    anew = main_flags.settings(*arguments, "--transfer=trunk,towers")
+    assert {name: getattr(anew, name) for name in letter} == letter
+    assert main_flags.settings(*arguments).size_penalty == 0.1
+    for path in (first, guided):  # these methods read the rewards of all architectures
+        settings = main_flags.settings("--add_attribute=another.csv", f"--source_run={path}", "--method=enas")
+        assert (settings.reward_data, settings.controller_optimizer, settings.method) == ("full", "sgd", "enas")
+
+
 def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):
     settings = {"format": 1, **source[0].to_json(), "source_run": ["gone"], "transfer": ["trunk"], "freeze_trunk": True}
     frozen = _copy(source, tmp_path, config_json=json.dumps(settings))

@@ -113,7 +113,8 @@ def source_settings(
     architectures by the source's policy alone where that was handed over; its embedding
     learns fast where nothing else of the policy moves, and a whole policy as in the run
     that a chain of additions began with; more of the policy's architectures are
-    re-ranked, unless it is to have the last word.
+    re-ranked, unless it is to have the last word. Matches are by predictors, whatever
+    rule the source was to be compared by.
 
     parts: what is handed over.
     method: by which the attributes are searched; the source's when left out.
@@ -143,6 +144,7 @@ def source_settings(
         resume=False,
         label_files=(*stored.label_files, labels),
         transfer=Config().transfer,
+        match=Config().match,
         rounds=1,
         attributes_per_step=0,  # all of them: they are few, and the steps are counted for that
         warmup_steps=round(share * stored.warmup_steps),

@@ -212,7 +212,7 @@ class Config:
     )
     add_attribute: str = _setting(
         "",
-        "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), what is transferred and how architectures are sampled, the rate of a policy that was handed over, how another learns (as in the run that a chain of additions began with), --derive_top, and --measure_skill, which is off.",
+        "A table with new attributes (as --label_files) to add to the finished run in --source_run: its networks stay as they are, each new attribute gets one beside them. Settings are the source's unless given, but steps (one round, as many as each attribute of the source had), what is transferred, --match and how architectures are sampled, the rate of a policy that was handed over, how another learns (as in the run that a chain of additions began with), --derive_top, and --measure_skill, which is off.",
     )
     transfer: tuple[str, ...] = _setting(
         TRANSFER_PARTS, "What --source_run hands over: any of policy, trunk and towers."

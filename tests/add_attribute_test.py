@@ -543,6 +543,16 @@ def test_a_whole_policy_learns_as_in_the_run_that_a_chain_began_with(source, ext
         assert (settings.reward_data, settings.controller_optimizer, settings.method) == ("full", "sgd", "enas")
 
 
+def test_an_addition_matches_by_predictors_whatever_rule_its_source_compared(source, labels, tmp_path):
+    compared = {"format": 1, **source[0].to_json(), "source_run": ["gone"], "match": "random"}
+    compared = _copy(source, tmp_path, config_json=json.dumps(compared))
+    arguments = f"--add_attribute={labels}", f"--source_run={compared}"
+    assert main_flags.settings(*arguments).match == "predictor"
+    begun = main_flags.settings(*arguments, "--match=random", f"--run_dir={tmp_path / 'B'}")
+    RunFolder.create(begun.run_dir, begun)
+    assert main_flags.settings("--resume", f"--run_dir={begun.run_dir}").match == begun.match == "random"
+
+
 def test_a_run_whose_trunk_was_frozen_can_be_added_to_by_towers_alone(source, labels, tmp_path):
     settings = {"format": 1, **source[0].to_json(), "source_run": ["gone"], "transfer": ["trunk"], "freeze_trunk": True}
     frozen = _copy(source, tmp_path, config_json=json.dumps(settings))

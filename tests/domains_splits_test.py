@@ -284,6 +284,11 @@ def test_a_split_is_a_function_of_its_seed():
     assert by_none.to_json() == make_split(domain, _config(seed=0)).to_json() != other.to_json()
 
 
+def test_validation_comes_after_what_trained_before_it():
+    split = make_split(_random_domain(), _config())
+    np.testing.assert_array_equal(split.trained, [*split.train, *split.validation])
+
+
 def test_json_round_trip():
     split = make_split(_random_domain(), _config())
     back = Split.from_json(json.loads(json.dumps(split.to_json())))
@@ -373,6 +378,15 @@ def test_of_few_positives_the_votes_are_known_and_of_no_negative():
     assert with_few_positives(domain, split.train, _config()) is domain
 
 
+def test_attributes_of_which_all_positives_are_known_keep_their_votes_beside_those_of_few():
+    domain = _random_domain(images=30)
+    shares = np.where(domain.labels > 0.5, 2 / 3, 1 / 3).astype(np.float32)
+    domain = dataclasses.replace(domain, shares=shares)
+    few = with_few_positives(domain, make_split(domain, _config()).train, _config(), {domain.attributes[0]: 3})
+    np.testing.assert_array_equal(few.shares[:, 1:], shares[:, 1:])
+    assert np.isnan(few.shares[domain.labels[:, 0] < 0.5, 0]).all()
+
+
 def test_of_draws_that_judge_as_many_the_first_is_taken():
     domain = _random_domain()
     draws = [np.flatnonzero(domain.class_ids == c)[:3] for c in (1, 2)]
@@ -436,6 +450,20 @@ def test_what_judges_an_attribute():
     assert split.testable.tolist() == [True, True, True, False, False]
 
 
+def test_one_image_of_either_label_is_enough_to_be_tested():
+    class_ids = np.repeat([0, 1, 2], 20)
+    labels = np.zeros((60, 2), np.float32)
+    labels[:40:2], labels[40, 0] = 1, 1  # of the tested class one has the first attribute, none the second
+    assert make_split(_domain(labels, class_ids, test=(2,)), _config()).testable.tolist() == [True, False]
+
+
+def test_what_validation_or_the_test_alone_can_judge_is_not_judged_and_tested():
+    split = make_split(_random_domain(attributes=4), _config())
+    judged_by, testable = ("classes", "images", "none", "none"), np.array([True, False, True, False])
+    split = dataclasses.replace(split, judged_by=judged_by, testable=testable)
+    assert split.judged_and_tested.tolist() == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     "images, positives, judge",
     [(60, 4, "none"), (60, 5, "images"), (30, 2, "none"), (30, 3, "images"), (6, 1, "none"), (6, 2, "images")],
@@ -448,7 +476,10 @@ def test_few_validation_images_need_fewer_labels(images, positives, judge):
     chosen = make_split(domain, config).validation_images
     assert len(chosen) == images
     domain.labels[chosen[:positives]] = 1
-    assert make_split(domain, config).judged_by == (judge,)
+    split = make_split(domain, config)
+    assert split.judged_by == (judge,)
+    told = f"not judged: fewer than {positives + 1} positives among the validation images"
+    assert split.reasons["zoo/a0"].startswith(told) == (judge == "none")
 
 
 @pytest.mark.parametrize("kind", [1.0, 0.0])

@@ -86,11 +86,10 @@ def test_where_all_are_best_called_yes_the_threshold_is_halfway_to_zero():
 
 
 def test_what_the_model_holds_for_equal_shares_a_decision():
-    """It compares in float32, where these two are 1."""
-    labels, probabilities = np.array([[1.0], [0.0], [0.0]]), np.array([[1 - 1e-9], [1 - 2e-9], [0.5]])
-    (threshold,) = evaluation.choose_thresholds(labels, probabilities, "f1")
-    assert 0.5 < threshold < 1
-    assert (np.float32(probabilities[:, 0]) >= np.float32(threshold)).tolist() == [True, True, False]
+    """It compares in float32, where the first eight are 1, though to part them would be best."""
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 0, 1, 0], np.float32)[:, None]
+    probabilities = np.array([1 - 1e-9] * 3 + [1 - 2e-9] * 5 + [0.5, 0.25])[:, None]
+    assert evaluation.choose_thresholds(labels, probabilities, "f1").tolist() == [0.375]
 
 
 def test_what_few_images_test_is_neither_best_nor_worst():

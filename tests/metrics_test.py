@@ -17,9 +17,9 @@ def test_auc_equals_scikit_learn_with_and_without_ties(decimals):
 
 
 def test_auc_of_constant_and_signed_zero_scores_is_a_half():
-    labels = np.array([1, 0, 1, 0])
-    scores = np.array([[1, 1, 1, 1], [0.0, -0.0, -0.0, 0.0]], np.float32)
-    assert metrics.auc_columns(labels, scores).tolist() == [metrics.auc(labels, row) for row in scores] == [0.5, 0.5]
+    labels = np.array([1, 0])  # no more of one sign, which would be ties
+    scores = np.array([[1, 1], [0.0, -0.0], [-0.0, 0.0]], np.float32)
+    assert metrics.auc_columns(labels, scores).tolist() == [metrics.auc(labels, row) for row in scores] == [0.5] * 3
 
 
 def test_scores_that_leave_no_bit_free_are_refused():
@@ -47,6 +47,12 @@ def test_accuracies_equal_scikit_learn():
     ):
         assert plain == pytest.approx(accuracy_score(labels, row > 0.2))
         assert balanced == pytest.approx(balanced_accuracy_score(labels, row > 0.2))
+
+
+@pytest.mark.parametrize("reward", ["accuracy", "balanced_accuracy"])
+def test_a_reward_by_decisions_says_yes_above_its_offset_alone(reward):
+    scores = np.array([[3.0, 2.0, 1.0]], np.float32)
+    assert metrics.reward_columns(reward, np.array([1, 0, 0]), scores, 2.0).tolist() == [1.0]
 
 
 def test_aucs_without_each_group_are_those_of_what_is_left():

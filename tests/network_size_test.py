@@ -82,6 +82,12 @@ def test_a_small_network_is_told_in_whole_numbers():
     assert network_size.Size(50_120_000, 1_072_000).describe() == told
 
 
+def test_of_a_run_of_an_earlier_version_trunk_and_towers_are_counted_without_readings():
+    rows = {"a": {"architecture": SMALL.to_json()}, "b": {"excluded": "no positive"}}
+    counted = network_size.of_result({"per_attribute": rows}, 64)
+    assert counted == network_size.trunk_size(64) + network_size.tower_size(SMALL, 8, 0)
+
+
 def test_a_gain_above_the_penalty_is_kept():
     rewards = np.full((1, search_space.NUM_ARCHITECTURES), 0.8, np.float32)
     doublings = network_size.relative_sizes(8)[LARGE.number] - network_size.relative_sizes(8)[SMALL.number]

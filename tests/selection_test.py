@@ -124,6 +124,18 @@ def test_where_the_best_of_one_half_loses_on_the_other_there_is_no_skill():
     assert selection.crossfitted_skill(RewardTable(half, (half, -half)), (half.argmax(axis=1),) * 2) is None
 
 
+def test_what_one_half_alone_can_judge_tells_neither_specialisation_nor_skill():
+    table, choices = _table(np.random.default_rng(3), 3, noise=0.1), (np.array([5, 6, 7]), np.array([8, 9, 10]))
+    blind = table.halves[0].copy()
+    blind[1] = np.nan  # the attribute is rewarded all the same
+    torn = RewardTable(table.full, (blind, table.halves[1]))
+    rows = [0, 2]
+    others = RewardTable(table.full[rows], tuple(half[rows] for half in table.halves))
+    np.testing.assert_array_equal(selection.specialisation(torn), selection.specialisation(others))
+    its = tuple(chosen[rows] for chosen in choices)
+    assert selection.crossfitted_skill(torn, choices) == selection.crossfitted_skill(others, its)
+
+
 def test_size_costs_both_halves_what_it_costs_the_whole():
     table = _table(np.random.default_rng(9), 2)
     cost, less = 0.02 * network_size.relative_sizes(8), selection.less_size(table, 0.02, 8)

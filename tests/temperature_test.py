@@ -64,10 +64,11 @@ def test_images_that_are_told_apart_without_an_error_make_networks_no_surer_than
     assert np.log(20) / 1.5 < sure[0] < np.log(20) * 1.5 and sure[0] < sure[1] < np.log(502) * 1.5
 
 
-def test_a_label_is_less_sure_by_how_many_there_are_of_its_kind():
-    labels = (np.arange(100) < 2)[:, None].astype(np.float32)
-    found, _ = temperature.fit(labels, np.where(labels > 0, 3.0, -3.0), np.zeros(1))
-    unsure = (2 / (2 + 2) + 98 / (98 + 2)) / 100  # Platt 1999: 1 of N + 2, of either kind
+@pytest.mark.parametrize("attributes", [1, 4])
+def test_a_label_is_less_sure_by_how_many_there_are_of_its_kind_in_all_attributes_together(attributes):
+    labels = np.tile((np.arange(100) < 2)[:, None], attributes).astype(np.float32)
+    found, _ = temperature.fit(labels, np.where(labels > 0, 3.0, -3.0), np.zeros(attributes))
+    unsure = (2 / (2 * attributes + 2) + 98 / (98 * attributes + 2)) / 100  # Platt 1999: 1 of N + 2, of either kind
     assert found == pytest.approx(3.0 / logit(1 - unsure), rel=1e-3)
 
 

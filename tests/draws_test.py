@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 
 from galm_tf.draws import Stream, generator, tensor_seed
@@ -11,6 +13,7 @@ def test_draws_are_functions_of_seed_stream_and_step():
 
 
 def test_tensor_seeds_are_non_negative_and_differ():
-    seeds = np.stack([tensor_seed(3, Stream.NOISE, step) for step in range(200)])
+    drawn = itertools.product((3, 4), (Stream.NOISE, Stream.CONTROLLER), range(100))
+    seeds = np.stack([tensor_seed(seed, stream, step) for seed, stream, step in drawn])
     assert seeds.dtype == np.int32 and (seeds >= 0).all()
-    assert len(np.unique(seeds, axis=0)) == 200
+    assert len(np.unique(seeds, axis=0)) == 400

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from galm_tf.optimizer import LazyAdam
@@ -39,8 +40,9 @@ def test_rows_without_gradient_are_left_alone():
     assert optimizer.slots["conv4/kernel3/count"].numpy().tolist() == [0, 2, 0, 1]
 
 
-def test_biases_do_not_decay():
+@pytest.mark.parametrize("name", ["conv1/bias", "bn1/gamma", "bn1/beta"])
+def test_biases_and_batch_norms_do_not_decay(name):
     variable = tf.Variable([1.0, 2.0])
-    optimizer = LazyAdam({"conv1/bias": variable}, frozenset())
-    optimizer.apply({"conv1/bias": tf.zeros(2)}, tf.constant(0.5), 0.9)
+    optimizer = LazyAdam({name: variable}, frozenset())
+    optimizer.apply({name: tf.zeros(2)}, tf.constant(0.5), 0.9)
     assert variable.numpy().tolist() == [1.0, 2.0]

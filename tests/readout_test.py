@@ -45,10 +45,11 @@ def test_ridge_is_scikit_learns_on_the_known_rows(data, few, monkeypatch):
         assert (scores[:, 5] == 0).all()
 
 
-@pytest.mark.parametrize("few", [0, 100])
+@pytest.mark.parametrize("few, block", [(0, 8192), (100, 8192), (100, 7), (100, 1)])
 @pytest.mark.parametrize("rows", [10, 90])
-def test_ridge_with_weights_is_scikit_learns_with_weights(data, rows, few, monkeypatch):
+def test_ridge_with_weights_is_scikit_learns_with_weights(data, rows, few, block, monkeypatch):
     monkeypatch.setattr(ridge, "_FEW_SOLUTIONS", few)
+    monkeypatch.setattr(ridge, "_BLOCK_ROWS", block)
     features, labels = (values[:rows] for values in data)
     weights = np.random.default_rng(3).uniform(0.1, 5.0, rows)
     weights /= weights.mean()
@@ -111,6 +112,19 @@ def test_a_tower_that_says_the_same_of_all_leaves_the_word_to_the_reading(data):
     np.testing.assert_allclose(blended[:, :5], -0.7 + (read - read.mean(axis=0)) / read.std(axis=0), atol=1e-3)
     np.testing.assert_allclose(readout.blend(fitted, 0.0, margins, features, own)(margins, features), -0.7, atol=1e-5)
     np.testing.assert_allclose(blended[:, 5], -0.7, atol=1e-5)
+
+
+def test_where_one_image_is_of_an_attributes_own_domain_all_scale_its_reading(data):
+    features, labels = data
+    (fitted,) = ridge.fit(features, labels, [10.0])
+    margins, every = np.random.default_rng(1).normal(2.0, 3.0, (90, 6)), np.ones((90, 6), bool)
+    own = every.copy()
+    own[1:, 0] = False
+    for one, all_of_them in (
+        [readout.blend(fitted, 0.3, margins, features, of) for of in (own, every)],
+        [readout.alone(fitted, np.zeros(6), features, of) for of in (own, every)],
+    ):
+        np.testing.assert_array_equal(one(margins, features), all_of_them(margins, features))
 
 
 def test_the_network_with_a_readout_adds_it_to_its_towers_and_counts_it():

@@ -72,6 +72,12 @@ def _matches(scores, labels, class_ids):
     return matching.match_predictors(scores, labels, class_ids, np.arange(len(labels)))
 
 
+def _found(scores, labels, class_ids, index):
+    """`Match`es of the records `index` of a domain of these classes, each of which shows a photograph of its own."""
+    domain = types.SimpleNamespace(class_ids=class_ids, photographs=np.arange(len(class_ids)))
+    return matching._predictor_matches(domain, scores, index, labels)([(0, k, "x") for k in range(3)], np.arange(3))
+
+
 def test_predictors_find_their_attribute_and_its_sign():
     scores, labels, class_ids = _planted(np.random.default_rng(0))
     labels[::3, 0] = np.nan  # unknown labels do not count
@@ -80,6 +86,17 @@ def test_predictors_find_their_attribute_and_its_sign():
     assert found[0][1] > 0.9 and found[1][1] > 0.9 and found[2][1] < 0.1
     assert all(strength > 0.2 for _, _, strength in found[:3])
     assert found[3][2] < matching.MATCH_BAR
+
+
+def test_a_match_has_the_sign_of_its_predictor_and_is_close_from_the_bar_on(monkeypatch):
+    scores, labels, class_ids = _planted(np.random.default_rng(0))
+    found = _found(scores, labels, class_ids, np.arange(len(labels)))
+    assert [match.sign for match in found[:3]] == [1, 1, -1]
+    assert [match.close for match in found] == [True, True, True, False]
+    strength = found[0].strength
+    for bar, close in ((strength, True), (np.nextafter(strength, 1), False)):
+        monkeypatch.setattr(matching, "MATCH_BAR", bar)
+        assert _found(scores, labels, class_ids, np.arange(len(labels)))[0].close == close
 
 
 def test_strength_falls_with_the_number_of_classes_not_of_images():
@@ -125,6 +142,13 @@ def test_halves_share_no_class_and_show_both_labels():
     np.testing.assert_array_equal(np.bincount(halves[np.unique(class_ids, return_index=True)[1]]), [6, 6])
 
 
+def test_classes_are_dealt_by_their_share_of_positives_and_not_by_how_many_these_are():
+    class_ids = np.repeat([0, 1, 2, 3], [10, 2, 10, 2])
+    labels = np.concatenate([np.arange(10) < 5, [1, 1], np.arange(10) < 1, [0, 0]]).astype(np.float32)
+    halves = matching.class_halves(labels, class_ids)
+    assert halves[[0, 10, 12, 22]].tolist() == [0, 1, 1, 0]  # half of them, all, a tenth, none
+
+
 def test_an_attribute_of_one_class_is_too_little_to_match():
     scores, _, class_ids = _planted(np.random.default_rng(6))
     labels = (class_ids == 3).astype(np.float32)[:, None]
@@ -148,6 +172,12 @@ def test_photographs_stand_for_the_classes_where_there_is_one_alone(alone):
         scores, np.where(class_ids[:, None] == 0, labels[:, :1], np.nan), class_ids, boxes
     )
     assert 0.0 < halved[0][2] < found[0][2]
+
+
+def test_a_target_without_classes_is_matched_by_its_photographs():
+    scores, labels, _ = _planted(np.random.default_rng(7), classes=240, images=1)
+    found = _found(scores, labels, np.zeros(240, int), np.arange(240))
+    assert [match.close for match in found] == [True, True, True, False]
 
 
 def test_labels_of_one_kind_match_nothing():
@@ -1090,9 +1120,7 @@ def test_matches_go_by_training_images_alone_and_by_their_classes():
     train = np.arange(60, 180)
     index, known = matching.match_records(labels, train, np.random.default_rng(0), some=100)
     assert 100 <= len(index) and np.isin(index, train).all()
-    domain = types.SimpleNamespace(class_ids=class_ids, photographs=np.arange(len(labels)))
-    find = matching._predictor_matches(domain, scores[index], index, known)
-    found = find([(0, k, "x") for k in range(3)], np.arange(3))
+    found = _found(scores[index], known, class_ids, index)
     wanted = [strength for _, _, strength in _matches(scores[index], known, class_ids[index])]
     assert [match.strength for match in found] == wanted
 

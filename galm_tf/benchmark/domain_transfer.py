@@ -32,9 +32,11 @@ from galm_tf.benchmark.paper_table import inches, names_in_plots, summarise
 from galm_tf.benchmark.table_runs import Less, TableRuns
 from galm_tf.errors import UserError
 from galm_tf.matches import is_close
+from galm_tf.plots import without_font_warnings
 from galm_tf.words import listed
 
 _TITLE = 12  # points
+_COUNT, _GAP = 0.4, 0.05  # inches of a panel for each number of positives, and between two of them
 ALONE, TRANSFERRED = "no source", "from sources"
 
 
@@ -232,7 +234,8 @@ def draw_curve(table: pd.DataFrame) -> Figure:
     counts = summary["scenario"].str.extract(r", (\d+) positives$")[0].astype(int)
     summary, counts = summary.loc[counts.sort_values().index], counts.sort_values()
     panels = list(names.unique())
-    width = max(4.2, 0.7 + inches(panels, _TITLE))
+    labels = [str(count) for count in sorted(counts.unique())]
+    width = max(4.2, 0.7 + inches(panels, _TITLE), 0.7 + _COUNT * len(labels))
     figure = Figure((width * len(panels), 3.6), dpi=100, layout="constrained")
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels):
         for method in (ALONE, TRANSFERRED):
@@ -241,8 +244,21 @@ def draw_curve(table: pd.DataFrame) -> Figure:
             axis.errorbar(counts[mask], part["mean"], yerr=part["std"].fillna(0), fmt="o-", capsize=2, label=method)
         axis.set(xscale="log", xlabel="known positives per attribute")
         axis.set_title(panel, fontsize=_TITLE, parse_math=False)
-        axis.set_xticks(sorted(counts.unique()), [str(c) for c in sorted(counts.unique())], minor=False)
+        axis.set_xticks([int(label) for label in labels], labels, minor=False)
         axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # names 6×10⁰ too, over the others
     figure.axes[0].set_ylabel("test mAUC")
     figure.axes[0].legend()
+    _hide_touching_labels(figure)
     return figure
+
+
+def _hide_touching_labels(figure: Figure) -> None:
+    """Numbers that lie close together on the log axis: of labels that would touch, that of the greatest stays."""
+    with without_font_warnings():
+        figure.draw_without_rendering()
+    for axis in figure.axes:
+        left = float("inf")
+        for label in reversed(axis.get_xticklabels()):
+            place = label.get_window_extent()
+            label.set_visible(place.x1 + _GAP * figure.dpi < left)
+            left = place.x0 if label.get_visible() else left

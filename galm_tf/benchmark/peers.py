@@ -21,7 +21,6 @@ import io
 import json
 import os
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -30,7 +29,6 @@ import keras_tuner
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from sklearn.exceptions import ConvergenceWarning
 
 from galm_tf import kerastuner, search_space
 from galm_tf.attribute_names import file_name
@@ -199,9 +197,7 @@ def _tuner(base: type[keras_tuner.Tuner], **settings: Any) -> Callable[[Cell], N
         state = os.path.join(cell.path, _TUNER)
         trials = kerastuner.begin(begin_or_reload, state)
         trials.cell = cell
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of its Gaussian process on few trials
-            kerastuner.search(trials, state)
+        kerastuner.search(trials, state)
 
     return search
 

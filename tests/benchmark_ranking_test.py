@@ -84,7 +84,7 @@ def test_nothing_is_trained_where_no_attribute_can_be_judged(monkeypatch, tmp_pa
     )
     monkeypatch.setattr(ranking, "load_domains", lambda config: None)
     monkeypatch.setattr(ranking.data_digests, "content_digests", lambda domain: {})
-    monkeypatch.setattr(ranking.preparation, "prepare", lambda config: prepared)
+    monkeypatch.setattr(ranking.preparation, "prepare", lambda *of: prepared)
     with pytest.raises(
         UserError, match="an attribute of sun that validation images can judge. Received: none; give more"
     ):

@@ -38,7 +38,7 @@ def table():
     truth[-1] = np.nan  # not tested: must not count anywhere
     with pytest.MonkeyPatch.context() as patch, untraced():
         rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-        patch.setattr(preparation, "prepare", lambda config: None)
+        patch.setattr(preparation, "prepare", lambda *of: None)
         patch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
         config = Config(rounds=1, controller_steps=2, samples_per_step=48, evaluations=8)
         rows = choosing.run_choosing(config, [0], "nowhere").set_index("method")
@@ -70,7 +70,7 @@ def test_less_noise_chooses_better(table):
 def test_only_named_methods_choose_and_unknown_ones_are_refused_before_anything_is_trained(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda *of: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=2, samples_per_step=8)
     with untraced():
@@ -90,7 +90,7 @@ def test_nothing_is_trained_where_no_attribute_can_be_judged_and_tested(monkeypa
         **parts, held_out_classes=(), judged_by=("none", "images"), testable=np.array([True, False]), reasons={}
     )
     domain = types.SimpleNamespace(name="mine")
-    monkeypatch.setattr(preparation, "prepare", lambda config: types.SimpleNamespace(split=split, domain=domain))
+    monkeypatch.setattr(preparation, "prepare", lambda *of: types.SimpleNamespace(split=split, domain=domain))
     for run in (choosing.run_choosing, choosing.run_derived):
         with pytest.raises(UserError, match="Expected an attribute of mine that validation and test .* Received: none"):
             run(Config(), [0], str(tmp_path / "out"))
@@ -114,7 +114,7 @@ def test_the_flags_of_a_supernet_repeat_it_whatever_the_suites_methods_read(monk
 def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda *of: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     config = Config(rounds=1, controller_steps=100, samples_per_step=48)
     rows = choosing.run_choosing(config, [0], "nowhere", [], [0.02, 10.0]).set_index("method")
@@ -128,7 +128,7 @@ def test_size_penalties_choose_smaller_networks_from_the_same_rewards(table, mon
 def test_derived_networks_are_counted_with_their_reading(table, monkeypatch):
     _, validation, truth = table
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda *of: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     monkeypatch.setattr(one_supernet, "finetuned", lambda *_: {"val_mauc": 0.5, "test_mauc": 0.5})
     sizes = []
@@ -180,7 +180,7 @@ def test_every_rule_takes_what_its_name_says_and_what_validation_cannot_judge_co
     truth = rng.random((N, search_space.NUM_ARCHITECTURES)).astype(np.float32)
     truth[1] = np.nan  # not tested
     rewards = one_supernet.SharedRewards(validation, RewardTable(truth, (truth, truth)))
-    monkeypatch.setattr(preparation, "prepare", lambda config: None)
+    monkeypatch.setattr(preparation, "prepare", lambda *of: None)
     monkeypatch.setattr(one_supernet, "shared_rewards", lambda config, path, prepared: rewards)
     rows, judged = choosing.run_choosing(config, [0], "nowhere", []).set_index("method"), np.arange(2, N)
     for name in expected.keys() & rows.index:

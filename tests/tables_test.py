@@ -25,11 +25,14 @@ from galm_tf import begun, command_line, config as config_lib, leakage, pipeline
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
+    choosing,
     domain_transfer,
     learner_cells,
     learner_data,
     learners,
+    methods,
     nas,
+    one_supernet,
     paper_figures,
     paper_table,
     peers_suite,
@@ -43,6 +46,7 @@ from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
+from galm_tf.data_digests import content_digests
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.source_runs import Source
@@ -845,6 +849,78 @@ def test_cells_of_other_data_or_features_are_refused(tmp_path, small):
         cells = LearnerCells(_runs(tmp_path, config), [FeatureSettings("trunk", features_run=str(tmp_path))])
         digests.append(cells._settings("trunk", "mine", ())["content: features of mine"])
     assert len(digests[0]) == 1 and digests[0] != digests[1]
+
+
+def _turned(csv):
+    """Turns the labels of the last column round."""
+    first, *lines = csv.read_text().splitlines()
+    csv.write_text("\n".join([first, *(f"{line[:-1]}{1 - int(line[-1])}" for line in lines)]))
+
+
+def test_data_that_change_while_a_table_is_made_are_refused(tmp_path, with_copies):
+    """Its later cells would be of other data than its first, and all be taken for those of the first."""
+    pixels = [FeatureSettings()] * 2
+    config = dataclasses.replace(with_copies, cache_dir=str(tmp_path / "cache"))
+    runs = TableRuns(config, "seed", str(tmp_path / "out"))
+    cells, begun_with = LearnerCells(runs, pixels), runs.settings()
+    cells.row("ridge", "a", 0)
+    runs.prepare(runs.subset(("a", "b"), 0))  # each of two that are joined is as it is alone
+    _turned(tmp_path / "a" / "attributes.csv")
+    told = "^Expected the data of a with which the table in .*out was begun. Received: others; restore them and give the same command, or name .*--out"
+    for domains in (("a",), ("a", "b")):
+        with pytest.raises(UserError, match=told):
+            runs.prepare(runs.subset(domains, 0))
+    with pytest.raises(UserError, match=told):
+        cells.row("ridge", "a", 1)
+    assert runs.settings() == begun_with
+    runs.prepare(runs.subset(("b",), 0))
+    _turned(tmp_path / "a" / "attributes.csv")
+    assert cells.row("ridge", "a", 1) and TableRuns(config, "seed", str(tmp_path / "out")).settings() == begun_with
+
+
+def test_a_joined_domain_is_as_it_is_alone(small):
+    joined = table_runs.load_domains(small)
+    for name in small.domain:
+        alone = table_runs.load_domains(dataclasses.replace(small, domain=(name,)))
+        assert joined.only(name).classes != alone.classes  # whose numbers are other ones
+        assert content_digests(joined.only(name)) == content_digests(alone)
+        assert (joined.only(name).name, joined.only(name).data_sources) == (name, alone.data_sources)
+
+
+def test_features_that_change_while_a_table_is_made_are_refused(tmp_path, with_copies):
+    config = dataclasses.replace(with_copies, domain=("a",), data_dir=with_copies.data_dir[:1])
+    file, names = tmp_path / "f.npz", [f"{i}.png" for i in range(16)]
+    np.savez(file, image=names, features=np.random.default_rng(0).normal(size=(16, 5)))
+    runs = TableRuns(config, "seed", str(tmp_path / "out"))
+    cells = LearnerCells(runs, [FeatureSettings("file", features_file=str(file))])
+    cells.row("ridge", "a", 0)
+    np.savez(file, image=names, features=np.random.default_rng(1).normal(size=(16, 5)))
+    with pytest.raises(
+        UserError, match="Expected the features of a with which the table in .*out was begun. Received: others"
+    ):
+        cells.row("ridge", "a", 1)
+
+
+def test_data_that_change_while_a_suite_is_at_work_are_refused(tmp_path, monkeypatch, with_copies):
+    config = dataclasses.replace(with_copies, domain=("a",), data_dir=with_copies.data_dir[:1])
+
+    def then_turned(*_):
+        _turned(tmp_path / "a" / "attributes.csv")
+
+    told = "Expected the data of a with which the suite{} was begun. Received: others; restore them and give the same"
+    monkeypatch.setattr(methods, "_linear", then_turned)
+    with pytest.raises(UserError, match=told.format(" in out")):
+        methods.run_methods(config, [], [0, 1], "seed", "out")
+    monkeypatch.setattr(
+        one_supernet, "shared_rewards", lambda *_: then_turned() or types.SimpleNamespace(validation=None, test=None)
+    )
+    monkeypatch.setattr(choosing, "_choices", lambda *_: {})
+    with pytest.raises(UserError, match=told.format(" in out")):
+        choosing.run_derived(config, [0, 1], "out", ["galm"])
+    prepare = preparation.prepare
+    monkeypatch.setattr(preparation, "prepare", lambda *of: (prepare(*of), then_turned())[0])
+    with pytest.raises(UserError, match=told.format("")):
+        learners.run_learners(config, ["dap"], [0, 1], "seed", FeatureSettings())
 
 
 def test_finished_runs_of_other_data_are_refused(tmp_path, small):

@@ -17,10 +17,11 @@ from typing import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from galm_tf import pipeline, preparation, selection
+from galm_tf import pipeline, selection
 from galm_tf.benchmark import one_supernet
 from galm_tf.benchmark.auc_rewards import by_auc
 from galm_tf.benchmark.given import expect_names
+from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import Config
 from galm_tf.network_size import network_size, numbers_read, trunk_size
 from galm_tf.reward import RewardTable
@@ -47,9 +48,9 @@ def run_choosing(
     penalties. `random` is the mean of all architectures, `oracle` the best by the test images. Multiply-adds are of one
     image, in all networks together.
     """
-    config, rows = _checked(config, methods, "choosing"), []
+    config, rows, same = _checked(config, methods, "choosing"), [], SameData(f"suite in {out}")
     for split, of_split, path in _splits(config, splits, out):
-        rewards = one_supernet.shared_rewards(of_split, path, preparation.prepare(of_split))
+        rewards = one_supernet.shared_rewards(of_split, path, same.prepare(of_split))
         validation, test = rewards.validation, rewards.test
         judged = np.flatnonzero(validation.rewarded & test.rewarded)
         for name, chosen in _choices(validation, config, methods, size_penalties).items():
@@ -77,10 +78,10 @@ def run_derived(
     All start from the supernet of `run_choosing`; a finished (split, rule) is
     not run again. `random` is one uniform architecture per attribute.
     """
-    config, rows = _checked(config, methods, "derived"), []
+    config, rows, same = _checked(config, methods, "derived"), [], SameData(f"suite in {out}")
     read = numbers_read() if config.readout_share else 0
     for split, of_split, path in _splits(config, splits, out):
-        prepared = preparation.prepare(of_split)
+        prepared = same.prepare(of_split)
         table = one_supernet.shared_rewards(of_split, path, prepared).validation
         choices = _choices(table, config, methods, size_penalties)
         if RANDOM in methods:

@@ -29,6 +29,7 @@ from galm_tf.benchmark import learners as learners_lib
 from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.learner_data import FeatureSettings
 from galm_tf.benchmark.paired import REPETITION
+from galm_tf.benchmark.same_data import changed_meanwhile
 from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
@@ -36,6 +37,7 @@ from galm_tf.run_folder import environment, read_config
 
 IMAGES = "images"  # what learners see that make their own features
 _SHOWN = 12  # of a digest's digits, in the name of a file
+_NONE = "none"  # the digest of no file
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
 
 
@@ -151,13 +153,9 @@ class LearnerCells:
         return {**config, **data, "features": features}
 
     def _digest(self, path: str) -> str:
-        """Of a file that features come from; of one that is not there, which will be told when it is read, "none"."""
-        if path not in self._digests:
-            try:
-                with open(path, "rb") as file:
-                    self._digests[path] = hashlib.sha256(file.read()).hexdigest()
-            except OSError:
-                return "none"
+        """Of a file that features come from; of one that is not there, which will be told when it is read, _NONE."""
+        if self._digests.get(path, _NONE) == _NONE:
+            self._digests[path] = _digest_of(path)
         return self._digests[path]
 
     def _compute(self, name: str, kind: str, target: str, number: int, sources: Sequence[str]) -> Mapping[str, Any]:
@@ -208,8 +206,18 @@ class LearnerCells:
                 name = "own pretrained trunk" if self._runs.config.trunk_model else "own trunk"
             config = self._runs.subset((domain,), self._number)
             features, made = learner_data.make_features(settings, config, self._prepared[domain])
+            if any(_digest_of(path) != self._digest(path) for path in settings.files):
+                raise changed_meanwhile(f"features of {domain}", f"table in {self._runs.out}")
             self._made[key] = features, name or made
         return self._made[key]
+
+
+def _digest_of(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return _NONE
 
 
 def _expect_one_network(seen: Mapping[str, learners_lib.Seen]) -> None:

@@ -15,6 +15,7 @@ from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
 from galm_tf.errors import UserError
+from galm_tf.image_cache import load_images
 from galm_tf.run_folder import read_config, with_kept_tables
 
 PIXELS, FILE, TRUNK, VGG16 = "pixels", "file", "trunk", "vgg16"
@@ -97,7 +98,7 @@ def make_features(settings: FeatureSettings, config: Config, prepared: preparati
         return _trunk_features(settings.features_run, theirs, config, prepared), name
     if settings.features == VGG16:
         large = dataclasses.replace(config, image_size=network_features.VGG16_SIZE)
-        images = prepared.images if config.image_size == large.image_size else preparation.prepare(large).images
+        images = prepared.images if config.image_size == large.image_size else load_images(prepared.domain, large)[1]
         return network_features.vgg16_features(os.path.expanduser(settings.vgg16_weights), images), "vgg16"
     return linear_pixels.pixel_features(prepared.images), "pixels 16x16"
 

@@ -37,6 +37,7 @@ from galm_tf.baselines.sources import ScoresAsFeatures, Union
 from galm_tf.baselines.umf import UMF
 from galm_tf.benchmark import learner_data
 from galm_tf.benchmark.paired import REPETITION
+from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import Config
 from galm_tf.domains.build import with_classes
 from galm_tf.domains.domain import Domain
@@ -129,7 +130,8 @@ def run_learners(
         path = settings.features_run
         seen.append(("features_run", learner_data.read_trunk(path, read_config(path, "features_run"), config)))
     cells = [dataclasses.replace(config, **{vary: number}) for number in seeds]
-    data = [preparation.prepare(cell) for cell in cells]
+    same = SameData("suite")
+    data = [same.prepare(cell) for cell in cells]
     for cell, prepared in zip(cells, data):  # before anything is fitted
         expect_classes(prepared.domain)
         for flag, theirs in seen:

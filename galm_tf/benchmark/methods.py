@@ -17,6 +17,7 @@ import tensorflow as tf
 from galm_tf import evaluation, linear_pixels, pipeline, preparation
 from galm_tf.benchmark.paired import REPETITION, paired_difference
 from galm_tf.benchmark.results import write_files
+from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import Config
 from galm_tf.run_folder import RunFolder, read_config
 from galm_tf.strategies import METHODS, passed_over
@@ -34,10 +35,10 @@ def run_methods(config: Config, methods: Sequence[str], seeds: Sequence[int], va
       vary: `seed` (same split, other draws) or `split_seed` (another class-disjoint split each).
       out: folder of the run folders.
     """
-    rows = []
+    rows, same = [], SameData(f"suite in {out}")
     for number in seeds:
         cell = dataclasses.replace(config, **{vary: number})
-        prepared = preparation.prepare(cell)
+        prepared = same.prepare(cell)
         rows.append({"method": LINEAR, REPETITION[vary]: number, "test_mauc": _linear(prepared, cell)})
         for method in methods:
             path = os.path.join(out, f"{method}-{vary}{number}")

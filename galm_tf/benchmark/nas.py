@@ -27,7 +27,7 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
-from galm_tf import data_digests, preparation
+from galm_tf import preparation
 from galm_tf.attribute_names import file_name
 from galm_tf.begun import content_settings
 from galm_tf.benchmark import one_supernet, peers, peers_suite
@@ -36,6 +36,7 @@ from galm_tf.benchmark.cells import Cells
 from galm_tf.benchmark.child import AttributeData
 from galm_tf.benchmark.given import expect_names, expect_once
 from galm_tf.benchmark.nas_curves import children_curve, trajectory
+from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import METHODS, Config
 from galm_tf.domains import load_domains
 from galm_tf.progress import Progress
@@ -113,11 +114,12 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
       out: folder of the cells, which a repeated command goes on with.
     """
     config = beside_children(config, "nas")
+    same = SameData(f"suite in {out}")
     # `prepare` tells of each split
-    content = content_settings(data_digests.content_digests(load_domains(config, untold=lambda note: True)))
+    content = content_settings(same.expect(load_domains(config, untold=lambda note: True)))
     cells = Cells(out, {**config.to_json(), "vary": vary, **content})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
-    prepared = [preparation.prepare(one) for one in each]
+    prepared = [same.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)
     curves, costs, environments = [], [], {}
     for number, one, data in zip(numbers, each, prepared):

@@ -58,14 +58,15 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     that was stopped goes on, with as many attributes, which share their trunk.
     """
     config = beside_children(config, "ranking")
+    domain = load_domains(config)
     asked = {
         **config.to_json(),
         "num_attributes": num_attributes,
-        **content_settings(data_digests.content_digests(load_domains(config))),
+        **content_settings(data_digests.content_digests(domain)),
     }
     kept = Cells(os.path.join(out, "alone"), asked)
     shared_config = dataclasses.replace(config, method="exhaustive", adapt_steps=0, finetune_steps=0)
-    prepared = preparation.prepare(shared_config)
+    prepared = preparation.prepare(shared_config, domain)
     expect_judged((judge != "none" for judge in prepared.split.judged_by), prepared.domain, "validation images")
     shared_config, folder = begin_or_resume(os.path.join(out, "supernet"), shared_config)
     table = _shared_rewards(shared_config, folder, prepared)

@@ -23,12 +23,14 @@ from typing import Any, Optional
 
 import numpy as np
 
-from galm_tf import data_digests, preparation
+from galm_tf import preparation
 from galm_tf.attribute_names import domain_of
 from galm_tf.begun import content_settings
 from galm_tf.benchmark.methods import free_networks, run_once
+from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import SOURCE_SETTINGS, Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.domain import Domain
 from galm_tf.run_folder import read_config
 
 _UNUSED = "training records show photographs that another domain of the table tests and are unused."
@@ -80,7 +82,8 @@ class TableRuns:
         self._looked_at: set[str] = set()  # finished runs whose data are as they were
         self._subsets: dict[int, dict[str, np.ndarray]] = {}  # by repetition and domain
         self._unused: dict[tuple[str, int], list[int]] = {}  # by domain and repetition
-        self._contents: dict[str, dict[str, str]] = {}
+        self._data = SameData(f"table in {out}")
+        self._contents: dict[str, dict[str, str]] = {}  # digests by domain
 
     def settings(self) -> dict[str, Any]:
         """What a table's cells have in common: settings, and what the data hold."""
@@ -103,10 +106,17 @@ class TableRuns:
     def content(self, domain: str) -> dict[str, str]:
         """Digests of a domain's images and labels, whatever their split (`data_digests.content_digests`)."""
         if domain not in self._contents:
-            # `prepare` tells of a run's own split
-            whole = load_domains(self.subset((domain,)), untold=lambda note: True)
-            self._contents[domain] = data_digests.content_digests(whole)
+            self._load(self.subset((domain,)))
         return self._contents[domain]
+
+    def _load(self, config: Config, told: bool = False) -> Domain:
+        """Some domains, with their notes where `prepare` tells of a run's own split; raises UserError where one is not as
+        it was at the table's start.
+        """
+        domain = load_domains(config, untold=lambda note: not told)
+        for name in domain.domain_names:
+            self._contents[name] = self._data.expect(domain.only(name))
+        return domain
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:
         """The settings of a run on some of the domains, with all their labels; of a repetition where one is named."""
@@ -121,7 +131,7 @@ class TableRuns:
         unused.
         """
         if number not in self._subsets:
-            together = load_domains(self.subset(self.config.domain, number), untold=lambda note: True)
+            together = self._load(self.subset(self.config.domain, number))
             self._subsets[number] = {
                 name: together.subsets[together.image_domains == i] for i, name in enumerate(self.config.domain)
             }
@@ -130,7 +140,7 @@ class TableRuns:
     @functools.cached_property
     def _shares_photographs(self) -> bool:
         """Whether a photograph is in two domains, so that one may train on what another tests."""
-        together = load_domains(self.subset(self.config.domain), untold=lambda note: True)
+        together = self._load(self.subset(self.config.domain))
         places = np.unique(np.stack([together.photographs, together.image_domains]), axis=1)
         return len(np.unique(places[0])) < places.shape[1]
 
@@ -143,14 +153,14 @@ class TableRuns:
         unused = {}
         for name in domains:
             if (name, number) not in self._unused:
-                own = load_domains(self.subset((name,), number), untold=lambda note: True).subsets
+                own = self._load(self.subset((name,), number)).subsets
                 self._unused[name, number] = np.flatnonzero(self._subsets_of((name,), number) != own).tolist()
             unused[name] = self._unused[name, number]
         return hashlib.sha256(json.dumps(unused).encode()).hexdigest() if any(unused.values()) else ""
 
     def prepare(self, config: Config) -> preparation.Prepared:
         """The data of a run on some of the domains; photographs that others test are unused."""
-        domain = load_domains(config)
+        domain = self._load(config, told=True)
         subsets = self._subsets_of(config.domain, getattr(config, self.vary))
         unused = int((subsets != domain.subsets).sum())
         note = f"{unused} {_UNUSED}"

@@ -130,6 +130,16 @@ class Domain:
             attribute_domains=self.attribute_domains[index],
         )
 
+    def only(self, name: str) -> Domain:
+        """One of the joined domains: its records, with its own attributes."""
+        if self.domain_names == (name,):
+            return self
+        number = self.domain_names.index(name)
+        own = self.select_images(self.image_domains == number).select_attributes(self.attribute_domains == number)
+        kept = {k: (getattr(self, k)[number],) for k in ("domain_names", "data_sources", "layouts", "crop_paddings")}
+        zeros = {k: np.zeros_like(getattr(own, k)) for k in ("image_domains", "attribute_domains")}
+        return dataclasses.replace(own, name=name, **kept, **zeros)
+
 
 def photograph_numbers(paths: Sequence[str], originals: Mapping[str, str]) -> np.ndarray:
     """`Domain.photographs` of these paths: parts of one photograph, and its copies, have the same number."""

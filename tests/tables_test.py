@@ -21,7 +21,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import main_flags
-from galm_tf import begun, command_line, config as config_lib, leakage, pipeline, preparation
+from galm_tf import begun, command_line, config as config_lib, data_digests, leakage, pipeline, preparation
 from galm_tf.baselines.iap import IAP
 from galm_tf.benchmark import __main__ as program
 from galm_tf.benchmark import (
@@ -46,7 +46,6 @@ from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
-from galm_tf.data_digests import content_digests
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.source_runs import Source
@@ -137,6 +136,28 @@ def test_figures_of_learners_are_those_of_what_they_train_on_in_the_table(tmp_pa
     assert re.fullmatch("ridge-seed0-without-[0-9a-f]{12}.json", others[0])
     assert os.listdir(tmp_path / "learners" / "a-pixels" / "cells") == [plain]  # of both tables
     assert len(os.listdir(tmp_path / "learners" / "a-from-b-pixels" / "cells")) == 1
+
+
+def test_runs_that_leave_out_other_photographs_lie_apart(tmp_path, with_copies, monkeypatch):
+    alone = dataclasses.replace(with_copies, domain=("b",), data_dir=with_copies.data_dir[1:])
+
+    def train(config, folder, prepared, make_strategy):
+        if prepared:  # else it was looked at before
+            data_digests.remember_data(config, folder, prepared.domain, prepared.split)
+            folder.write_json("result.json", {"trained": int((prepared.domain.subsets == "train").sum())})
+        return folder.read_json("result.json")
+
+    monkeypatch.setattr(pipeline, "run", train)
+    for _ in range(2):  # made, then found again
+        both, one = (TableRuns(config, "seed", str(tmp_path / "out")) for config in (with_copies, alone))
+        assert [runs.result("b", 0)["trained"] for runs in (one, both)] == [12, 8]
+        assert both.result("a", 0)["trained"] == 12
+    names = sorted(os.listdir(tmp_path / "out" / "runs"))
+    assert names[:2] == ["galm-a-seed0", "galm-b-seed0"] and len(names) == 3
+    assert re.fullmatch("galm-b-seed0-without-[0-9a-f]{12}", names[2])
+    assert both.path(("b",), 0) == both.source(("b",), 0) == str(tmp_path / "out" / "runs" / names[2])
+    # a target's run starts from a source of its table
+    assert re.search("/galm-a-from-b-seed0-without-[0-9a-f]{12}$", both.path(("a",), 0, ("b",)))
 
 
 def test_scenarios_are_chosen_by_name():
@@ -883,7 +904,7 @@ def test_a_joined_domain_is_as_it_is_alone(small):
     for name in small.domain:
         alone = table_runs.load_domains(dataclasses.replace(small, domain=(name,)))
         assert joined.only(name).classes != alone.classes  # whose numbers are other ones
-        assert content_digests(joined.only(name)) == content_digests(alone)
+        assert data_digests.content_digests(joined.only(name)) == data_digests.content_digests(alone)
         assert (joined.only(name).name, joined.only(name).data_sources) == (name, alone.data_sources)
 
 

@@ -36,7 +36,6 @@ from galm_tf.errors import UserError
 from galm_tf.run_folder import environment, read_config
 
 IMAGES = "images"  # what learners see that make their own features
-_SHOWN = 12  # of a digest's digits, in the name of a file
 _NONE = "none"  # the digest of no file
 _OTHER_NETWORKS = (learner_data.FILE, learner_data.VGG16)
 
@@ -60,7 +59,7 @@ class LearnerCells:
         """What `learners.run_one` says of a learner, or of ridge regression, on a domain."""
         kind = self._kind(name, target)
         kept = self._kept(kind, target, sources)
-        cell = self._cell(name, number, (target, *sources))
+        cell = f"{name}-{self._runs.repetition((target, *sources), number)}"
         return kept.get(cell, lambda: self._compute(name, kind, target, number, sources))
 
     def _kind(self, name: str, target: str) -> str:
@@ -71,11 +70,6 @@ class LearnerCells:
         assert target not in sources
         place = "-".join([target, *(["from", "+".join(sources)] if sources else []), kind])
         return Cells(os.path.join(self._runs.out, "learners", place), self._settings(kind, target, sources))
-
-    def _cell(self, name: str, number: int, domains: Sequence[str]) -> str:
-        """Of a learner that trains on some domains; named by what these are given less of in this table, too."""
-        left_out = self._runs.left_out(domains, number)
-        return f"{name}-{self._runs.vary}{number}" + (f"-without-{left_out[:_SHOWN]}" if left_out else "")
 
     def expect_features(
         self, learners: Sequence[str], asked: Sequence[tuple[str, Sequence[str]]], numbers: Sequence[int]
@@ -120,8 +114,8 @@ class LearnerCells:
         on_features = [name for name in learners if name not in learners_lib.SEE_IMAGES]
         for target, sources in asked if on_features else ():
             kept = self._kept(self._kind(on_features[0], target), target, sources)
-            cells = {n: [self._cell(name, n, (target, *sources)) for name in on_features] for n in numbers}
-            left = {n for n in numbers if not all(map(kept.has, cells[n]))}
+            ends = {n: self._runs.repetition((target, *sources), n) for n in numbers}
+            left = {n for n in numbers if not all(kept.has(f"{name}-{ends[n]}") for name in on_features)}
             if left:
                 read.setdefault(target, set()).update((target, *sources))
                 lacking |= left

@@ -1,14 +1,15 @@
 """The runs of search methods in one --out, which Tables 2 and 3, few_labels and few_steps share: each made once, read
 afterwards.
 
-A run's folder is OUT/runs/METHOD-DOMAINS[-from-SOURCES][-pPOSITIVES][-dDIVISOR]-VARYn, such as
-galm-sun-split_seed0 or galm-sun-from-awa+apay-split_seed0. Source runs on several
+A run's folder is OUT/runs/METHOD-DOMAINS[-from-SOURCES][-pPOSITIVES][-dDIVISOR]-VARYn[-without-DIGEST], such
+as galm-sun-split_seed0 or galm-sun-from-awa+apay-split_seed0. Source runs on several
 domains are searched jointly. One that holds all domains, and so its target's too,
 is not fine-tuned, because that would train on the images that the target
 validates on. The classes of the test are the same in both, by the same split,
 and `transfer` refuses a source that has seen one. No run trains on photographs
 that another domain of the table tests, whether or not it is the source of one
-that does.
+that does. Where some of its own or of its sources are left out so, the digest
+says which: a table of other domains has runs of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from galm_tf.domains import load_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.run_folder import read_config
 
+_SHOWN = 12  # of a digest's digits, in a name
 _UNUSED = "training records show photographs that another domain of the table tests and are unused."
 _STEPS = ("warmup_steps", "supernet_steps", "controller_steps", "adapt_steps", "finetune_steps")
 _RATES = ("learning_rate", "adapt_learning_rate", "finetune_learning_rate")
@@ -158,6 +160,11 @@ class TableRuns:
             unused[name] = self._unused[name, number]
         return hashlib.sha256(json.dumps(unused).encode()).hexdigest() if any(unused.values()) else ""
 
+    def repetition(self, domains: Sequence[str], number: int) -> str:
+        """In names of what trains on some domains: which repetition, and what they are given less of in this table."""
+        left_out = self.left_out(domains, number)
+        return f"{self.vary}{number}" + (f"-without-{left_out[:_SHOWN]}" if left_out else "")
+
     def prepare(self, config: Config) -> preparation.Prepared:
         """The data of a run on some of the domains; photographs that others test are unused."""
         domain = self._load(config, told=True)
@@ -174,7 +181,7 @@ class TableRuns:
         """The folder of a run."""
         name = f"{method or self.config.method}-{'+'.join(domains)}"
         name += (f"-from-{'+'.join(sources)}" if sources else "") + less.suffix
-        return os.path.join(self.out, "runs", f"{name}-{self.vary}{number}")
+        return os.path.join(self.out, "runs", f"{name}-{self.repetition((*domains, *sources), number)}")
 
     def result(
         self, target: str, number: int, sources: Sequence[str] = (), less: Less = WHOLE, method: str = ""

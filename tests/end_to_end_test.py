@@ -244,6 +244,7 @@ def test_a_resumed_run_must_find_the_data_that_it_began_with(settings, tmp_path)
             dataclasses.replace(domain, paths=domain.paths[::-1]),
             split,
         ),
+        "other classes": (dataclasses.replace(domain, class_ids=domain.class_ids[::-1]), split),
         "other boxes": (dataclasses.replace(domain, boxes=domain.boxes + 2), split),
         "other sizes of image files": (dataclasses.replace(domain, paths=(str(elsewhere), *domain.paths[1:])), split),
         "other drawn pictures, as another version of galm_tf drew them": (_redrawn(domain), split),

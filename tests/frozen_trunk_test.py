@@ -68,6 +68,19 @@ def test_changed_pictures_are_a_records_own_whichever_others_have_views(networks
     np.testing.assert_allclose(fewer[index[3:4]], views[index[3:4]], atol=1e-5)
 
 
+def test_more_images_than_go_at_once_have_the_views_of_each(networks, monkeypatch):
+    whole, _, images, index, views = networks
+    (expected,) = frozen_trunk.FirstViews(views).outputs(index[::-1])
+    monkeypatch.setattr(frozen_trunk, "_BATCH_IMAGES", 2)
+    by_two = frozen_trunk.Views(len(images), 6, CONFIG)
+    frozen_trunk.fill_views(by_two, Trunk(whole.weights), images, index, index[:4], CONFIG)
+    np.testing.assert_allclose(by_two[index], views[index], atol=1e-5)
+    parts = list(frozen_trunk.FirstViews(by_two).outputs(index[::-1]))
+    assert len(parts) == 3
+    for found, of_all in zip(zip(*parts), expected):
+        np.testing.assert_allclose(np.concatenate(found), of_all, atol=1e-5)
+
+
 def test_what_is_kept_of_changed_pictures_goes_by_all_that_changes_them(networks, eagerly):
     whole, _, images, index, _ = networks
     kinds = []

@@ -19,7 +19,7 @@ from PIL import Image
 
 from galm_tf import cache_folder, image_cache, preprocess
 from galm_tf.config import Config
-from galm_tf.domains import copies, load_domains
+from galm_tf.domains import copies, generated, load_domains, pictures
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 
@@ -68,7 +68,8 @@ def by_hand(setup: Setup, row: int) -> np.ndarray:
     whole = np.asarray(Image.open(setup.domain.paths[row]))
     left, top, right, bottom = setup.domain.boxes[row]
     if right >= 0:
-        pad = round(setup.domain.crop_paddings[0] * max(right - left, bottom - top))
+        padding = setup.domain.crop_paddings[setup.domain.image_domains[row]]
+        pad = round(padding * max(right - left, bottom - top))
         whole = whole[max(top - pad, 0) : bottom + pad, max(left - pad, 0) : right + pad]
     return preprocess.resize_images(tf.constant(whole), 32).numpy()
 
@@ -81,6 +82,14 @@ def test_every_record_is_its_own_crop(setup):
     for row in range(4):
         np.testing.assert_array_equal(images[row], by_hand(setup, row))
     np.testing.assert_array_equal(images[2], np.asarray(Image.open(setup.path("b.png"))))  # has the size already
+
+
+def test_boxes_of_joined_domains_have_the_padding_of_their_own(setup):
+    paddings = dict(crop_paddings=(0.0, 0.5), image_domains=np.array([0, 1, 0, 0], np.int32))
+    setup.domain = dataclasses.replace(setup.domain, **paddings)
+    _, images, _ = setup.load()
+    for row in (0, 1):
+        np.testing.assert_array_equal(images[row], by_hand(setup, row))
 
 
 def test_a_photograph_with_several_objects_is_decoded_once(setup, monkeypatch):
@@ -108,9 +117,9 @@ def test_a_changed_source_is_decoded_again(setup):
 
 
 def test_a_source_of_the_same_size_and_another_time_is_decoded_again(setup):
-    for second, red in ((1, 10), (2, 20)):
+    for nanoseconds, red in ((10**9, 10), (10**9 + 10**6, 20)):  # within a second
         Image.new("RGB", (32, 32), (red, 0, 0)).save(setup.path("b.png"), compress_level=0)
-        os.utime(setup.path("b.png"), (second, second))
+        os.utime(setup.path("b.png"), ns=(nanoseconds, nanoseconds))
         assert setup.load()[1][2, 0, 0, 0] == red
 
 
@@ -129,12 +138,26 @@ def test_boxes_paddings_and_sizes_have_caches_of_their_own(setup):
     keys = [image_cache.cache_key(setup.domain, setup.config)]
     boxes = setup.domain.boxes.copy()
     boxes[0, 0] += 1
-    for change in ({"boxes": boxes}, {"crop_paddings": (0.3,)}, {"paths": setup.domain.paths[::-1]}):
+    changes = (
+        {"boxes": boxes},
+        {"crop_paddings": (0.3,)},
+        {"image_domains": 1 - setup.domain.image_domains},
+        {"paths": setup.domain.paths[::-1]},
+    )
+    for change in changes:
         keys.append(image_cache.cache_key(dataclasses.replace(setup.domain, **change), setup.config))
     keys.append(image_cache.cache_key(setup.domain, dataclasses.replace(setup.config, image_size=64)))
-    assert len(set(keys)) == 5
+    assert len(set(keys)) == 2 + len(changes)
     other = dataclasses.replace(setup.config, seed=5, batch_size=7)
     assert image_cache.cache_key(setup.domain, other) == keys[0]
+
+
+def test_another_version_of_the_preprocessing_or_of_the_files_has_a_cache_of_its_own(setup, monkeypatch):
+    keys = [image_cache.cache_key(setup.domain, setup.config)]
+    for module, name in ((preprocess, "VERSION"), (image_cache, "FORMAT")):
+        monkeypatch.setattr(module, name, getattr(module, name) + 1)
+        keys.append(image_cache.cache_key(setup.domain, setup.config))
+    assert len(set(keys)) == 3
 
 
 def test_verification_sees_what_size_and_time_hide(setup):
@@ -328,6 +351,7 @@ def test_the_room_is_taken_before_anything_is_decoded(setup, monkeypatch, reques
 
 
 def test_bad_images_fail_by_name_or_are_left_out(setup, monkeypatch):
+    monkeypatch.setattr(image_cache, "_CHUNK", 2)
     expected = np.array(setup.load()[1])
     whole = setup.path("b.png").read_bytes()
     setup.path("b.png").write_bytes(whole[: len(whole) // 2])
@@ -445,3 +469,17 @@ def test_generated_pictures_are_drawn_once_until_the_drawing_changes(tmp_path, m
     monkeypatch.setattr(image_cache, "_drawing_source", lambda: b"other strokes")
     with pytest.raises(AssertionError, match="drawn again"):
         load_images(stale, config)
+
+
+def test_all_that_draws_the_generated_domains_is_of_the_key():
+    files, source = set(), image_cache._drawing_source().decode()
+    sys.setprofile(lambda frame, *_: files.add(frame.f_code.co_filename))
+    try:
+        for name, picture in pictures.PICTURES.items():
+            generated.draw_picture(name, np.ones(len(picture.attributes), bool), 32, np.random.default_rng(0))
+    finally:
+        sys.setprofile(None)
+    drawing = {path for path in map(pathlib.Path, files) if path.parent.name == "domains"}
+    assert {path.name for path in drawing} >= {"drawing.py", "animals.py", "objects.py", "scenes.py"}
+    for path in drawing:
+        assert path.read_text(encoding="utf-8") in source, path

@@ -50,7 +50,9 @@ def _read(cache, index, make, kind=KIND):
     return rows
 
 
-def test_what_was_made_is_read_and_the_rest_is_made(domain, tmp_path):
+@pytest.mark.parametrize("at_once", [2, 256])
+def test_what_was_made_is_read_and_the_rest_is_made(domain, tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(map_cache, "_BATCH", at_once)
     make = Counted()
     _read(_cache(domain, tmp_path), [5, 2, 9, 7], make)
     assert make.made == [5, 2, 9, 7]
@@ -63,7 +65,7 @@ def test_what_was_made_is_read_and_the_rest_is_made(domain, tmp_path):
     assert [name.split("-")[1] for name in os.listdir(tmp_path)] == ["maps"]
 
 
-def test_other_trunks_images_and_kinds_have_files_of_their_own(domain, tmp_path):
+def test_other_trunks_images_kinds_and_formats_have_files_of_their_own(domain, tmp_path, monkeypatch):
     _read(_cache(domain, tmp_path), [0, 1], Counted())
     moved = dataclasses.replace(domain, boxes=domain.boxes + 1)
     for cache, kind in (
@@ -75,13 +77,25 @@ def test_other_trunks_images_and_kinds_have_files_of_their_own(domain, tmp_path)
     ):
         _read(cache, [0, 1], make := Counted(), kind)
         assert make.made == [0, 1]
-    assert len(os.listdir(tmp_path)) == 6
+    monkeypatch.setattr(map_cache, "_FORMAT", map_cache._FORMAT + 1)
+    _read(_cache(domain, tmp_path), [0, 1], make := Counted())
+    assert make.made == [0, 1] and len(os.listdir(tmp_path)) == 7
 
 
 def test_an_interrupted_run_leaves_no_file(domain, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _read(_cache(domain, tmp_path), [0, 1, 2, 3, 4], Counted(fail_at=4))
     assert not os.listdir(tmp_path)
+
+
+def test_a_file_that_grows_stays_until_the_new_one_is_whole(domain, tmp_path, monkeypatch):
+    _read(_cache(domain, tmp_path), range(10), Counted())
+    (file,) = tmp_path.iterdir()
+    monkeypatch.setattr(map_cache, "_MOST_BYTES", 1.5 * file.stat().st_size)  # both together are more
+    with pytest.raises(KeyboardInterrupt):
+        _read(_cache(domain, tmp_path), range(14), Counted(fail_at=13))
+    _read(_cache(domain, tmp_path), range(10), make := Counted())
+    assert make.made == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x02\x00half", None])

@@ -73,14 +73,15 @@ def test_training_depends_on_the_seed_alone_and_a_rate_of_zero_moves_nothing():
     np.testing.assert_array_equal(*trained(0, learning_rate=0.0))
 
 
-def test_the_rate_falls_to_the_end_of_all_steps_wherever_a_training_pauses_or_goes_on(monkeypatch, eagerly):
-    asked, layer = [], convnet.Dense("fc", 2, 1, generator(0, Stream.BASELINE), relu=False)
+def test_a_step_has_its_rate_and_its_noise_wherever_a_training_pauses_or_goes_on(monkeypatch, eagerly):
+    """The rate falls to the end of all steps."""
+    asked, seeds, layer = [], [], convnet.Dense("fc", 2, 1, generator(0, Stream.BASELINE), relu=False)
     monkeypatch.setattr(convnet, "cosine", lambda *numbers: asked.append(numbers) or 0.0)
     x, labels = np.zeros((4, 2), np.float32), np.ones((4, 1), np.float32)
     for settings in (dict(steps=9, first_step=3), {}):
         list(
             convnet.train(
-                lambda x, _: layer(x),
+                lambda x, seed: seeds.append(tuple(seed.numpy())) or layer(x),
                 layer.parameters,
                 x,
                 labels,
@@ -92,6 +93,7 @@ def test_the_rate_falls_to_the_end_of_all_steps_wherever_a_training_pauses_or_go
             )
         )
     assert asked == [(3, 9, 0.5), (4, 9, 0.5), *((number, 5, 0.5) for number in range(5))]
+    assert seeds[:2] == seeds[-2:] and len(set(seeds)) == 5
 
 
 def test_networks_learn_from_changed_pictures_with_dropout_and_are_calibrated_on_some_of_all(monkeypatch, eagerly):
@@ -236,6 +238,35 @@ def test_networks_are_judged_by_classes_that_they_have_not_seen_and_the_chosen_o
     assert seen[-1][-len(last) :] == last
 
 
+@pytest.mark.parametrize(
+    "made, has_source, fits",
+    [
+        (afs.AFS(QUICK), False, 1),
+        (afs.AFS(QUICK), True, 1),
+        (amt.AMT(QUICK), False, 2),
+        (fmt.FMT(QUICK, separations=(0.0,)), False, 1),
+        (ft.FT(QUICK), True, 2),
+    ],
+    ids=["afs", "afs with a source", "amt", "fmt", "ft"],
+)
+def test_networks_fit_shares_of_votes_in_place_of_labels(made, has_source, fits, monkeypatch, eagerly):
+    data, fitted = planted_pictures(2, 2), []
+    data = dataclasses.replace(data, shares=0.3 + 0.3 * data.labels)
+    data = dataclasses.replace(data, source=data if has_source else None)
+
+    def train(forward, variables, inputs, targets, loss, training, stops, **_):
+        fitted.append(np.asarray(targets))
+        return iter(stops)
+
+    for module in (convnet, afs):
+        monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(sys.modules[type(made).__module__], "choose", lambda settings, *_, **__: settings[-1])
+    made.fit(data)
+    assert len(fitted) == fits
+    for targets in fitted:
+        assert set(targets[np.isfinite(targets)]) == set(data.shares.flat)
+
+
 def test_a_network_scores_an_image_alone_as_among_others():
     data = planted_pictures(4, 4)
     network = ft.source_network(data.images.shape[1], 3, QUICK)
@@ -269,6 +300,17 @@ def test_aux_finds_that_one_attribute_is_another():
     np.testing.assert_array_equal(scores > 0, labels > 0.5)
     made._network, made.aux, made._bias = Known(), aux, bias
     np.testing.assert_array_equal(made.score(data.inputs), scores)
+
+
+def test_aux_does_not_decay_and_learns_at_the_same_rates_whichever_share_is_chosen(monkeypatch):
+    data, asked = planted_pictures(2, 2), []
+    monkeypatch.setattr(
+        convnet, "train", lambda *arguments, **settings: asked.append((arguments[-1], settings)) or iter(arguments[-1])
+    )
+    for shares in (amt.AUX_SHARES, (0.25,)):
+        list(amt.AMT(QUICK)._train_aux(_Scores(np.zeros(data.labels.shape)), data, shares))
+    settings = {"weight_decay": 0.0, "steps": 60}
+    assert asked == [([15, 60], settings), ([15], settings)]
 
 
 def test_groups_are_correlated_attributes_and_unknown_labels_do_not_count():

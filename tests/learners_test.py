@@ -17,6 +17,7 @@ from galm_tf import evaluation, leakage, linear_pixels, preparation
 from galm_tf.baselines import (
     afs,
     ale,
+    convnet,
     dap,
     ft,
     hap,
@@ -189,24 +190,39 @@ def test_a_setting_is_chosen_by_all_folds_and_not_by_the_first():
     assert len(folds) == learner.FOLDS
 
 
+def test_some_rows_keep_their_shares_and_the_whole_source():
+    data = _with_source()
+    data = dataclasses.replace(data, shares=np.random.default_rng(0).random(data.labels.shape).astype(np.float32))
+    rows = np.array([4, 1])
+    part = data.take(rows)
+    for name in ("features", "labels", "class_ids", "targets"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(data, name)[rows])
+    assert part.source is data.source and (part.targets != part.labels).all()
+
+
 @pytest.mark.parametrize(
-    "name, module, number", [("ale", ale, 1), ("hap", hap, 1), ("iap", iap, 1), ("mdg", mdg, 4), ("umf", umf, 1)]
+    "name, module, number",
+    [("ale", ale, 1), ("dap", dap, 1), ("hap", hap, 1), ("iap", iap, 1), ("mdg", mdg, 4), ("umf", umf, 1)],
 )
 def test_settings_are_tried_without_held_out_labels_and_the_chosen_one_is_fitted(name, module, number, monkeypatch):
+    """Both on shares of votes where there are some."""
     features, labels, class_ids = _planted(6, attributes=3, width=6)
-    asked = []
+    noise, asked = np.random.default_rng(3).random(labels.shape), []
     monkeypatch.setattr(
         module, "choose", lambda settings, scores_of, *_, **__: asked.append(scores_of) or settings[number]
     )
     held = class_ids > 3
     made = [
-        _make(name).fit(_data(features, of, class_ids)) for of in (labels, np.where(held[:, None], 1 - labels, labels))
+        _make(name).fit(dataclasses.replace(_data(features, of, class_ids), shares=(of + noise).astype(np.float32) / 2))
+        for of in (labels, np.where(held[:, None], 1 - labels, labels))
     ]
 
     def tried(scores_of, train, held):
         return list(itertools.islice(scores_of(np.flatnonzero(train), np.flatnonzero(held)), number + 1))[number]
 
     np.testing.assert_array_equal(*(tried(scores_of, ~held, held) for scores_of in asked))
+    if name == "dap":  # whose scores are sigmoids of what is tried
+        return
     every = np.full(len(labels), True)
     np.testing.assert_allclose(tried(asked[0], every, every), made[0].score(_inputs(features)), rtol=1e-4, atol=1e-5)
 
@@ -463,6 +479,19 @@ def test_afs_reads_features_of_deviation_1_at_any_width():
         made = afs.AFS(dataclasses.replace(learners.training(DEFAULT), steps=1), source_weights=(0.1,))
         made._scale = learner.FeatureScaler(features)
         np.testing.assert_allclose(made._standardised(features).std(axis=0), 1, rtol=1e-2)
+
+
+def test_afs_reads_both_domains_alike_and_the_sources_loss_counts_by_its_weight(monkeypatch):
+    losses, data = [], _data(*_planted(2, attributes=3))
+    other = dataclasses.replace(data, inputs=_inputs(5 + 3 * data.features))
+    monkeypatch.setattr(afs, "choose", lambda *_, **__: (0.1, 1.0))
+    monkeypatch.setattr(afs, "train", lambda *arguments, **_: losses.append(arguments[4]) or iter([1]))
+    made = afs.AFS(learners.training(DEFAULT)).fit(dataclasses.replace(data, source=other))
+    both = np.concatenate([data.features, other.features])
+    np.testing.assert_allclose(made._scale(both), learner.FeatureScaler(both)(both))
+    targets, logits = np.random.default_rng(0).random((2, 5, 6)).astype(np.float32)
+    own, of_source = (convnet.attribute_loss(targets[:, part], logits[:, part]) for part in np.split(np.arange(6), 2))
+    assert float(losses[0](targets, logits)) == pytest.approx(float(own + 0.1 * of_source), rel=1e-5)
 
 
 def test_afs_listens_to_the_source_attribute_that_is_the_same():

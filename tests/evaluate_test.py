@@ -129,6 +129,18 @@ def test_figures_are_those_of_the_predictions(model, photos, caplog):
     assert "1 of 3 attributes of the model have no labels: other/red." in caplog.text
 
 
+def test_many_images_whose_progress_is_shown_are_those_that_are_asked_for(monkeypatch, capsys):
+    def of_records(pictures, index, batch_size, done=int):
+        done(len(index))
+        return pictures[index], None
+
+    predictor, index = types.SimpleNamespace(of_records=of_records), np.array([7, 2, 9, 4])
+    for most, told in ((4, ""), (3, "evaluating: 100% 4/4")):
+        monkeypatch.setattr(evaluate, "QUIET_IMAGES", most)
+        np.testing.assert_array_equal(evaluate._probabilities(predictor, np.arange(20), index, 2), index)
+        assert told in capsys.readouterr().err
+
+
 def test_decisions_are_judged_at_the_models_own_threshold():
     predictor = types.SimpleNamespace(metadata={"thresholds": [None, 0.7]}, attributes=["a", "b"])
     labels, probability = np.float32([1, 1, 0, 0]), np.float32([0.9, 0.6, 0.2, 0.1])

@@ -70,6 +70,24 @@ def test_rewards_equal_scikit_learn_on_known_labels(supernet, images):
             assert row[number] == pytest.approx(roc_auc_score(images.labels[subset, 1], scores[subset]), abs=2e-3)
 
 
+def test_accuracies_are_judged_at_the_attributes_own_offset(supernet, images, monkeypatch):
+    engine = reward.RewardEngine(supernet, images, "accuracy", 1024, np.array([5.0, 0.3, -5.0]))
+    scores = np.random.default_rng(2).normal(size=(8, 16, 12, SCORED))
+    monkeypatch.setattr(engine, "_each_conv4", lambda attribute, judge: [judge(some) for some in scores])
+    known = np.isfinite(images.labels[:, 1])
+    for rewards, subset in zip(engine.rewards(1), (known, known & (images.halves == 0), known & (images.halves == 1))):
+        right = (scores[..., subset] > 0.3) == (images.labels[subset, 1] > 0.5)
+        np.testing.assert_allclose(rewards, reward.expand_heads(right.mean(axis=-1)), rtol=1e-6)
+
+
+def test_a_table_is_stored_with_each_half_under_its_own_name():
+    full, first, second = np.float32([[[0.5]], [[0.6]], [[0.7]]])
+    arrays = reward.RewardTable(full, (first, second)).to_arrays()
+    assert arrays == {"full": full, "half_a": first, "half_b": second}
+    again = reward.RewardTable.from_arrays(arrays)
+    assert (again.full, *again.halves) == (full, first, second)
+
+
 def test_rewards_do_not_depend_on_the_block_size(supernet, images):
     small, large = (reward.RewardEngine(supernet, images, "auc", mib) for mib in (64, 4096))
     assert small._block_variants < large._block_variants

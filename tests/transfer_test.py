@@ -259,6 +259,20 @@ def test_an_attribute_without_a_match_gets_the_policy_of_none(source, untouched,
     np.testing.assert_array_equal(again["policy"]["policy/arm_embedding"], ours)
 
 
+def test_an_attribute_without_a_match_is_drawn_otherwise_in_every_run_of_a_chain():
+    """By the same seed it would get what the source has drawn for another attribute without a match."""
+    embedding, given, drawn = tf.Variable(tf.zeros([3, 50])), np.ones((3, 50), np.float32), []
+    search = types.SimpleNamespace(
+        config=Config(), strategy=types.SimpleNamespace(variables={matching.EMBEDDING: embedding})
+    )
+    for _ in range(2):
+        source = types.SimpleNamespace(expect_policy=lambda given=given: {matching.EMBEDDING: given})
+        transfer._copy_policy(search, [source], [matching.Match(0, 0, "x", close=False)] * 3)
+        given = embedding.numpy()
+        drawn.append(given)
+    assert np.abs(drawn[0] - drawn[1]).max() > 0.1 and np.ptp(drawn[0]) > 0.1
+
+
 @pytest.fixture(scope="module")
 def swapped():
     """(settings, a source whose policy has learned the rewards of two attributes, those of two others which are the same
@@ -812,6 +826,19 @@ def test_a_predictors_scores_are_those_of_the_source_network(source):
     network = pipeline.derive_network(search)
     expected = network(pipeline.scale_images(images)).numpy()
     np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_a_source_is_calibrated_on_images_from_the_first_class_to_the_last(monkeypatch):
+    asked = []
+    scoring = types.SimpleNamespace(
+        calibrate_trunk=asked.append, trunk_features=asked.append, score_chosen=lambda scored, *_: asked.append(scored)
+    )
+    monkeypatch.setattr(source_runs, "source_scoring", lambda *_: scoring)
+    source = types.SimpleNamespace(attributes=("a",), chosen=np.zeros(1, int))
+    source_runs.source_scores(source, np.arange(31), Config(calibration_images=16))
+    calibration, every, scored = asked
+    assert calibration.tolist() == [*range(0, 31, 2)] and every.tolist() == [*range(0, 31, 2), *range(31)]
+    assert scored.num_calibration == 16 and len(scored.labels) == 31
 
 
 def test_a_source_that_has_seen_tested_classes_is_refused(source, untouched):

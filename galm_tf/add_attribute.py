@@ -383,7 +383,7 @@ def _search(
     known = np.isfinite(domain.labels).any(axis=1)
     kept = {k: getattr(split, k)[known[getattr(split, k)]] for k in ("validation_classes", "validation_images")}
     labelled = np.concatenate([split.train[known[split.train]], *kept.values()])
-    views = frozen_trunk.Views(len(domain.paths), len(labelled) + 2 * config.calibration_images, config)
+    views = frozen_trunk.Views(len(domain.paths), len(labelled), config)
     # Shared weights of the policy belong to the source's attributes too.
     shares_policy = config.hands_over_policy
     strategy = (lambda n, c: ControllerTraining(n, c, trained=("arm_embedding",))) if shares_policy else make_strategy
@@ -392,7 +392,7 @@ def _search(
         trunk = dataclasses.replace(trunk, maps=export.networks_of(finished.predictor.model)[0][0].trunk)
     search = Search(config, domain, dataclasses.replace(split, **kept), prepared.images, folder, strategy, views, trunk)
     with progress.timed(seconds, "features"):
-        index = np.unique(np.concatenate([labelled, *map(search.validation.calibration_index, (False, True))]))
+        index = np.unique(labelled)
         cache = trunk and MapCache(config, domain, trunk.digest)
         frozen_trunk.fill_views(
             views, finished.source.trunk, prepared.images, index, _scarce(domain.labels, index), config, cache

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from galm_tf import preparation
 from galm_tf.benchmark import choosing, ranking, scaling
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
@@ -65,6 +66,16 @@ def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
         ranking.run_ranking(config, 2, 1, 2, str(tmp_path))
     ranking.write(table, str(tmp_path))
     assert (tmp_path / "ranking.png").stat().st_size > 1000
+
+
+def test_networks_alone_train_on_images_with_a_label_of_their_attributes(config):
+    prepared = preparation.prepare(config)
+    labels, train = prepared.domain.labels.copy(), prepared.split.train
+    labels[train[::2], 0] = np.nan  # of which others may have one
+    lacking = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, labels=labels))
+    alone = ranking._Alone(config, lacking, np.array([0]))
+    drawn = np.concatenate([alone._plan.at(step) for step in range(60)])
+    assert {*drawn} == {*train[1::2]}
 
 
 def test_attributes_without_a_reward_are_not_ranked():

@@ -795,6 +795,16 @@ def test_trunk_features_are_conv_3_with_the_statistics_of_training_images(finish
     np.testing.assert_allclose(got, supernet.trunk(scaled)[2].numpy().reshape(len(got), -1), atol=1e-4)
 
 
+def test_images_without_a_label_have_no_part_in_the_statistics_of_a_trunk(finished, monkeypatch):
+    config, prepared, _, path = finished
+    labels, train, calibration = prepared.domain.labels.copy(), prepared.split.train, []
+    labels[train[::2]] = np.nan
+    monkeypatch.setattr(network_features, "trunk_features", lambda source, images, index, _: calibration.extend(index))
+    lacking = dataclasses.replace(prepared, domain=dataclasses.replace(prepared.domain, labels=labels))
+    learner_data.make_features(learner_data.FeatureSettings("trunk", features_run=path), config, lacking)
+    assert calibration == train[1::2].tolist()
+
+
 def test_a_run_whose_trunk_cannot_be_taken_is_named_by_its_flag(finished, tmp_path):
     config, prepared, _, path = finished
     larger = dataclasses.replace(config, image_size=2 * config.image_size)
@@ -892,7 +902,7 @@ def test_data_without_classes_are_refused_before_anything_is_fitted(finished, mo
     domain = dataclasses.replace(prepared.domain, class_ids=np.zeros_like(prepared.domain.class_ids))
     with pytest.raises(UserError, match="Expected classes in sun, .* Received: none; add a column class"):
         learners.expect_classes(domain)
-    monkeypatch.setattr(preparation, "prepare", lambda _: dataclasses.replace(prepared, domain=domain))
+    monkeypatch.setattr(preparation, "prepare", lambda *of: dataclasses.replace(prepared, domain=domain))
     with pytest.raises(UserError, match="Expected classes in sun"):
         learners.run_learners(config, ["dap"], [0], "seed", learner_data.FeatureSettings())
 

@@ -14,6 +14,7 @@ from galm_tf.baselines import features as features_lib
 from galm_tf.baselines import network_features
 from galm_tf.baselines.learner import Inputs, LearnerData, join
 from galm_tf.config import Config
+from galm_tf.data import labelled
 from galm_tf.errors import UserError
 from galm_tf.image_cache import load_images
 from galm_tf.run_folder import read_config, with_kept_tables
@@ -123,7 +124,9 @@ def with_flags(source: leakage.Learned, config: Config, vary: str) -> leakage.Le
 def _trunk_features(path: str, theirs: Config, config: Config, prepared: preparation.Prepared) -> np.ndarray:
     source = read_trunk(path, theirs, config)
     leakage.expect_unseen(source, config, prepared.domain, prepared.split, "features_run")
-    return network_features.trunk_features(source, prepared.images, prepared.split.train, theirs)
+    return network_features.trunk_features(
+        source, prepared.images, labelled(prepared.split.train, prepared.domain), theirs
+    )
 
 
 def training_data(

@@ -119,10 +119,11 @@ class _Alone:
         self._domain, self._split = prepared.domain.select_attributes(keep), prepared.split.select_attributes(keep)
         self._n = len(attributes)
         self._supernet = build_supernet(self._n, config.image_size, config.dropout, config.seed)
-        weights = loss_weights(self._split.train, self._domain, config)
-        self._training = SupernetTraining(self._supernet, self._domain.targets, weights, config)
         self._validation = Validation(self._supernet, config, self._domain, self._split, self._images)
-        self._plan = training_plan(self._split.train, self._domain, config)
+        index = self._validation.training_index()  # others have no label of these attributes
+        weights = loss_weights(index, self._domain, config)
+        self._training = SupernetTraining(self._supernet, self._domain.targets, weights, config)
+        self._plan = training_plan(index, self._domain, config)
 
     def train(self, number: int, seed: int) -> dict[str, Optional[float]]:
         """Attribute -> AUC on validation images after as many steps as the supernet takes."""

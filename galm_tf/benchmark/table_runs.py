@@ -150,7 +150,7 @@ class TableRuns:
         """A digest of the training records of some domains that are unused in a repetition, since another domain of the
         table tests their photographs; "" of none.
         """
-        if not self._shares_photographs:
+        if len(self.config.domain) == 1 or not self._shares_photographs:
             return ""
         unused = {}
         for name in domains:

@@ -381,9 +381,15 @@ def _ended(module, *arguments, before=""):
     return _python(code)
 
 
-@pytest.mark.parametrize("module", ["main", "benchmark", "tune", "report", "predict"])
-def test_an_interrupt_while_modules_are_loaded_ends_quietly(module):
-    done = _ended(f"galm_tf.{module}", before="raise KeyboardInterrupt")
+_TERMINATE = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+
+
+@pytest.mark.parametrize(
+    "module, before",
+    [("main", _TERMINATE), *((name, "raise KeyboardInterrupt") for name in ("benchmark", "tune", "report", "predict"))],
+)
+def test_an_interrupt_while_modules_are_loaded_ends_quietly(module, before):
+    done = _ended(f"galm_tf.{module}", before=before)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
 
 

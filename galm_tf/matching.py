@@ -41,6 +41,7 @@ EMBEDDING_RATE = 3e-2  # of Adam, where embeddings alone learn and not a policy
 POLICY_SETTINGS = (
     "controller_optimizer", "controller_learning_rate", "samples_per_step", "entropy_weight", "baseline", "normalize_advantage",
 )  # fmt: skip
+_LEAST_NORM = 1e-6
 _IMAGES = 2000  # of the target's training images, at most
 _OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 
@@ -279,7 +280,8 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     if table.rewarded.any():
         learner.train_on_table(table.full, table.rewarded, 0, config.controller_steps)
     vectors = controller.arm.vectors().numpy(), policy_vectors(policy)
-    new, known = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in vectors)
+    # begun at 0, those of attributes without a reward stay there
+    new, known = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), _LEAST_NORM) for v in vectors)
     return new @ known.T
 
 

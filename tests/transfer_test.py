@@ -314,6 +314,14 @@ def test_cosines_find_the_attribute_of_the_same_rewards_once_the_new_embedding_h
     assert gaps[0] > 1.0 > abs(gaps[1]), gaps
 
 
+def test_an_attribute_whose_embedding_is_nothing_is_like_none(swapped):
+    _, given, table, _ = swapped
+    policy = {**given.policy, matching.EMBEDDING: given.policy[matching.EMBEDDING] * np.float32([[1], [0]])}
+    still = Config(rounds=1, controller_learning_rate=0.0, controller_steps=1)
+    found = matching.source_cosines(dataclasses.replace(given, policy=policy), table, still)
+    assert np.all(found[:, 1] == 0) and np.all(found[:, 0] != 0)
+
+
 def test_cosines_beside_a_frozen_trunk_are_of_rewards_on_the_sources(source, monkeypatch, eagerly):
     """Which is not there yet, and learns nothing in the trial."""
     config = dataclasses.replace(

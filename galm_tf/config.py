@@ -324,6 +324,7 @@ class Config:
         0.02,
         "Reward that every doubling of a tower's multiply-adds costs, so that of networks that validation hardly tells apart the smaller is taken; 0 lets its size not count (paper).",
         low=0.0,
+        high=1000.0,
         before=0.0,
     )
     reward_data: str = _setting(

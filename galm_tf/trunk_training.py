@@ -93,4 +93,7 @@ def train(
             )
             losses.append(expect_finite(float(loss), "the trunk's training", i, "trunk_learning_rate"))
             progress.update(1, loss=losses[-1])
+        # the last step's own weights, by which no loss is computed
+        read = float(tf.reduce_sum(means(scale_images(tf.constant(batch["image"])))))
+        expect_finite(read, "the trunk's training", i, "trunk_learning_rate")
     return losses

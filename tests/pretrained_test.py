@@ -369,12 +369,14 @@ def test_what_learns_is_above_the_first_map_but_batch_norms():
 
 
 def test_a_trunk_that_diverges_is_one_sentence_and_leaves_nothing(place, model, finished, monkeypatch):
+    told = "Expected a finite loss in the trunk's training, step {}. Received: .*smaller --trunk_learning_rate"
+    with pytest.raises(UserError, match=told.format(2)):
+        more = dict(trunk_steps=2, trunk_learning_rate=1e30)  # by its last step
+        _taught(place, finished[0], "diverged-last", trunk_model=model[1], **more)
     monkeypatch.setattr(trunk_training, "_READING_RATE", 1e38)
-    with pytest.raises(
-        UserError, match="Expected a finite loss in the trunk's training, step .*smaller --trunk_learning_rate"
-    ):
+    with pytest.raises(UserError, match=told.format("[0-9]+")):
         _taught(place, finished[0], "diverged", trunk_model=model[1], trunk_steps=20)
-    assert not os.path.exists(place / "diverged" / pretrained.FOLDER)
+    assert not any(os.path.exists(place / name / pretrained.FOLDER) for name in ("diverged", "diverged-last"))
 
 
 def test_the_summary_tells_what_was_taught(finished):

@@ -61,7 +61,7 @@ def told(temperature: Optional[float], added: Sequence[str] = ()) -> str:
     if temperature is None or temperature < _UNSURE:
         return ""
     whose = f"Of {listed(added, _NAMED)} (added) validation" if added else "Validation"
-    return f"{whose} found the networks far too sure (temperature {temperature:.0f}): all probabilities lie near an attribute's frequency"
+    return f"{whose} divides log-odds by {temperature:.0f} (temperature): all probabilities lie near an attribute's frequency"
 
 
 def fit(labels: np.ndarray, log_odds: np.ndarray, level: np.ndarray, shifted: bool = False) -> tuple[float, float]:

@@ -368,7 +368,7 @@ def test_a_chain_tells_what_all_of_it_took(source, extended, longer):
     assert add_attribute._additions({**result, "added": earlier})[0]["attributes"] == second["attributes"]
     assert add_attribute._searched(types.SimpleNamespace(result=result)) is None
     result = {**longer[1], "added": {**second, "temperature": 7.0}}
-    assert "\nOf sun/dark and sun/rare (added) validation found the networks far too sure" in main.summary(result, "x")
+    assert "\nOf sun/dark and sun/rare (added) validation divides log-odds by " in main.summary(result, "x")
 
 
 def test_few_labels_of_a_new_attribute_are_no_change_of_the_old_ones(source, labels, small):

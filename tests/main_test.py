@@ -247,7 +247,7 @@ def test_attributes_that_nothing_judged_are_not_told_to_be_searched():
 @pytest.mark.parametrize("temperature, told", [(None, False), (1.3, False), (19.99, True)])
 def test_probabilities_that_tell_nothing_are_told(temperature, told):
     result = {**_result({"sun/a": _row(0.7)}), **({} if temperature is None else {"temperature": temperature})}
-    assert ("\nValidation found the networks far too sure (temperature 20): " in main.summary(result, "runs/x")) is told
+    assert ("\nValidation divides log-odds by 20 (temperature): " in main.summary(result, "runs/x")) is told
 
 
 def test_attributes_that_were_not_tested_are_named():

@@ -1196,10 +1196,12 @@ def test_probabilities_that_tell_little_are_told(copy):
     assert told() == ""
     edit(copy / "result.json", temperature=19.6)
     text = text_of(render(page_of(read_run(str(copy)), with_pictures=False)))
-    assert "far too sure (temperature 20): all probabilities lie near" in text and told().startswith("Validation found")
+    assert "log-odds by 20 (temperature): all probabilities lie near" in text and told().startswith(
+        "Validation divides"
+    )
     added = {"attributes": ["mine/red"], "source_run": "A", "source_seconds": 1.0, "flattered": [], "temperature": 7.0}
     edit(copy / "result.json", temperature=1.0, added=added)
-    whose = "Of %s validation found the networks far too sure (temperature %d): all probabilities lie near an attribute's frequency"
+    whose = "Of %s validation divides log-odds by %d (temperature): all probabilities lie near an attribute's frequency"
     assert told() == whose % ("red (added)", 7)
     earlier = [
         {"attributes": ["mine/dark", "mine/unseen"], "temperature": 12.0},

@@ -621,6 +621,29 @@ def test_table_3_with_learners_by_hand():
     np.testing.assert_allclose(axis.images[0].get_array(), [[0.15, 0], [-0.25, 0], [0, -0.3]], atol=1e-9)
 
 
+def test_what_a_learner_sees_may_differ_between_targets():
+    table = pd.DataFrame([
+        {"scenario": scenario, "target": scenario[-1], "method": method, "source": source, "split": 0, "test_mauc": value,
+         "features": features, "other_networks": others}
+        for method, scenario, value, features, others in (
+            ("hap", "b-a", 0.65, "trunk of a (64)", False),
+            ("hap", "a-b", 0.8, "pretrained trunk of b (64)", True),
+            ("galm", "b-a", 0.6, "images", False),
+            ("galm", "a-b", 0.7, "images", False),
+        )
+        for source in (TRANSFERRED, ALONE)
+    ])  # fmt: skip
+    summary = transfer_table.summarise(table)
+    assert transfer_table.markdown(summary, {}).splitlines()[2:6] == [
+        "| method | sees | b-a | a-b |",
+        "|---|---|---|---|",
+        "| galm | images | 0.600 | **0.700** |",
+        "| hap | trunk of a (64); pretrained trunk of b (64) | **0.650** | **0.800** |",
+    ]
+    texts = [text.get_text() for text in transfer_table.draw(summary, "table3").axes[0].texts]
+    assert texts == ["0.600", "0.700", "0.650", "0.800"]
+
+
 def test_names_of_domains_are_drawn_as_they_are():
     table = _planted().replace({"a-b": "a$^$-b", "b-a": "b-a$_$"})
     summary = paper_table.summarise(table, ALONE)

@@ -41,24 +41,21 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         other_networks.
 
     Returns:
-      Columns method, source, target, features, other_networks and those of `paper_table.summarise`, differences being
-      those of a method to itself without a source; best is True in the best rows of a (scenario, source,
-      other_networks).
+      Columns method, source, target, features (all that a method sees), other_networks (of a method in a scenario) and
+      those of `paper_table.summarise`, differences being those of a method to itself without a source; best is True in
+      the best rows of a (scenario, source, other_networks). Methods that see other networks somewhere stand last.
     """
     parts = []
     for method, part in table.groupby("method", sort=False):
         found = paper_table.summarise(part.assign(method=part["source"]), ALONE).rename(columns={"method": "source"})
-        parts.append(
-            found.assign(
-                method=method, features=part["features"].iloc[0], other_networks=bool(part["other_networks"].any())
-            )
-        )
+        seen, others = "; ".join(part["features"].unique()), part.groupby("scenario")["other_networks"].any()
+        parts.append(found.assign(method=method, features=seen, other_networks=found["scenario"].map(others)))
     summary = pd.concat(parts, ignore_index=True)
     summary["target"] = summary["scenario"].map(dict(zip(table["scenario"], table["target"])))
     best = summary.groupby(["scenario", "source", "other_networks"])["mean"].transform("max")
-    return summary.assign(best=summary["mean"] >= best - paper_table.ROUNDING).sort_values(
-        "other_networks", kind="stable", ignore_index=True
-    )
+    last = summary.groupby("method")["other_networks"].transform("any")
+    order = last.sort_values(kind="stable").index
+    return summary.assign(best=summary["mean"] >= best - paper_table.ROUNDING).loc[order].reset_index(drop=True)
 
 
 def markdown(summary: pd.DataFrame, paper: _PAPER) -> str:

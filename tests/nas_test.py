@@ -158,7 +158,7 @@ def test_points_are_what_the_tables_say(config, measured):
         whole = RewardTable.from_arrays(stored)
     table = whole.full[rows]
     last = found.curves[found.curves["kind"] == nas.SHARED].groupby("method")["val_reward"].last()
-    assert len(rows) == 2 and set(last.index) == set(SEARCHES.methods)
+    assert len(rows) == 2 and set(last.index) == set(SEARCHES.methods) and found.classed == {config.domain[0]: True}
     assert last["exhaustive"] == pytest.approx(table.max(axis=1).mean(), abs=1e-6)
     assert last["random"] == pytest.approx(table.mean(), abs=1e-6)
     with untraced():

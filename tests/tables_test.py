@@ -46,6 +46,7 @@ from galm_tf.benchmark.learner_cells import LearnerCells
 from galm_tf.benchmark.learner_data import FeatureSettings, settings_per_domain
 from galm_tf.benchmark.table_runs import WHOLE, Less, TableRuns
 from galm_tf.config import Config
+from galm_tf.domains import build, load_domains
 from galm_tf.errors import UserError
 from galm_tf.run_folder import RunFolder, environment
 from galm_tf.source_runs import Source
@@ -264,6 +265,7 @@ def runs(monkeypatch):
     monkeypatch.setattr(pipeline, "run", run)
     monkeypatch.setattr(TableRuns, "prepare", lambda self, config: None)
     monkeypatch.setattr(TableRuns, "content", lambda self, domain: {"data": f"what {domain} holds"})
+    monkeypatch.setattr(TableRuns, "has_classes", lambda self, domain: True)
     monkeypatch.setattr(TableRuns, "left_out", lambda self, domains, number: "")
     monkeypatch.setattr(domain_transfer, "fewer_positives", lambda *_: ["sun_1, 5 positives: few"])
     return made
@@ -1025,6 +1027,7 @@ def test_what_varies_is_named():
     assert "over splits" in paper_table.spread_text("split_seed") and "splits share classes" in paper_table.spread_text(
         "split_seed"
     )
+    assert "other photographs" in paper_table.spread_text("seed", paper_table.PHOTOGRAPHS)
     assert "over seeds" in paper_table.spread_text("seed") and "splits" not in paper_table.spread_text("seed")
 
 
@@ -1538,7 +1541,65 @@ def test_cells_of_several_commits_are_told(benchmark, runs, tmp_path, monkeypatc
     ],
 )  # fmt: skip
 def test_the_official_split_is_counted_apart_from_drawn_ones(vary, numbers, text):
-    assert program._data_notes(CONFIG, vary, numbers) == [text]
+    assert program._data_notes(CONFIG, vary, numbers, dict.fromkeys(DOMAINS, True)) == [text]
+
+
+@pytest.mark.parametrize("vary, numbers, classed, kind, where", [
+    ("split_seed", [0, 1], {"a": False}, "2 splits by photographs", "a"),
+    ("split_seed", [-1, 0], {"a": False, "b": False}, f"{OFFICIAL}, and 1 split by photographs", "a and b"),
+    ("split_seed", [0, 1], {"a": True, "*b*": False}, r"2 class-disjoint splits (of \*b\* by photographs)", r"\*b\*"),
+    ("seed", [0], {"a": False}, "1 seed", "a"),
+])  # fmt: skip
+def test_splits_without_classes_are_told(vary, numbers, classed, kind, where):
+    told = f"no classes to hold out in {where}: the test there tells nothing of unseen ones"
+    assert program._data_notes(CONFIG, vary, numbers, classed) == [kind, told]
+
+
+@pytest.mark.parametrize("suite", ["--table=3", "--suite=few_labels"])
+def test_a_table_tells_of_targets_without_classes(benchmark, runs, tmp_path, monkeypatch, suite):
+    monkeypatch.setattr(TableRuns, "has_classes", lambda self, domain: domain == "sun")
+    name = {"--table=3": "table3"}.get(suite, "few_labels")
+    for cells, narrow, kind in (
+        ("sun-awa", "share photographs, so that it is too narrow for other photographs", "2 splits by photographs"),
+        (
+            "sun-awa,awa-sun",
+            "share classes or photographs, so that it is too narrow for other classes or photographs",
+            "2 class-disjoint splits (of awa by photographs)",
+        ),
+        ("awa-sun", "share classes, so that it is too narrow for other classes", "2 class-disjoint splits"),
+    ):
+        benchmark(suite, f"--cells={cells}", "--splits=0,1")
+        text = (tmp_path / name / f"{name}.md").read_text(encoding="utf-8")
+        assert f"; splits {narrow})\n" in text and f"\n- {kind}\n" in text, cells
+        assert ("\n- no classes to hold out in awa: " in text) is ("sun-awa" in cells)
+        assert "classes of its own domain" not in text  # no other domain has any
+
+
+def test_suite_nas_tells_of_domains_without_classes(benchmark, monkeypatch):
+    told = []
+    monkeypatch.setattr(nas, "measure", lambda *_: nas.Comparison(None, None, (), classed={"mine": False}))
+    monkeypatch.setattr(program.nas_report, "write", lambda found, notes, out: told.extend(notes))
+    benchmark("--suite=nas", "--splits=0,1", "--domain=mine", "--data_dir=x")
+    assert told[:2] == [
+        "2 splits by photographs",
+        "no classes to hold out in mine: the test there tells nothing of unseen ones",
+    ]
+
+
+def test_domains_without_classes_are_found_in_the_data(tmp_path):
+    for name in "ab":
+        folder = tmp_path / name / "images"
+        folder.mkdir(parents=True)
+        lines = ["image,light" + ",class" * (name == "b")]
+        for i in range(12):
+            pixels = np.random.default_rng(i + 100 * (name == "b")).integers(0, 255, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            lines.append(f"{i}.png,{i % 2}" + f",k{i // 3}" * (name == "b"))
+        (tmp_path / name / "attributes.csv").write_text("\n".join(lines))
+    config = Config(domain=("a", "b"), data_dir=(str(tmp_path / "a"), str(tmp_path / "b")), cache_dir=str(tmp_path))
+    table_runs = TableRuns(config, "split_seed", str(tmp_path / "out"))
+    assert [table_runs.has_classes(name) for name in "ab"] == [False, True]
+    assert build.classed_domains(load_domains(config)) == {"a": False, "b": True}
 
 
 @pytest.mark.parametrize("place", ["--table=3", "--suite=few_labels"])

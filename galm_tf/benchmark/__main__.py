@@ -68,6 +68,7 @@ from galm_tf.domains.generated import GENERATED_NAMES, NOTICE
 from galm_tf.domains import load_domains
 from galm_tf.errors import UserError
 from galm_tf.search_space import NUM_DISTINCT
+from galm_tf.words import listed
 
 FLAGS = flags.FLAGS
 _SPEED = {
@@ -389,8 +390,9 @@ def _run_nas(config: Config) -> None:
     repeats = 1 if FLAGS.quick and not FLAGS["repeats"].present else FLAGS.repeats
     vary, out = FLAGS.vary or _SPLIT, os.path.join(FLAGS.out, "nas")
     numbers = _numbers(config, repeats, vary)
-    notes = [*_data_notes(config, vary, numbers), nas_report.settings_note(config, searches)]
-    nas_report.write(nas.measure(config, searches, numbers, vary, out), notes, out)
+    found = nas.measure(config, searches, numbers, vary, out)
+    notes = [*_data_notes(config, vary, numbers, found.classed), nas_report.settings_note(config, searches)]
+    nas_report.write(found, notes, out)
 
 
 def _with_quick(settings: Any, values: Mapping[str, Any]) -> Any:
@@ -543,9 +545,12 @@ def _write_scenarios(
 ) -> None:
     """Writes what was reached in these repetitions; told: further notes; how: see `paper_table.write`."""
     out, notes = os.path.join(FLAGS.out, name), [f"method: {runs.config.method}", *told, *_notes(runs, numbers, table)]
+    classed = _classed(runs, table).values()
+    apart = [paper_table.CLASSES] * any(classed) + [paper_table.PHOTOGRAPHS] * (not all(classed))
     paper_table.write(
-        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary, **how
-    )
+        table, domain_transfer.ALONE, name, out, lines="scenario", notes=notes, star=True, vary=runs.vary,
+        apart=" or ".join(apart), **how,
+    )  # fmt: skip
 
 
 def _expect_divisible(config: Config) -> None:
@@ -610,19 +615,34 @@ def _notes(runs: TableRuns, numbers: Sequence[int], table: pd.DataFrame) -> list
     """What a reader of a table must know about its data and its cells, of these repetitions."""
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
     return [
-        *_data_notes(runs.config, runs.vary, numbers),
-        *([namesakes] if FLAGS.table != "2" else []),
+        *_data_notes(runs.config, runs.vary, numbers, _classed(runs, table)),
+        *([namesakes] if FLAGS.table != "2" and sum(map(runs.has_classes, runs.config.domain)) > 1 else []),
         *several_commits(table["commit"]),
     ]
 
 
-def _data_notes(config: Config, vary: str, numbers: Sequence[int]) -> list[str]:
-    """How many repetitions of what kind, and that data are generated."""
-    drawn, kind = sum(number != -1 for number in numbers), "class-disjoint split" if vary == _SPLIT else "seed"
-    kinds = ["the official split, or the one drawn where the data bring none,"] * (-1 in numbers) + [
-        f"{drawn} {kind}{'s' * (drawn > 1)}"
-    ] * (drawn > 0)
-    return [" and ".join(kinds).rstrip(","), *([] if config.data_dir else [f"data: {NOTICE}"])]
+def _classed(runs: TableRuns, table: pd.DataFrame) -> dict[str, bool]:
+    """Domain -> whether it has classes, of those that a table tests."""
+    return {name: runs.has_classes(name) for name in table["target" if "target" in table else "scenario"].unique()}
+
+
+def _data_notes(config: Config, vary: str, numbers: Sequence[int], classed: Mapping[str, bool]) -> list[str]:
+    """How many repetitions of what kind, which of the tested domains have no classes, and that data are generated."""
+    drawn, without = sum(number != -1 for number in numbers), [escaped(name) for name in classed if not classed[name]]
+    several, named = "s" * (drawn > 1), listed(without, len(without)) if without else ""
+    if vary != _SPLIT:
+        kind = f"seed{several}"
+    elif len(without) == len(classed):
+        kind = f"split{several} by photographs"
+    else:
+        kind = f"class-disjoint split{several}" + f" (of {named} by photographs)" * bool(without)
+    official = "the official split, or the one drawn where the data bring none,"
+    kinds = [official] * (-1 in numbers) + [f"{drawn} {kind}"] * (drawn > 0)
+    return [
+        " and ".join(kinds).rstrip(","),
+        *([f"no classes to hold out in {named}: the test there tells nothing of unseen ones"] if without else []),
+        *([] if config.data_dir else [f"data: {NOTICE}"]),
+    ]
 
 
 _SUITES = {

@@ -39,6 +39,7 @@ from galm_tf.benchmark.nas_curves import children_curve, trajectory
 from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import METHODS, Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.build import classed_domains
 from galm_tf.progress import Progress
 from galm_tf.run_folder import environment
 
@@ -95,12 +96,14 @@ class Comparison:
       attributes: those that all methods are judged on.
       environments: method -> the distinct ones (`run_folder.environment`) in which its cells were computed; None stands
         for what an earlier version left, which did not note it.
+      classed: domain -> whether it has classes, by which it is split.
     """
 
     curves: pd.DataFrame
     costs: pd.DataFrame
     attributes: tuple[str, ...]
     environments: Mapping[str, Sequence[Optional[Mapping[str, Any]]]] = dataclasses.field(default_factory=dict)
+    classed: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
 
 def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: str, out: str) -> Comparison:
@@ -115,9 +118,8 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
     """
     config = beside_children(config, "nas")
     same = SameData(f"suite in {out}")
-    # `prepare` tells of each split
-    content = content_settings(same.expect(load_domains(config, untold=lambda note: True)))
-    cells = Cells(out, {**config.to_json(), "vary": vary, **content})
+    domain = load_domains(config, untold=lambda note: True)  # `prepare` tells of each split
+    cells = Cells(out, {**config.to_json(), "vary": vary, **content_settings(same.expect(domain))})
     each = [dataclasses.replace(config, **{vary: number}) for number in numbers]
     prepared = [same.prepare(one) for one in each]
     names = searches.attributes or peers_suite.evenly_split(prepared, searches.num_attributes)
@@ -130,8 +132,9 @@ def measure(config: Config, searches: Searches, numbers: Sequence[int], vary: st
             _add(split.scratch(peer), peer_name(peer), number, curves, costs)
     attributes = tuple(data.name for data in split.attributes)
     return Comparison(
-        pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes, environments
-    )
+        pd.DataFrame(curves, columns=COLUMNS), pd.DataFrame(costs, columns=COST_COLUMNS), attributes, environments,
+        classed_domains(domain),
+    )  # fmt: skip
 
 
 def peer_name(peer: str) -> str:

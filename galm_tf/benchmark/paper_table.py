@@ -22,6 +22,7 @@ from galm_tf.plots import without_font_warnings
 from galm_tf.words import abridged_apart
 
 OTHER_IMAGES = "paper (other images)"
+CLASSES, PHOTOGRAPHS = "classes", "photographs"  # what splits hold apart
 TEST, VALIDATION = "test_mauc", "val_mauc"  # what a table may show
 _COLORS, _MARKERS = 10, "os^Dv"  # of matplotlib's cycle; the next marker once all are taken
 _DOMAIN, _PART = 32, 12  # letters of a domain's name in a plot, alone and in SOURCES-TARGET
@@ -185,18 +186,20 @@ def write(
     figure: Optional[Figure] = None,
     vary: str = "split_seed",
     validation: bool = False,
+    apart: str = CLASSES,
 ) -> None:
     """Writes NAME.csv (every cell), NAME.md and NAME.png into `out`, and prints the Markdown.
 
     paper: as of `markdown`; none where the paper has no such figures.
     validation: whether a second table tells what the searches end with on validation, before they fine-tune on it.
+    apart: see `spread_text`.
     """
     summary = summarise(table, reference)
     text = markdown(summary, reference, lines, paper or {}, star)
     if validation:
         reached = markdown(summarise(table, reference, VALIDATION), reference, lines, {}, star)
         text += f"\n## Validation mAUC at the end of the search, before fine-tuning\n\n{reached}"
-    legend = [spread_text(vary)]
+    legend = [spread_text(vary, apart)]
     legend += (
         [f"`*`: above {reference}"] * star
         + [BOLD if "other_networks" in table else f"bold: the best of a {'line' if lines == 'scenario' else 'column'}"]
@@ -207,12 +210,12 @@ def write(
     print_and_write(table, whole, figure or draw(shown, reference, name, vary), name, out)
 
 
-def spread_text(vary: str) -> str:
-    """What a table's figures and brackets are."""
+def spread_text(vary: str, apart: str = CLASSES) -> str:
+    """What a table's figures and brackets are; apart: what splits hold apart, classes or, without such, photographs."""
     narrow = (
-        "splits share classes, so that it is too narrow for other classes"
+        f"splits share {apart}, so that it is too narrow for other {apart}"
         if vary == "split_seed"
-        else "seeds of one split: nothing of other classes"
+        else f"seeds of one split: nothing of other {apart}"
     )
     return (
         f"test mAUC, mean ± standard deviation over {REPETITION[vary]}s; in brackets the 95 % interval of paired differences (Student's t; "

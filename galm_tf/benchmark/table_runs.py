@@ -31,6 +31,7 @@ from galm_tf.benchmark.methods import free_networks, run_once
 from galm_tf.benchmark.same_data import SameData
 from galm_tf.config import SOURCE_SETTINGS, Config
 from galm_tf.domains import load_domains
+from galm_tf.domains.build import classed_domains
 from galm_tf.domains.domain import Domain
 from galm_tf.run_folder import read_config
 
@@ -86,6 +87,7 @@ class TableRuns:
         self._unused: dict[tuple[str, int], list[int]] = {}  # by domain and repetition
         self._data = SameData(f"table in {out}")
         self._contents: dict[str, dict[str, str]] = {}  # digests by domain
+        self._classed: dict[str, bool] = {}  # by domain
 
     def settings(self) -> dict[str, Any]:
         """What a table's cells have in common: settings, and what the data hold."""
@@ -111,6 +113,11 @@ class TableRuns:
             self._load(self.subset((domain,)))
         return self._contents[domain]
 
+    def has_classes(self, domain: str) -> bool:
+        """Whether a domain has classes, by which it is split; without them it is by photographs."""
+        self.content(domain)
+        return self._classed[domain]
+
     def _load(self, config: Config, told: bool = False) -> Domain:
         """Some domains, with their notes where `prepare` tells of a run's own split; raises UserError where one is not as
         it was at the table's start.
@@ -118,6 +125,7 @@ class TableRuns:
         domain = load_domains(config, untold=lambda note: not told)
         for name in domain.domain_names:
             self._contents[name] = self._data.expect(domain.only(name))
+        self._classed.update(classed_domains(domain))
         return domain
 
     def subset(self, domains: Sequence[str], number: Optional[int] = None) -> Config:

@@ -165,11 +165,16 @@ def has_classes(class_ids: np.ndarray) -> bool:
     return len(np.unique(class_ids)) > 1
 
 
+def classed_domains(domain: Domain) -> dict[str, bool]:
+    """Whether each of its domains, by name, has classes, of which some can be held out."""
+    return {
+        name: has_classes(domain.class_ids[domain.image_domains == i]) for i, name in enumerate(domain.domain_names)
+    }
+
+
 def with_classes(domain: Domain) -> np.ndarray:
     """Whether each record is of a domain that has classes, of which some can be held out: bool [n]."""
-    return np.array(
-        [has_classes(domain.class_ids[domain.image_domains == i]) for i in range(len(domain.domain_names))]
-    )[domain.image_domains]
+    return np.array([*classed_domains(domain).values()])[domain.image_domains]
 
 
 def named_classes(domain: Domain, index: np.ndarray) -> frozenset[str]:

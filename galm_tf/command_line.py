@@ -56,7 +56,6 @@ def run(main: Callable[[list[str]], Optional[int]], argv: Optional[list[str]] = 
             stream.reconfigure(errors="backslashreplace")
     if _command():
         _begin_collecting()
-        sys.unraisablehook = _interrupt_again
     with (
         contextlib.redirect_stdout(_Stream(sys.stdout, "standard output")),
         contextlib.redirect_stderr(_Stream(sys.stderr, "standard error")),
@@ -440,6 +439,7 @@ def _command() -> str:
 if _command():
     _open_closed_streams()
     sys.excepthook = _end_quietly
+    sys.unraisablehook = _interrupt_again
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _handler = logging.StreamHandler()
     _handler.setFormatter(_Lines())

@@ -402,18 +402,20 @@ def test_a_schedulers_signal_ends_a_command_as_an_interrupt():
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(number):
+@pytest.mark.parametrize("loading", [False, True])
+def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(number, loading):
     """Python raises what it means there, and passes over it."""
     lost = f"""
                     import os, signal, time, weakref
                     import galm_tf.command_line as c
-                    def stopped(_):
+                    def stopped(_=None):
                         signal.signal(signal.{number}, signal.default_int_handler)  # what runs the tests may ignore it
                         found = weakref.WeakSet()
                         watched = weakref.ref(found, lambda _: os.kill(os.getpid(), signal.{number}))
                         del found
                         time.sleep(20)
                     c.parse_flags = stopped
+                    {"stopped()" * loading}
     """
     done = _ended("galm_tf.report", before=lost)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")

@@ -41,7 +41,7 @@ EMBEDDING_RATE = 3e-2  # of Adam, where embeddings alone learn and not a policy
 POLICY_SETTINGS = (
     "controller_optimizer", "controller_learning_rate", "samples_per_step", "entropy_weight", "baseline", "normalize_advantage",
 )  # fmt: skip
-_LEAST_NORM = 1e-6
+_LEAST_NORM, _UNLIKE = 1e-6, -1.0  # of embeddings; the least cosine
 _IMAGES = 2000  # of the target's training images, at most
 _OF_EITHER = 100  # of either label of an attribute, where there are; an AUC does not depend on their shares
 
@@ -198,7 +198,8 @@ def _cosine_matches(search: Search, sources: Sequence[Source], trunk: int = 0) -
         variable.assign(before[name])
     cosines = np.concatenate([source_cosines(source, table, config) for source in sources], axis=1)
     return lambda every, columns: [
-        Match(*every[i], strength=float(row[i]), close=bool(rewarded))  # without a reward its e is still random
+        # without a reward its e is still random
+        Match(*every[i], strength=float(row[i]), close=bool(rewarded and row[i] > _UNLIKE))
         for row, i, rewarded in zip(cosines, columns[cosines[:, columns].argmax(axis=1)], table.rewarded)
     ]
 
@@ -280,9 +281,9 @@ def source_cosines(source: Source, table: RewardTable, config: Config) -> np.nda
     if table.rewarded.any():
         learner.train_on_table(table.full, table.rewarded, 0, config.controller_steps)
     vectors = controller.arm.vectors().numpy(), policy_vectors(policy)
-    # begun at 0, those of attributes without a reward stay there
     new, known = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), _LEAST_NORM) for v in vectors)
-    return new @ known.T
+    # begun at 0, those of attributes without a reward stay there
+    return np.where(known.any(axis=1), new @ known.T, _UNLIKE)
 
 
 def embedding_settings(config: Config) -> Config:

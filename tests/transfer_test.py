@@ -319,7 +319,7 @@ def test_an_attribute_whose_embedding_is_nothing_is_like_none(swapped):
     policy = {**given.policy, matching.EMBEDDING: given.policy[matching.EMBEDDING] * np.float32([[1], [0]])}
     still = Config(rounds=1, controller_learning_rate=0.0, controller_steps=1)
     found = matching.source_cosines(dataclasses.replace(given, policy=policy), table, still)
-    assert np.all(found[:, 1] == 0) and np.all(found[:, 0] != 0)
+    assert np.all(found[:, 1] == -1) and np.all(found[:, 0] > -1)
 
 
 def test_cosines_beside_a_frozen_trunk_are_of_rewards_on_the_sources(source, monkeypatch, eagerly):
@@ -398,17 +398,19 @@ def test_cosines_are_of_rewards_as_a_search_wants_them_and_tell_nothing_without_
         supernet=types.SimpleNamespace(weights={}, variables={}),
         trial_table=lambda steps: asked.append(steps) or table,
     )
-    cosines = np.array([[0.1, 0.9], [0.8, 0.2], [0.4, -0.5]])
+    cosines = np.array([[0.1, 0.9], [0.8, 0.2], [-1.0, -0.5]])
     monkeypatch.setattr(
         matching, "source_cosines", lambda source, wanted, config: asked.append(wanted.full) or cosines[:, [source]]
     )
     matches = matching._cosine_matches(search, [0, 1])([(0, 0, "x"), (1, 0, "y")], np.arange(2))
-    assert [(m.name, m.strength, m.close) for m in matches] == [("y", 0.9, True), ("x", 0.8, False), ("x", 0.4, True)]
+    assert [(m.name, m.strength, m.close) for m in matches] == [("y", 0.9, True), ("x", 0.8, False), ("y", -0.5, True)]
     assert asked[0] == 37
     expected = selection.less_size(table, 0.3, search_space.map_side(config)).full
     assert not np.array_equal(expected, rewards, equal_nan=True)
     for wanted in asked[1:]:
         np.testing.assert_array_equal(wanted, expected)
+    cosines[:] = -1  # what embeddings of nothing have
+    assert not any(m.close for m in matching._cosine_matches(search, [0])([(0, 0, "x")], np.arange(1)))
 
 
 def test_the_source_that_matches_most_gives_the_trunk_and_among_equals_the_one_that_matches_most_often():

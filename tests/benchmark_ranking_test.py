@@ -42,7 +42,7 @@ def config(drawn):
         yield Config(domain=("sun",), leave_out=LEFT_OUT, cache_dir=drawn, **TINY)
 
 
-def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
+def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ranking, "_RESAMPLES", 50)
     batches, spans = ranking.training_batches, []
     monkeypatch.setattr(
@@ -59,7 +59,9 @@ def test_architectures_are_trained_alone_once(config, tmp_path, monkeypatch):
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "alone" / "cells").iterdir()}
     assert len(stamps) == 4
     next(iter(stamps)).unlink()
+    monkeypatch.setattr(ranking, "environment", lambda: {"commit": "another"})
     again = ranking.run_ranking(config, 2, 2, 2, str(tmp_path))
+    assert "figures were computed at several commits" in caplog.text
     assert sum(p.stat().st_mtime_ns != t for p, t in stamps.items()) == 1
     pd.testing.assert_frame_equal(again, table, atol=1e-4)
     with pytest.raises(UserError, match="num_attributes=1 now, 2 in the table"):

@@ -3,9 +3,10 @@
 One supernet is trained with uniformly sampled architectures and scores all of
 them. Some architectures are then trained without weight sharing: for each, a
 fresh trunk and one tower of this architecture for each of a few attributes,
-from new initial weights, on the same images and as many steps. Both are judged
-on all validation images, whatever --reward_images says, and Kendall's tau
-compares the two orders within each attribute.
+from new initial weights, on those of the same images that have a label of
+these, in as many steps. Both are judged on all validation images, whatever
+--reward_images says, and Kendall's tau compares the two orders within each
+attribute.
 
 Differences from training each (attribute, architecture) wholly alone: the few
 attributes share a trunk, as they do in a network that a search has derived.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -28,7 +30,7 @@ from scipy import stats
 from galm_tf import data_digests, pipeline, preparation, search_space
 from galm_tf.begun import content_settings
 from galm_tf.benchmark.auc_rewards import beside_children, expect_judged
-from galm_tf.benchmark.cells import Cells
+from galm_tf.benchmark.cells import Cells, several_commits
 from galm_tf.benchmark.methods import begin_or_resume
 from galm_tf.benchmark.results import write_files
 from galm_tf.config import Config
@@ -37,7 +39,7 @@ from galm_tf.domains import load_domains
 from galm_tf.draws import Stream, generator, tensor_seed
 from galm_tf.progress import Progress
 from galm_tf.reward import RewardTable
-from galm_tf.run_folder import RunFolder
+from galm_tf.run_folder import RunFolder, environment
 from galm_tf.schedule import cosine, search_steps
 from galm_tf.strategies.tabular import Exhaustive
 from galm_tf.supernet import build_supernet
@@ -47,6 +49,7 @@ from galm_tf.words import abridged
 
 _RESAMPLES = 1000
 _LABEL = 32  # letters of a name above its panel
+_COMMIT = "commit"  # in a cell, beside attributes' names, which have a slash
 _SLACK = 1e-7  # of equal means: rewards are float32, and sums in another order differ in their last digit
 
 
@@ -73,12 +76,17 @@ def run_ranking(config: Config, num_architectures: int, num_attributes: int, see
     attributes = best_judged(prepared, table, num_attributes)
     numbers = _architectures(config.seed, num_architectures)
     alone = _Alone(config, prepared, attributes)
-    aucs, rows = {}, []
+    aucs, rows, commit = {}, [], environment()["commit"]
     with Progress(len(numbers) * seeds, "trained alone", unit="network") as progress:
         for seed in range(seeds):
             for number in numbers:
-                aucs[seed, number] = kept.get(f"seed{seed}-{number}", lambda s=seed, n=int(number): alone.train(n, s))
+                cell = f"seed{seed}-{number}"
+                aucs[seed, number] = kept.get(
+                    cell, lambda s=seed, n=int(number): {**alone.train(n, s), _COMMIT: commit}
+                )
                 progress.update(1)
+    for note in several_commits(found.get(_COMMIT) for found in aucs.values()):
+        logging.warning("%s", note)
     for number in numbers:
         for attribute in attributes:
             name = prepared.domain.attributes[attribute]

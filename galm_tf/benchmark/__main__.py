@@ -614,9 +614,10 @@ def _learner_cells(runs: TableRuns) -> Optional[learner_cells.LearnerCells]:
 def _notes(runs: TableRuns, numbers: Sequence[int], table: pd.DataFrame) -> list[str]:
     """What a reader of a table must know about its data and its cells, of these repetitions."""
     namesakes = "a source may have seen classes of its own domain that are called like tested ones; the notes in a run's result.json name them"
+    classed, sources = _classed(runs, table), map(runs.has_classes, runs.config.domain)
     return [
-        *_data_notes(runs.config, runs.vary, numbers, _classed(runs, table)),
-        *([namesakes] if FLAGS.table != "2" and sum(map(runs.has_classes, runs.config.domain)) > 1 else []),
+        *_data_notes(runs.config, runs.vary, numbers, classed),
+        *([namesakes] if FLAGS.table != "2" and any(classed.values()) and sum(sources) > 1 else []),
         *several_commits(table["commit"]),
     ]
 

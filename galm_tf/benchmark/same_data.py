@@ -22,18 +22,19 @@ class SameData:
 
     Args:
       begun: what the command makes, as of `changed_meanwhile`.
+
+    Attributes:
+      digests: of each domain by name, as it was when it was seen first (`data_digests.content_digests`).
     """
 
     def __init__(self, begun: str) -> None:
         self._begun = begun
-        self._digests: dict[str, dict[str, str]] = {}  # by name of the domain, of when it was seen first
+        self.digests: dict[str, dict[str, str]] = {}
 
     def expect(self, domain: Domain) -> dict[str, str]:
-        """Digests of a domain that was loaded (`data_digests.content_digests`); raises UserError where one of this name
-        had others before.
-        """
+        """Digests of a domain that was loaded; raises UserError where one of this name had others before."""
         now = data_digests.content_digests(domain)
-        before = self._digests.setdefault(domain.name, now)
+        before = self.digests.setdefault(domain.name, now)
         changed = [what for what in now if now[what] != before.get(what)]
         if changed:
             raise changed_meanwhile(f"{changed[0]} of {domain.name}", self._begun)

@@ -86,7 +86,6 @@ class TableRuns:
         self._subsets: dict[int, dict[str, np.ndarray]] = {}  # by repetition and domain
         self._unused: dict[tuple[str, int], list[int]] = {}  # by domain and repetition
         self._data = SameData(f"table in {out}")
-        self._contents: dict[str, dict[str, str]] = {}  # digests by domain
         self._classed: dict[str, bool] = {}  # by domain
 
     def settings(self) -> dict[str, Any]:
@@ -109,9 +108,9 @@ class TableRuns:
 
     def content(self, domain: str) -> dict[str, str]:
         """Digests of a domain's images and labels, whatever their split (`data_digests.content_digests`)."""
-        if domain not in self._contents:
+        if domain not in self._data.digests:
             self._load(self.subset((domain,)))
-        return self._contents[domain]
+        return self._data.digests[domain]
 
     def has_classes(self, domain: str) -> bool:
         """Whether a domain has classes, by which it is split; without them it is by photographs."""
@@ -124,7 +123,7 @@ class TableRuns:
         """
         domain = load_domains(config, untold=lambda note: not told)
         for name in domain.domain_names:
-            self._contents[name] = self._data.expect(domain.only(name))
+            self._data.expect(domain.only(name))
         self._classed.update(classed_domains(domain))
         return domain
 

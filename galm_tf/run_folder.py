@@ -466,8 +466,13 @@ def read_config(path: str, flag: str = "") -> Config:
 
 def run_digest(path: str) -> Optional[str]:
     """What tells the finished run in a folder from any other, wherever it lies; None where there is none."""
+    return file_digest(os.path.join(path, "result.json"))
+
+
+def file_digest(path: str) -> Optional[str]:
+    """SHA-256 of what a file holds; None where there is none, or it cannot be read."""
     try:
-        with open(os.path.join(path, "result.json"), "rb") as file:
+        with open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return None

@@ -12,7 +12,6 @@ then both go through the trunk of the target's run without a source.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import os
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from galm_tf.benchmark.same_data import changed_meanwhile
 from galm_tf.benchmark.table_runs import TableRuns
 from galm_tf.config import SOURCE_SETTINGS
 from galm_tf.errors import UserError
-from galm_tf.run_folder import environment, read_config
+from galm_tf.run_folder import environment, file_digest, read_config
 
 IMAGES = "images"  # what learners see that make their own features
 _NONE = "none"  # the digest of no file
@@ -207,11 +206,7 @@ class LearnerCells:
 
 
 def _digest_of(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except OSError:
-        return _NONE
+    return file_digest(path) or _NONE
 
 
 def _expect_one_network(seen: Mapping[str, learners_lib.Seen]) -> None:

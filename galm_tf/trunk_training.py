@@ -60,6 +60,33 @@ def train(
     index = data.labelled(index, domain)
     weights_of_records = data.class_weights(index, domain, config)
     level = data.log_odds(domain.targets[index], weights_of_records)
+    step = _step(means, weights, usual, level, domain, config)
+    plan, losses = data.BatchPlan(index, config.batch_size, ANY_SEED, weights_of_records), []
+    with Progress(config.trunk_steps, "trunk", unit="step") as progress:
+        for i, batch in enumerate(data.training_batches(images, plan, 0, config.trunk_steps)):
+            seed = tf.constant(tensor_seed(ANY_SEED, Stream.TRUNK, i))
+            loss = step(
+                batch["image"], batch["index"], seed, tf.constant(cosine(i, config.trunk_steps, 1.0), tf.float32)
+            )
+            losses.append(expect_finite(float(loss), "the trunk's training", i, "trunk_learning_rate"))
+            progress.update(1, loss=losses[-1])
+        # the last step's own weights, by which no loss is computed
+        read = float(tf.reduce_sum(means(scale_images(tf.constant(batch["image"])))))
+        expect_finite(read, "the trunk's training", i, "trunk_learning_rate")
+    return losses
+
+
+def _step(
+    means: Callable,
+    weights: Sequence[tf.Variable],
+    usual: np.ndarray,
+    level: np.ndarray,
+    domain: Domain,
+    config: Config,
+) -> Callable:
+    """A step that moves the weights and a reading of what they give, which begins at the level of each attribute,
+    float64 [N]: (pictures uint8 [B, S, S, 3], rows of targets int [B], seed, share of the peak rates) -> loss.
+    """
     mean, spread = usual.mean(axis=0), usual.std(axis=0) + _LEAST_SPREAD
     targets = tf.constant(domain.targets, tf.float32)
     reading = {
@@ -84,16 +111,4 @@ def train(
             optimizer.apply(gradient, rate * peak, 0.0)
         return loss
 
-    plan, losses = data.BatchPlan(index, config.batch_size, ANY_SEED, weights_of_records), []
-    with Progress(config.trunk_steps, "trunk", unit="step") as progress:
-        for i, batch in enumerate(data.training_batches(images, plan, 0, config.trunk_steps)):
-            seed = tf.constant(tensor_seed(ANY_SEED, Stream.TRUNK, i))
-            loss = step(
-                batch["image"], batch["index"], seed, tf.constant(cosine(i, config.trunk_steps, 1.0), tf.float32)
-            )
-            losses.append(expect_finite(float(loss), "the trunk's training", i, "trunk_learning_rate"))
-            progress.update(1, loss=losses[-1])
-        # the last step's own weights, by which no loss is computed
-        read = float(tf.reduce_sum(means(scale_images(tf.constant(batch["image"])))))
-        expect_finite(read, "the trunk's training", i, "trunk_learning_rate")
-    return losses
+    return step
